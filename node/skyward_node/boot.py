@@ -1,0 +1,118 @@
+"""How a daemon comes up and goes down.
+
+The order matters: the template is forked while there is one thread and no ZeroMQ, so that forking
+from it is safe for ever; ZeroMQ is imported while the template imports what workers need; structlog
+comes after the first client could have been served, if at all. Whatever happens, what was started is
+gone at the end.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Final
+
+from skyward.config import available_memory
+from skyward.errors import ConfigError
+from skyward_node import endpoint, processes, template
+from skyward_node.logs import Logger, Sink
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from skyward.model import NodeConfig
+    from skyward_node.template import TemplateHandle
+
+CANNOT_SERVE: Final = 2  # exit code; click uses the same for wrong usage
+YOUNG: Final = 50_000  # allocations between looks for garbage: tasks make none that needs a collector
+
+
+def serve(config: NodeConfig, *, interactive: bool = False) -> int:
+    """Run a daemon until it ends; return its exit code. With ``interactive`` Ctrl-C ends it."""
+    with ExitStack() as stack:
+        try:
+            path = endpoint.socket_path(config.bind)
+            signals = _catch_signals(stack, interactive=interactive)
+            handle = template.start(config)
+            stack.callback(_stop, handle)
+            return _serve(config, path, handle, signals, stack)
+        except ConfigError as error:
+            _report(config, {"error": str(error)})
+            return CANNOT_SERVE
+        except OSError as error:
+            _report(config, {"error": f"cannot serve at {config.bind}: {error}"})
+            return CANNOT_SERVE
+
+
+def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, stack: ExitStack) -> int:
+    import zmq
+
+    from skyward.transport.sockets import make_router
+    from skyward_node.core import Core, Limits
+    from skyward_node.executors.supervisor import Supervisor
+    from skyward_node.identity import make_identity
+    from skyward_node.router import Router
+    from skyward_node.server import GOODBYE, Server
+
+    limit = config.max_payload or available_memory() // 2
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    stack.callback(context.term)
+    socket = make_router(context, max_frame=2 * limit)
+    stack.callback(socket.close, GOODBYE)
+    stack.callback(endpoint.remove, path)
+    endpoint.bind_private(path, socket.bind)
+    supervisor = Supervisor(config, handle)
+    stack.callback(supervisor.close)
+    identity = make_identity(config)
+    limits = Limits(config.concurrency, config.executor == "thread", config.reuse_processes, config.lease, limit)
+    node = f"{identity.hostname}:{identity.pid}"
+    logger = Logger(config.log_level, config.log_format, Sink(sys.stderr.fileno()), node=node)
+    core = Core(limits, identity, time.monotonic())
+    server = Server(config, core, Router(socket), supervisor, signals=signals, logger=logger)
+    _report(config, {"endpoint": config.bind, "pid": os.getpid(), "public_key": ""})
+    logger.log("info", "serving", {"endpoint": config.bind, "slots": config.concurrency})
+    processes.become_subreaper()
+    gc.freeze()
+    gc.set_threshold(YOUNG)
+    return server.run()
+
+
+def _catch_signals(stack: ExitStack, *, interactive: bool) -> int:
+    """Turn signals into bytes on a pipe; return its reading end."""
+    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    stack.callback(os.close, read)
+    stack.callback(os.close, write)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    stack.callback(signal.set_wakeup_fd, -1)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _noted)
+    # A launched daemon shares the terminal's Ctrl-C with its client, which decides what it means.
+    signal.signal(signal.SIGINT, _noted if interactive else signal.SIG_IGN)
+    return read
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: the byte on the pipe says it all."""
+
+
+def _report(config: NodeConfig, line: dict[str, object]) -> None:
+    """Tell the launcher, on its pipe if it gave one, else a person, that we serve or why we do not."""
+    if config.ready_fd >= 0:
+        with suppress(OSError):  # the launcher is gone: the lifeline says so too
+            os.write(config.ready_fd, json.dumps(line).encode() + b"\n")
+            os.close(config.ready_fd)
+    elif "error" in line:
+        sys.stderr.write(f"skyward-node: {line['error']}\n")
+
+
+def _stop(handle: TemplateHandle) -> None:
+    """End the template, and whatever it could not: with it gone, we adopt what it had adopted."""
+    handle.stop()
+    while processes.kill_adopted(()):
+        with suppress(ChildProcessError):
+            os.waitpid(-1, 0)

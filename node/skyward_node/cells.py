@@ -1,0 +1,55 @@
+"""What each slot of a worker runs, in memory that the daemon can read after the worker's death.
+
+Results are sent in batches, so a worker may die with results that nobody has seen. The daemon must know
+which task to blame, and which have run. A cell is written in 40 ns per task; a message would cost 5 µs.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Final
+
+IDLE: Final = 2**64 - 1  # no task has this id
+_CELL: Final = 8  # bytes
+
+
+class Cells:
+    """One task id per slot, shared by daemon and worker."""
+
+    __slots__ = ("_map", "view")
+
+    def __init__(self, fd: int, slots: int) -> None:
+        self._map = mmap.mmap(fd, slots * _CELL)
+        self.view = memoryview(self._map).cast("Q")
+
+    @classmethod
+    def create(cls, slots: int) -> tuple[Cells, int]:
+        """Return cells that are idle, and the descriptor by which a worker opens them."""
+        fd = os.memfd_create("skyward-cells", os.MFD_CLOEXEC)
+        try:
+            os.truncate(fd, slots * _CELL)
+            cells = cls(fd, slots)
+        except OSError:
+            os.close(fd)
+            raise
+        for slot in range(slots):
+            cells.view[slot] = IDLE
+        return cells, fd
+
+    @classmethod
+    def open(cls, fd: int, slots: int) -> Cells:
+        """Return the cells behind a descriptor, which is closed."""
+        try:
+            return cls(fd, slots)
+        finally:
+            os.close(fd)
+
+    def tasks(self) -> tuple[int, ...]:
+        """Return the tasks in the cells."""
+        return tuple(id for id in self.view if id != IDLE)
+
+    def close(self) -> None:
+        """Unmap the memory."""
+        self.view.release()
+        self._map.close()

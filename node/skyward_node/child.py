@@ -1,0 +1,261 @@
+"""A worker: what a process forked by the template does for the rest of its life.
+
+The main thread reads tasks from the data pipe, runs them (process mode) or hands them to its threads
+(thread mode), and sends outcomes in batches: when all that has come is done, when a millisecond has
+passed, when much has gathered, and at once when an outcome refers to memory that the next task could
+change. EOF on the data pipe means: finish and go. See ``docs/workers.md``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import socket
+import sys
+import threading
+from collections import deque
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from skyward import runtime
+from skyward.errors import ForkedPoolError, ProtocolError
+from skyward.wire.codec import Decoder
+from skyward.wire.functions import FunctionLoader
+from skyward.wire.messages import Cancel, Function, Module, Tasks
+from skyward_node.cells import Cells
+from skyward_node.pipe_messages import DATA_MESSAGES, Context, Waiting
+from skyward_node.worker.control import Control
+from skyward_node.worker.inbox import Inbox
+from skyward_node.worker.instance import instance_of
+from skyward_node.worker.interrupts import Interrupts
+from skyward_node.worker.outbox import Outbox
+from skyward_node.worker.pipes import PipeReader, PipeWriter
+from skyward_node.worker.process import flush_streams, prepare
+from skyward_node.worker.slot import Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyward.model import NodeConfig
+    from skyward.wire.frames import Buffer
+    from skyward.wire.messages import Message
+    from skyward_node.template import Birth
+    from skyward_node.worker.outbox import Outcome
+
+FLUSH_NS: Final = 1_000_000  # ns outcomes may gather: a message costs 20 µs, so 2 % of the time
+FLUSH_SIZE: Final = 256 * 1024  # bytes that may gather: what a socket buffer takes without waiting
+
+
+def main(birth: Birth, config: NodeConfig) -> NoReturn:
+    """Be a worker until the data pipe ends."""
+    prepare(config, birth.env)
+    worker = _Worker(birth, config)
+    if config.executor == "thread":
+        worker.serve_threads(birth.slots)
+    else:
+        worker.serve(reuse=config.reuse_processes)
+    leave(0)
+
+
+def leave(code: int) -> NoReturn:
+    """Exit without waiting for threads that tasks have left running."""
+    flush_streams()
+    # The interpreter's own exit would join those threads first.
+    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]  # there is no public way to run them
+    flush_streams()
+    os._exit(code)
+
+
+class _Worker:
+    """The main thread, and what it shares with the others."""
+
+    def __init__(self, birth: Birth, config: NodeConfig) -> None:
+        self._threads = config.executor == "thread"
+        self._data = socket.socket(fileno=birth.data)
+        control = socket.socket(fileno=birth.control)
+        for sock in (self._data, control):
+            sock.set_inheritable(False)
+        self._reader = PipeReader(self._data)
+        self._decoder = Decoder(DATA_MESSAGES)
+        self._order: deque[int] = deque()
+        self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._inbox = Inbox(self._queue.put if self._threads else self._order.append)
+        self._outbox = Outbox(PipeWriter(self._data), flush_streams)
+        self._control = Control(control, PipeReader(control), self._inbox, self._outbox, threads=self._threads)
+        self._loader = FunctionLoader()
+        self._context: Context | None = None
+        self._forked = False
+        self._local = threading.local()  # .slot, in thread mode
+        self._size = 0  # bytes of the outcomes that wait
+        self._gathered_since = 0  # perf_counter_ns when the first of them may have been put there
+        os.register_at_fork(after_in_child=self._forget_link)
+        self._cells = Cells.open(birth.cells, birth.slots)
+        self._control.start()
+
+    # --- process mode -----------------------------------------------------------------------
+
+    def serve(self, *, reuse: bool) -> None:
+        """Run tasks on this thread until EOF, or one if processes are not reused."""
+        interrupts = Interrupts()
+        interrupts.install()
+        slot = self._new_slot(interrupts)
+        order, pending, control, done = self._order, self._inbox.pending, self._control, self._outbox.done
+        running = self._cells.view
+        while True:
+            while order:
+                slot.current = id = order.popleft()
+                entry = pending.pop(id, None)
+                if entry is not None:  # else a cancel was faster
+                    if (pending or done) and not control.watching:
+                        control.watch()
+                    running[0] = id
+                    self._take(slot.run(entry))
+                    slot.current = entry = None  # an idle worker keeps no arguments
+                    if not reuse:
+                        self._outbox.flush()
+                        return
+            slot.current = None
+            self._outbox.flush()
+            if not self._read():
+                return
+
+    def _take(self, outcome: Outcome) -> None:
+        self._outbox.done.append(outcome)
+        payload = outcome[2]
+        self._size += len(payload.data)
+        now = perf_counter_ns()
+        if payload.buffers or self._size > FLUSH_SIZE or now - self._gathered_since > FLUSH_NS:
+            self._outbox.flush()
+            self._size = 0
+            self._gathered_since = now
+
+    # --- thread mode ------------------------------------------------------------------------
+
+    def serve_threads(self, count: int) -> None:
+        """Run tasks on ``count`` threads until EOF."""
+        slots = [self._new_slot(None) for _ in range(count)]
+        threads = [threading.Thread(target=self._serve_slot, args=(slot, i)) for i, slot in enumerate(slots)]
+        for thread in threads:
+            thread.start()
+        while self._read():
+            pass
+        for _ in threads:
+            self._queue.put(None)
+        for thread in threads:
+            thread.join()
+
+    def _serve_slot(self, slot: Slot, index: int) -> None:
+        queue, pending, control, outbox = self._queue, self._inbox.pending, self._control, self._outbox
+        self._local.slot = slot
+        context = None
+        while (id := queue.get()) is not None:
+            slot.current = id
+            entry = pending.pop(id, None)
+            if entry is not None:
+                if context is not self._context:
+                    context = self._context
+                    self._enter(context, index)
+                if (pending or outbox.done) and not control.watching:
+                    control.watch()
+                self._cells.view[index] = id
+                outbox.done.append(slot.run(entry))
+            slot.current = entry = None
+            outbox.flush()
+
+    def _new_slot(self, interrupts: Interrupts | None) -> Slot:
+        slot = Slot(self._loader.load, interrupts or Interrupts())
+        self._control.slots.append(slot)
+        return slot
+
+    # --- what comes down the data pipe --------------------------------------------------------
+
+    def _read(self) -> bool:
+        """Wait for bytes, and act on the messages they complete; False at EOF."""
+        received = self._reader.read()
+        if received is None:
+            return False
+        for header, *body in received:
+            self._on_message(self._decoder.decode(header), body)
+        self._size = 0
+        self._gathered_since = perf_counter_ns()
+        return True
+
+    def _on_message(self, message: Message | None, body: Sequence[Buffer]) -> None:
+        match message:
+            case Tasks():
+                for ids, running in self._inbox.add(message, body):
+                    self._drop(ids, running=running)
+            case Function():
+                self._loader.add_function(message.key, message.name, message.modules, body[0])
+            case Module():
+                self._loader.add_module(message.key, body[0])
+            case Cancel():
+                self._drop(self._inbox.settle(message), running=message.running)
+            case Context():
+                self._on_context(message)
+            case _:
+                raise ProtocolError(f"unexpected {message!r}")
+
+    def _drop(self, ids: list[int], *, running: bool) -> None:
+        if ids:
+            self._control.dropped(ids, running=running)
+
+    def _on_context(self, context: Context) -> None:
+        first = self._context is None
+        self._context = context
+        for slot in self._control.slots:
+            slot.max_payload = context.max_payload
+        if not self._threads:
+            self._enter(context, 0)
+        if first:
+            self._offer_nested_calls()
+
+    def _enter(self, context: Context | None, slot: int) -> None:
+        """Tell the tasks of this thread where they run."""
+        if context is not None:
+            runtime.set_instance(instance_of(context, slot))
+
+    # --- nested calls -------------------------------------------------------------------------
+
+    def _offer_nested_calls(self) -> None:
+        from skyward.nested import NestedPool
+
+        pool = NestedPool(self._send, self._current_task, self._waiting)
+        self._control.answer = pool.answer
+        runtime.activate(pool)
+
+    def _send(self, message: Message, frames: Sequence[Buffer]) -> None:
+        if self._forked:
+            raise ForkedPoolError("a child process of a task cannot use the pool; let the task itself do it")
+        with self._control.slots[0].interrupts.shield():
+            self._outbox.send(message, frames)
+
+    def _current_task(self) -> int | None:
+        """Return the task that runs in this thread; in process mode also for the threads it has made."""
+        slot: Slot | None = getattr(self._local, "slot", None) if self._threads else self._control.slots[0]
+        return None if slot is None else slot.current
+
+    def _waiting(self, task: int, waiting: bool) -> None:
+        self._send(Waiting(task, waiting), ())
+
+    # --- fork ---------------------------------------------------------------------------------
+
+    def _forget_link(self) -> None:
+        """In a forked child of a task: let go of the pipes, and let nothing of us run on."""
+        self._forked = True
+        self._data.close()
+        self._control.close()
+        for slot in self._control.slots:
+            slot.leave_fork = _leave_fork
+
+
+def _leave_fork(error: BaseException | None) -> None:
+    """End a forked child whose copy of the task has ended, as a Python process would end."""
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = 1
+    leave(code & 0xFF)

@@ -1,0 +1,121 @@
+"""What goes into the core, and what comes out of it. Frozen values, no behaviour.
+
+Events of workers are defined with the executors: see `skyward_node.executors.events`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from skyward_node.executors.events import WorkerEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyward.wire.frames import Buffer
+    from skyward.wire.messages import Message
+
+# --- events ----------------------------------------------------------------------------------
+
+
+class Incoming(Struct, frozen=True, gc=False):
+    """A message came over a connection. Frames of the body are owned by the receiver."""
+
+    peer: bytes
+    message: Message
+    body: Sequence[Buffer] = ()
+
+
+class Nonsense(Struct, frozen=True):
+    """What came over a connection is no message."""
+
+    peer: bytes
+    code: str  # of the refusal: "protocol" or "version"
+    reason: str
+
+
+class Gone(Struct, frozen=True):
+    """A connection does not exist any more."""
+
+    peer: bytes
+
+
+class Blocked(Struct, frozen=True):
+    """A connection takes no more messages for now, or takes them again."""
+
+    peer: bytes
+    blocked: bool
+
+
+class Shutdown(Struct, frozen=True):
+    """The daemon shall finish what runs, for at most ``grace`` seconds, and end."""
+
+    grace: float
+    reason: str
+
+
+# --- actions ---------------------------------------------------------------------------------
+
+
+class Send(Struct, frozen=True, gc=False):
+    """Send a message over a connection."""
+
+    peer: bytes
+    message: Message
+    body: Sequence[Buffer] = ()
+
+
+class Spawn(Struct, frozen=True):
+    """Start a worker. It may be given work before it has started."""
+
+    worker: int
+    slots: int
+    place: int  # among the workers of the node, from 0; which accelerators it gets depends on it
+
+
+class Give(Struct, frozen=True, gc=False):
+    """Put a message on a worker's data pipe."""
+
+    worker: int
+    message: Message
+    body: Sequence[Buffer] = ()
+
+
+class Control(Struct, frozen=True, gc=False):
+    """Put a message on a worker's control pipe."""
+
+    worker: int
+    message: Message
+    body: Sequence[Buffer] = ()
+
+
+class Kill(Struct, frozen=True):
+    """Kill a worker and all it has started. Its `Exited` comes later."""
+
+    worker: int
+
+
+class Retire(Struct, frozen=True):
+    """Let an idle worker end. Its `Exited` comes later."""
+
+    worker: int
+
+
+class Log(Struct, frozen=True):
+    """Something that a person may want to read."""
+
+    level: str  # "debug" | "info" | "warning" | "error"
+    event: str
+    fields: dict[str, Any]
+
+
+class Exit(Struct, frozen=True):
+    """End the daemon."""
+
+    code: int
+
+
+Event = Incoming | Nonsense | Gone | Blocked | Shutdown | WorkerEvent
+Action = Send | Spawn | Give | Control | Kill | Retire | Log | Exit

@@ -1,0 +1,155 @@
+"""Which worker gets which tasks, and how many at once.
+
+Sessions take turns, one chunk each; within a session tasks start in order. A chunk holds about a
+millisecond of work, so that pipes and wake-ups cost little per task, and never more than an even share
+of what waits, so that no worker idles while another queues. While a worker runs a short chunk it gets
+the next one ahead. Of a function that has never run, and of one that may not run twice, a worker gets
+one task at a time. What sits behind a task that takes long is taken back when a slot is free.
+
+PURE: no pipes, no processes.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Final, cast
+
+from skyward.wire.codec import pack_body
+from skyward.wire.messages import Tasks
+from skyward_node.core import crew
+from skyward_node.core.actions import Give
+from skyward_node.core.context import make_context
+from skyward_node.core.node import TIMEOUT
+from skyward_node.core.tasks import GIVE, GIVEN, START, move
+
+if TYPE_CHECKING:
+    from skyward.wire.frames import Payload
+    from skyward_node.core.node import Node
+    from skyward_node.core.sessions import Session
+    from skyward_node.core.tasks import Task
+    from skyward_node.core.workers import Worker
+
+CHUNK: Final = 1_000.0  # µs of work in one chunk: some ten times what handing it over costs
+MOST: Final = 256  # tasks in one chunk; bounds what waits behind a task that is longer than expected
+SHORT: Final = 5_000.0  # µs: a longer task never waits behind another in a worker's own queue
+
+
+def dispatch(node: Node) -> None:
+    """Start what can be started."""
+    _fill(node)
+    _send_ahead(node)
+    if node.stuck:
+        _recall(node)
+
+
+def _fill(node: Node) -> None:
+    turns = node.turns
+    tries = len(turns)
+    while tries and node.running < node.limits.concurrency:
+        session = turns[0]
+        turns.rotate(-1)
+        if session.wants_slot() and _serve(node, session):
+            tries = len(turns)
+        else:
+            tries -= 1
+
+
+def _serve(node: Node, session: Session) -> bool:
+    head = session.head()
+    worker = crew.free_worker(session=session, node=node, fresh=head.crashes > 0)
+    if worker is None:
+        return False
+    give(node, worker, _chunk(node, session, node.limits.concurrency - node.running))
+    return True
+
+
+def _chunk(node: Node, session: Session, free: int) -> list[Task]:
+    cost = session.head().code.cost
+    if cost == inf or not node.limits.reuse:
+        return session.take(1, 0.0)
+    share = -(-session.queued // max(free, 1))
+    return session.take(min(MOST, share), CHUNK)
+
+
+def _send_ahead(node: Node) -> None:
+    if not node.limits.reuse:
+        return
+    waiting = [session for session in node.turns if session.wants_slot()]
+    if len(waiting) != 1:  # with two sessions waiting, the one whose worker is free next gets the slot
+        return
+    session = waiting[0]
+    for worker in session.workers.values():
+        if worker.tasks and session.wants_slot() and _has_room_ahead(worker, session.head()):
+            give(node, worker, _chunk(node, session, node.limits.concurrency))
+
+
+def _has_room_ahead(worker: Worker, task: Task) -> bool:
+    if worker.leaving or worker.stuck or not worker.load or worker.load < worker.slots:
+        return False
+    if not task.retries or task.crashes or task.code.cost > SHORT or worker.pace > SHORT:
+        return False
+    held = len(worker.tasks)
+    return held <= worker.slots or held * worker.pace <= CHUNK * worker.slots
+
+
+def give(node: Node, worker: Worker, chunk: list[Task]) -> None:
+    """Hand tasks to a worker of their session, with the code that it lacks before them."""
+    session = chunk[0].session
+    if worker.roster_version != session.roster_version:
+        worker.roster_version = session.roster_version
+        node.actions.append(Give(worker.id, make_context(session, worker, node)))
+    codes = dict.fromkeys([task.code for task in chunk])
+    for code in codes:
+        if code.key not in worker.known:
+            node.give_code(worker, session.library.parts(code, worker.known))
+    ids = [task.id for task in chunk]
+    fns = _indexes(chunk) if len(codes) > 1 else [0] * len(chunk)
+    # What `split_body` made is a Payload in all but name; naming each costs as much as all the rest.
+    sizes, buffers, body = pack_body(cast("list[Payload]", [task.payload for task in chunk]))
+    message = Tasks(0, 0, [code.key for code in codes], ids, fns, sizes, buffers)
+    node.actions.append(Give(worker.id, message, body))
+    move(chunk, GIVE)
+    for task in chunk:
+        task.worker = worker
+    worker.tasks.update(zip(ids, chunk, strict=True))
+    worker.used = True
+    worker.pace = chunk[0].code.cost
+    crew.account(node, worker)
+    start(node, worker)
+
+
+def _indexes(chunk: list[Task]) -> list[int]:
+    index: dict[bytes, int] = {}
+    return [index.setdefault(task.code.key, len(index)) for task in chunk]
+
+
+def start(node: Node, worker: Worker) -> None:
+    """Mark the tasks that the worker runs by now; their clocks start."""
+    if heads := worker.starting():
+        mark_started(node, heads)
+
+
+def mark_started(node: Node, tasks: list[Task]) -> None:
+    """Start the clocks of tasks that run now."""
+    move(tasks, START)
+    for task in tasks:
+        if task.timeout:
+            node.at(node.now + task.timeout, TIMEOUT, task)
+
+
+def _recall(node: Node) -> None:
+    """Take back what sits behind tasks that take long, if it can run elsewhere."""
+    free = node.limits.concurrency - node.running
+    for worker in list(node.stuck.values()):
+        ids = [task.id for task in worker.tasks.values() if task.state == GIVEN and not task.recalled]
+        if not ids:
+            del node.stuck[worker.id]
+        elif free > 0:
+            recall(node, worker, ids)
+
+
+def recall(node: Node, worker: Worker, ids: list[int]) -> None:
+    """Ask the worker to hand back those of the tasks that it has not started."""
+    for id in ids:
+        worker.tasks[id].recalled = True
+    node.withdraw(worker, ids, running=False)

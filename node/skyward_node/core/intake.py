@@ -1,0 +1,119 @@
+"""What clients ask for: tasks, code, cancellation, and answers to nested calls.
+
+Messages have been through the codec: their columns agree with each other and with the body. What only
+the session can tell is checked before anything is done: a message either counts as a whole or ends the
+connection with a `ProtocolError`.
+
+PURE: no sockets; bodies are never opened.
+"""
+
+from __future__ import annotations
+
+from itertools import repeat
+from math import inf
+from typing import TYPE_CHECKING
+
+from skyward.errors import ProtocolError
+from skyward.wire.codec import split_body
+from skyward.wire.messages import Need, Roster
+from skyward_node.core.actions import Send
+from skyward_node.core.outcomes import give_back
+from skyward_node.core.tasks import CODE_CAME, HELD, Task, move
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyward.wire.frames import Buffer
+    from skyward.wire.messages import Function, Module, Tasks
+    from skyward_node.core.node import Node
+    from skyward_node.core.sessions import Session
+
+
+def on_tasks(node: Node, session: Session, message: Tasks, body: Sequence[Buffer]) -> None:
+    """Queue the tasks that are new; say again what became of the others."""
+    session.outbox.ack(message.ack)
+    ids = message.ids
+    if len(set(ids)) != len(ids):
+        raise ProtocolError("a batch names a task twice")
+    codes = [session.library.code(key) for key in message.functions]
+    rows = zip(
+        ids,
+        repeat(session),
+        [codes[fn] for fn in message.fns],
+        split_body(message.sizes, message.buffers, body),
+        message.retries or repeat(0),
+        message.timeouts or repeat(0.0),
+        strict=False,
+    )
+    tasks = [Task(*row) for row in rows]
+    if not tasks:
+        return
+    if min(ids) <= session.highest:
+        tasks = _only_new(node, session, tasks)
+    session.highest = max(session.highest, *ids)
+    session.tasks.update(zip([task.id for task in tasks], tasks, strict=True))
+    if session.draining < inf:
+        session.enqueue(tasks)
+        give_back(node, session, tasks)
+        return
+    if not all(code.ready for code in codes):
+        tasks = _hold(node, session, tasks)
+    session.enqueue(tasks)
+
+
+def _only_new(node: Node, session: Session, tasks: Sequence[Task]) -> list[Task]:
+    """Leave out tasks that are known; what has a result that may have been lost gets it again."""
+    known = session.outbox.coming()
+    known.update(task.id for task in tasks if task.id in session.tasks)
+    for message, body in session.outbox.holding({task.id for task in tasks} - known):
+        known.update(message.ids)
+        if session.peer is not None:
+            node.actions.append(Send(session.peer, message, body))
+    return [task for task in tasks if task.id not in known]
+
+
+def _hold(node: Node, session: Session, tasks: Sequence[Task]) -> list[Task]:
+    """Set tasks aside whose code has not come, and ask for it; return the others."""
+    ready: list[Task] = []
+    need: list[bytes] = []
+    for task in tasks:
+        code = task.code
+        if code.ready:
+            ready.append(task)
+            continue
+        task.state = HELD
+        code.held.append(task)
+        if not code.asked:
+            code.asked = True
+            need.append(code.key)
+    if need:
+        node.tell(session, Need(node.epoch, need, []))
+    return ready
+
+
+def on_module(session: Session, message: Module, body: Sequence[Buffer]) -> None:
+    """Keep a module source."""
+    session.library.add_module(message, body)
+
+
+def on_function(node: Node, session: Session, message: Function, body: Sequence[Buffer]) -> None:
+    """Keep a function's code, and queue the tasks that waited for it."""
+    code, lacking = session.library.add_function(message, body)
+    if lacking:
+        node.tell(session, Need(node.epoch, [message.key], lacking))
+        return
+    held, code.held = code.held, []
+    move(held, CODE_CAME)
+    session.enqueue(held)
+
+
+def on_roster(session: Session, message: Roster) -> None:
+    """Remember who the nodes are; workers learn it before their next tasks."""
+    session.roster = message
+    session.roster_version += 1
+
+
+def known_tasks(session: Session, ids: Sequence[int]) -> list[Task]:
+    """Return those of the tasks that have no outcome yet."""
+    tasks = session.tasks
+    return [tasks[id] for id in ids if id in tasks]

@@ -1,0 +1,260 @@
+"""The daemon's decisions: a batch of events goes in, a list of actions comes out.
+
+One call of `Core.handle` is one turn of the daemon. Within a turn, events are taken in order; then
+what has come to an end is reported, once per session; then free slots get work. Handling the same
+events at the same moments on a new core gives the same actions.
+
+PURE: no sockets, pipes, processes, files or clock. Time is a number of seconds that only grows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from skyward.errors import ProtocolError
+from skyward.wire.messages import (
+    Answer,
+    Beat,
+    Bye,
+    Cancel,
+    Credit,
+    Drain,
+    Function,
+    Hello,
+    Items,
+    Module,
+    Progress,
+    Results,
+    Returned,
+    Revoke,
+    Roster,
+    Submit,
+    Tasks,
+)
+from skyward_node.core import admission, assign, crew, draining, intake, nesting, outcomes, stopping
+from skyward_node.core.actions import Blocked, Exit, Gone, Incoming, Nonsense, Shutdown
+from skyward_node.core.node import GRACE, LEAVE, PARTIAL, TIMEOUT, Identity, Limits, Node, batches
+from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost
+from skyward_node.pipe_messages import Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from skyward.wire.frames import Buffer
+    from skyward_node.core.actions import Action, Event
+    from skyward_node.core.sessions import Session
+    from skyward_node.core.workers import Worker
+
+TRIM: Final = 1.0  # seconds between looks for workers that idle
+QUIET: Final = 1.0  # seconds the core may be left alone when nothing is due
+
+
+class Core:
+    """Decides for one daemon."""
+
+    def __init__(self, limits: Limits, identity: Identity, now: float) -> None:
+        self.node = Node(limits, identity)
+        self.node.now = now
+        self._trim_at = now + TRIM
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Incoming: self._on_incoming,
+            Received: self._on_received,
+            Spawned: self._on_spawned,
+            Printed: self._on_printed,
+            Exited: self._on_exited,
+            Nonsense: self._on_nonsense,
+            Gone: self._on_gone,
+            Blocked: self._on_blocked,
+            Shutdown: self._on_shutdown,
+            TemplateLost: self._on_template_lost,
+        }
+
+    def start(self) -> list[Action]:
+        """Start the workers, before anyone has asked for them."""
+        crew.replenish(self.node)
+        return self._take()
+
+    def handle(self, events: Sequence[Event], now: float) -> list[Action]:
+        """Take in what has happened; return what is to be done, in order. Without events: time has passed."""
+        node = self.node
+        gap, node.now = now - node.now, now
+        if node.sessions:
+            admission.look(node, gap)
+        handlers = self._handlers
+        for event in events:
+            handlers[type(event)](event)
+        if node.dead_starts and now >= node.spawn_after and node.sessions:
+            crew.replenish(node)
+        for kind, subject in node.due():
+            self._on_time(kind, subject)
+        self._report()
+        assign.dispatch(node)
+        nesting.announce(node)
+        admission.pulse(node)
+        if now >= self._trim_at:
+            self._trim_at = now + TRIM
+            crew.trim(node)
+        draining.check(node)
+        return self._take()
+
+    def next_deadline(self) -> float:
+        """Return the moment at which `handle` must be called, whether or not anything has happened."""
+        node = self.node
+        moment = min(node.now + QUIET, node.next_timer())
+        for session in node.sessions.values():
+            moment = min(moment, session.next_pulse, session.draining)
+        return min(moment, node.spawn_after) if node.spawn_after > node.now else moment
+
+    def _take(self) -> list[Action]:
+        actions, self.node.actions = self.node.actions, []
+        return actions
+
+    def _report(self) -> None:
+        """Tell each client what has become of its tasks in this turn."""
+        node = self.node
+        for session in node.sessions.values():
+            if session.started:
+                started, session.started = session.started, []
+                for some in batches(started):
+                    node.say(session, Progress(node.epoch, [], some))
+            if session.returned:
+                returned, session.returned = session.returned, []
+                for some in batches(returned):
+                    node.tell(session, Returned(node.epoch, some))
+            for message, body in session.outbox.flush(node.epoch):
+                node.say(session, message, body)
+
+    # --- connections -------------------------------------------------------------------------
+
+    def _on_incoming(self, event: Incoming) -> None:
+        node = self.node
+        message = event.message
+        session = node.peers.get(event.peer)
+        try:
+            if type(message) is Hello:
+                admission.on_hello(node, event.peer, message)
+            elif session is None:
+                admission.refuse(node, event.peer, "session", "this connection has no session here; say hello first")
+            elif getattr(message, "epoch", 0) != node.epoch:
+                admission.refuse(node, event.peer, "session", "this is another life of the node")
+            else:
+                session.silence = 0.0
+                self._on_message(session, message, event.body)
+        except ProtocolError as error:  # drop the peer that sends what no correct peer sends; everyone else goes on
+            admission.refuse(node, event.peer, "protocol", str(error))
+
+    def _on_message(self, session: Session, message: Any, body: Sequence[Buffer]) -> None:
+        node = self.node
+        match message:
+            case Tasks():
+                intake.on_tasks(node, session, message, body)
+            case Beat(ack=ack, at=at):
+                session.outbox.ack(ack)
+                session.echo = at
+            case Function():
+                intake.on_function(node, session, message, body)
+            case Module():
+                intake.on_module(session, message, body)
+            case Cancel(ids=ids, running=running):
+                stop = stopping.cancel if running else stopping.take_back
+                stop(node, session, intake.known_tasks(session, ids))
+            case Answer():
+                nesting.on_answer(node, session, message, body)
+            case Roster():
+                intake.on_roster(session, message)
+            case Drain(deadline=grace):
+                draining.drain_session(node, session, grace, "asked by the client")
+            case Bye(ack=ack):
+                session.outbox.ack(ack)
+                admission.end(node, session)
+            case Credit() | Items():
+                pass  # streams of values come with generators
+            case _:
+                raise ProtocolError(f"a client does not send {type(message).__name__}")
+
+    def _on_nonsense(self, event: Nonsense) -> None:
+        admission.refuse(self.node, event.peer, event.code, event.reason)
+
+    def _on_gone(self, event: Gone) -> None:
+        admission.unbind(self.node, event.peer)
+
+    def _on_blocked(self, event: Blocked) -> None:
+        session = self.node.peers.get(event.peer)
+        if session is not None:
+            session.blocked = event.blocked
+            if not event.blocked:
+                self.node.print_backlog(session)
+
+    def _on_shutdown(self, event: Shutdown) -> None:
+        draining.drain_node(self.node, event.grace, event.reason)
+
+    # --- workers -----------------------------------------------------------------------------
+
+    def _on_received(self, event: Received) -> None:
+        node = self.node
+        worker = node.workers.get(event.worker)
+        if worker is None:
+            return
+        try:
+            self._on_word(worker, event.message, event.body)
+        except ProtocolError as error:
+            node.log("warning", "a worker sent nonsense", worker=worker.id, reason=str(error))
+            crew.kill(node, worker)
+
+    def _on_word(self, worker: Worker, message: Any, body: Sequence[Buffer]) -> None:
+        node = self.node
+        match message:
+            case Results():
+                outcomes.on_results(node, worker, message, body)
+            case Progress(started=started):
+                outcomes.on_progress(node, worker, started)
+            case Returned(ids=ids):
+                outcomes.on_returned(node, worker, ids)
+            case Waiting(task=task, waiting=waiting):
+                nesting.on_waiting(node, worker, task, waiting=waiting)
+            case Submit():
+                nesting.on_submit(node, worker, message, body)
+            case Revoke():
+                nesting.on_revoke(node, worker, message)
+            case Function() | Module():
+                nesting.on_code(node, worker, message, body)
+            case _:
+                raise ProtocolError(f"a worker does not send {type(message).__name__}")
+
+    def _on_spawned(self, event: Spawned) -> None:
+        worker = self.node.workers.get(event.worker)
+        if worker is not None:
+            worker.spawned = True
+            assign.start(self.node, worker)
+
+    def _on_printed(self, event: Printed) -> None:
+        worker = self.node.workers.get(event.worker)
+        if worker is not None:
+            outcomes.on_printed(self.node, worker, event.stream, event.data)
+
+    def _on_exited(self, event: Exited) -> None:
+        worker = self.node.workers.get(event.worker)
+        if worker is not None:
+            outcomes.on_exited(self.node, worker, event)
+
+    def _on_template_lost(self, _event: TemplateLost) -> None:
+        self.node.log("error", "the process that forks workers is gone")
+        self.node.over = True
+        self.node.actions.append(Exit(1))
+
+    # --- time --------------------------------------------------------------------------------
+
+    def _on_time(self, kind: int, subject: Any) -> None:
+        node = self.node
+        if kind == TIMEOUT:
+            stopping.expire(node, subject)
+        elif kind == GRACE:
+            stopping.grace_over(node, subject)
+        elif kind == PARTIAL:
+            outcomes.flush_lines(node, subject)
+        elif kind == LEAVE:
+            self._on_overstay(subject)
+
+    def _on_overstay(self, worker: Worker) -> None:
+        if worker.id in self.node.workers:
+            crew.kill(self.node, worker)

@@ -1,0 +1,130 @@
+"""Calls that tasks make: passed on to the client, which schedules them, and answered from there.
+
+While a task waits for its calls its slot is lent: another task may start, in one more worker. When the
+wait ends the task goes on at once, and no new task starts until as many run as there are slots. At
+most ``crew.EXTRA`` slots are lent; beyond that the wait fails with a `DeadlockError`.
+
+PURE: nothing here looks into the calls.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
+
+from skyward.wire.codec import pack_body
+from skyward.wire.frames import Payload
+from skyward.wire.messages import REFUSED, Answer, Failure, Function, Module, Revoke, Slots, Submit
+from skyward_node.core import assign, crew
+from skyward_node.core.actions import Control
+from skyward_node.core.node import batches
+from skyward_node.core.outbox import encode_failure
+from skyward_node.core.tasks import LEND, RECLAIM, RUNNING, WAITING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyward.wire.frames import Buffer
+    from skyward_node.core.node import Node
+    from skyward_node.core.sessions import Session
+    from skyward_node.core.tasks import Task
+    from skyward_node.core.workers import Worker
+
+NAMED: Final = 10  # holders of slots that an error names
+
+
+def on_submit(node: Node, worker: Worker, message: Submit, body: Sequence[Buffer]) -> None:
+    """Pass calls of a running task on to the client."""
+    session = worker.session
+    if session is None or message.parent not in worker.tasks:
+        return
+    session.nested.setdefault(message.parent, set()).update(message.calls)
+    node.tell(session, replace(message, epoch=node.epoch), body)
+
+
+def on_revoke(node: Node, worker: Worker, message: Revoke) -> None:
+    """Tell the client that a task does not want its calls any more."""
+    session = worker.session
+    if session is None or message.parent not in worker.tasks:
+        return
+    session.nested.get(message.parent, set()).difference_update(message.calls)
+    node.tell(session, replace(message, epoch=node.epoch))
+
+
+def on_code(node: Node, worker: Worker, message: Function | Module, body: Sequence[Buffer]) -> None:
+    """Keep code that a task has brought, and pass it on."""
+    session = worker.session
+    if session is None:
+        return
+    worker.known.add(message.key)
+    if isinstance(message, Module):
+        session.library.add_module(message, body)
+    else:
+        session.library.add_function(message, body)
+    node.tell(session, replace(message, epoch=node.epoch), body)
+
+
+def on_answer(node: Node, session: Session, message: Answer, body: Sequence[Buffer]) -> None:
+    """Hand the outcomes of calls to the task that waits for them."""
+    task = session.tasks.get(message.parent)
+    if task is None or task.worker is None:
+        return
+    session.nested.get(message.parent, set()).difference_update(message.calls)
+    node.actions.append(Control(task.worker.id, replace(message, epoch=0), body))
+
+
+def on_waiting(node: Node, worker: Worker, id: int, *, waiting: bool) -> None:
+    """Lend the slot of a task that waits for its calls, or take it back."""
+    task = worker.tasks.get(id)
+    if task is None:
+        return
+    if waiting and task.state == RUNNING:
+        if node.lent >= crew.EXTRA:
+            _refuse(node, worker, task)
+            return
+        node.shift([task], LEND)
+        _move_on_without(node, worker)
+    elif not waiting and task.state == WAITING:
+        node.shift([task], RECLAIM)
+    crew.account(node, worker)
+    assign.start(node, worker)
+
+
+def _move_on_without(node: Node, worker: Worker) -> None:
+    """Take back what sits behind a task that waits: it may be what the task waits for."""
+    if worker.slots == 1 and (ids := [task.id for task in worker.not_started() if not task.recalled]):
+        assign.recall(node, worker, ids)
+
+
+def _refuse(node: Node, worker: Worker, task: Task) -> None:
+    session = task.session
+    calls = sorted(session.nested.pop(task.id, ()))
+    holders = [held for other in node.workers.values() for held in other.tasks.values() if held.state == WAITING]
+    names = ", ".join(f"{holder.code.name} (task {holder.id})" for holder in holders[:NAMED])
+    more = f" and {len(holders) - NAMED} more" if len(holders) > NAMED else ""
+    text = f"{len(holders)} tasks of this node wait for calls of their own already: {names}{more}"
+    failure = encode_failure(Failure(REFUSED, type_name="DeadlockError", message=text))
+    for some in batches(calls):
+        count = len(some)
+        sizes, buffers, body = pack_body([Payload(failure, ())] * count)
+        answer = Answer(0, task.id, some, [REFUSED] * count, sizes, buffers, [0] * count)
+        node.actions.append(Control(worker.id, answer, body))
+        node.tell(session, Revoke(node.epoch, task.id, some))
+
+
+def forget(node: Node, task: Task) -> None:
+    """Tell the client that nobody waits any more for the calls of a task whose worker is gone."""
+    calls = task.session.nested.pop(task.id, None)
+    if calls:
+        for some in batches(sorted(calls)):
+            node.tell(task.session, Revoke(node.epoch, task.id, some))
+
+
+def announce(node: Node) -> None:
+    """Tell the clients how many tasks the node runs at once, if that has changed."""
+    slots = node.limits.concurrency + node.lent
+    if slots != node.told_slots:
+        node.told_slots = slots
+        for session in node.sessions.values():
+            node.say(session, Slots(node.epoch, slots))

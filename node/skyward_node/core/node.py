@@ -1,0 +1,204 @@
+"""All that the core remembers, and the few things every part of it does: send, fail a task, set a timer.
+
+The parts of the core (`admission`, `intake`, `assign`, `outcomes`, `stopping`, `nesting`, `draining`) are
+functions over this state. They append to ``actions``; `machine.Core` hands those out.
+
+PURE: the clock is a number, set once per turn.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
+
+from skyward.wire.messages import CANCELLED, MAX_BATCH, Cancel, Failure, Output
+from skyward_node.core.actions import Control, Give, Log, Send
+from skyward_node.core.outbox import failures
+from skyward_node.core.tasks import DONE, FINISH, GIVEN, HELD, QUEUED, RUNNING, WAITING, move
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from skyward.wire.frames import Buffer
+    from skyward.wire.messages import Message
+    from skyward_node.core.actions import Action
+    from skyward_node.core.library import Part as CodePart
+    from skyward_node.core.sessions import Session
+    from skyward_node.core.tasks import Task
+    from skyward_node.core.workers import Worker
+
+TIMEOUT: Final = 0  # of a task: it ran as long as it may
+GRACE: Final = 1  # of a task: it had the time to stop
+PARTIAL: Final = 2  # of a worker: a line it has begun waited long enough
+LEAVE: Final = 3  # of a worker: it had the time to end by itself
+SWEEP: Final = 1_024  # timers at which the first look for stale ones is worth it
+
+
+class Identity(Struct, frozen=True):
+    """Who this node is, for as long as it lives."""
+
+    epoch: int  # random
+    python: str
+    versions: dict[str, str]
+    hostname: str
+    address: str
+    pid: int
+    accelerators: list[str]
+
+
+class Limits(Struct, frozen=True):
+    """What the core needs of the node's configuration."""
+
+    concurrency: int
+    threads: bool  # all slots are threads of one process per session
+    reuse: bool  # a process may run more than one task
+    lease: float  # seconds
+    max_payload: int  # bytes
+
+
+class Node:
+    """State of one daemon."""
+
+    def __init__(self, limits: Limits, identity: Identity) -> None:
+        self.limits = limits
+        self.identity = identity
+        self.epoch = identity.epoch
+        self.now = 0.0
+        self.actions: list[Action] = []
+        self.sessions: dict[bytes, Session] = {}
+        self.turns: deque[Session] = deque()  # the same sessions; the first is next to get a slot
+        self.peers: dict[bytes, Session] = {}  # connection -> the session bound to it
+        self.refused: dict[bytes, None] = {}  # connections that were told so, oldest first
+        self.workers: dict[int, Worker] = {}
+        self.unbound: dict[int, Worker] = {}  # those that belong to no session yet
+        self.running = 0  # slots taken
+        self.lent = 0  # tasks that wait for their own calls
+        self.told_slots = limits.concurrency
+        self.stuck: dict[int, Worker] = {}  # workers whose tasks take longer than expected
+        self.dead_starts = 0  # workers in a row that never came up
+        self.spawn_after = 0.0  # no worker is started before this moment
+        self.next_worker = 1
+        self.draining = False  # the daemon is about to end
+        self.over = False
+        self._timers: list[tuple[float, int, int, Any]] = []
+        self._timer_count = 0
+        self._sweep_at = SWEEP
+
+    # --- saying things -----------------------------------------------------------------------
+
+    def say(self, session: Session, message: Message, body: Sequence[Buffer] = ()) -> None:
+        """Send to the client now, or not at all."""
+        if session.peer is not None:
+            self.actions.append(Send(session.peer, message, body))
+
+    def tell(self, session: Session, message: Message, body: Sequence[Buffer] = ()) -> None:
+        """Send to the client now, or when it is back."""
+        if session.peer is not None:
+            self.actions.append(Send(session.peer, message, body))
+        else:
+            session.held.append((message, body))
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        """Note something for people."""
+        self.actions.append(Log(level, event, fields))
+
+    def give_code(self, worker: Worker, parts: Iterable[CodePart]) -> None:
+        """Put functions and modules on the worker's pipe."""
+        for message, body in parts:
+            self.actions.append(Give(worker.id, message, body))
+
+    def print_lines(self, session: Session, task: int, stream: int, lines: list[bytes]) -> None:
+        """Forward lines that a task printed, or keep them while the client cannot take them."""
+        if not lines:
+            return
+        session.backlog.add(task, stream, lines)
+        if session.peer is not None and not session.blocked:
+            self.print_backlog(session)
+
+    def print_backlog(self, session: Session) -> None:
+        """Send the lines that had to wait."""
+        for task, stream, dropped, lines in session.backlog.take():
+            self.say(session, Output(self.epoch, task, stream, len(lines), dropped), lines)
+
+    def withdraw(self, worker: Worker, ids: list[int], *, running: bool) -> None:
+        """Ask a worker to drop tasks."""
+        self.actions.append(Control(worker.id, Cancel(0, ids, running)))
+
+    # --- ending tasks ------------------------------------------------------------------------
+
+    def finish(self, tasks: Sequence[Task]) -> None:
+        """Forget tasks of one session that have an outcome."""
+        if not tasks:
+            return
+        session = tasks[0].session
+        pop = session.tasks.pop
+        for task in tasks:
+            if task.state not in (GIVEN, RUNNING):
+                self._leave(task)
+            task.worker = None
+            pop(task.id, None)
+        if session.nested:
+            for task in tasks:
+                session.nested.pop(task.id, None)
+        move(tasks, FINISH)
+
+    def _leave(self, task: Task) -> None:
+        """Take a task out of the books of the state it is in."""
+        if task.state == HELD:
+            task.code.held.remove(task)
+        elif task.state == QUEUED:
+            task.session.queued -= 1
+            task.payload = (b"", ())  # it stays in the queue, which skips it, until its turn comes
+        elif task.state == WAITING:
+            self.lent -= 1
+
+    def shift(self, tasks: Sequence[Task], event: str) -> None:
+        """Move tasks that may be waiting for their calls, or begin to."""
+        self.lent -= sum(task.state == WAITING for task in tasks)
+        move(tasks, event)
+        self.lent += sum(task.state == WAITING for task in tasks)
+
+    def fail(self, outcomes: Sequence[tuple[Task, Failure]]) -> None:
+        """End tasks without a worker saying so. They must be of one session."""
+        if outcomes:
+            outcomes[0][0].session.outbox.add(failures([(task.id, failure) for task, failure in outcomes]))
+            self.finish([task for task, _ in outcomes])
+
+    # --- time --------------------------------------------------------------------------------
+
+    def at(self, moment: float, kind: int, subject: Any) -> None:
+        """Have `due` return (kind, subject) once ``moment`` has come."""
+        self._timer_count += 1
+        heapq.heappush(self._timers, (moment, self._timer_count, kind, subject))
+        if len(self._timers) >= self._sweep_at:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Forget timers of tasks that have ended, which would be kept in memory for the length of their timeout."""
+        self._timers = [timer for timer in self._timers if timer[2] not in (TIMEOUT, GRACE) or timer[3].state != DONE]
+        heapq.heapify(self._timers)
+        self._sweep_at = max(SWEEP, 2 * len(self._timers))
+
+    def due(self) -> list[tuple[int, Any]]:
+        """Return what is due now."""
+        ready: list[tuple[int, Any]] = []
+        while self._timers and self._timers[0][0] <= self.now:
+            _, _, kind, subject = heapq.heappop(self._timers)
+            ready.append((kind, subject))
+        return ready
+
+    def next_timer(self) -> float:
+        """Return the moment at which something is due; infinite if nothing is."""
+        return self._timers[0][0] if self._timers else inf
+
+
+def batches(ids: list[int]) -> Iterable[list[int]]:
+    """Cut a list of ids into pieces that fit a message each."""
+    return (ids[start : start + MAX_BATCH] for start in range(0, len(ids), MAX_BATCH))
+
+
+CANCELLED_FAILURE: Final = Failure(CANCELLED, type_name="CancelledError", message="the task was cancelled")

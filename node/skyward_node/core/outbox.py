@@ -1,0 +1,126 @@
+"""Results of a session: merged per turn, numbered, and kept until the client has acknowledged them.
+
+Invariants: numbers are 1, 2, 3, … without gaps; a message once made never changes, so that sending it
+again says the same; ``size`` is the bytes of all that is not acknowledged, sent or not.
+
+PURE: no sockets, no clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from msgspec.msgpack import Encoder
+
+from skyward.errors import ProtocolError
+from skyward.wire.codec import pack_body
+from skyward.wire.frames import Payload
+from skyward.wire.messages import MAX_BATCH, MAX_BUFFERS, Results
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from skyward.wire.frames import Buffer
+    from skyward.wire.messages import Failure
+
+MERGE: Final = 1_048_576  # bytes of blob in one message: the best size for throughput, and no stall for others
+
+encode_failure = Encoder().encode
+
+
+class Part(NamedTuple):
+    """Some results, as columns; see `Results`."""
+
+    ids: list[int]
+    statuses: list[int]
+    sizes: list[int]
+    buffers: list[int]
+    elapsed: list[int]
+    body: Sequence[Buffer]
+
+
+def failures(outcomes: Iterable[tuple[int, Failure]]) -> Part:
+    """Return the results of tasks that failed without a worker saying so."""
+    pairs = list(outcomes)
+    sizes, buffers, body = pack_body([Payload(encode_failure(failure), ()) for _, failure in pairs])
+    ids = [id for id, _ in pairs]
+    return Part(ids, [failure.status for _, failure in pairs], sizes, buffers, [0] * len(ids), body)
+
+
+class Outbox:
+    """All unacknowledged results of one session."""
+
+    __slots__ = ("_parts", "_unacked", "seq", "size")
+
+    def __init__(self) -> None:
+        self._parts: list[Part] = []  # of this turn, not yet numbered
+        self._unacked: deque[tuple[int, Results, Sequence[Buffer]]] = deque()  # size, message, body
+        self.seq = 0
+        self.size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._unacked or self._parts)
+
+    def add(self, part: Part) -> None:
+        """Take in results."""
+        self._parts.append(part)
+        self.size += sum(map(len, part.body))
+
+    def flush(self, epoch: int) -> list[tuple[Results, Sequence[Buffer]]]:
+        """Number what has come since the last flush; return the messages to send now."""
+        parts, self._parts = self._parts, []
+        messages: list[tuple[Results, Sequence[Buffer]]] = []
+        for group in _groups(parts):
+            part = group[0] if len(group) == 1 else _merge(group)
+            self.seq += 1
+            message = Results(epoch, self.seq, part.ids, part.statuses, part.sizes, part.buffers, part.elapsed)
+            self._unacked.append((sum(map(len, part.body)), message, part.body))
+            messages.append((message, part.body))
+        return messages
+
+    def ack(self, seq: int) -> None:
+        """Forget results up to ``seq``; raises `ProtocolError` for one that was never sent."""
+        if seq > self.seq:
+            raise ProtocolError(f"results up to {seq} acknowledged, but only {self.seq} were sent")
+        while self._unacked and self._unacked[0][1].seq <= seq:
+            self.size -= self._unacked.popleft()[0]
+
+    def unacked(self) -> list[tuple[Results, Sequence[Buffer]]]:
+        """Return all numbered messages that are not acknowledged, in order."""
+        return [(message, body) for _, message, body in self._unacked]
+
+    def holding(self, ids: set[int]) -> list[tuple[Results, Sequence[Buffer]]]:
+        """Return the unacknowledged messages with a result of one of these tasks."""
+        return [(message, body) for message, body in self.unacked() if not ids.isdisjoint(message.ids)]
+
+    def coming(self) -> set[int]:
+        """Return the tasks whose results will leave with the next flush."""
+        return {id for part in self._parts for id in part.ids}
+
+
+def _groups(parts: list[Part]) -> Iterable[list[Part]]:
+    """Split parts into groups that fit one message each."""
+    group: list[Part] = []
+    count = frames = size = 0
+    for part in parts:
+        count += len(part.ids)
+        frames += len(part.body)
+        size += len(part.body[0])
+        if group and (count > MAX_BATCH or frames > MAX_BUFFERS or size > MERGE):
+            yield group
+            group = []
+            count, frames, size = len(part.ids), len(part.body), len(part.body[0])
+        group.append(part)
+    if group:
+        yield group
+
+
+def _merge(group: list[Part]) -> Part:
+    merged = Part([], [], [], [], [], [])
+    tail: list[Buffer] = []
+    for part in group:
+        for column, more in zip(merged[:5], part[:5], strict=True):
+            column.extend(more)
+        tail.extend(part.body[1:])
+    return merged._replace(body=[b"".join(part.body[0] for part in group), *tail])

@@ -1,0 +1,282 @@
+"""What workers say: results, progress, tasks handed back, output, and their end.
+
+Blame is fair: when a worker dies, what it was running is to blame, by its own last note if it left one,
+else by the order in which it was given. What sat in its queue goes back to the front of the session's
+queue as if it had never been given.
+
+PURE: no processes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from skyward.wire.codec import pack_body, split_body
+from skyward.wire.frames import Payload
+from skyward.wire.messages import CRASHED, TIMED_OUT, Failure
+from skyward_node.core import assign, crew, nesting
+from skyward_node.core.lines import PATIENCE
+from skyward_node.core.node import CANCELLED_FAILURE, PARTIAL
+from skyward_node.core.outbox import Part
+from skyward_node.core.tasks import (
+    CANCEL,
+    EXPIRE,
+    FINISH,
+    GIVE_BACK,
+    GIVEN,
+    HAND_BACK,
+    LOSE,
+    OVERDUE,
+    RUNNING,
+    STOPPING,
+    move,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyward.wire.frames import Buffer
+    from skyward.wire.messages import Results
+    from skyward_node.core.library import Code
+    from skyward_node.core.node import Node
+    from skyward_node.core.sessions import Session
+    from skyward_node.core.tasks import Task
+    from skyward_node.core.workers import Worker
+    from skyward_node.executors.events import Exited
+
+
+# --- results -----------------------------------------------------------------------------------
+
+
+def on_results(node: Node, worker: Worker, message: Results, body: Sequence[Buffer]) -> None:
+    """Pass on results, and see the worker's next task start."""
+    session = worker.session
+    if session is None:
+        return
+    pop = worker.tasks.pop
+    tasks = [pop(id, None) for id in message.ids]
+    part = Part(message.ids, message.statuses, message.sizes, message.buffers, message.elapsed, body)
+    _flush_lines(node, worker, tasks)
+    kill = False
+    if all(task is not None and task.wish != EXPIRE and task.state != OVERDUE for task in tasks):
+        session.outbox.add(part)
+        done = cast("list[Task]", tasks)
+        node.finish(done)
+        _observe(done, message.elapsed)
+    else:
+        kill = _pass_on_some(node, session, part, tasks)
+    worker.stuck = False
+    node.stuck.pop(worker.id, None)
+    if kill:  # what the task has left in the process must not meet the next one
+        crew.kill(node, worker)
+        crew.replenish(node)
+    else:
+        crew.account(node, worker)
+        assign.start(node, worker)
+
+
+def _pass_on_some(node: Node, session: Session, part: Part, tasks: Sequence[Task | None]) -> bool:
+    """Pass on results of which not all count; return whether one was of a task stopped for its timeout.
+
+    Nobody waits for the result of an overdue task, nor for one of a task the worker was never given.
+    """
+    rows = split_body(part.sizes, part.buffers, part.body)
+    kept: list[tuple[Task, int, int, tuple[Buffer, tuple[Buffer, ...]]]] = []
+    expired: list[tuple[Task, Failure]] = []
+    for task, status, elapsed, row in zip(tasks, part.statuses, part.elapsed, rows, strict=True):
+        if task is None:
+            continue
+        if task.state == OVERDUE:
+            move([task], FINISH)
+        elif task.wish == EXPIRE:
+            expired.append((task, timed_out(task)))
+        else:
+            kept.append((task, status, elapsed, row))
+    if kept:
+        sizes, buffers, body = pack_body([Payload(*row) for *_, row in kept])
+        done = [task for task, *_ in kept]
+        elapsed_column = [elapsed for _, _, elapsed, _ in kept]
+        statuses = [status for _, status, _, _ in kept]
+        session.outbox.add(Part([task.id for task in done], statuses, sizes, buffers, elapsed_column, body))
+        node.finish(done)
+        _observe(done, elapsed_column)
+    node.fail(expired)
+    return bool(expired)
+
+
+def _observe(done: Sequence[Task], elapsed: Sequence[int]) -> None:
+    """Learn how long the functions take."""
+    first = done[0].code if done else None
+    if first is not None and all(task.code is first for task in done):
+        first.observe(sum(elapsed) / len(elapsed))
+        return
+    seen: dict[bytes, tuple[Code, list[int]]] = {}
+    for task, microseconds in zip(done, elapsed, strict=True):
+        seen.setdefault(task.code.key, (task.code, []))[1].append(microseconds)
+    for code, values in seen.values():
+        code.observe(sum(values) / len(values))
+
+
+def timed_out(task: Task) -> Failure:
+    """Return what a task over its time limit ends with."""
+    return Failure(TIMED_OUT, type_name="TaskTimeoutError", timeout=task.timeout)
+
+
+# --- progress ----------------------------------------------------------------------------------
+
+
+def on_progress(node: Node, worker: Worker, started: Sequence[int]) -> None:
+    """Note that tasks take longer than a moment: nothing is queued behind them any more."""
+    session = worker.session
+    known = [id for id in dict.fromkeys(started) if id in worker.tasks]
+    if session is None or not known:
+        return
+    assign.mark_started(node, [task for id in known if (task := worker.tasks[id]).state == GIVEN])
+    worker.stuck = True
+    node.stuck[worker.id] = worker
+    session.started.extend(task.id for task in worker.unannounced())
+
+
+def on_returned(node: Node, worker: Worker, ids: Sequence[int]) -> None:
+    """Take back what the worker has not started and will not run."""
+    session = worker.session
+    if session is None:
+        return
+    held = worker.tasks
+    back = [held.pop(id) for id in dict.fromkeys(ids) if id in held and held[id].state in (GIVEN, RUNNING, STOPPING)]
+    requeue(node, session, back, HAND_BACK)
+    crew.account(node, worker)
+    assign.start(node, worker)
+
+
+def requeue(node: Node, session: Session, tasks: Sequence[Task], event: str) -> None:
+    """Put tasks that a worker had back to the front of the queue, or do with them what was wished meanwhile."""
+    node.shift(tasks, event)
+    cancelled: list[Task] = []
+    returned: list[Task] = []
+    for task in tasks:
+        task.worker = None
+        task.recalled = False
+        if task.wish in (CANCEL, EXPIRE):
+            cancelled.append(task)
+        elif task.wish == GIVE_BACK and not task.crashes:
+            returned.append(task)
+    session.enqueue(tasks, front=True)
+    node.fail([(task, CANCELLED_FAILURE) for task in cancelled])
+    give_back(node, session, returned)
+
+
+def give_back(node: Node, session: Session, tasks: Sequence[Task]) -> None:
+    """Return tasks to the client, which may run them elsewhere."""
+    session.returned.extend(task.id for task in tasks)
+    node.finish(tasks)
+
+
+# --- output ------------------------------------------------------------------------------------
+
+
+def on_printed(node: Node, worker: Worker, stream: int, data: bytes) -> None:
+    """Forward what a worker prints, line by line."""
+    session = worker.session
+    lines = worker.lines[stream]
+    held_back = lines.partial
+    complete = lines.feed(data)
+    if session is None:
+        if complete:
+            text = [line.decode(errors="replace") for line in complete[:10]]
+            node.log("info", "a worker without work printed", worker=worker.id, lines=text)
+        return
+    node.print_lines(session, _speaker(worker), stream, complete)
+    if lines.partial and not held_back:
+        node.at(node.now + PATIENCE, PARTIAL, worker)
+
+
+def _speaker(worker: Worker) -> int:
+    """Return the task that the worker runs; 0 if it cannot be told."""
+    return next(iter(worker.tasks), 0) if worker.slots == 1 else 0
+
+
+def flush_lines(node: Node, worker: Worker) -> None:
+    """Forward the lines that have begun and not ended."""
+    if worker.session is not None:
+        for stream, lines in worker.lines.items():
+            if lines.partial:
+                node.print_lines(worker.session, _speaker(worker), stream, lines.flush())
+
+
+def _flush_lines(node: Node, worker: Worker, ended: Sequence[Task | None]) -> None:
+    """Forward what ended tasks have begun to print, before their results."""
+    last = ended[-1] if ended else None
+    for stream, lines in worker.lines.items():
+        if lines.partial and last is not None and worker.slots == 1:
+            node.print_lines(last.session, last.id, stream, lines.flush())
+
+
+# --- the end of a worker -----------------------------------------------------------------------
+
+
+def on_exited(node: Node, worker: Worker, event: Exited) -> None:
+    """Decide about the tasks of a worker that is gone."""
+    session = worker.session
+    flush_lines(node, worker)
+    tasks = list(worker.tasks.values())
+    worker.tasks.clear()
+    node.running += worker.measure()
+    crew.remove(node, worker)
+    if not worker.leaving:
+        node.log(
+            "warning", "a worker died", worker=worker.id, signal=event.signal, exitcode=event.exitcode, oom=event.oom
+        )
+    if session is not None:
+        for task in tasks:
+            nesting.forget(node, task)
+        _decide(node, session, tasks, event)
+    if node.sessions:
+        crew.replenish(node)
+
+
+def _decide(node: Node, session: Session, tasks: Sequence[Task], event: Exited) -> None:
+    ended: list[tuple[Task, Failure]] = []
+    back: list[Task] = []
+    ran = set(event.running).intersection(task.id for task in tasks)
+    for task in tasks:
+        guilty = task.id in ran if ran else task.state != GIVEN
+        if task.state == OVERDUE:
+            move([task], FINISH)
+        elif task.wish == EXPIRE:
+            ended.append((task, timed_out(task)))
+        elif task.wish == CANCEL:
+            ended.append((task, CANCELLED_FAILURE))
+        elif _may_run_again(task, guilty=guilty):
+            back.append(task)
+        else:
+            ended.append((task, crashed(task, event)))
+    node.fail(ended)
+    requeue(node, session, back, LOSE)
+
+
+def _may_run_again(task: Task, *, guilty: bool) -> bool:
+    """Return whether the task runs once more; if it is ``guilty`` it is charged with the crash."""
+    if not guilty:
+        # It may have run to its end before the guilty one began, and its result be lost.
+        return task.state == GIVEN or task.retries > 0
+    if task.crashes or not task.retries:
+        return False
+    task.crashes = 1
+    task.retries -= 1
+    return True
+
+
+def crashed(task: Task, event: Exited) -> Failure:
+    """Return what a task ends with whose worker has died under it."""
+    return Failure(
+        CRASHED,
+        type_name="WorkerCrashedError",
+        signal=event.signal or 0,
+        exitcode=-1 if event.exitcode is None else event.exitcode,
+        stderr=list(event.stderr),
+        peak_memory=event.peak_memory or 0,
+        memory_limit=event.memory_limit or 0,
+        oom=event.oom,
+        attempts=task.crashes + 1,
+    )

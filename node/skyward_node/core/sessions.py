@@ -1,0 +1,123 @@
+"""A session: one client's pool as this node sees it.
+
+It owns the client's tasks, code, results and workers, and outlives the connection it is bound to: a
+client that comes back within its lease finds everything as it was.
+
+PURE: no sockets; the clock is a number.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from skyward_node.core.library import Library
+from skyward_node.core.lines import Backlog
+from skyward_node.core.outbox import Outbox
+from skyward_node.core.tasks import QUEUED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyward.wire.frames import Buffer
+    from skyward.wire.messages import Hello, Message, Roster
+    from skyward_node.core.tasks import Task
+    from skyward_node.core.workers import Worker
+
+BEATS: Final = (0.01, 60.0)  # seconds: bounds on what a client may ask as heartbeat
+BEAT: Final = 0.25  # seconds, for a client that does not care
+STEP: Final = 2.0  # heartbeats: of a longer gap between two looks only so much counts as silence
+UNACKED: Final = 64 * 2**20  # bytes of results after which no further task of the session starts
+
+
+class Session:
+    """Everything that belongs to one client."""
+
+    __slots__ = (
+        "backlog", "blocked", "draining", "echo", "grace", "heartbeat", "held", "highest", "idle", "key",
+        "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox", "peer", "queue",
+        "queued", "returned", "roster", "roster_version", "silence", "started", "tasks", "workers",
+    )  # fmt: skip
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        self.label = ""
+        self.peer: bytes | None = None
+        self.blocked = False  # its connection takes no messages for now
+        self.heartbeat = BEAT
+        self.lease = 0.0
+        self.grace = 0.0
+        self.max_payload = 0
+        self.silence = 0.0  # seconds the client was not heard while we listened
+        self.next_pulse = 0.0
+        self.echo = 0.0  # the client's clock
+        self.draining = inf  # moment by which the session ends
+        self.library = Library()
+        self.tasks: dict[int, Task] = {}  # all that have no outcome yet
+        self.highest = -1  # task id: above it, every id is new
+        self.queue: deque[Task] = deque()  # may hold tasks that have ended
+        self.queued = 0  # tasks in the queue that have not
+        self.outbox = Outbox()
+        self.backlog = Backlog()
+        self.held: list[tuple[Message, Sequence[Buffer]]] = []  # to be sent when the client is back
+        self.returned: list[int] = []  # of this turn
+        self.started: list[int] = []  # of this turn
+        self.nested: dict[int, set[int]] = {}  # unanswered calls of tasks
+        self.workers: dict[int, Worker] = {}
+        self.idle: dict[int, Worker] = {}  # those of them with nothing to do
+        self.roster: Roster | None = None
+        self.roster_version = 0
+
+    def configure(self, hello: Hello, lease: float, max_payload: int) -> None:
+        """Take over what the client wants; the arguments are the node's defaults."""
+        self.label = hello.label
+        self.heartbeat = min(max(hello.heartbeat, BEATS[0]), BEATS[1]) if hello.heartbeat else BEAT
+        self.lease = hello.lease or lease
+        self.grace = hello.cancel_grace
+        self.max_payload = hello.max_payload or max_payload
+
+    def wants_slot(self) -> bool:
+        """Return whether a task waits that may start."""
+        return self.queued > 0 and self.outbox.size < UNACKED
+
+    def head(self) -> Task:
+        """Return the task that is next; there must be one."""
+        queue = self.queue
+        while queue[0].state != QUEUED:
+            queue.popleft()
+        return queue[0]
+
+    def enqueue(self, tasks: Sequence[Task], *, front: bool = False) -> None:
+        """Queue the tasks, in their order."""
+        if front:
+            self.queue.extendleft(reversed(tasks))
+        else:
+            self.queue.extend(tasks)
+        self.queued += len(tasks)
+
+    def take(self, most: int, budget: float) -> list[Task]:
+        """Take the next tasks that may share a worker: at most ``most``, and at most ``budget`` µs of work.
+
+        The first is taken whatever it costs. Tasks that may not run twice are taken alone.
+        """
+        first = self.head()
+        queue = self.queue
+        queue.popleft()
+        chunk = [first]
+        if most > 1 and first.retries and not first.crashes:
+            spent = first.code.cost
+            while queue and len(chunk) < most:
+                task = queue[0]
+                if task.state == QUEUED:
+                    spent += task.code.cost
+                    if spent > budget or not task.retries or task.crashes:
+                        break
+                    chunk.append(task)
+                queue.popleft()
+        self.queued -= len(chunk)
+        return chunk
+
+    def __repr__(self) -> str:
+        bound = "bound" if self.peer is not None else "unbound"
+        return f"<Session {self.key.hex()[:8]} of {self.label or '?'}: {bound}, {len(self.tasks)} tasks>"

@@ -1,0 +1,90 @@
+"""Where a daemon listens: checked before anything is started, so that mistakes are cheap and clear.
+
+An ``ipc://`` socket is as safe as its directory: only the owner may enter it. TCP needs CURVE, which
+this version does not have.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from skyward.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONGEST: Final = 107  # bytes of a Unix socket's path on Linux, without the final NUL
+_SCHEME: Final = "ipc://"
+
+
+def socket_path(bind: str) -> str:
+    """Return the path of an ``ipc://`` endpoint, its directory made; raises `ConfigError` if it cannot serve."""
+    if bind.startswith("tcp://"):
+        raise ConfigError(
+            f"cannot bind {bind}: TCP links need CURVE keys, which this version does not have; use ipc://"
+        )
+    if not bind.startswith(_SCHEME):
+        raise ConfigError(f"cannot bind {bind}: an endpoint looks like ipc:///directory/name.sock")
+    path = bind.removeprefix(_SCHEME)
+    if not path.startswith("/"):
+        raise ConfigError(f"cannot bind {bind}: the path after ipc:// must be absolute")
+    length = len(os.fsencode(path))
+    if length > LONGEST:
+        raise ConfigError(f"cannot bind {bind}: the path has {length} bytes, a Unix socket takes at most {LONGEST}")
+    _check_directory(os.path.dirname(path))
+    _check_free(path)
+    return path
+
+
+def _check_directory(directory: str) -> None:
+    with suppress(FileExistsError):
+        try:
+            os.mkdir(directory, 0o700)
+        except OSError as error:
+            if isinstance(error, FileExistsError):
+                raise
+            raise ConfigError(f"cannot make the directory {directory}: {error.strerror}") from error
+    status = os.stat(directory)
+    if not stat.S_ISDIR(status.st_mode):
+        raise ConfigError(f"{directory} is no directory")
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        mode = stat.S_IMODE(status.st_mode)
+        raise ConfigError(f"the directory {directory} must be ours alone (mode 0700), but has mode {mode:04o}")
+
+
+def _check_free(path: str) -> None:
+    """Refuse a path where somebody listens: ZeroMQ would take it over without a word."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise ConfigError(f"cannot bind ipc://{path}: the file exists and is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return  # left behind by a daemon that was killed
+        except OSError as error:
+            raise ConfigError(f"cannot bind ipc://{path}: {error.strerror}") from error
+    raise ConfigError(f"cannot bind ipc://{path}: another daemon serves there")
+
+
+def bind_private(path: str, bind: Callable[[str], object]) -> None:
+    """Call ``bind`` with the endpoint so that only the owner may connect, from the first moment."""
+    mask = os.umask(0o177)
+    try:
+        bind(_SCHEME + path)
+    finally:
+        os.umask(mask)
+    os.chmod(path, 0o600)
+
+
+def remove(path: str) -> None:
+    """Remove the socket file, if it is still there."""
+    with suppress(OSError):
+        os.unlink(path)

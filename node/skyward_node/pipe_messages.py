@@ -1,0 +1,66 @@
+"""What travels on the pipes between a daemon and its workers: wire messages, and two of their own.
+
+    down, data      Context (before the first tasks, and when the roster changes), Module, Function, Tasks,
+                    Cancel (a copy of each on the control pipe, in its place among the tasks)
+    down, control   Cancel, Answer
+    up, data        Results, Progress, Returned, Waiting; Module, Function, Submit, Revoke of nested calls
+
+``epoch``, ``ack`` and ``seq`` are 0 here: a worker belongs to one daemon, and its pipes lose nothing.
+The framing is `skyward.wire.pipe`. PURE.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Final
+
+from msgspec import Meta
+
+from skyward.wire.messages import (
+    MAX_NODES,
+    U32,
+    U64,
+    Answer,
+    Cancel,
+    Function,
+    Key,
+    Member,
+    Message,
+    Module,
+    Name,
+    Progress,
+    Results,
+    Returned,
+    Revoke,
+    Seconds,
+    Submit,
+    Tasks,
+)
+
+
+class Context(Message, frozen=True):
+    """Whom the worker serves, and where it stands in the mesh."""
+
+    TYPE: ClassVar[int] = 128
+    session: Key
+    rank: U32  # of this node
+    job: Name
+    members: Annotated[list[Member], Meta(max_length=MAX_NODES)]
+    slots: Annotated[list[U32], Meta(max_length=MAX_NODES)]  # workers of each member
+    head_port: Annotated[int, Meta(ge=0, lt=65536)]
+    index: U32  # of this worker on the node; of its first slot in thread mode
+    cancel_grace: Seconds
+    max_payload: U64  # bytes of one result; 0: no limit
+    accelerators: Annotated[list[Name], Meta(max_length=1024)] = []  # noqa: RUF012 - msgspec copies it; of the node
+
+
+class Waiting(Message, frozen=True):
+    """The task waits for calls of its own, or goes on: its slot is lent, or taken back."""
+
+    TYPE: ClassVar[int] = 129
+    task: U64
+    waiting: bool
+
+
+DATA_MESSAGES: Final = (Context, Module, Function, Tasks, Cancel)
+CONTROL_MESSAGES: Final = (Cancel, Answer)
+WORKER_MESSAGES: Final = (Results, Progress, Returned, Waiting, Module, Function, Submit, Revoke)

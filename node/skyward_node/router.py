@@ -1,0 +1,136 @@
+"""The daemon's ROUTER socket: connections in, events out; messages out, never a wait.
+
+A message that a connection does not take waits here, in order, and is tried again each turn. What a
+peer sends is decoded and checked before anyone else sees it.
+
+This is a driver: it reports connections that are gone, blocked or talk nonsense, and decides nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+import zmq
+
+from skyward.errors import ProtocolError
+from skyward.transport.sockets import receive_frames, send_frames
+from skyward.wire.codec import Decoder, check_body, encode
+from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL
+from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyward.transport.sockets import Socket
+    from skyward.wire.frames import Buffer
+    from skyward.wire.messages import Message
+    from skyward_node.core.actions import Event
+
+READS: Final = 256  # messages in one turn, so that workers are not starved by talkative clients
+BACKLOG: Final = 256 * 2**20  # bytes that may wait for one connection; the core stops long before
+
+
+class _Backlog:
+    """What waits for one connection."""
+
+    __slots__ = ("messages", "size")
+
+    def __init__(self) -> None:
+        self.messages: deque[list[Buffer]] = deque()
+        self.size = 0
+
+    def add(self, frames: list[Buffer]) -> None:
+        self.messages.append(frames)
+        self.size += sum(map(len, frames))
+
+
+class Router:
+    """All connections of a node."""
+
+    def __init__(self, socket: Socket) -> None:
+        self.socket = socket
+        self._decoder = Decoder(CLIENT_MESSAGES)
+        self._backlogs: dict[bytes, _Backlog] = {}
+
+    @property
+    def blocked(self) -> bool:
+        """Return whether messages wait for a connection."""
+        return bool(self._backlogs)
+
+    # --- in ----------------------------------------------------------------------------------
+
+    def receive(self) -> list[Event]:
+        """Return what has arrived, at most `READS` messages."""
+        events: list[Event] = []
+        try:
+            for _ in range(READS):
+                event = self._decode(receive_frames(self.socket, copied=2))
+                if event is not None:
+                    events.append(event)
+        except zmq.Again:
+            pass
+        return events
+
+    def _decode(self, frames: list[Buffer]) -> Event | None:
+        peer = cast("bytes", frames[0])
+        if len(frames) < 2:
+            return Nonsense(peer, "protocol", "a message without a header")
+        header, body = frames[1], frames[2:]
+        try:
+            message = self._decoder.decode(header)
+            if message is None:
+                return None  # a hint that we do not know
+            check_body(message, body)
+        except ProtocolError as error:
+            code = "version" if len(header) and header[0] != PROTOCOL else "protocol"
+            return Nonsense(peer, code, str(error))
+        return Incoming(peer, message, body)
+
+    # --- out ---------------------------------------------------------------------------------
+
+    def send(self, peer: bytes, message: Message, body: Sequence[Buffer]) -> Event | None:
+        """Send a message, now or when the connection takes it; return what that says about the connection."""
+        frames: list[Buffer] = [peer, encode(message), *body]
+        backlog = self._backlogs.get(peer)
+        if backlog is None:
+            return self._try(peer, frames)
+        backlog.add(frames)
+        if backlog.size > BACKLOG:
+            del self._backlogs[peer]
+            return Gone(peer)
+        return None
+
+    def _try(self, peer: bytes, frames: list[Buffer]) -> Event | None:
+        try:
+            send_frames(self.socket, frames)
+        except zmq.Again:
+            backlog = self._backlogs[peer] = _Backlog()
+            backlog.add(frames)
+            return Blocked(peer, blocked=True)
+        except zmq.ZMQError as error:
+            if error.errno != errno.EHOSTUNREACH:
+                raise
+            return Gone(peer)
+        return None
+
+    def retry(self) -> list[Event]:
+        """Send what waits, as far as it is taken now."""
+        return [event for peer in list(self._backlogs) if (event := self._flush(peer)) is not None]
+
+    def _flush(self, peer: bytes) -> Event | None:
+        backlog = self._backlogs[peer]
+        while backlog.messages:
+            try:
+                send_frames(self.socket, backlog.messages[0])
+            except zmq.Again:
+                return None
+            except zmq.ZMQError as error:
+                if error.errno != errno.EHOSTUNREACH:
+                    raise
+                del self._backlogs[peer]
+                return Gone(peer)
+            backlog.size -= sum(map(len, backlog.messages.popleft()))
+        del self._backlogs[peer]
+        return Blocked(peer, blocked=False)

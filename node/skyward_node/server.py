@@ -1,0 +1,150 @@
+"""The daemon's loop: one thread that waits for connections, workers, signals and the lifeline.
+
+Each turn gathers what has happened, hands it to the core as one batch, and performs the answer in
+order. Nothing in a turn blocks, and nothing here decides.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import zmq
+
+from skyward.wire.codec import encode
+from skyward_node.core.actions import Control, Exit, Give, Kill, Log, Retire, Send, Shutdown, Spawn
+from skyward_node.executors.environment import worker_environment
+from skyward_node.executors.events import Exited
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from skyward.model import NodeConfig
+    from skyward_node.core import Core
+    from skyward_node.core.actions import Action, Event
+    from skyward_node.executors.supervisor import Supervisor
+    from skyward_node.logs import Logger
+    from skyward_node.router import Router
+
+TICK: Final = 0.25  # seconds between looks at the parent and the core's clock: an orphan ends well within 2 s
+RETRY: Final = 0.01  # seconds until a connection that took nothing is tried again
+DRAIN: Final = 30.0  # seconds that running tasks may take after SIGTERM
+GOODBYE: Final = 200  # ms the last messages may take to leave
+MACHINE_SLOTS: Final = "SKYWARD_MACHINE_SLOTS"  # set by a launcher that starts several nodes on one machine
+
+
+class Server:
+    """Drives one core."""
+
+    def __init__(
+        self, config: NodeConfig, core: Core, router: Router, supervisor: Supervisor, *, signals: int, logger: Logger
+    ) -> None:
+        self._config = config
+        self._core = core
+        self._router = router
+        self._supervisor = supervisor
+        self._signals = signals
+        self._logger = logger
+        self._code: int | None = None
+        self._follow_up: list[Event] = []  # what performing actions has shown
+        self._poller = zmq.Poller()
+        for source in (router.socket, supervisor.fileno(), signals):
+            self._poller.register(source, zmq.POLLIN)
+        if config.lifeline_fd >= 0:
+            self._poller.register(config.lifeline_fd, zmq.POLLIN)
+        self._accelerators = core.node.identity.accelerators
+        self._perform_by_type: dict[type, Callable[[Any], None]] = {
+            Send: self._send,
+            Spawn: self._spawn,
+            Give: lambda action: supervisor.send(action.worker, [encode(action.message), *action.body]),
+            Control: lambda action: supervisor.send(action.worker, [encode(action.message), *action.body], True),
+            Kill: lambda action: supervisor.kill(action.worker),
+            Retire: lambda action: supervisor.retire(action.worker),
+            Log: lambda action: logger.log(action.level, action.event, action.fields),
+            Exit: self._exit,
+        }
+
+    def run(self) -> int:
+        """Serve until it is time to end; return the exit code."""
+        self._perform(self._core.start())
+        while self._code is None:
+            ready = {source for source, _ in self._poller.poll(self._patience())}
+            if self._orphaned(ready):
+                self._logger.log("info", "the launcher is gone", {})
+                return 0
+            events = self._gather(ready)
+            self._perform(self._core.handle(events, time.monotonic()))
+        return self._code
+
+    def _patience(self) -> int:
+        """Return how long to wait for something to happen, in milliseconds."""
+        if self._follow_up:
+            return 0
+        seconds = min(self._core.next_deadline() - time.monotonic(), RETRY if self._router.blocked else TICK)
+        return max(0, int(seconds * 1000 + 0.999))
+
+    def _orphaned(self, ready: set[object]) -> bool:
+        config = self._config
+        if config.parent and os.getppid() != config.parent:
+            return True
+        if config.lifeline_fd not in ready:
+            return False
+        return os.read(config.lifeline_fd, 4096) == b""
+
+    # --- events ------------------------------------------------------------------------------
+
+    def _gather(self, ready: set[object]) -> list[Event]:
+        events, self._follow_up = self._follow_up, []
+        if self._signals in ready:
+            self._on_signals(events)
+        if self._router.blocked:
+            events += self._router.retry()
+        if self._router.socket in ready:
+            events += self._router.receive()
+        if self._supervisor.fileno() in ready:
+            events += self._supervisor.events()
+        return events
+
+    def _on_signals(self, events: list[Event]) -> None:
+        received = set(os.read(self._signals, 4096))
+        if signal.SIGINT in received:
+            self._code = 130  # what a shell shows for a command that was interrupted
+        elif received & {signal.SIGTERM, signal.SIGHUP}:
+            events.append(Shutdown(DRAIN, "asked to by a signal"))
+
+    # --- actions -----------------------------------------------------------------------------
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        perform = self._perform_by_type
+        for action in actions:
+            perform[type(action)](action)
+
+    def _send(self, action: Send) -> None:
+        event = self._router.send(action.peer, action.message, action.body)
+        if event is not None:
+            self._follow_up.append(event)
+
+    def _spawn(self, action: Spawn) -> None:
+        try:
+            self._supervisor.spawn(action.worker, action.slots, self._environment(action))
+        except OSError as error:  # out of descriptors: the core tries again later
+            self._logger.log("warning", "cannot start a worker", {"worker": action.worker, "reason": str(error)})
+            self._follow_up.append(Exited(action.worker, None, None))
+
+    def _environment(self, action: Spawn) -> dict[str, str]:
+        config = self._config
+        environ = os.environ | config.env
+        added = worker_environment(
+            cpus=len(os.sched_getaffinity(0)),
+            slots=int(environ.get(MACHINE_SLOTS) or config.concurrency),
+            index=action.place,
+            workers=1 if config.executor == "thread" else config.concurrency,
+            accelerators=self._accelerators,
+            environ=environ,
+        )
+        return added | config.env
+
+    def _exit(self, action: Exit) -> None:
+        self._code = action.code

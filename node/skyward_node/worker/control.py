@@ -1,0 +1,173 @@
+"""The control thread: hears cancels and answers while the main thread runs the user's code.
+
+It sleeps in one poll and costs nothing until it is needed. It is *watching*, which means that it wakes
+up every few milliseconds, only while a task runs that others wait behind: then it reports a task that
+takes long, and sends the outcomes that its slot had gathered before. A lone task wakes nobody: the
+daemon knows when it started.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import traceback
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Final
+
+from skyward.errors import ProtocolError
+from skyward.wire.codec import Decoder, encode
+from skyward.wire.messages import Answer, Cancel, Progress
+from skyward_node.pipe_messages import CONTROL_MESSAGES
+from skyward_node.worker.process import flush_streams
+from skyward_node.worker.slot import cancelled
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+
+    from skyward.wire.frames import Buffer
+    from skyward_node.worker.inbox import Inbox
+    from skyward_node.worker.outbox import Outbox
+    from skyward_node.worker.pipes import PipeReader
+    from skyward_node.worker.slot import Slot
+
+LONG: Final = 2_000_000  # ns a task may run before it is reported: far above a batch's cost per task
+TICK: Final = 2  # ms between looks while watching
+CHASE: Final = 20  # ms between interrupts of a task that has not heard the first
+
+
+class Control:
+    """What the control thread does."""
+
+    def __init__(self, sock: socket.socket, reader: PipeReader, inbox: Inbox, outbox: Outbox, *, threads: bool) -> None:
+        self.slots: list[Slot] = []
+        self.watching = False
+        self.answer: Callable[[Answer, Sequence[Buffer]], object] | None = None  # takes answers to nested calls
+        self._chased: list[tuple[Slot, int]] = []  # tasks to interrupt that have not heard of it
+        self._socket = sock
+        self._reader = reader
+        self._inbox = inbox
+        self._outbox = outbox
+        self._threads = threads
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC)
+        self._decoder = Decoder(CONTROL_MESSAGES)
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._run_or_die, name="skyward-control", daemon=True).start()
+
+    def watch(self) -> None:
+        """Wake up and look after what runs, until it is dealt with."""
+        self.watching = True
+        os.eventfd_write(self._bell, 1)
+
+    def close(self) -> None:
+        """Close the descriptors, in a forked child where the thread does not exist."""
+        self._socket.close()
+        if self._bell >= 0:  # else the child of a child
+            os.close(self._bell)
+            self._bell = -1
+
+    def _run_or_die(self) -> None:
+        try:
+            self._run()
+        except BaseException:  # a worker that cannot be cancelled any more is worse than a crash
+            traceback.print_exc()
+            flush_streams()
+            os._exit(1)
+
+    def _run(self) -> None:
+        poller = select.poll()
+        pipe = self._socket.fileno()
+        poller.register(pipe, select.POLLIN)
+        poller.register(self._bell, select.POLLIN)
+        while True:
+            for fd, _ in poller.poll(TICK if self.watching else CHASE if self._chased else None):
+                if fd != pipe:
+                    os.eventfd_read(self._bell)
+                elif not self._hear():
+                    return
+            if self.watching:
+                self._look()
+            if self._chased:
+                self._chase()
+
+    # --- watching -----------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        now = perf_counter_ns()
+        if any(_is_long(slot, now) for slot in self.slots):
+            self._report(now)
+        if not self._has_to_watch():
+            self.watching = False
+            # A slot says what it runs and then looks whether we watch; we do it the other way round.
+            self.watching = self._has_to_watch()
+
+    def _has_to_watch(self) -> bool:
+        return any(slot.current is not None and slot.current != slot.reported for slot in self.slots)
+
+    def _report(self, now: int) -> None:
+        """Send what is done, and what has been running for long."""
+        outbox = self._outbox
+        with outbox.lock:  # a result cannot overtake us: whoever sends it needs the lock
+            running = [slot for slot in self.slots if _is_long(slot, now)]
+            started = {slot: slot.current for slot in running}
+            done = {outcome[0] for outcome in list(outbox.done)}
+            messages = outbox.take()
+            ids = [id for id in started.values() if id is not None and id not in done]
+            for slot, id in started.items():
+                slot.reported = id
+            if ids:
+                messages.append((encode(Progress(0, [], ids)),))
+            outbox.write(messages)
+
+    # --- hearing ------------------------------------------------------------------------------
+
+    def _hear(self) -> bool:
+        received = self._reader.read()
+        if received is None:
+            return False
+        for header, *body in received:
+            match self._decoder.decode(header):
+                case Cancel() as message:
+                    self._cancel(message)
+                case Answer() as message:
+                    if self.answer is not None:
+                        self.answer(message, body)
+                case message:
+                    raise ProtocolError(f"unexpected {message!r}")
+        return True
+
+    def _cancel(self, message: Cancel) -> None:
+        dropped, others = self._inbox.cancel(message)
+        if dropped:
+            self.dropped(dropped, running=message.running)
+        if not message.running:
+            return
+        running = [(slot, id) for id in others for slot in self.slots if slot.current == id]
+        if self._threads:  # Python cannot stop a thread: the daemon is told that the task runs
+            if running:
+                self._outbox.send(Progress(0, [], [id for _, id in running]))
+            return
+        self._chased += running
+
+    def _chase(self) -> None:
+        """Interrupt until it is heard: a signal that comes just before a system call does not interrupt that."""
+        self._chased = [(slot, id) for slot, id in self._chased if slot.current == id and slot.interrupts.hit != id]
+        for slot, id in self._chased:
+            slot.interrupts.request(id)
+
+    def dropped(self, ids: list[int], *, running: bool) -> None:
+        """Say what became of tasks that a cancel has caught before they started."""
+        if not running:
+            self._outbox.hand_back(ids)
+            return
+        status, payload = cancelled()
+        self._outbox.done.extend((id, status, payload, 0) for id in ids)
+        self._outbox.flush()
+
+
+def _is_long(slot: Slot, now: int) -> bool:
+    current = slot.current
+    return current is not None and current != slot.reported and now - slot.started > LONG

@@ -1,0 +1,38 @@
+"""What `sky.instance_info()` says in a worker, from what the daemon has told it and its environment."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from skyward.runtime import InstanceInfo, Peer
+from skyward_node.executors.environment import ACCELERATORS
+
+if TYPE_CHECKING:
+    from skyward_node.pipe_messages import Context
+
+
+def instance_of(context: Context, slot: int) -> InstanceInfo:
+    """Return the place of a slot of a worker in the mesh."""
+    members = sorted(zip(context.members, context.slots, strict=True), key=lambda pair: pair[0].rank)
+    head = members[0][0]
+    worker = context.index + slot
+    mine = os.environ.get(ACCELERATORS)  # this worker's share
+    return InstanceInfo(
+        node=context.rank,
+        worker=worker,
+        total_nodes=len(members),
+        workers_per_node=next((slots for member, slots in members if member.rank == context.rank), 1),
+        job_id=context.job,
+        head_addr=head.private_address,
+        head_port=context.head_port,
+        peers=tuple(
+            Peer(member.rank, private_address=member.private_address, public_address=member.address)
+            for member, _ in members
+        ),
+        hostname=socket.gethostname(),
+        global_worker_index=sum(slots for member, slots in members if member.rank < context.rank) + worker,
+        total_workers=sum(context.slots),
+        accelerators=tuple(mine.split(",") if context.accelerators and mine else context.accelerators),
+    )

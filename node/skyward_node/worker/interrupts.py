@@ -1,0 +1,103 @@
+"""When a cancel may break into the user's code, which runs on the main thread.
+
+The control thread asks for it with `request`, which sends SIGINT to the main thread; the handler raises
+KeyboardInterrupt there, but only while the code of just that task is *armed*, and once. So it never
+hits another task, nor our own code between tasks, nor the middle of a message (see `shield`), nor of an
+import, which would leave packages half initialised for the next task. `request` is repeated until ``hit``
+says that it was heard, because a signal that comes just before a system call does not interrupt that. A SIGINT
+that the user's code sends to itself works as in any Python program.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
+    from collections.abc import Generator
+    from types import FrameType
+    from typing import Any
+
+_SLOT: Final = "skyward_node.worker.slot"  # whose code is below that of every task
+
+
+class Interrupts:
+    """The interrupts of one slot."""
+
+    __slots__ = ("_sent", "_target", "_thread", "armed", "coroutine", "hit")
+
+    def __init__(self) -> None:
+        self.armed: int | None = None  # the task whose code may be interrupted now
+        self.hit: int | None = None  # the task that was interrupted by a cancel
+        self.coroutine: tuple[AbstractEventLoop, Task[Any]] | None = None  # what the armed task awaits
+        self._target: int | None = None
+        self._sent = False
+        self._thread = threading.get_ident()
+
+    def install(self) -> None:
+        """Handle SIGINT. Call it on the main thread, which runs the tasks."""
+        signal.signal(signal.SIGINT, self._handle)
+
+    def request(self, task: int) -> None:
+        """Interrupt the task if it runs, from another thread."""
+        self._target = task
+        self._sent = True
+        signal.pthread_kill(self._thread, signal.SIGINT)
+
+    def arm(self, task: int) -> None:
+        """Allow interrupts of this task from now on. Raises KeyboardInterrupt for one that came before."""
+        self.armed = task
+        if self._target == task and self.hit != task:
+            self._strike(task)
+
+    def disarm(self) -> None:
+        """Allow no interrupts."""
+        self.armed = None
+
+    @contextmanager
+    def shield(self) -> Generator[None]:
+        """Hold back interrupts while a message is written by the task's own thread."""
+        task = self.armed
+        if task is None or threading.get_ident() != self._thread:
+            yield
+            return
+        self.armed = None
+        try:
+            yield
+        finally:
+            self.arm(task)
+
+    def await_with(self, loop: AbstractEventLoop, task: Task[Any]) -> None:
+        """Interrupt by cancelling this asyncio task from now on."""
+        self.coroutine = loop, task
+
+    def _handle(self, _number: int, frame: FrameType | None) -> None:
+        ours, self._sent = self._sent, False
+        task = self.armed
+        if task is None or (ours and self._target != task):
+            return  # too late or too early; if too early, `arm` sees it
+        if not ours:
+            raise KeyboardInterrupt
+        if not _is_importing(frame):
+            self._strike(task)
+
+    def _strike(self, task: int) -> None:
+        self.hit = task
+        if self.coroutine is not None:
+            loop, coroutine = self.coroutine
+            loop.call_soon_threadsafe(coroutine.cancel)
+            return
+        self.armed = None  # once: what the user does in its `finally` is not interrupted again
+        raise KeyboardInterrupt
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether a module is being imported below the slot's frame."""
+    while frame is not None and frame.f_globals.get("__name__") != _SLOT:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

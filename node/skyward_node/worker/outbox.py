@@ -1,0 +1,83 @@
+"""Outcomes that have not been sent, and the only hand on the data pipe.
+
+Slots append outcomes without a lock; one `flush` sends them as one message. A task's output is flushed
+before its result. Everything else that goes up (nested calls, progress) is sent behind the outcomes that
+came before it, so that the daemon sees tasks start and end in order.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from skyward.wire.codec import encode, pack_body
+from skyward.wire.messages import Results, Returned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from skyward.wire.frames import Buffer, Payload
+    from skyward.wire.messages import Message
+    from skyward_node.worker.pipes import PipeWriter
+
+MOST: Final = 4096  # outcomes in one message
+
+Outcome = tuple[int, int, "Payload", int]  # id, status, value or Failure, microseconds it ran
+
+
+class Outbox:
+    """What a worker sends."""
+
+    __slots__ = ("_flush_output", "_writer", "done", "lock")
+
+    def __init__(self, writer: PipeWriter, flush_output: Callable[[], object]) -> None:
+        self.done: deque[Outcome] = deque()
+        self.lock = threading.Lock()
+        self._writer = writer
+        self._flush_output = flush_output
+
+    def flush(self) -> None:
+        """Send all outcomes there are."""
+        if self.done:
+            self._flush_output()
+            with self.lock:
+                self.write(self.take())
+
+    def send(self, message: Message, frames: Sequence[Buffer] = ()) -> None:
+        """Send a message behind all outcomes there are."""
+        if self.done:
+            self._flush_output()
+        with self.lock:
+            self.write([*self.take(), (encode(message), *frames)])
+
+    def hand_back(self, ids: list[int]) -> None:
+        """Return tasks that were not started."""
+        self.send(Returned(0, ids))
+
+    def take(self) -> list[Sequence[Buffer]]:
+        """Remove all outcomes; return them as messages. The caller holds the lock."""
+        messages: list[Sequence[Buffer]] = []
+        while self.done:
+            messages.append(_results(self._pop()))
+        return messages
+
+    def _pop(self) -> list[Outcome]:
+        done, batch = self.done, list[Outcome]()
+        while done and len(batch) < MOST:  # slots may append meanwhile; only the lock's holder removes
+            batch.append(done.popleft())
+        return batch
+
+    def write(self, messages: Sequence[Sequence[Buffer]]) -> None:
+        """Write messages. The caller holds the lock."""
+        try:
+            self._writer.write(*messages)
+        except OSError:  # nobody is left who could want our results
+            os._exit(1)
+
+
+def _results(batch: Sequence[Outcome]) -> Sequence[Any]:
+    ids, statuses, payloads, elapsed = zip(*batch, strict=True)
+    sizes, buffers, frames = pack_body(payloads)
+    return encode(Results(0, 0, list(ids), list(statuses), sizes, buffers, list(elapsed))), *frames

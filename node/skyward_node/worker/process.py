@@ -1,0 +1,81 @@
+"""What makes a fresh fork of the template a decent Python process for user code.
+
+No trace of the daemon is left: stdin reads nothing, stdout and stderr are the pipes to the daemon, and
+``__main__`` is an empty module, never the user's script.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import importlib
+import io
+import os
+import signal
+import sys
+import time
+import types
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from skyward_node import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from skyward.model import NodeConfig
+
+# When memory runs out the kernel shall take a worker, which is replaced, before the daemon or the client.
+OOM_SCORE: Final = 300
+_OURS: Final = ("skyward", "skyward_node", "cloudpickle", "msgspec")
+
+
+def prepare(config: NodeConfig, env: Mapping[str, str]) -> None:
+    """Set up environment, directory, import path, standard streams and signals."""
+    processes.set_name("skyward-worker")
+    os.environ.update(config.env)
+    os.environ.update(env)
+    time.tzset()
+    if config.umask >= 0:
+        os.umask(config.umask)
+    _open_streams()
+    if config.cwd:
+        try:
+            os.chdir(config.cwd)
+        except OSError as error:
+            sys.stderr.write(f"skyward: the worker cannot enter {config.cwd}: {error.strerror}\n")
+    if config.sys_path is not None:
+        _set_path(config.sys_path)
+    sys.argv = ["skyward-worker"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is a task to interrupt
+    faulthandler.enable(file=2, all_threads=False)
+    with suppress(OSError), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as score:
+        score.write(str(min(1000, int(score.read()) + OOM_SCORE)))
+    gc.enable()  # the template runs without
+
+
+def _open_streams() -> None:
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")  # type: ignore[misc]  # __stdin__ is Final in typeshed, not in Python
+    sys.stdout = sys.__stdout__ = _writer(1, "strict")  # type: ignore[misc]  # as above
+    sys.stderr = sys.__stderr__ = _writer(2, "backslashreplace")  # type: ignore[misc]  # as above
+
+
+def _writer(fd: int, errors: str) -> io.TextIOWrapper:
+    raw = io.FileIO(fd, "w", closefd=False)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors=errors, line_buffering=True)
+
+
+def flush_streams() -> None:
+    """Flush the real stdout and stderr, whatever the user's code has done to them."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            with suppress(OSError, ValueError):  # closed by the user's code
+                stream.flush()
+
+
+def _set_path(path: tuple[str, ...]) -> None:
+    """Search modules where the client does, and ours where the daemon found them."""
+    roots = [os.path.dirname(os.path.dirname(os.path.abspath(sys.modules[name].__file__ or ""))) for name in _OURS]
+    sys.path[:] = [*path, *(root for root in dict.fromkeys(roots) if root not in path)]
+    importlib.invalidate_caches()

@@ -1,0 +1,190 @@
+"""A slot runs one task at a time: unpickle, call, pickle; whatever goes wrong becomes a `Failure`.
+
+In process mode the one slot lives on the worker's main thread; in thread mode each slot has a thread.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Coroutine
+from time import perf_counter_ns
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final
+
+from skyward.wire import failures, payload
+from skyward.wire.frames import Payload
+from skyward.wire.messages import (
+    CANCELLED,
+    CRASHED,
+    IMPORT_FAILED,
+    OK,
+    TOO_LARGE,
+    UNSERIALIZABLE,
+    Failure,
+)
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from skyward_node.worker.inbox import Entry
+    from skyward_node.worker.interrupts import Interrupts
+    from skyward_node.worker.outbox import Outcome
+
+_SPECIAL: Final = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
+_CANCELLED: Final = Failure(CANCELLED, type_name="CancelledError", message="the task was cancelled")
+_MAX_TEXT: Final = 60_000  # characters of a text in a Failure, below what the protocol allows
+
+
+class Slot:
+    """Runs tasks, one after the other, in one thread."""
+
+    __slots__ = ("_load", "_loop", "current", "interrupts", "leave_fork", "max_payload", "reported", "started")
+
+    def __init__(self, load: Callable[[bytes], Callable[..., Any]], interrupts: Interrupts) -> None:
+        self.interrupts = interrupts
+        self.max_payload = 0  # bytes; 0: no limit
+        self.current: int | None = None  # set before the task is taken from the inbox: see there
+        self.started = 0  # when the current one was, by perf_counter_ns
+        self.reported: int | None = None  # the last one reported as started
+        self.leave_fork: Callable[[BaseException | None], object] | None = None  # set in a forked child
+        self._load = load
+        self._loop: AbstractEventLoop | None = None
+
+    def run(self, entry: Entry) -> Outcome:
+        """Run the task and return its outcome. Never raises."""
+        id, key, data, buffers = entry
+        started = self.started = perf_counter_ns()
+        try:
+            function = self._load(key)
+            args, kwargs = payload.loads_call(data, buffers)
+        except BaseException as error:
+            status, value = _failed(_not_loaded(error))
+        else:
+            status, value = self._run(id, function, args, kwargs)
+        return id, status, value, (perf_counter_ns() - started) // 1000
+
+    def _run(self, id: int, function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[int, Payload]:
+        # The handler may raise in any line while the task is armed, also in `_call`'s `finally`: it
+        # disarms before it raises, so by the time an exception arrives here nothing can.
+        try:
+            value = self._call(id, function, args, kwargs)
+        except BaseException as error:
+            if self.leave_fork is not None:
+                self.leave_fork(error)
+            return _failed(self._raised(id, error))
+        if self.leave_fork is not None:
+            self.leave_fork(None)
+        return self._pack(value)
+
+    def _call(self, id: int, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        interrupts = self.interrupts
+        try:
+            interrupts.arm(id)
+            value = function(*args, **kwargs)
+            if type(value) in _SPECIAL:
+                value = self._finish(value)
+        finally:
+            interrupts.armed = None
+        return value
+
+    # --- async ------------------------------------------------------------------------------
+
+    def _finish(self, value: Coroutine[Any, Any, Any] | Iterator[Any] | AsyncIterator[Any]) -> Any:
+        if isinstance(value, Coroutine):
+            return self._run_coroutine(value)
+        raise TypeError("streaming generators are not available yet: return a list, or use one task per item")
+
+    def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        import asyncio  # 50 ms: only workers that need it pay
+
+        if self._loop is None:  # kept for the worker's life, for clients and caches bound to it
+            self._loop = asyncio.new_event_loop()
+        loop, interrupts = self._loop, self.interrupts
+        task = loop.create_task(coroutine)
+        interrupts.await_with(loop, task)
+        try:
+            if interrupts.armed is not None:
+                interrupts.arm(interrupts.armed)  # for a cancel that came before there was a task to cancel
+            return loop.run_until_complete(task)
+        finally:
+            interrupts.coroutine = None
+            if not task.done():  # an interrupt of the user's own broke the loop
+                task.cancel()
+                loop.run_until_complete(asyncio.wait([task]))
+
+    # --- outcomes ---------------------------------------------------------------------------
+
+    def _raised(self, id: int, error: BaseException) -> Failure:
+        if isinstance(error, SystemExit):
+            return _exited(error)
+        if self.interrupts.hit == id and _is_interrupt(error):
+            return _CANCELLED
+        return failures.from_exception(error)
+
+    def _pack(self, value: Any) -> tuple[int, Payload]:
+        try:
+            result = payload.dumps_value(value)
+        except Exception as error:
+            return _failed(_unserializable(value, error))
+        limit = self.max_payload
+        if limit:
+            size = len(result.data) + sum(memoryview(buffer).nbytes for buffer in result.buffers)
+            if size > limit:
+                return _failed(Failure(TOO_LARGE, type_name="ResultTooLargeError", size=size, limit=limit))
+        return OK, result
+
+
+def cancelled() -> tuple[int, Payload]:
+    """Return status and payload of a task that was cancelled before it started."""
+    return _failed(_CANCELLED)
+
+
+def _failed(failure: Failure) -> tuple[int, Payload]:
+    return failure.status, Payload(failures.encode(failure), ())
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
+
+
+def _not_loaded(error: BaseException) -> Failure:
+    failure = failures.from_exception(error)
+    if not isinstance(error, ImportError):
+        return failure
+    return Failure(
+        IMPORT_FAILED,
+        type_name=type(error).__name__,
+        message=str(error)[:_MAX_TEXT],
+        traceback=failure.traceback,
+        module=(error.name or "")[:1024],
+    )
+
+
+def _exited(error: SystemExit) -> Failure:
+    """Return what ``sys.exit`` in a task means: the code a process would have exited with."""
+    code, lines = error.code, list[str]()
+    if code is None:
+        number = 0
+    elif isinstance(code, int):
+        number = code & 0xFF
+    else:  # Python prints anything else and exits with 1
+        number, lines = 1, [str(code)[:1000]]
+    return Failure(CRASHED, type_name="WorkerCrashedError", exitcode=number, stderr=lines)
+
+
+def _unserializable(value: Any, error: Exception) -> Failure:
+    try:
+        text = repr(value)
+    except Exception:  # the user's __repr__
+        text = object.__repr__(value)
+    failure = failures.from_exception(error)
+    return Failure(
+        UNSERIALIZABLE,
+        type_name=failure.type_name,
+        message=f"{failure.message}; the result was {text[:1000]}"[:_MAX_TEXT],
+        traceback=failure.traceback,
+    )

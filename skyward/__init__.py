@@ -1,0 +1,133 @@
+"""Run ordinary Python functions on a mesh of machines: ``import skyward as sky``.
+
+    calls, pending, gathering   describing work: @sky.function, calls, groups, operators
+    compute, operations, engine the pool: provider, links and scheduler joined into what users hold
+    results, streams            futures and streams: how answers reach the user's thread
+    runtime                     the active pool, and where a task runs
+    config, model, errors       every setting, shared values, every exception
+    wire/                       bytes <-> messages, shared with the node
+    dispatch/                   which task goes where and when
+    transport/                  sockets, polling, ownership
+    providers/                  where nodes come from
+
+Importing this costs a millisecond: a name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from skyward.calls import PendingFunction, PendingFunctionGroup, function, gather
+    from skyward.compute import Compute
+    from skyward.config import Options, Worker
+    from skyward.errors import (
+        AbsentRankError,
+        AuthError,
+        BroadcastError,
+        CapacityError,
+        ConfigError,
+        DeadlockError,
+        ForkedPoolError,
+        HostKeyError,
+        MeshError,
+        MisuseError,
+        NodeLostError,
+        NoNodesError,
+        NoPoolError,
+        PoolClosedError,
+        ProtocolError,
+        ProvisionError,
+        RemoteError,
+        RemoteImportError,
+        ResultTooLargeError,
+        SerializationError,
+        SkywardError,
+        TaskError,
+        TaskTimeoutError,
+        VersionMismatchError,
+        WorkerCrashedError,
+    )
+    from skyward.model import Nodes
+    from skyward.providers.local import Local
+    from skyward.results import Future
+    from skyward.runtime import InstanceInfo, Peer, instance_info, sky
+    from skyward.streams import ResultStream
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AbsentRankError",
+    "AuthError",
+    "BroadcastError",
+    "CapacityError",
+    "Compute",
+    "ConfigError",
+    "DeadlockError",
+    "ForkedPoolError",
+    "Future",
+    "HostKeyError",
+    "InstanceInfo",
+    "Local",
+    "MeshError",
+    "MisuseError",
+    "NoNodesError",
+    "NoPoolError",
+    "NodeLostError",
+    "Nodes",
+    "Options",
+    "Peer",
+    "PendingFunction",
+    "PendingFunctionGroup",
+    "PoolClosedError",
+    "ProtocolError",
+    "ProvisionError",
+    "RemoteError",
+    "RemoteImportError",
+    "ResultStream",
+    "ResultTooLargeError",
+    "SerializationError",
+    "SkywardError",
+    "TaskError",
+    "TaskTimeoutError",
+    "VersionMismatchError",
+    "Worker",
+    "WorkerCrashedError",
+    "__version__",
+    "function",
+    "gather",
+    "instance_info",
+    "sky",
+]
+
+# Where a public name lives; what is not here is an error.
+_HOMES: Final = {
+    "Compute": "skyward.compute",
+    "Future": "skyward.results",
+    "InstanceInfo": "skyward.runtime",
+    "Local": "skyward.providers.local",
+    "Nodes": "skyward.model",
+    "Options": "skyward.config",
+    "Peer": "skyward.runtime",
+    "PendingFunction": "skyward.calls",
+    "PendingFunctionGroup": "skyward.calls",
+    "ResultStream": "skyward.streams",
+    "Worker": "skyward.config",
+    "function": "skyward.calls",
+    "gather": "skyward.calls",
+    "instance_info": "skyward.runtime",
+    "sky": "skyward.runtime",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, "skyward.errors")), name)
+    globals()[name] = value  # the next use finds it without us
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

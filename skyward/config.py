@@ -1,0 +1,171 @@
+"""Every setting of a pool, with its default, unit and reason."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from skyward.errors import ConfigError
+from skyward.model import Executor
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that can still be used: what the system has free, cgroup limit considered."""
+    import os
+
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        with open("/proc/meminfo", encoding="ascii") as meminfo:
+            for line in meminfo:
+                if line.startswith("MemAvailable:"):
+                    free = int(line.split()[1]) * 1024
+                    break
+    except OSError:
+        pass
+    for limit_file, used_file in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            with open(limit_file, encoding="ascii") as limit, open(used_file, encoding="ascii") as used:
+                free = min(free, int(limit.read()) - int(used.read()))
+        except (OSError, ValueError):
+            continue
+    return max(free, 64 * 2**20)
+
+
+def _positive(name: str, value: Any, *, zero: bool = False, none: bool = False) -> None:
+    if value is None and none:
+        return
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if value < 0 or (value == 0 and not zero) or value != value:
+        raise ConfigError(f"{name} must be {'0 or more' if zero else 'more than 0'}, got {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """How each node runs tasks.
+
+    ``concurrency``: tasks a node runs at once (default 1: one node per CPU is the local default).
+    ``executor``: ``"process"`` isolates tasks and can stop them; ``"thread"`` shares one process,
+    cannot stop a running task, and suits tasks that wait or that release the GIL.
+    ``reuse_processes``: run one task after the other in a process (default); False starts a fresh
+    one for each task, for code that leaks or that changes global state.
+    """
+
+    concurrency: int = 1
+    executor: Executor = "process"
+    reuse_processes: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.concurrency, int) or isinstance(self.concurrency, bool):
+            raise TypeError(f"concurrency must be an int, got {self.concurrency!r}")
+        if not 1 <= self.concurrency <= 4096:
+            raise ConfigError(f"concurrency must be between 1 and 4096, got {self.concurrency}")
+        if self.executor not in ("process", "thread"):
+            raise ConfigError(f"executor must be 'process' or 'thread', got {self.executor!r}")
+        if not isinstance(self.reuse_processes, bool):
+            raise TypeError(f"reuse_processes must be a bool, got {self.reuse_processes!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Settings of a pool. All times are seconds, all sizes bytes.
+
+    ``worker``: how nodes run tasks, see `Worker`.
+    ``retries``: re-runs of a task whose node or worker was lost (default 3: survives a bad hour on
+    spot machines; a task that must not run twice says ``retries=0``). Exceptions are never retried.
+    ``timeout``: time limit of each task from its start (default None: none).
+    ``console``: show the output of tasks (default True).
+    ``heartbeat``: interval of heartbeats (default 0.25: a silent node is noticed within a second;
+    take 1 for distant machines, 5 for very lossy links).
+    ``lease``: silence of the client after which a node stops its tasks (default 30: long enough for
+    a suspended laptop lid, short enough not to pay for nothing).
+    ``cancel_grace``: from interrupt to kill of a cancelled task (default 1: time for ``finally``).
+    ``node_wait``: how long calls wait when no node is left (default 60: a machine's boot).
+    ``start_timeout``: how long a node may take to get ready (default 60 for local nodes).
+    ``max_payload``: one argument set or result (default None: half of available memory).
+    ``window``: bytes of arguments in flight (default None: an eighth of available memory, at most
+    1 GiB); dispatch waits when it is full.
+    ``idle_timeout``: idle time after which an elastic pool lets a node go (default 60).
+    ``drain_timeout``: how long a node may finish its tasks when it is let go (default 30).
+    """
+
+    worker: Worker = field(default_factory=Worker)
+    retries: int = 3
+    timeout: float | None = None
+    console: bool = True
+    heartbeat: float = 0.25
+    lease: float = 30.0
+    cancel_grace: float = 1.0
+    node_wait: float = 60.0
+    start_timeout: float = 60.0
+    max_payload: int | None = None
+    window: int | None = None
+    idle_timeout: float = 60.0
+    drain_timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.worker, Worker):
+            raise TypeError(f"worker must be a sky.Worker(...), got {self.worker!r}")
+        if not isinstance(self.console, bool):
+            raise TypeError(f"console must be True or False, got {self.console!r}")
+        check_retries(self.retries)
+        check_timeout(self.timeout)
+        for name in ("heartbeat", "lease", "node_wait", "start_timeout", "idle_timeout", "drain_timeout"):
+            _positive(name, getattr(self, name))
+        _positive("cancel_grace", self.cancel_grace, zero=True)
+        _positive("max_payload", self.max_payload, none=True)
+        _positive("window", self.window, none=True)
+
+    @property
+    def payload_limit(self) -> int:
+        """Return ``max_payload``, or half of available memory."""
+        return self.max_payload if self.max_payload is not None else available_memory() // 2
+
+    @property
+    def window_size(self) -> int:
+        """Return ``window``, or an eighth of available memory but at most 1 GiB."""
+        return self.window if self.window is not None else min(available_memory() // 8, 2**30)
+
+
+def check_timeout(value: object) -> None:
+    """Raise unless ``value`` is None or a positive number of seconds."""
+    _positive("timeout", value, none=True)
+
+
+def check_retries(value: object) -> None:
+    """Raise unless ``value`` is an int of 0 or more."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"retries must be an int, got {value!r}")
+    if not 0 <= value <= 10_000:
+        raise ConfigError(f"retries must be between 0 and 10000, got {value}")
+
+
+_OPTIONS = {f.name for f in fields(Options)} - {"worker"}
+_WORKER = {f.name for f in fields(Worker)}
+
+
+def merge_options(options: Options | None, spec: dict[str, Any]) -> Options:
+    """Return ``options`` with the keyword shortcuts of ``sky.Compute(**spec)`` applied.
+
+    Raises `TypeError` for a name that is no option, with the nearest one that is.
+    """
+    from dataclasses import replace
+
+    base = Options() if options is None else options
+    if not isinstance(base, Options):
+        raise TypeError(f"options must be a sky.Options(...), got {options!r}")
+    known = _OPTIONS | _WORKER | {"worker"}
+    for name in spec:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; options are {', '.join(sorted(known))}"
+            raise TypeError(f"unknown option {name!r} of sky.Compute{hint}")
+    worker = {name: value for name, value in spec.items() if name in _WORKER}
+    rest = {name: value for name, value in spec.items() if name not in _WORKER}
+    if worker:
+        rest["worker"] = replace(rest.get("worker", base.worker), **worker)
+    return replace(base, **rest)

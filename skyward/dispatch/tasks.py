@@ -1,0 +1,144 @@
+"""A task: one call that has been dispatched, as the client's scheduler knows it.
+
+Tasks are the only per-call objects on the client's hot path, so they are slotted and carry no
+behaviour. ``sink`` and ``index`` say whom the outcome belongs to; the scheduler never looks inside.
+
+PURE: no sockets, no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyward.wire.frames import Buffer
+
+ANY: Final = -1  # Task.rank of a task that may run on any node
+
+QUEUED: Final = 0  # with the client
+SENT: Final = 1  # with a node; counts as started until handed back
+SETTLED: Final = 2  # its outcome is known; nothing more happens to it
+
+
+class Task:
+    """One dispatched call."""
+
+    __slots__ = (
+        "buffers",
+        "cancelled",
+        "cost",
+        "data",
+        "function",
+        "id",
+        "index",
+        "losses",
+        "movable",
+        "node",
+        "rank",
+        "retries",
+        "sink",
+        "size",
+        "state",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        function: Any,
+        data: Buffer,
+        buffers: tuple[Buffer, ...],
+        sink: Any,
+        index: int,
+        retries: int,
+        timeout: float = 0.0,
+        rank: int = ANY,
+    ) -> None:
+        self.id = id
+        self.function = function  # anything with a ``key``
+        self.data = data
+        self.buffers = buffers
+        self.size = len(data) + sum(memoryview(b).nbytes for b in buffers) if buffers else len(data)
+        self.sink = sink
+        self.index = index
+        self.retries = retries
+        self.timeout = timeout  # seconds; 0: none
+        self.rank = rank
+        self.movable = rank < 0
+        self.node = -1
+        self.losses = 0  # how often a node was lost under it
+        self.cost = 0.0  # estimated microseconds, as charged to its node
+        self.cancelled = False
+        self.state = QUEUED
+
+    def __repr__(self) -> str:
+        where = f" on node {self.node}" if self.state == SENT else ""
+        return f"<Task {self.id} {('queued', 'sent', 'settled')[self.state]}{where}>"
+
+
+# --- what the scheduler asks its driver to do ----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send these tasks to the node, in this order, as one batch."""
+
+    rank: int
+    tasks: Sequence[Task]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Tell the node to cancel these tasks; running ones too if ``running``."""
+
+    rank: int
+    tasks: Sequence[Task]
+    running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """These tasks end without a node's result; ``verdict`` says why."""
+
+    tasks: Sequence[Task]
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Base of the reasons for which the client itself ends a task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost(Verdict):
+    """The node that held the task is gone, and the task may not run again."""
+
+    rank: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Absent(Verdict):
+    """The task names a rank that the pool does not have."""
+
+    rank: int
+    present: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoNodes(Verdict):
+    """No node was ready for too long."""
+
+    waited: float
+    causes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled(Verdict):
+    """The task was cancelled before a node had it, or with the node that had it."""
+
+
+Action = Send | Stop | Settle

@@ -1,0 +1,405 @@
+"""Every exception skyward raises. The class says who caused the failure:
+
+    SkywardError
+    ├── MisuseError                      the caller asked for something that cannot be
+    │   ├── ConfigError          (ValueError)    a bad option or setting
+    │   ├── NoPoolError          (RuntimeError)  no active pool in this context
+    │   ├── PoolClosedError      (RuntimeError)  closed by us: the pool is no longer open
+    │   ├── ForkedPoolError      (RuntimeError)  a pool used in a forked child
+    │   ├── AbsentRankError      (LookupError)   `.on(rank)` names no node of the pool
+    │   └── SerializationError   (TypeError)     an argument or function cannot travel
+    ├── TaskError                        the user's function, or its process, failed
+    │   ├── RemoteError          (RuntimeError)  an exception that cannot be raised as itself
+    │   ├── RemoteImportError    (ImportError)   a module the task needs is missing on the node
+    │   ├── ResultTooLargeError  (ValueError)    the result exceeds `max_payload`
+    │   ├── TaskTimeoutError     (TimeoutError)  the task ran longer than its time limit
+    │   ├── WorkerCrashedError   (RuntimeError)  the worker process died under the task
+    │   └── DeadlockError        (RuntimeError)  too many tasks wait for one another
+    ├── MeshError                        lost or refused by the outside
+    │   ├── NodeLostError        (ConnectionError)  the node died or fell silent
+    │   ├── NoNodesError         (ConnectionError)  no node left, and none came back in time
+    │   ├── BroadcastError       (RuntimeError)     some nodes failed; carries every outcome
+    │   ├── ProvisionError       (RuntimeError)     nodes could not be started
+    │   │   ├── CapacityError                       fewer nodes than wanted could be had
+    │   │   └── HostKeyError                        an SSH host key is unknown or changed
+    │   ├── AuthError            (PermissionError)  a key was refused
+    │   └── VersionMismatchError (RuntimeError)     protocol or Python versions differ
+    └── ProtocolError            (RuntimeError)  our bug, or a hostile peer
+
+Errors carry fields and build their text in ``__str__``. All survive pickling with their fields.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "AbsentRankError",
+    "AuthError",
+    "BroadcastError",
+    "CapacityError",
+    "ConfigError",
+    "DeadlockError",
+    "ForkedPoolError",
+    "HostKeyError",
+    "MeshError",
+    "MisuseError",
+    "NoNodesError",
+    "NoPoolError",
+    "NodeLostError",
+    "PoolClosedError",
+    "ProtocolError",
+    "ProvisionError",
+    "RemoteError",
+    "RemoteImportError",
+    "ResultTooLargeError",
+    "SerializationError",
+    "SkywardError",
+    "TaskError",
+    "TaskTimeoutError",
+    "VersionMismatchError",
+    "WorkerCrashedError",
+]
+
+
+def _rebuild(cls: type[SkywardError], message: str, fields: dict[str, Any]) -> SkywardError:
+    error = cls.__new__(cls)
+    BaseException.__init__(error, message)
+    error.__dict__.update(fields)
+    return error
+
+
+class SkywardError(Exception):
+    """Root of everything skyward raises by itself."""
+
+    message: str
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.__dict__.copy())
+
+
+# --- misused by the caller -----------------------------------------------------------------
+
+
+class MisuseError(SkywardError):
+    """The caller asked for something that cannot be done; nothing was sent."""
+
+
+class ConfigError(MisuseError, ValueError):
+    """An option has a value it cannot have."""
+
+
+class NoPoolError(MisuseError, RuntimeError):
+    """There is no active pool where one is needed."""
+
+
+class PoolClosedError(MisuseError, RuntimeError):
+    """The pool was closed, or was never opened."""
+
+
+class ForkedPoolError(MisuseError, RuntimeError):
+    """A pool was used in a child process that was forked after it opened."""
+
+
+class AbsentRankError(MisuseError, LookupError):
+    """``.on(rank)`` names a node that the pool does not have."""
+
+    def __init__(self, rank: int, present: tuple[int, ...]) -> None:
+        super().__init__()
+        self.rank = rank
+        self.present = present
+
+    def __str__(self) -> str:
+        ranks = ", ".join(map(str, self.present)) or "none"
+        return (
+            f"no node with rank {self.rank} in this pool (ready ranks: {ranks}); "
+            "use .on(rank) with one of these, or .on('head')"
+        )
+
+
+class SerializationError(MisuseError, TypeError):
+    """A function, an argument or a value cannot be serialized.
+
+    ``path`` leads from the call to the culprit, ``reason`` is pickle's own complaint.
+    """
+
+    def __init__(self, what: str, path: tuple[str, ...] = (), reason: str = "") -> None:
+        super().__init__()
+        self.what = what
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        where = " → ".join(self.path)
+        text = f"cannot serialize {self.what}"
+        if where:
+            text += f": {where}"
+        if self.reason:
+            text += f" ({self.reason})"
+        return text
+
+
+# --- failed in the user's task -------------------------------------------------------------
+
+
+class TaskError(SkywardError):
+    """The user's function, or the process that ran it, failed.
+
+    ``function``, ``node`` (rank) and ``task`` (id) say where; each may be None.
+    """
+
+    function: str | None = None
+    node: int | None = None
+    task: int | None = None
+
+    def where(self) -> str:
+        """Return ``" (function f, node 1, task 17)"``, or as much of it as is known."""
+        parts = [
+            f"{label} {value}"
+            for label, value in (("function", self.function), ("node", self.node), ("task", self.task))
+            if value is not None
+        ]
+        return f" ({', '.join(parts)})" if parts else ""
+
+
+class RemoteError(TaskError, RuntimeError):
+    """A remote exception that cannot be raised here as itself.
+
+    It is no ``Exception`` (``SystemExit`` apart), is ``StopIteration``, or cannot be unpickled.
+    """
+
+    def __init__(self, type_name: str, remote_message: str, traceback: str = "", reason: str = "") -> None:
+        super().__init__()
+        self.type_name = type_name
+        self.remote_message = remote_message
+        self.traceback = traceback
+        self.reason = reason
+
+    def __str__(self) -> str:
+        text = f"{self.type_name}: {self.remote_message}" if self.remote_message else self.type_name
+        text += self.where()
+        if self.reason:
+            text += f"\n{self.reason}"
+        if self.traceback:
+            text += f"\n\nremote traceback:\n{self.traceback.rstrip()}"
+        return text
+
+
+class RemoteImportError(TaskError, ImportError):
+    """A module that the task needs cannot be imported on the node."""
+
+    def __init__(self, module: str, reason: str = "") -> None:
+        super().__init__()
+        self.module = module
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"module {self.module!r} cannot be imported on the node{self.where()}: {self.reason}; "
+            "install it there (sky.Image(pip=[...])) or make it importable"
+        )
+
+
+class ResultTooLargeError(TaskError, ValueError):
+    """A result exceeds ``max_payload``."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__()
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"result of {self.size} bytes exceeds max_payload={self.limit} bytes{self.where()}; "
+            "return less, or raise sky.Options(max_payload=...)"
+        )
+
+
+class TaskTimeoutError(TaskError, TimeoutError):
+    """The task ran longer than its time limit (seconds, from the moment it started)."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__()
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return f"task exceeded its timeout of {self.timeout:g} s{self.where()}"
+
+
+class WorkerCrashedError(TaskError, RuntimeError):
+    """The worker process died while it ran the task.
+
+    Exactly one of ``signal`` and ``exitcode`` is set. ``peak_memory`` and ``memory_limit`` are
+    bytes (None if unknown), ``oom`` says whether memory ran out, ``stderr`` holds the last lines.
+    """
+
+    def __init__(
+        self,
+        *,
+        signal: int | None = None,
+        exitcode: int | None = None,
+        stderr: tuple[str, ...] = (),
+        peak_memory: int | None = None,
+        memory_limit: int | None = None,
+        oom: bool = False,
+        attempts: int = 1,
+    ) -> None:
+        super().__init__()
+        self.signal = signal
+        self.exitcode = exitcode
+        self.stderr = stderr
+        self.peak_memory = peak_memory
+        self.memory_limit = memory_limit
+        self.oom = oom
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        from signal import Signals
+
+        if self.signal is not None:
+            try:
+                cause = f"was killed by {Signals(self.signal).name}"
+            except ValueError:
+                cause = f"was killed by signal {self.signal}"
+        else:
+            cause = f"exited with code {self.exitcode}"
+        if self.oom:
+            cause += ", out of memory"
+        if self.attempts > 1:
+            cause += f", {self.attempts} times"
+        text = f"the worker process {cause} while running the task{self.where()}"
+        if self.peak_memory is not None:
+            text += f"; peak memory {self.peak_memory / 2**20:.0f} MiB"
+            if self.memory_limit is not None:
+                text += f" of {self.memory_limit / 2**20:.0f} MiB"
+        if self.stderr:
+            text += "\nlast lines of its stderr:\n" + "\n".join(f"  {line}" for line in self.stderr)
+        return text
+
+
+class DeadlockError(TaskError, RuntimeError):
+    """More tasks wait for one another than the node lends workers for."""
+
+
+# --- lost or refused by the outside --------------------------------------------------------
+
+
+class MeshError(SkywardError):
+    """A node, a link or a provider failed."""
+
+
+class NodeLostError(MeshError, ConnectionError):
+    """The node that held the task died or fell silent, and the task may not run again."""
+
+    def __init__(self, node: int | None, reason: str, attempts: int = 1, task: int | None = None) -> None:
+        super().__init__()
+        self.node = node
+        self.reason = reason
+        self.attempts = attempts
+        self.task = task
+
+    def __str__(self) -> str:
+        text = f"node {self.node} was lost: {self.reason}"
+        if self.attempts > 1:
+            text += f" (the task was lost {self.attempts} times)"
+        return text
+
+
+class NoNodesError(MeshError, ConnectionError):
+    """No node is left, and none became ready within ``node_wait`` seconds."""
+
+    def __init__(self, waited: float, causes: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.waited = waited
+        self.causes = causes
+
+    def __str__(self) -> str:
+        text = f"no node became ready within node_wait={self.waited:g} s"
+        if self.causes:
+            text += "; causes:\n" + "\n".join(f"  {cause}" for cause in self.causes)
+        return text
+
+
+class BroadcastError(MeshError, RuntimeError):
+    """At least one node of a broadcast failed.
+
+    ``results`` holds, in the order of ``ranks``, each node's value or its exception.
+    """
+
+    def __init__(self, ranks: tuple[int, ...], results: tuple[Any, ...], failed: tuple[int, ...]) -> None:
+        super().__init__()
+        self.ranks = ranks
+        self.results = results
+        self.failed = failed
+
+    @property
+    def errors(self) -> dict[int, BaseException]:
+        """Return the failures by rank."""
+        outcomes = dict(zip(self.ranks, self.results, strict=True))
+        return {rank: outcomes[rank] for rank in self.failed}
+
+    def __str__(self) -> str:
+        lines = [f"broadcast failed on {len(self.failed)} of {len(self.ranks)} nodes:"]
+        lines += [f"  node {rank}: {type(error).__name__}: {error}" for rank, error in self.errors.items()]
+        return "\n".join(lines)
+
+
+class ProvisionError(MeshError, RuntimeError):
+    """Nodes could not be started. ``log`` holds the last lines a node printed, if any."""
+
+    def __init__(self, message: str, log: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.log = log
+
+    def __str__(self) -> str:
+        if not self.log:
+            return self.message
+        return self.message + "\nlast lines of its log:\n" + "\n".join(f"  {line}" for line in self.log)
+
+
+class CapacityError(ProvisionError):
+    """The provider could not supply as many nodes as were asked for."""
+
+    def __init__(self, got: int, wanted: int, reason: str = "") -> None:
+        super().__init__("")
+        self.got = got
+        self.wanted = wanted
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"got {self.got} of {self.wanted} nodes" + (f": {self.reason}" if self.reason else "")
+
+
+class HostKeyError(ProvisionError):
+    """An SSH host presented a key that is unknown or has changed; nothing was run there."""
+
+
+class AuthError(MeshError, PermissionError):
+    """A key was refused, by the node or by us."""
+
+
+class VersionMismatchError(MeshError, RuntimeError):
+    """Client and node speak different versions of the protocol or of Python."""
+
+    def __init__(self, what: str, client: str, node: str) -> None:
+        super().__init__()
+        self.what = what
+        self.client = client
+        self.node = node
+
+    def __str__(self) -> str:
+        return f"{self.what} differs: client has {self.client}, node has {self.node}"
+
+
+# --- our bug, or a hostile peer ------------------------------------------------------------
+
+
+class ProtocolError(SkywardError, RuntimeError):
+    """A message that no correct peer sends."""

@@ -1,0 +1,213 @@
+"""`gather`: many calls as one group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal, NoReturn, TypeVar, cast, overload
+
+from skyward.abbreviation import abbreviate
+from skyward.pending import (
+    Group,
+    OptionedCall,
+    PendingFunction,
+    PendingFunctionGroup,
+    PendingStream,
+    is_call,
+    is_group,
+    own_calls,
+)
+
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+F = TypeVar("F")
+
+_CALLS: Final = frozenset({PendingFunction, OptionedCall})
+
+
+# Up to six calls keep a type each, by position.
+@overload
+def gather(
+    a: PendingFunction[A],
+    b: PendingFunction[B],
+    /,
+    *,
+    stream: Literal[False] = False,
+    ordered: Literal[True] = True,
+    return_exceptions: Literal[False] = False,
+) -> PendingFunctionGroup[A, B]: ...
+@overload
+def gather(
+    a: PendingFunction[A],
+    b: PendingFunction[B],
+    c: PendingFunction[C],
+    /,
+    *,
+    stream: Literal[False] = False,
+    ordered: Literal[True] = True,
+    return_exceptions: Literal[False] = False,
+) -> PendingFunctionGroup[A, B, C]: ...
+@overload
+def gather(
+    a: PendingFunction[A],
+    b: PendingFunction[B],
+    c: PendingFunction[C],
+    d: PendingFunction[D],
+    /,
+    *,
+    stream: Literal[False] = False,
+    ordered: Literal[True] = True,
+    return_exceptions: Literal[False] = False,
+) -> PendingFunctionGroup[A, B, C, D]: ...
+@overload
+def gather(
+    a: PendingFunction[A],
+    b: PendingFunction[B],
+    c: PendingFunction[C],
+    d: PendingFunction[D],
+    e: PendingFunction[E],
+    /,
+    *,
+    stream: Literal[False] = False,
+    ordered: Literal[True] = True,
+    return_exceptions: Literal[False] = False,
+) -> PendingFunctionGroup[A, B, C, D, E]: ...
+@overload
+def gather(
+    a: PendingFunction[A],
+    b: PendingFunction[B],
+    c: PendingFunction[C],
+    d: PendingFunction[D],
+    e: PendingFunction[E],
+    f: PendingFunction[F],
+    /,
+    *,
+    stream: Literal[False] = False,
+    ordered: Literal[True] = True,
+    return_exceptions: Literal[False] = False,
+) -> PendingFunctionGroup[A, B, C, D, E, F]: ...
+@overload
+def gather(
+    *calls: PendingFunction[T],
+    stream: Literal[False] = False,
+    ordered: Literal[True] = True,
+    return_exceptions: Literal[False] = False,
+) -> PendingFunctionGroup[*tuple[T, ...]]: ...
+@overload
+def gather(
+    calls: Iterable[PendingFunction[T]],
+    /,
+    *,
+    stream: Literal[False] = False,
+    ordered: Literal[True] = True,
+    return_exceptions: Literal[False] = False,
+) -> PendingFunctionGroup[*tuple[T, ...]]: ...
+@overload
+def gather(
+    *calls: PendingFunction[T],
+    stream: Literal[False] = False,
+    ordered: Literal[True] = True,
+    return_exceptions: Literal[True],
+) -> PendingFunctionGroup[*tuple[T | BaseException, ...]]: ...
+@overload
+def gather(
+    calls: Iterable[PendingFunction[T]],
+    /,
+    *,
+    stream: Literal[False] = False,
+    ordered: Literal[True] = True,
+    return_exceptions: Literal[True],
+) -> PendingFunctionGroup[*tuple[T | BaseException, ...]]: ...
+@overload
+def gather(
+    *calls: PendingFunction[T],
+    stream: Literal[True],
+    ordered: bool = True,
+    return_exceptions: Literal[False] = False,
+) -> PendingStream[T]: ...
+@overload
+def gather(
+    calls: Iterable[PendingFunction[T]],
+    /,
+    *,
+    stream: Literal[True],
+    ordered: bool = True,
+    return_exceptions: Literal[False] = False,
+) -> PendingStream[T]: ...
+@overload
+def gather(
+    *calls: PendingFunction[T],
+    stream: Literal[True],
+    ordered: bool = True,
+    return_exceptions: Literal[True],
+) -> PendingStream[T | BaseException]: ...
+@overload
+def gather(
+    calls: Iterable[PendingFunction[T]],
+    /,
+    *,
+    stream: Literal[True],
+    ordered: bool = True,
+    return_exceptions: Literal[True],
+) -> PendingStream[T | BaseException]: ...
+@overload
+def gather(
+    *calls: PendingFunction[Any],
+    stream: bool = False,
+    ordered: bool = True,
+    return_exceptions: bool = False,
+) -> PendingFunctionGroup[*tuple[Any, ...]] | PendingStream[Any]: ...
+@overload
+def gather(
+    calls: Iterable[PendingFunction[Any]],
+    /,
+    *,
+    stream: bool = False,
+    ordered: bool = True,
+    return_exceptions: bool = False,
+) -> PendingFunctionGroup[*tuple[Any, ...]] | PendingStream[Any]: ...
+def gather(*calls: Any, stream: bool = False, ordered: bool = True, return_exceptions: bool = False) -> Group:
+    """Join calls, or one iterable of calls, to a group; ``group >> pool`` runs them at once.
+
+    The result is the tuple of values in submission order. With ``stream=True`` it is an iterator, in
+    submission order or, with ``ordered=False``, in completion order. With ``return_exceptions=True`` a
+    failure stands in its call's place; otherwise the first one is raised and the rest cancelled.
+    Raises `TypeError` for what is no call, `ValueError` for ``ordered=False`` without a stream.
+    """
+    if not (stream or ordered):
+        raise ValueError("ordered=False needs stream=True: without a stream the results are one tuple, in order")
+    members = _members(calls)
+    if stream:
+        kept: PendingStream[Any] = PendingStream(
+            members, stream=True, ordered=ordered, return_exceptions=return_exceptions
+        )
+        return kept
+    return PendingFunctionGroup(members, return_exceptions=return_exceptions)
+
+
+def _members(calls: tuple[Any, ...]) -> tuple[PendingFunction[Any], ...]:
+    if len(calls) == 1 and is_group(calls[0]):
+        return own_calls(calls[0])
+    from_iterable = len(calls) == 1 and isinstance(calls[0], Iterable)
+    members = tuple(cast("Iterable[Any]", calls[0])) if from_iterable else calls
+    if not _CALLS.issuperset(map(type, members)):  # the types are few: this costs 20 ns a call
+        for index, member in enumerate(members):
+            if not is_call(member):
+                _refuse(member, f"item {index}" if from_iterable else f"argument {index + 1}")
+    return members
+
+
+def _refuse(member: object, where: str) -> NoReturn:
+    got = f"{where} is {abbreviate(member)} ({type(member).__name__})"
+    if is_group(member):
+        hint = "unpack a group: gather(*group, call)"
+    elif callable(member):
+        hint = "call the function: gather(f(1), f(2)), with f marked by @sky.function"
+    elif isinstance(member, Iterable) and not isinstance(member, str | bytes):
+        hint = "give one iterable of calls alone, or unpack it: gather(*calls)"
+    else:
+        hint = "mark the function with @sky.function, so that calling it gives a call and not a value"
+    raise TypeError(f"gather() takes calls, but {got}; {hint}")

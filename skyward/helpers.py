@@ -1,0 +1,46 @@
+"""Small threads that serve the user's code, so that it cannot hold up the loop: callbacks and output."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Hand:
+    """A thread, started on first need, that runs commands one after the other."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def do(self, command: Callable[[], None]) -> None:
+        """Run the command soon, in order."""
+        self._commands.put(command)
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None and not self._closed:
+                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                    self._thread.start()
+
+    def is_current(self) -> bool:
+        """Return whether the caller runs in this thread."""
+        return threading.current_thread() is self._thread
+
+    def close(self, timeout: float) -> None:
+        """Run what was handed in, then end; give up after ``timeout`` seconds."""
+        with self._lock:
+            self._closed = True
+        self._commands.put(None)
+        if self._thread is not None and not self.is_current():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while (command := self._commands.get()) is not None:
+            command()

@@ -1,0 +1,75 @@
+"""Threads that launch and end nodes, because providers block. One thread per node that comes or goes."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from skyward.errors import ProvisionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from skyward.providers.base import Launched, LaunchSpec, Provider
+
+
+class Launcher:
+    """Starts nodes in the background and reports through callbacks, from its threads."""
+
+    def __init__(self, provider: Provider, spec: LaunchSpec) -> None:
+        self._provider = provider
+        self._spec = spec
+        self._count = 0
+        self._cancelled = threading.Event()
+        self._threads: set[threading.Thread] = set()
+
+    def launch(self, on_done: Callable[[Launched | None, BaseException | None], None]) -> None:
+        """Start one node; ``on_done(launched, error)`` is called when it serves or cannot."""
+        index = self._count
+        self._count += 1
+
+        def work() -> None:
+            try:
+                launched = self._provider.launch(self._spec, index, self._cancelled)
+            except ProvisionError as error:
+                on_done(None, error)
+            except Exception as error:  # a provider's bug must not look like a node that is still coming
+                on_done(None, error)
+            else:
+                on_done(launched, None)
+
+        self._start(work, f"skyward-launch-{index}")
+
+    def terminate(self, launched: Launched, on_done: Callable[[], None] | None = None) -> None:
+        """End one node, which may be gone already."""
+
+        def work() -> None:
+            try:
+                self._provider.terminate(launched)
+            finally:
+                if on_done is not None:
+                    on_done()
+
+        self._start(work, f"skyward-end-{launched.ident}")
+
+    def close(self) -> None:
+        """Stop launching, end every node, and return when nothing is left."""
+        self._cancelled.set()
+        self._join()
+        self._provider.close()
+        self._join()
+
+    def _start(self, work: Callable[[], None], name: str) -> None:
+        def run() -> None:
+            try:
+                work()
+            finally:
+                self._threads.discard(threading.current_thread())
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def _join(self) -> None:
+        for thread in list(self._threads):
+            thread.join()

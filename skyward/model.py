@@ -1,0 +1,146 @@
+"""Frozen values that several parts share. No behaviour beyond checking themselves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Literal
+
+from skyward.errors import ConfigError
+
+Executor = Literal["process", "thread"]
+
+
+def _count(name: str, value: object, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if value < least:
+        raise ConfigError(f"{name} must be at least {least}, got {value}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """How many nodes a pool has: ``min`` ≤ ``desired`` ≤ ``max``.
+
+    The pool opens when ``min`` nodes are ready and aims at ``desired``. ``min`` defaults to
+    ``desired``, and ``max`` to ``desired``: a pool of fixed size. ``min=0`` is allowed when
+    ``max`` is at least 1: such a pool starts nodes when the first call comes.
+    """
+
+    desired: int
+    min: int | None = None
+    max: int | None = None
+
+    def __post_init__(self) -> None:
+        desired = _count("nodes", self.desired, 0)
+        low = desired if self.min is None else _count("nodes min", self.min, 0)
+        high = desired if self.max is None else _count("nodes max", self.max, 0)
+        if high < 1:
+            raise ConfigError("a pool needs room for at least one node: set nodes (or its max) to 1 or more")
+        if not low <= desired <= high:
+            raise ConfigError(f"nodes must satisfy min ≤ desired ≤ max, got min={low}, desired={desired}, max={high}")
+        object.__setattr__(self, "min", low)
+        object.__setattr__(self, "max", high)
+
+    @property
+    def least(self) -> int:
+        """Return ``min`` as an int."""
+        assert self.min is not None
+        return self.min
+
+    @property
+    def most(self) -> int:
+        """Return ``max`` as an int."""
+        assert self.max is not None
+        return self.max
+
+    @classmethod
+    def parse(cls, value: object) -> Nodes:
+        """Return ``4``, ``(2, 8)`` or a `Nodes` as a `Nodes`."""
+        match value:
+            case Nodes():
+                return value
+            case bool():
+                pass
+            case int():
+                return cls(value)
+            case (low, high):
+                return cls(_count("nodes min", low, 0), low, _count("nodes max", high, 0))
+            case _:
+                pass
+        raise TypeError(f"nodes must be an int, a (min, max) tuple or sky.Nodes(desired, min, max), got {value!r}")
+
+
+class NodeState(Enum):
+    """Where a node is in its life, as the client sees it."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    LOST = "lost"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSnapshot:
+    """One node in a `PoolSnapshot`."""
+
+    rank: int
+    state: NodeState
+    endpoint: str
+    pid: int
+    slots: int
+    in_flight: int
+    known_for: float  # seconds since it became ready
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSnapshot:
+    """What a pool looks like at one moment; for logs, tests and curious users."""
+
+    nodes: tuple[NodeSnapshot, ...]
+    queued: int
+    in_flight: int
+    done: int
+    failed: int
+    rerun: int
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What a launcher tells a daemon it starts, as JSON on an inherited pipe (never argv).
+
+    The daemon answers on ``ready_fd`` with one JSON line: ``{"endpoint", "pid", "public_key"}``
+    when it serves, or ``{"error"}`` when it cannot.
+    """
+
+    bind: str  # "ipc:///…/sock" or "tcp://host:port" (port 0: any)
+    concurrency: int = 1
+    executor: Executor = "process"
+    reuse_processes: bool = True
+    lease: float = 30.0  # seconds of client silence after which its tasks are stopped
+    max_payload: int = 0  # bytes of one result; 0: half of available memory
+    ready_fd: int = -1
+    lifeline_fd: int = -1  # the daemon ends when this pipe reads EOF; -1: none
+    parent: int = 0  # pid that must stay the parent; 0: not watched
+    log_format: Literal["console", "json"] = "json"
+    log_level: str = "warning"
+    cwd: str = ""  # of the workers; "": the daemon's
+    umask: int = -1  # of the workers; -1: the daemon's
+    sys_path: tuple[str, ...] | None = None  # of the workers; None: the daemon's
+    env: dict[str, str] = field(default_factory=dict[str, str])  # added to the workers' environment
+
+    def to_json(self) -> bytes:
+        """Return the JSON form."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> NodeConfig:
+        """Return the config that `to_json` wrote."""
+        fields = json.loads(data)
+        if fields.get("sys_path") is not None:
+            fields["sys_path"] = tuple(fields["sys_path"])
+        return cls(**fields)

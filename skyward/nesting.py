@@ -1,0 +1,140 @@
+"""Calls that tasks make: they come from nodes, are scheduled like all others, and are not unpickled.
+
+The pool's scheduler sees nested calls as tasks whose outcomes belong to a `Parent`. Answers to one
+parent leave together, once per turn of the loop. When the parent has ended, or its node is lost, what
+it had submitted is cancelled.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from skyward.dispatch.tasks import ANY, Task
+from skyward.errors import ProtocolError
+from skyward.wire import failures
+from skyward.wire.codec import pack_body, split_body
+from skyward.wire.frames import Payload
+from skyward.wire.messages import Answer, Submit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from skyward.results import Outcome
+    from skyward.wire.frames import Buffer
+    from skyward.wire.functions import FunctionBlob
+
+
+class Parent:
+    """A running task that has submitted calls; the sink of their outcomes."""
+
+    __slots__ = ("_calls", "_on_answers", "answers", "id", "rank", "tasks")
+
+    def __init__(self, rank: int, id: int, on_answers: Callable[[Parent], None]) -> None:
+        self.rank = rank
+        self.id = id
+        self.tasks: dict[int, Task] = {}  # by the parent's own number of the call
+        self.answers: list[tuple[int, Outcome, int]] = []
+        self._calls: dict[int, int] = {}  # task id -> number of the call
+        self._on_answers = on_answers
+
+    def expect(self, call: int, task: Task) -> None:
+        """Note that the task's outcome answers the call."""
+        self.tasks[call] = task
+        self._calls[task.id] = call
+
+    def deliver(self, task: Task, outcome: Outcome) -> None:
+        """Queue an answer."""
+        call = self._calls.pop(task.id)
+        self.tasks.pop(call, None)
+        first = not self.answers
+        self.answers.append((call, outcome, task.node if task.rank == ANY else task.rank))
+        if first:
+            self._on_answers(self)
+
+    def unsettled(self) -> list[Task]:
+        """Return the tasks that still run or wait for this parent."""
+        return list(self.tasks.values())
+
+    def flush(self, epoch: int) -> tuple[Answer, list[Buffer]]:
+        """Return the message that answers what has ended since the last one."""
+        answers, self.answers = self.answers, []
+        payloads: list[Payload] = []
+        statuses: list[int] = []
+        for _, outcome, _ in answers:
+            if isinstance(outcome, tuple):
+                statuses.append(outcome[0])
+                payloads.append(Payload(outcome[1], outcome[2]))
+            else:
+                failure = failures.from_exception(outcome)
+                statuses.append(failure.status)
+                payloads.append(Payload(failures.encode(failure), ()))
+        sizes, buffers, frames = pack_body(payloads)
+        calls = [call for call, _, _ in answers]
+        ranks = [max(rank, 0) for _, _, rank in answers]
+        return Answer(epoch, self.id, calls, statuses, sizes, buffers, ranks), frames
+
+
+class Nesting:
+    """All parents of a pool."""
+
+    def __init__(self, new_id: Callable[[], int]) -> None:
+        self._new_id = new_id
+        self._parents: dict[tuple[int, int], Parent] = {}
+        self._answering: list[Parent] = []  # those with answers to flush, once per turn
+
+    def _note_answers(self, parent: Parent) -> None:
+        self._answering.append(parent)
+
+    def submit(
+        self, rank: int, message: Submit, body: Sequence[Buffer], blobs: dict[bytes, FunctionBlob]
+    ) -> list[Task]:
+        """Return the tasks for nested calls that came from a node."""
+        parent = self._parents.get((rank, message.parent))
+        if parent is None:
+            parent = Parent(rank, message.parent, self._note_answers)
+            self._parents[rank, message.parent] = parent
+        try:
+            functions = [blobs[key] for key in message.functions]
+        except KeyError as error:
+            raise ProtocolError("nested calls of a function that was never sent") from error
+        tasks: list[Task] = []
+        rows = split_body(message.sizes, message.buffers, body)
+        for index, (call, fn, (data, buffers), wanted) in enumerate(
+            zip(message.calls, message.fns, rows, message.ranks, strict=True)
+        ):
+            retries = message.retries[index] if message.retries else 0
+            timeout = message.timeouts[index] if message.timeouts else 0.0
+            task = Task(self._new_id(), functions[fn], data, buffers, parent, 0, retries, timeout, wanted)
+            parent.expect(call, task)
+            tasks.append(task)
+        return tasks
+
+    def revoke(self, rank: int, parent_id: int, calls: Iterable[int]) -> list[Task]:
+        """Return the tasks of calls that their parent no longer wants."""
+        parent = self._parents.get((rank, parent_id))
+        if parent is None:
+            return []
+        return [parent.tasks[call] for call in calls if call in parent.tasks]
+
+    def parent_ended(self, rank: int, parent_id: int) -> list[Task]:
+        """Forget a parent; return what is to be cancelled."""
+        parent = self._parents.pop((rank, parent_id), None)
+        return parent.unsettled() if parent is not None else []
+
+    def node_lost(self, rank: int) -> list[Task]:
+        """Forget the parents on a node; return what is to be cancelled."""
+        keys = [key for key in self._parents if key[0] == rank]
+        return [task for key in keys for task in self.parent_ended(*key)]
+
+    def flush(self, epoch_of: Callable[[int], int | None]) -> list[tuple[int, Any, list[Buffer]]]:
+        """Return (rank, Answer, body) for every parent with answers that still lives."""
+        answering, self._answering = self._answering, []
+        out: list[tuple[int, Any, list[Buffer]]] = []
+        for parent in answering:
+            epoch = epoch_of(parent.rank)
+            if (parent.rank, parent.id) in self._parents and epoch is not None:
+                message, body = parent.flush(epoch)
+                out.append((parent.rank, message, body))
+            else:
+                parent.answers.clear()
+        return out

@@ -1,0 +1,102 @@
+"""The contract between a pool and whatever its nodes come from.
+
+A provider launches nodes and ends them. It knows nothing of tasks, sessions or links. All its methods
+block; the pool calls them from threads of its own, several at once, so that nodes come up side by side.
+Whatever a provider has started is gone when `Provider.close` returns, in whatever state it was.
+
+`skyward.testing.PROVIDER_CHECKS` checks an implementation against this contract.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    import threading
+    from typing import Self
+
+    from skyward.config import Options
+    from skyward.model import Executor, Nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchSpec:
+    """What a pool wants each of its nodes to be. Times are seconds, sizes bytes."""
+
+    concurrency: int = 1
+    executor: Executor = "process"
+    reuse_processes: bool = True
+    lease: float = 30.0
+    max_payload: int = 0  # of one result; 0: half of the node's available memory
+    start_timeout: float = 60.0
+    nodes: int = 1  # how many the pool aims at: nodes that share a machine share its CPUs
+    env: dict[str, str] = field(default_factory=dict[str, str])  # added to the workers' environment
+    log_level: str = "warning"
+
+    @classmethod
+    def of(cls, options: Options, nodes: int, env: dict[str, str] | None = None) -> LaunchSpec:
+        """Return the spec of a pool with these options that aims at so many nodes."""
+        return cls(
+            concurrency=options.worker.concurrency,
+            executor=options.worker.executor,
+            reuse_processes=options.worker.reuse_processes,
+            lease=options.lease,
+            max_payload=int(options.max_payload or 0),
+            start_timeout=options.start_timeout,
+            nodes=max(1, nodes),
+            env=dict(env or {}),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """A node that serves."""
+
+    ident: str  # unique within its provider
+    endpoint: str  # where the client connects
+    public_key: str = ""  # of the node's CURVE key; "" on links that need none
+    pid: int | None = None  # if it is a process of this machine
+    death_fd: int | None = None  # becomes readable when the node dies; the provider closes it in `terminate`
+    address: str = "127.0.0.1"
+    private_address: str = "127.0.0.1"  # how other nodes reach it
+
+
+class Provider(ABC):
+    """Launches nodes for one pool and ends them."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def for_pool(self) -> Self:
+        """Return an unused provider with the same settings: each pool uses one of its own."""
+
+    def default_nodes(self) -> Nodes | None:
+        """Return how many nodes a pool has that does not say so, or None if it has to."""
+        return None
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Do once, in the thread that opens the pool, what all launches need; raises `ProvisionError`."""
+
+    @abstractmethod
+    def launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
+        """Start a node and return when it serves. ``index`` is different for each launch of a pool.
+
+        Raises `ProvisionError`, which names what was waited for and has the last lines of the node's log, if
+        it cannot, if ``spec.start_timeout`` seconds have passed, or soon after ``cancelled`` is set. Nothing of
+        the node is left then.
+        """
+
+    @abstractmethod
+    def terminate(self, launched: Launched) -> None:
+        """End a node, by force if it does not obey, and return when it is gone. Doing it again does nothing."""
+
+    @abstractmethod
+    def log_tail(self, launched: Launched) -> tuple[str, ...]:
+        """Return the last lines of a node's log, also of one that ended not long ago."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all nodes and leave nothing behind. Doing it again does nothing; launching then is refused."""

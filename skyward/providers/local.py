@@ -1,0 +1,204 @@
+"""Nodes on this machine: real daemons as child processes, reached over sockets in a private directory.
+
+Workers find what the client had when the pool opened, whenever they start: working directory,
+environment, ``sys.path`` and umask are noted once. See `skyward.providers.daemon` for one node's life.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+from skyward.errors import ConfigError, ProvisionError
+from skyward.model import NodeConfig, Nodes
+from skyward.providers import directory
+from skyward.providers.base import Launched, Provider
+from skyward.providers.cpus import usable_cpus
+from skyward.providers.daemon import Daemon
+
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    from skyward.providers.base import LaunchSpec
+
+MOST_NODES: Final = 8  # by default: more processes than that are wanted seldom, and cost memory always
+REMEMBERED: Final = 32  # logs of nodes that have ended: those of the last minutes
+MACHINE_SLOTS: Final = "SKYWARD_MACHINE_SLOTS"  # all slots of this machine: the daemon divides its CPUs by it
+
+
+class Surroundings:
+    """What the client's process looked like at one moment."""
+
+    def __init__(self) -> None:
+        self.cwd = _working_directory()
+        self.umask = _umask()
+        self.env = dict(os.environ)
+        # "" is the working directory, wherever that is later.
+        self.sys_path = tuple(os.path.join(self.cwd, place) for place in sys.path if place or self.cwd)
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed: a child process is still in it, just as we are
+        return ""
+
+
+def _umask() -> int:
+    """Return the umask without setting it for a moment, which other threads would notice; -1 if unknown."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith("Umask:"):
+                    return int(line.split()[1], 8)
+    except OSError:
+        pass
+    return -1
+
+
+class Local(Provider):
+    """Nodes on this machine: ``sky.Compute(sky.Local(), nodes=4)``, and what a pool is without a provider.
+
+    ``transport`` is how the client reaches them: ``"ipc"``, sockets in a private directory, or ``"tcp"``, which
+    is not there yet.
+    """
+
+    name: ClassVar[str] = "local"
+
+    def __init__(self, transport: Literal["ipc", "tcp"] = "ipc") -> None:
+        if transport == "tcp":
+            raise ConfigError(
+                "transport='tcp' comes with CURVE keys, which this version does not have; "
+                "use sky.Local(transport='ipc'), the default"
+            )
+        if transport != "ipc":
+            raise ConfigError(f"transport must be 'ipc' or 'tcp', got {transport!r}")
+        self.transport: Literal["ipc", "tcp"] = transport
+        self._lock = threading.Condition()  # of all that follows; notified when a launch is over
+        self._launches = 0  # under way
+        self._surroundings: Surroundings | None = None
+        self._directory = ""
+        self._daemons: dict[str, Daemon] = {}
+        self._last_words: dict[str, tuple[str, ...]] = {}
+        self._closed = False
+        self._pid = os.getpid()
+
+    def __repr__(self) -> str:
+        return f"sky.Local(transport={self.transport!r})"
+
+    def for_pool(self) -> Self:
+        """Return an unused provider with the same settings."""
+        return type(self)(self.transport)
+
+    def default_nodes(self) -> Nodes:
+        """Return one node per CPU that this process may use, at most 8."""
+        return Nodes(min(MOST_NODES, usable_cpus()))
+
+    def prepare(self) -> None:
+        """Note what the client's process looks like and make the directory; raises `ProvisionError`."""
+        with self._lock:
+            self._prepare()
+
+    def _prepare(self) -> Surroundings:
+        if self._closed:
+            raise ProvisionError("this provider was closed with its pool; make another one")
+        if self._surroundings is None:
+            self._directory = directory.make_private(directory.temporary_directories())
+            self._surroundings = Surroundings()
+        return self._surroundings
+
+    def launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
+        """Start a daemon and return when it serves; raises `ProvisionError`."""
+        with self._lock:
+            surroundings = self._prepare()
+            self._launches += 1
+        try:
+            return self._launch(surroundings, spec, index, cancelled)
+        except ProvisionError as error:
+            raise ProvisionError(f"local node {index} did not start: {error.message}", error.log) from error
+        finally:
+            with self._lock:
+                self._launches -= 1
+                self._lock.notify_all()
+
+    def _launch(self, surroundings: Surroundings, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
+        path = f"{self._directory}/n{index}.sock"
+        daemon = Daemon(
+            surroundings.sys_path,
+            surroundings.env | {MACHINE_SLOTS: str(spec.nodes * spec.concurrency)},
+            lambda **fds: _configure(spec, surroundings, f"ipc://{path}", **fds),
+        )
+        ident = f"local-{daemon.pid}-{index}"
+        try:
+            # Known before it is waited for, so that `close` finds it.
+            self._add(ident, daemon)
+            said = daemon.wait_ready(spec.start_timeout, cancelled)
+        except BaseException:
+            self._end(ident, daemon)
+            raise
+        return Launched(
+            ident=ident,
+            endpoint=said["endpoint"],
+            public_key=said["public_key"],
+            pid=daemon.pid,
+            death_fd=daemon.pidfd,
+        )
+
+    def _add(self, ident: str, daemon: Daemon) -> None:
+        with self._lock:
+            if self._closed:
+                raise ProvisionError("its pool was closed")
+            self._daemons[ident] = daemon
+
+    def terminate(self, launched: Launched) -> None:
+        """End a daemon and all below it, and return when they are gone."""
+        daemon = self._daemons.get(launched.ident)
+        if daemon is not None and os.getpid() == self._pid:
+            self._end(launched.ident, daemon)
+
+    def _end(self, ident: str, daemon: Daemon) -> None:
+        daemon.end()
+        with self._lock:
+            if self._daemons.pop(ident, None) is not None:
+                self._last_words[ident] = daemon.tail()
+                if len(self._last_words) > REMEMBERED:
+                    del self._last_words[next(iter(self._last_words))]
+
+    def log_tail(self, launched: Launched) -> tuple[str, ...]:
+        """Return the last lines of a daemon's log, as it was when it was ended or as it is."""
+        daemon = self._daemons.get(launched.ident)
+        return daemon.tail() if daemon is not None else self._last_words.get(launched.ident, ())
+
+    def close(self) -> None:
+        """End all daemons, side by side, and remove the directory. In a forked child it does nothing."""
+        if os.getpid() != self._pid:
+            return  # they are our parent's
+        with self._lock:
+            self._closed = True
+            for daemon in self._daemons.values():
+                daemon.hang_up()
+            self._lock.wait_for(lambda: self._launches == 0)  # they fail at once: `_add` and `hang_up` see to it
+            daemons = dict(self._daemons)
+        for ident, daemon in daemons.items():
+            self._end(ident, daemon)
+        if self._directory:
+            directory.remove(self._directory)
+
+
+def _configure(spec: LaunchSpec, surroundings: Surroundings, bind: str, **fds: Any) -> NodeConfig:
+    return NodeConfig(
+        bind=bind,
+        concurrency=spec.concurrency,
+        executor=spec.executor,
+        reuse_processes=spec.reuse_processes,
+        lease=spec.lease,
+        max_payload=spec.max_payload,
+        log_level=spec.log_level,
+        cwd=surroundings.cwd,
+        umask=surroundings.umask,
+        sys_path=surroundings.sys_path,
+        env=spec.env,
+        **fds,
+    )

@@ -1,0 +1,234 @@
+"""Where code runs: the active pool, and the node and worker of a task.
+
+Owns the abstract `Pool` that operators talk to, the stack of open pools, and the `InstanceInfo` of
+this thread. It must not know how anything is sent; the daemon imports it.
+
+A pool is *active* for the context (thread or asyncio task) that opened it, innermost first. A
+context that opened none uses the most recently opened pool of the process. Pools may be closed in
+any order and from any thread: a context finds the closed ones in its chain and skips them.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, overload
+
+from skyward.abbreviation import abbreviate
+from skyward.errors import NoPoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from skyward.pending import PendingFunction, PendingFunctionGroup
+    from skyward.results import Future
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Pool(ABC):
+    """What stands to the right of an operator."""
+
+    @abstractmethod
+    def run(self, call: PendingFunction[T]) -> T:
+        """Run the call on one node and return its value; ``call >> pool``."""
+
+    @overload
+    def run_async(self, call: PendingFunction[T]) -> Future[T]: ...
+    @overload
+    def run_async(self, call: PendingFunctionGroup[*Ts]) -> Future[tuple[*Ts]]: ...
+    @abstractmethod
+    def run_async(self, call: Any) -> Future[Any]:
+        """Start a call or a group and return a future; ``call > pool``."""
+
+    @abstractmethod
+    def run_group(self, group: PendingFunctionGroup[*tuple[Any, ...]]) -> Any:
+        """Run the calls of a group; a tuple of their values, or a stream; ``group >> pool``."""
+
+    @abstractmethod
+    def broadcast(self, call: PendingFunction[T]) -> list[T]:
+        """Run the call once on every node that is ready; values in rank order; ``call @ pool``."""
+
+    def run_parallel(self, *calls: PendingFunction[T]) -> tuple[T, ...]:
+        """Run the calls at once and return the tuple of their values."""
+        from skyward.gathering import gather  # the daemon imports this module, and gathers nothing
+
+        values: tuple[T, ...] = self.run_group(gather(*calls))
+        return values
+
+    def map(self, fn: Callable[..., T], *iterables: Iterable[Any]) -> Iterator[T]:
+        """Return an iterator over ``fn(*args)`` for args from the zipped iterables, in order."""
+        raise NotImplementedError(f"{type(self).__name__} cannot map")
+
+
+# --- the active pool -------------------------------------------------------------------------
+
+
+class Activation:
+    """One opening of a pool: a link in its context's chain. What `activate` returns."""
+
+    __slots__ = ("outer", "pool")
+
+    def __init__(self, pool: Pool, outer: Activation | None) -> None:
+        self.pool: Pool | None = pool  # None: it was closed
+        self.outer = outer
+
+    def __repr__(self) -> str:
+        return f"<activation of {self.pool!r}>" if self.pool is not None else "<activation, over>"
+
+
+_innermost: Final[ContextVar[Activation | None]] = ContextVar("skyward_active_pool", default=None)
+# Of the whole process, oldest first. Changed by atomic operations alone: a lock could be held at a fork.
+_opened: Final[list[Activation]] = []
+
+
+def activate(pool: Pool) -> Activation:
+    """Make the pool the active one of this context, until `deactivate`."""
+    activation = Activation(pool, _first_open(_innermost.get()))
+    _innermost.set(activation)
+    _opened.append(activation)
+    return activation
+
+
+def deactivate(activation: Activation, pool: Pool) -> None:
+    """Undo `activate`; in any order, from any thread, and harmless when repeated.
+
+    Raises `ValueError` when the activation is of another pool.
+    """
+    if activation.pool is None:
+        return
+    if activation.pool is not pool:
+        raise ValueError(f"{activation!r} does not belong to {pool!r}")
+    activation.pool = None  # contexts other than this one see it here
+    _opened.remove(activation)
+    _innermost.set(_first_open(_innermost.get()))
+
+
+def _first_open(activation: Activation | None) -> Activation | None:
+    while activation is not None and activation.pool is None:
+        activation = activation.outer
+    return activation
+
+
+def active_pool() -> Pool:
+    """Return the innermost pool opened in this context, else the newest of the process.
+
+    Raises `NoPoolError` when there is none.
+    """
+    activation = _first_open(_innermost.get())
+    if activation is not None and (pool := activation.pool) is not None:
+        return pool
+    for activation in reversed(_opened):
+        if (pool := activation.pool) is not None:
+            return pool
+    raise NoPoolError(
+        "there is no active pool: open one around this line with `with sky.Compute(nodes=2) as pool:` "
+        "(in a notebook: `pool = sky.Compute(nodes=2).open()`)"
+    )
+
+
+class ActivePool(Pool):
+    """Stands for whatever pool is active when it is used; ``sky.sky``."""
+
+    def run(self, call: PendingFunction[T]) -> T:
+        """Run the call on one node of the active pool and return its value."""
+        return active_pool().run(call)
+
+    @overload
+    def run_async(self, call: PendingFunction[T]) -> Future[T]: ...
+    @overload
+    def run_async(self, call: PendingFunctionGroup[*Ts]) -> Future[tuple[*Ts]]: ...
+    def run_async(self, call: Any) -> Future[Any]:
+        """Start a call or a group on the active pool and return a future."""
+        return active_pool().run_async(call)
+
+    def run_group(self, group: PendingFunctionGroup[*tuple[Any, ...]]) -> Any:
+        """Run the calls of a group on the active pool."""
+        return active_pool().run_group(group)
+
+    def broadcast(self, call: PendingFunction[T]) -> list[T]:
+        """Run the call on every node of the active pool."""
+        return active_pool().broadcast(call)
+
+    def map(self, fn: Callable[..., T], *iterables: Iterable[Any]) -> Iterator[T]:
+        """Map on the active pool."""
+        return active_pool().map(fn, *iterables)
+
+    def __repr__(self) -> str:
+        return "<sky: the active pool>"
+
+
+sky: Final = ActivePool()
+
+# The type of a pool operand; the one module that is allowed is `skyward`, for its active pool.
+PoolOperand = Pool | ModuleType
+
+
+def resolve_pool(operand: object) -> Pool:
+    """Return the pool that an operand means.
+
+    Raises `TypeError` for what is no pool, `NoPoolError` for ``sky`` when no pool is active.
+    """
+    if operand is sky or operand is sys.modules.get("skyward"):
+        return active_pool()
+    if isinstance(operand, Pool):
+        return operand
+    got = f"{abbreviate(operand)} ({type(operand).__name__})"
+    if isinstance(operand, type) and issubclass(operand, Pool):
+        got = f"the class {operand.__name__}; open it: `with sky.{operand.__name__}() as pool:`"
+    raise TypeError(f"a call runs on a pool, an open sky.Compute, or on `sky` for the active pool; got {got}")
+
+
+# --- the place of a task ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A node of the pool, as the tasks of all its nodes know it."""
+
+    rank: int
+    private_address: str  # reachable from the other nodes
+    public_address: str  # reachable from the client
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceInfo:
+    """Where a task runs. The defaults describe a pool of one node with one worker."""
+
+    node: int  # rank, 0 to total_nodes - 1
+    worker: int  # slot of this node, 0 to workers_per_node - 1
+    total_nodes: int = 1
+    workers_per_node: int = 1  # of this node
+    job_id: str = ""  # the same for all tasks of a pool
+    head_addr: str = "127.0.0.1"  # of rank 0, as the other nodes reach it
+    head_port: int = 0  # free on the head when the pool opened: for a rendezvous of the tasks' own
+    peers: tuple[Peer, ...] = ()  # all nodes, this one too, by rank
+    hostname: str = ""
+    global_worker_index: int = 0  # 0 to total_workers - 1
+    total_workers: int = 1
+    accelerators: tuple[str, ...] = ()  # that this worker may use
+
+    @property
+    def is_head(self) -> bool:
+        """Return whether this is the node of rank 0."""
+        return self.node == 0
+
+
+_instance: Final[ContextVar[InstanceInfo | None]] = ContextVar("skyward_instance", default=None)
+_process_instance: InstanceInfo | None = None  # for threads that tasks start: their contexts are empty
+
+
+def set_instance(info: InstanceInfo | None) -> None:
+    """Say where tasks of this context run; also for threads of the process that were never told."""
+    global _process_instance  # noqa: PLW0603 - a worker process is told once, and there is one answer
+    _process_instance = info
+    _instance.set(info)
+
+
+def instance_info() -> InstanceInfo | None:
+    """Return where this task runs, or None outside a pool."""
+    return _instance.get() or _process_instance

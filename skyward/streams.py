@@ -1,0 +1,230 @@
+"""Results one by one: the iterator that ``gather(…, stream=True) >> pool`` returns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from skyward.dispatch.ordering import Ordering
+from skyward.dispatch.tasks import SETTLED
+from skyward.errors import PoolClosedError, TaskTimeoutError
+from skyward.results import Outcome, failed, unwrap, unwrap_in_place
+from skyward.waiting import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from types import TracebackType
+
+    from skyward.dispatch.tasks import Task
+
+T = TypeVar("T")
+
+
+class AsyncWaiter(Waiter):
+    """A waiter whose thread runs an event loop, and so must not be parked."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[None] = self._loop.create_future()
+
+    def finish(self) -> None:
+        """Wake the coroutine."""
+        self.done = True
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._set)
+
+    def _set(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self) -> None:
+        """Return when finished."""
+        await self._future
+
+
+class StreamBuffer:
+    """Outcomes between the loop's owner, who delivers, and the one consumer, who takes.
+
+    Both sides touch only atomic operations of deques and single attributes: there is no lock. A
+    consumer publishes its waiter *before* it looks a last time, so no delivery goes unnoticed.
+    """
+
+    __slots__ = ("_buffer", "_cancel", "_ordered", "_return_exceptions", "tasks", "total", "waiter")
+
+    def __init__(
+        self, total: int, *, ordered: bool, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]
+    ) -> None:
+        self._buffer: Ordering[Outcome] = Ordering(ordered=ordered)
+        self._cancel = cancel
+        self._ordered = ordered
+        self._return_exceptions = return_exceptions
+        self.total = total
+        self.tasks: Sequence[Task] = ()
+        self.waiter: Waiter | None = None
+
+    def deliver(self, task: Task, outcome: Outcome) -> None:
+        """Take the outcome of the member ``task.index``."""
+        self.add(task.index, outcome)
+
+    def add(self, index: int, outcome: Outcome) -> None:
+        """Take the outcome of a member."""
+        ready = self._buffer.add(index, outcome)
+        if not self._return_exceptions and failed(outcome):
+            # In submission order the members before this one still have their turn.
+            self._cancel(self.tasks[index + 1 :] if self._ordered else self.tasks)
+        if ready and (waiter := self.waiter) is not None:
+            waiter.finish()
+
+    def expire(self, timeout: float) -> None:
+        """The group's time is over: what is missing failed for that reason."""
+        missing = [task for task in self.tasks if task.state != SETTLED]
+        for task in missing:
+            task.sink = DISCARD
+            self.add(task.index, TaskTimeoutError(timeout))
+        self._cancel(missing)
+
+    def take(self) -> tuple[int, Outcome] | None:
+        """Return the next outcome with its index, or None if its turn has not come."""
+        return self._buffer.take()
+
+    def abandon(self) -> None:
+        """Nobody will take anything any more: drop all, cancel what is left."""
+        tasks, self.tasks = self.tasks, ()
+        self._buffer.clear()
+        self._cancel(tasks)
+
+    def value(self, outcome: Outcome) -> Any:
+        """Return the value of an outcome; raise or return its failure, as the group says."""
+        if isinstance(outcome, PoolClosedError) or not self._return_exceptions:
+            return unwrap(outcome)
+        return unwrap_in_place(outcome)
+
+
+class Discard:
+    """A sink for outcomes that nobody wants."""
+
+    def deliver(self, task: Task, outcome: Outcome) -> None:
+        """Drop it."""
+
+
+DISCARD = Discard()
+
+
+class ResultStream(Generic[T]):
+    """An iterator over the results of a group, in submission or in completion order.
+
+    Closing it, leaving its ``with`` block, or dropping the last reference cancels what is left.
+    """
+
+    def __init__(self, buffer: StreamBuffer, wait: Callable[[Waiter], Any]) -> None:
+        self._buffer = buffer
+        self._wait = wait
+        self._taken = 0
+        self._closed = buffer.total == 0
+
+    def __len__(self) -> int:
+        """Return the total number of results, taken or not."""
+        return self._buffer.total
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        return self._next_pair()[1]
+
+    def indexed(self) -> Iterator[tuple[int, T]]:
+        """Iterate over (index in submission order, result) instead."""
+        while True:
+            try:
+                pair = self._next_pair()
+            except StopIteration:
+                return
+            yield pair
+
+    def _next_pair(self) -> tuple[int, T]:
+        if self._closed:
+            raise StopIteration
+        taken = self._buffer.take()
+        while taken is None:
+            waiter = self._buffer.waiter = Waiter()
+            taken = self._buffer.take()
+            if taken is None:
+                self._wait_or_close(waiter)
+                taken = self._buffer.take()
+        return self._hand_out(taken)
+
+    def _wait_or_close(self, waiter: Waiter) -> None:
+        try:
+            self._wait(waiter)
+        except BaseException:  # an interrupt cancels what this thread waits on
+            self.close()
+            raise
+        finally:
+            self._buffer.waiter = None
+
+    def _hand_out(self, taken: tuple[int, Outcome]) -> tuple[int, T]:
+        index, outcome = taken
+        self._taken += 1
+        if self._taken == self._buffer.total:
+            self._closed = True
+        try:
+            return index, self._buffer.value(outcome)
+        except BaseException:
+            self.close()
+            raise
+
+    async def __anext__(self) -> T:
+        if self._closed:
+            raise StopAsyncIteration
+        taken = self._buffer.take()
+        while taken is None:
+            waiter = self._buffer.waiter = AsyncWaiter()
+            taken = self._buffer.take()
+            if taken is None:
+                try:
+                    await waiter.wait()
+                except BaseException:  # the consuming asyncio task was cancelled
+                    self.close()
+                    raise
+                finally:
+                    self._buffer.waiter = None
+                taken = self._buffer.take()
+        return self._hand_out(taken)[1]
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    def close(self) -> None:
+        """Cancel what is left; the stream is at its end."""
+        if not self._closed or self._taken < self._buffer.total:
+            self._closed = True
+            self._taken = self._buffer.total
+            self._buffer.abandon()
+
+    def __enter__(self) -> ResultStream[T]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> ResultStream[T]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Interpreter exit can have taken our globals; the pool cancels what is left anyway.
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<ResultStream {self._taken} of {self._buffer.total} taken>"

@@ -1,0 +1,304 @@
+"""What client and node say to each other, from the client's end: messages to and from engine events."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from typing import TYPE_CHECKING, Any
+
+from skyward.errors import ProtocolError, VersionMismatchError
+from skyward.model import NodeState
+from skyward.wire.codec import Decoder, check_body, encode, pack_body, split_body
+from skyward.wire.frames import Payload
+from skyward.wire.functions import FunctionBlob, ModuleBlob
+from skyward.wire.messages import (
+    NODE_MESSAGES,
+    OK,
+    PROTOCOL,
+    Beat,
+    Bye,
+    Cancel,
+    Draining,
+    Function,
+    Hello,
+    Member,
+    Message,
+    Module,
+    Need,
+    Output,
+    Progress,
+    Pulse,
+    Refused,
+    Results,
+    Returned,
+    Revoke,
+    Roster,
+    Slots,
+    Submit,
+    Tasks,
+    Welcome,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from skyward.dispatch.tasks import Task
+    from skyward.engine import Engine
+    from skyward.members import Mate
+    from skyward.wire.frames import Buffer
+
+ACK_EVERY = 4 * 2**20  # bytes of results after which we acknowledge without waiting for the next beat
+
+
+class Talk:
+    """Speaks for one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._decode = Decoder(NODE_MESSAGES).decode
+        self._sources: dict[bytes, ModuleBlob] = {}  # module sources that came from nodes
+
+    # --- to the node -----------------------------------------------------------------------
+
+    def send(self, mate: Mate, message: Message, body: Sequence[Buffer] = ()) -> None:
+        """Send one message."""
+        link = mate.link
+        if link is not None:
+            link.send([encode(message), *body])
+            if link.wants_to_write:
+                self._engine.watch(mate)
+
+    def hello(self, mate: Mate) -> None:
+        """Open the session on a fresh connection."""
+        options = self._engine.options
+        link = mate.link
+        assert link is not None
+        hello = Hello(
+            protocol=PROTOCOL,
+            python=platform.python_version(),
+            versions=library_versions(),
+            session=self._engine.session,
+            epoch=link.epoch,
+            ack=link.seen,
+            lease=options.lease,
+            heartbeat=options.heartbeat,
+            cancel_grace=options.cancel_grace,
+            max_payload=options.payload_limit,
+            label=f"{platform.node()}:{self._engine.pid}",
+        )
+        self.send(mate, hello)
+
+    def tasks(self, mate: Mate, tasks: Sequence[Task]) -> None:
+        """Send a batch of tasks, with the code that the node lacks before it."""
+        link = mate.link
+        assert link is not None
+        index: dict[bytes, int] = {}
+        fns: list[int] = []
+        for task in tasks:
+            key = task.function.key
+            if key not in index:
+                index[key] = len(index)
+                if key not in link.functions:
+                    self.function(mate, task.function)
+            fns.append(index[key])
+        sizes, buffers, body = pack_body([Payload(task.data, task.buffers) for task in tasks])
+        retries = [task.retries - task.losses for task in tasks]
+        timeouts = [task.timeout for task in tasks]
+        message = Tasks(
+            link.epoch,
+            link.seen,
+            list(index),
+            [task.id for task in tasks],
+            fns,
+            sizes,
+            buffers,
+            retries if any(retries) else [],
+            timeouts if any(timeouts) else [],
+        )
+        link.unacked = 0
+        self.send(mate, message, body)
+
+    def function(self, mate: Mate, blob: FunctionBlob) -> None:
+        """Send a function's code and the module sources it needs, once per node."""
+        link = mate.link
+        assert link is not None
+        self._engine.blobs[blob.key] = blob
+        for module in blob.modules:
+            if module.key not in link.modules:
+                link.modules.add(module.key)
+                self.send(mate, Module(link.epoch, module.key, module.name), [module.body])
+        link.functions.add(blob.key)
+        keys = [module.key for module in blob.modules]
+        self.send(mate, Function(link.epoch, blob.key, keys, blob.name), [blob.body])
+
+    def cancel(self, mate: Mate, ids: list[int], *, running: bool) -> None:
+        """Ask the node to stop tasks."""
+        assert mate.link is not None
+        self.send(mate, Cancel(mate.link.epoch, ids, running))
+
+    def beat(self, mate: Mate, now: float) -> None:
+        """Show that we live, and acknowledge results."""
+        link = mate.link
+        if link is not None and link.ready:
+            link.unacked = 0
+            self.send(mate, Beat(link.epoch, link.seen, now))
+
+    def goodbye(self, mate: Mate) -> None:
+        """End the session."""
+        link = mate.link
+        if link is not None and link.ready:
+            self.send(mate, Bye(link.epoch, link.seen, "the pool is closed"))
+
+    def roster(self) -> None:
+        """Tell every ready node who the nodes are now."""
+        engine = self._engine
+        ready = [
+            mate
+            for rank, mate in sorted(engine.mates.items())
+            if mate.welcome is not None and engine.membership.states.get(rank) is NodeState.READY
+        ]
+        members = [
+            Member(mate.rank, mate.launched.address, mate.launched.private_address, mate.launched.public_key)
+            for mate in ready
+        ]
+        slots = [mate.slots for mate in ready]
+        for mate in ready:
+            assert mate.link is not None
+            job = engine.session.hex()
+            self.send(mate, Roster(mate.link.epoch, mate.rank, job, members, slots, engine.head_port))
+
+    # --- from the node ---------------------------------------------------------------------
+
+    def handle(self, mate: Mate, frames: list[Buffer]) -> None:
+        """Act on one message; raises `ProtocolError` on nonsense."""
+        message = self._decode(frames[0])
+        if message is None:
+            return  # a hint we do not know
+        body = frames[1:]
+        check_body(message, body)
+        link = mate.link
+        assert link is not None
+        if isinstance(message, Welcome):
+            self._welcomed(mate, message)
+            return
+        if isinstance(message, Refused):
+            self._engine.refused(mate, refusal(message))
+            return
+        if getattr(message, "epoch", link.epoch) != link.epoch:
+            return  # from another life of the node
+        self._handle(mate, message, body)
+
+    def _handle(self, mate: Mate, message: Message, body: list[Buffer]) -> None:
+        engine = self._engine
+        scheduler = engine.scheduler
+        rank = mate.rank
+        match message:
+            case Results():
+                self._results(mate, message, body)
+            case Pulse():
+                pass  # it lives: noted by whoever read the message
+            case Output():
+                engine.show(rank, message, body)
+            case Progress(started=started):
+                engine.started(rank, started)
+            case Returned(ids=ids):
+                engine.perform(scheduler.on_returned(rank, ids))
+            case Slots(slots=slots):
+                engine.perform(scheduler.on_node_slots(rank, slots))
+            case Submit():
+                engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
+            case Revoke(parent=parent, calls=calls):
+                engine.cancel(engine.nesting.revoke(rank, parent, calls))
+            case Function():
+                self._learn(mate, message, body)
+            case Module(key=key, name=name):
+                self._sources[key] = ModuleBlob(key, name, bytes(body[0]))
+            case Need(functions=functions):
+                self._resend(mate, functions)
+            case Draining():
+                engine.perform(scheduler.on_node_draining(rank))
+            case Bye(reason=reason):
+                engine.lose(mate, f"it said goodbye: {reason}")
+            case _:
+                pass  # streams come with generators
+
+    def _welcomed(self, mate: Mate, message: Welcome) -> None:
+        link = mate.link
+        assert link is not None
+        if link.ready and message.epoch != link.epoch:
+            self._engine.lose(mate, "it was restarted")
+            return
+        if link.ready:
+            return
+        link.epoch = message.epoch
+        link.ready = True
+        mate.welcome = message
+        self._engine.node_ready(mate, message.slots)
+
+    def _results(self, mate: Mate, message: Results, body: list[Buffer]) -> None:
+        link = mate.link
+        assert link is not None
+        if message.seq != link.seen + 1:
+            if message.seq > link.seen:
+                raise ProtocolError(f"results {link.seen + 1} to {message.seq - 1} are missing")
+            return  # sent again: we have them
+        link.seen = message.seq
+        engine = self._engine
+        rank = mate.rank
+        tasks = engine.scheduler.on_results(rank, message.ids, message.elapsed)
+        rows = split_body(message.sizes, message.buffers, body)
+        for task, status, (data, buffers) in zip(tasks, message.statuses, rows, strict=True):
+            if task is not None:  # else it was cancelled, or is none of this node's
+                if status != OK:
+                    engine.failed += 1
+                engine.settled(task, (status, data, buffers, rank, task.id, task.function.name))
+                engine.ended(rank, task.id)
+        engine.after_settling()
+        link.unacked += sum(memoryview(frame).nbytes for frame in body)
+        if link.unacked > ACK_EVERY:
+            self.beat(mate, 0.0)
+
+    def _learn(self, mate: Mate, message: Function, body: list[Buffer]) -> None:
+        """Take in code that a task on the node has sent for its nested calls."""
+        try:
+            modules = tuple(self._source(key) for key in message.modules)
+        except KeyError as error:
+            raise ProtocolError("a function needs a module that was never sent") from error
+        blob = FunctionBlob(message.key, message.name, bytes(body[0]), modules)
+        self._engine.blobs[message.key] = blob
+        assert mate.link is not None
+        mate.link.functions.add(message.key)
+        mate.link.modules.update(message.modules)
+
+    def _source(self, key: bytes) -> ModuleBlob:
+        if key in self._sources:
+            return self._sources[key]
+        for blob in self._engine.blobs.values():
+            for module in blob.modules:
+                self._sources[module.key] = module
+        return self._sources[key]
+
+    def _resend(self, mate: Mate, functions: Iterable[bytes]) -> None:
+        link = mate.link
+        assert link is not None
+        for key in functions:
+            blob = self._engine.blobs.get(key)
+            if blob is None:
+                raise ProtocolError("the node asks for code that it was never sent")
+            link.modules.difference_update(module.key for module in blob.modules)
+            self.function(mate, blob)
+
+
+def refusal(message: Refused) -> Any:
+    """Return the error that a refusal stands for."""
+    if message.code == "version":
+        client = f"Python {platform.python_version()}, protocol {PROTOCOL}"
+        return VersionMismatchError("version", client, f"Python {message.python}, protocol {message.protocol}")
+    return ProtocolError(f"the node refused us ({message.code}): {message.reason}")
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of libraries that matter for unpickling, of those already imported."""
+    names = ("skyward", "cloudpickle", "msgspec", "numpy", "pandas", "torch")
+    found = {name: getattr(sys.modules.get(name), "__version__", None) for name in names}
+    return {name: str(version) for name, version in found.items() if version is not None}

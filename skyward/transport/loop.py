@@ -1,0 +1,239 @@
+"""The loop: one poller, one owner at a time.
+
+Whoever owns the loop polls, and with it everything in its handler: links, scheduler, futures. A
+thread that waits for a result takes ownership and polls by itself, so that a lone call wakes no
+other thread. When several wait, one drives and the others are parked; the driver hands ownership to
+a parked one when it leaves. When nobody waits a background thread drives, at once if work is
+pending, else after ``LINGER``, so that back-to-back calls do not fight it for ownership.
+
+Other threads reach the handler by `post`: commands run under ownership, in order.
+
+This is a driver: it decides who polls, nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+from skyward.transport.signals import Guard
+from skyward.waiting import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LINGER: Final = 0.02  # seconds the background thread stays away after a caller has driven
+
+
+class Handler(Protocol):
+    """What the loop drives. All methods are called by the owner only."""
+
+    def turn(self, timeout: float) -> None:
+        """Poll once, for at most ``timeout`` seconds, and handle what came."""
+        ...
+
+    def next_deadline(self) -> float:
+        """Return the `time.monotonic` moment at which `turn` must be called again."""
+        ...
+
+    def is_busy(self) -> bool:
+        """Return whether something is in flight that somebody may wait for."""
+        ...
+
+
+class Loop:
+    """Runs a handler; see the module."""
+
+    def __init__(self, handler: Handler, name: str) -> None:
+        self._handler = handler
+        self._mutex = threading.Lock()  # guards the three below; held for a few bytecodes
+        self._owned = False
+        self._by_background = False
+        self._parked: deque[Waiter] = deque()
+        self._inbox: deque[Callable[[], None]] = deque()
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # the handler polls it
+        self._asleep = False
+        self._uses = 0  # times a caller has driven
+        self._nudge = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._background, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the background thread."""
+        self._thread.start()
+
+    # --- for any thread --------------------------------------------------------------------
+
+    def post(self, command: Callable[[], None]) -> None:
+        """Run ``command`` under ownership, soon."""
+        self._inbox.append(command)
+        if self._asleep:
+            self.wake()
+        elif not self._owned:
+            self._nudge.set()
+
+    def wake(self) -> None:
+        """Make the owner's poll return."""
+        try:
+            os.eventfd_write(self.wake_fd, 1)
+        except (BlockingIOError, OSError):  # it is signalled already, or the loop is closed
+            pass
+
+    def wait(self, waiter: Waiter, deadline: float | None = None, start: Callable[[], None] | None = None) -> bool:
+        """Return True when ``waiter`` is done, False at ``deadline`` (`time.monotonic`).
+
+        ``start`` is run under ownership first: directly if this thread can own the loop at once.
+        In the main thread signal handlers run between turns, and may raise from here.
+        """
+        while True:
+            with Guard(lambda: self._interrupt(waiter)) as guard:
+                if start is not None:
+                    command, start = start, None
+                    if self._try_own():
+                        self._drive(waiter, guard, deadline, command)
+                    else:
+                        self.post(command)
+                elif not waiter.done:
+                    self._wait_once(waiter, guard, deadline)
+            if waiter.done:
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+
+    def run(self, command: Callable[[], None]) -> None:
+        """Run ``command`` under ownership and return when it has run."""
+        waiter = Waiter()
+
+        def run_and_finish() -> None:
+            try:
+                command()
+            finally:
+                waiter.finish()
+
+        self.wait(waiter, start=run_and_finish)
+
+    def in_owner(self) -> bool:
+        """Return whether the background thread is the caller."""
+        return threading.current_thread() is self._thread
+
+    def close(self, timeout: float) -> None:
+        """Stop the background thread; the caller must not be that thread."""
+        self._closing = True
+        self._nudge.set()
+        self.wake()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    def release_fd(self) -> None:
+        """Close the eventfd; nobody may use the loop any more."""
+        fd, self.wake_fd = self.wake_fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    # --- ownership -------------------------------------------------------------------------
+
+    def _try_own(self, heir: Waiter | None = None) -> bool:
+        """Take ownership, or else queue ``heir`` for it."""
+        with self._mutex:
+            if not self._owned:
+                self._owned = True
+                self._by_background = False
+                return True
+            if heir is not None:
+                self._parked.append(heir)
+                if self._by_background:
+                    self.wake()
+            return False
+
+    def _wait_once(self, waiter: Waiter, guard: Guard, deadline: float | None) -> None:
+        waiter.prepare_to_park()
+        mine = self._try_own(waiter)
+        if mine:
+            self._drive(waiter, guard, deadline)
+            return
+        timeout = 3600.0 if deadline is None else deadline - time.monotonic()
+        if not guard.pending and not waiter.done:
+            waiter.park(timeout)
+        with self._mutex:
+            promoted = waiter.promoted
+            waiter.promoted = False
+            if not promoted:
+                try:
+                    self._parked.remove(waiter)
+                except ValueError:
+                    pass
+        if promoted:
+            self._drive(waiter, guard, deadline)
+
+    def _drive(
+        self, waiter: Waiter, guard: Guard, deadline: float | None, start: Callable[[], None] | None = None
+    ) -> None:
+        self._uses += 1
+        try:
+            if start is not None:
+                start()
+            while not waiter.done and not guard.pending:
+                if deadline is not None and time.monotonic() >= deadline:
+                    return
+                self._turn(deadline)
+        finally:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give ownership to a parked thread, or to nobody."""
+        with self._mutex:
+            while self._parked:
+                heir = self._parked.popleft()
+                if not heir.done:
+                    heir.promoted = True
+                    self._by_background = False
+                    heir.unpark()
+                    return
+            self._owned = False
+            self._by_background = False
+        if self._inbox or self._handler.is_busy():
+            self._nudge.set()
+
+    def _interrupt(self, waiter: Waiter) -> None:
+        self.wake()
+        waiter.unpark()
+
+    # --- driving ---------------------------------------------------------------------------
+
+    def _turn(self, deadline: float | None) -> None:
+        inbox = self._inbox
+        while inbox:
+            inbox.popleft()()
+        due = self._handler.next_deadline()
+        if deadline is not None:
+            due = min(due, deadline)
+        self._asleep = True
+        # A command posted before this line is seen here, one posted after it wakes the poll.
+        timeout = 0.0 if inbox else max(0.0, due - time.monotonic())
+        self._handler.turn(timeout)
+        self._asleep = False
+
+    def _background(self) -> None:
+        uses = -1
+        while not self._closing:
+            nudged = self._nudge.wait(LINGER)
+            self._nudge.clear()
+            if not nudged and self._uses != uses:
+                uses = self._uses
+                continue
+            with self._mutex:
+                if self._owned:
+                    continue
+                self._owned = True
+                self._by_background = True
+            self._drive_background()
+
+    def _drive_background(self) -> None:
+        try:
+            while not self._parked and not self._closing:
+                self._turn(None)
+        finally:
+            self._hand_over()

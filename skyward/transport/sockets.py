@@ -1,0 +1,95 @@
+"""The two kinds of ZeroMQ socket skyward uses, made with the settings its guarantees rest on.
+
+A client has one DEALER per node, a node has one ROUTER. Settings that are absent are so on purpose:
+no ROUTING_ID (the ROUTER makes one per connection, so that a half-open old connection can never
+swallow a new one's messages) and no ZMTP heartbeats (they kill large frames on slow links, and do
+not see a hung program; the application beats instead).
+
+This is a driver: it opens sockets and decides nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import zmq
+
+from skyward.wire.messages import MAX_BUFFERS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyward.wire.frames import Buffer
+
+BACKLOG: Final = 128  # connections that may wait for accept: a whole pool that dials in at once
+HANDSHAKE: Final = 2_000  # ms; frees what a silent or half-open connection holds
+RECONNECT_FIRST: Final = 100  # ms before the first redial: a restarted peer is found at once
+RECONNECT_MOST: Final = 2_000  # ms between redials: a long outage costs two dials a second at most
+CONNECT: Final = 3_000  # ms one dial may take; the system's two minutes would outlast a partition
+QUEUE: Final = 1_000  # messages per connection inside ZeroMQ; bytes are bounded by the application
+ZERO_COPY: Final = 65_536  # bytes: above it a copy costs more than the bookkeeping that avoids it
+
+MOST_FRAMES: Final = MAX_BUFFERS + 3  # routing id, header, blob, and all buffers that the protocol allows
+
+Context = zmq.Context[zmq.Socket[bytes]]
+Socket = zmq.Socket[bytes]
+
+
+def make_dealer(context: Context, *, connect_timeout: int = CONNECT) -> Socket:
+    """Return a client's socket, not yet connected. ``connect_timeout`` is in milliseconds."""
+    socket = context.socket(zmq.DEALER)
+    _harden(socket)
+    # Without IMMEDIATE messages queue for a peer that is down, and reach its next incarnation.
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_FIRST)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, connect_timeout)
+    return socket
+
+
+def make_router(context: Context, *, max_frame: int) -> Socket:
+    """Return a node's socket, not yet bound. A peer that sends a frame over ``max_frame`` bytes is dropped."""
+    socket = context.socket(zmq.ROUTER)
+    _harden(socket)
+    # Without MANDATORY a ROUTER drops silently what it cannot deliver.
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.BACKLOG, BACKLOG)
+    socket.setsockopt(zmq.MAXMSGSIZE, max_frame)
+    return socket
+
+
+def _harden(socket: Socket) -> None:
+    socket.setsockopt(zmq.LINGER, 0)  # never hang at exit; who wants to flush says so at close
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE)
+    socket.setsockopt(zmq.SNDHWM, QUEUE)
+    socket.setsockopt(zmq.RCVHWM, QUEUE)
+
+
+def send_frames(socket: Socket, frames: Sequence[Buffer]) -> None:
+    """Send one message without blocking.
+
+    A multipart message is atomic: `zmq.Again` (full) and ``EHOSTUNREACH`` (a ROUTER's peer is gone)
+    come from its first frame, or not at all. Large frames are shared with ZeroMQ, not copied: they
+    must not change afterwards.
+    """
+    last = len(frames) - 1
+    for position, frame in enumerate(frames):
+        flags = zmq.DONTWAIT if position == last else zmq.DONTWAIT | zmq.SNDMORE
+        socket.send(frame, flags, copy=len(frame) < ZERO_COPY)
+
+
+def receive_frames(socket: Socket, copied: int, most: int = MOST_FRAMES) -> list[Buffer]:
+    """Return one message without blocking; raises `zmq.Again` if there is none.
+
+    The first ``copied`` frames come as bytes, the rest as writable views of the memory they arrived in.
+    A message of more than ``most`` frames is cut to ``most + 1``, so that it costs no memory and can be told.
+    """
+    frames: list[Buffer] = [socket.recv(zmq.DONTWAIT)]
+    while socket.getsockopt(zmq.RCVMORE):
+        if len(frames) < copied:
+            frames.append(socket.recv())
+        elif len(frames) <= most:
+            frames.append(socket.recv(copy=False).buffer)
+        else:
+            socket.recv(copy=False)
+    return frames

@@ -1,0 +1,213 @@
+"""Messages to and from bytes, and everything that can be wrong with bytes from a peer.
+
+It owns the layout of frame 0 and of batch bodies (see ``docs/protocol.md``). Invariants: any input gives
+a message, None or `ProtocolError`; a message that came through `Decoder.decode` and `check_body` has
+columns of equal length, indexes that are in range, and a body that is cut exactly at its end; what a
+peer *claims* (a length, a count) allocates nothing, only the bytes it sent do.
+
+It must not know what pickles mean, who sends which message, or what a session is. PURE: no sockets.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate, chain
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from msgspec import DecodeError, msgpack
+
+from skyward.errors import ProtocolError
+from skyward.wire.messages import (
+    HINT,
+    MAX_HEADER,
+    MAX_TEXT,
+    PROTOCOL,
+    Answer,
+    Function,
+    Hello,
+    Items,
+    Message,
+    Module,
+    Output,
+    Refused,
+    Results,
+    Roster,
+    Submit,
+    Tasks,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from skyward.wire.frames import Buffer, Payload
+
+OWN_FRAME: Final = 32_768  # bytes: above it copying a pickle into the blob costs more than a frame of its own
+
+# Lists that have one entry per row of the batch; and such that may be empty instead.
+_COLUMNS: Final[dict[type[Message], tuple[str, ...]]] = {
+    Tasks: ("ids", "fns", "sizes", "buffers"),
+    Results: ("ids", "statuses", "sizes", "buffers", "elapsed"),
+    Items: ("sizes", "buffers"),
+    Answer: ("calls", "statuses", "sizes", "buffers", "ranks"),
+    Submit: ("calls", "fns", "sizes", "buffers", "ranks", "names"),
+    Roster: ("members", "slots"),
+}
+_OPTIONAL: Final[dict[type[Message], tuple[str, ...]]] = {
+    Tasks: ("retries", "timeouts"),
+    Submit: ("retries", "timeouts"),
+}
+# A refusal must be readable whatever the versions are: the layout of these two only ever grows at its end.
+_TIMELESS: Final = (Hello.TYPE, Refused.TYPE)
+
+_encode: Final = msgpack.Encoder().encode
+_prefixes: Final[dict[type[Message], bytes]] = {}
+
+
+# --- headers -------------------------------------------------------------------------------
+
+
+def encode(message: Message) -> bytes:
+    """Return frame 0 of a message. Raises `ProtocolError` for a header that no peer would take."""
+    kind = type(message)
+    try:
+        prefix = _prefixes[kind]
+    except KeyError:
+        prefix = _prefixes[kind] = bytes((PROTOCOL, kind.TYPE))
+    header = prefix + _encode(message)
+    if len(header) > MAX_HEADER:
+        raise ProtocolError(f"{kind.__name__} has a header of {len(header)} bytes, more than {MAX_HEADER}")
+    return header
+
+
+class Decoder:
+    """Decodes the headers of the message types that its owner takes."""
+
+    __slots__ = ("_kinds",)
+
+    def __init__(self, types: tuple[type[Message], ...]) -> None:
+        self._kinds = {kind.TYPE: (msgpack.Decoder(kind).decode, _header_check(kind)) for kind in types}
+
+    def decode(self, frame: Buffer) -> Message | None:
+        """Return the message of a frame 0; None for an unknown hint, which is to be ignored.
+
+        Raises `ProtocolError` for everything that no correct peer sends.
+        """
+        if not 2 < len(frame) <= MAX_HEADER:
+            raise ProtocolError(f"a header of {len(frame)} bytes")
+        kind = frame[1]
+        if frame[0] != PROTOCOL and kind not in _TIMELESS:
+            raise ProtocolError(f"protocol differs: the peer speaks {frame[0]}, we speak {PROTOCOL}")
+        if kind not in self._kinds:
+            if kind >= HINT:
+                return None
+            raise ProtocolError(f"message type {kind} is unknown or out of place")
+        decode, check = self._kinds[kind]
+        try:
+            message = decode(frame[2:])
+        except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ProtocolError(f"malformed header of message type {kind}: {error}") from error
+        if check is not None:
+            check(message)
+        return message
+
+
+def _header_check(kind: type[Message]) -> Callable[[Any], None] | None:
+    """Return the check of what the fields of a message of this type say about each other."""
+    if kind not in _COLUMNS:
+        return None
+    columns = cast("Callable[[Message], tuple[list[Any], ...]]", attrgetter(*_COLUMNS[kind]))
+    optional = _OPTIONAL.get(kind, ())
+
+    def check(message: Any) -> None:
+        lengths = set(map(len, columns(message)))
+        if len(lengths) != 1:
+            raise ProtocolError(f"columns of {kind.__name__} differ in length")
+        for name in optional:
+            if (column := getattr(message, name)) and len(column) not in lengths:
+                raise ProtocolError(f"column {name!r} of {kind.__name__} has the wrong length")
+        if isinstance(message, Tasks | Submit):
+            if message.fns and max(message.fns) >= len(message.functions):
+                raise ProtocolError(f"{kind.__name__} refers to a function that it does not name")
+        elif isinstance(message, Items) and message.failed and not message.sizes:
+            raise ProtocolError("a stream that failed without saying how")
+
+    return check
+
+
+# --- bodies --------------------------------------------------------------------------------
+
+
+def check_body(message: Message, frames: Sequence[Buffer]) -> None:
+    """Raise `ProtocolError` unless the frames after frame 0 are what the header says.
+
+    The header must have come through `Decoder.decode`.
+    """
+    if isinstance(message, Tasks | Results | Submit | Answer | Items):
+        _check_batch(message.sizes, message.buffers, frames)
+        return
+    if isinstance(message, Output):
+        expected = message.lines
+        if any(len(line) > MAX_TEXT for line in frames):
+            raise ProtocolError(f"a line of more than {MAX_TEXT} bytes")
+    else:
+        expected = 1 if isinstance(message, Function | Module) else 0
+    if len(frames) != expected:
+        raise ProtocolError(f"{type(message).__name__} came with {len(frames)} body frames instead of {expected}")
+
+
+def _check_batch(sizes: list[int], buffers: list[int], frames: Sequence[Buffer]) -> None:
+    if len(frames) != 1 + sum(buffers):
+        raise ProtocolError(f"a batch with {len(frames)} body frames instead of {1 + sum(buffers)}")
+    if len(frames[0]) != sum(sizes):
+        raise ProtocolError(f"a blob of {len(frames[0])} bytes instead of {sum(sizes)}")
+    if 0 in sizes and (0, 0) in zip(sizes, buffers, strict=True):
+        raise ProtocolError("an entry without a pickle")
+
+
+def pack_body(payloads: Sequence[Payload]) -> tuple[list[int], list[int], list[Buffer]]:
+    """Return the columns ``sizes`` and ``buffers``, and the body frames, of a batch.
+
+    Buffers are not copied; pickles of up to `OWN_FRAME` bytes are, into the blob.
+    """
+    if not payloads:
+        return [], [], [b""]
+    data, extra = zip(*payloads, strict=True)
+    sizes = list(map(len, data))
+    buffers = list(map(len, extra))
+    if max(sizes) <= OWN_FRAME and 0 not in sizes:
+        return sizes, buffers, [b"".join(data), *chain.from_iterable(extra)]
+    small: list[Buffer] = []
+    frames: list[Buffer] = [b""]
+    for index, pickle in enumerate(data):
+        if 0 < sizes[index] <= OWN_FRAME:
+            small.append(pickle)
+        else:
+            sizes[index] = 0
+            buffers[index] += 1
+            frames.append(pickle)
+        frames += extra[index]
+    frames[0] = b"".join(small)
+    return sizes, buffers, frames
+
+
+def split_body(
+    sizes: Sequence[int], buffers: Sequence[int], frames: Sequence[Buffer]
+) -> list[tuple[Buffer, tuple[Buffer, ...]]]:
+    """Return (pickle, its buffers) of each entry of a batch that `check_body` has passed.
+
+    Pickles are cut out of the blob in its own type: copies of bytes, views of a memoryview.
+    """
+    blob = frames[0]
+    ends = accumulate(sizes)
+    if len(frames) == 1:
+        return [(blob[end - size : end], ()) for size, end in zip(sizes, ends, strict=True)]
+    entries: list[tuple[Buffer, tuple[Buffer, ...]]] = []
+    start = 1
+    for size, end, count in zip(sizes, ends, buffers, strict=True):
+        stop = start + count
+        if size:
+            entries.append((blob[end - size : end], tuple(frames[start:stop])))
+        else:
+            entries.append((frames[start], tuple(frames[start + 1 : stop])))
+        start = stop
+    return entries

@@ -1,0 +1,191 @@
+"""Values as bytes: arguments on their way to a node, results on their way back.
+
+Most calls pass numbers, text, and containers of these: such values are pickled by the C pickler alone,
+in half a microsecond. That is safe exactly when the pickle names no class and no function, because what
+is named by reference must exist under this name at the other end. Everything else goes through
+`pickler`, which sends by value what must be sent by value.
+
+Large buffers (arrays, bytes) stand beside the pickle, not in it. They are the sender's own memory until
+`snapshot` has copied what can change.
+"""
+
+from __future__ import annotations
+
+import pickle
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+
+from skyward.errors import RemoteError, SerializationError
+from skyward.wire.frames import Payload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from skyward.wire.frames import Buffer
+
+__all__ = ["dumps_call", "dumps_value", "loads_call", "loads_value", "refuse_size", "snapshot"]
+
+_dumps: Final = pickle.dumps
+_loads: Final = pickle.loads
+
+_SCALARS: Final = frozenset((int, float, str, bool, type(None), complex))
+_SEQUENCES: Final = frozenset((list, tuple, set, frozenset))
+_BYTES: Final = frozenset((bytes, bytearray))
+_LARGE: Final = 16 * 1024  # bytes; see `pickler.LARGE`
+_SURVEYED: Final = 100  # objects looked at before the way to pickle a value is chosen
+_WIDTH: Final = 8  # of these, at most so many in one container: the rest will be like them
+_STACK_GLOBAL: Final = b"\x93"  # the only opcode of protocol 5 that names a class or a function
+_NO_MODULES: Final[frozenset[str]] = frozenset()
+
+_PLAIN, _OBJECTS, _LARGE_BYTES = range(3)
+
+
+# --- to bytes ------------------------------------------------------------------------------
+
+
+def dumps_call(
+    args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None, names: Sequence[str] = ()
+) -> tuple[Payload, frozenset[str]]:
+    """Return the arguments of a call as bytes, and the user's modules that they refer to.
+
+    Raises `SerializationError` with the path to what cannot be pickled; ``function``, or the ``names`` of
+    its parameters, tell it how the arguments are called.
+    """
+    call: object = [args, kwargs] if kwargs else args
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if type(value) not in _SCALARS:
+            break
+    else:
+        return Payload(_dumps(call, 5)), _NO_MODULES
+    try:
+        return _dump(call)
+    except Exception as error:
+        _refuse_arguments(args, kwargs, function, names, error)
+
+
+def dumps_value(value: object) -> Payload:
+    """Return a result as bytes. Raises `SerializationError`."""
+    if type(value) in _SCALARS:
+        return Payload(_dumps(value, 5))
+    try:
+        return _dump(value)[0]
+    except Exception as error:
+        from skyward.wire import culprit
+
+        path, reason = culprit.find([("", value)], error)
+        raise SerializationError("the result", path, reason) from error
+
+
+def snapshot(payload: Payload) -> Payload:
+    """Return the payload with copies of all buffers whose memory the user's program could change."""
+    if not payload.buffers:
+        return payload
+    return Payload(payload.data, tuple(b if type(b) is bytes else bytes(b) for b in payload.buffers))
+
+
+def refuse_size(function: Any, size: int, limit: int) -> NoReturn:
+    """Raise `SerializationError` for the arguments of a call that have more bytes than ``max_payload``."""
+    raise SerializationError(
+        f"the arguments of {_name(function)}",
+        reason=f"{size} bytes exceed max_payload={limit} bytes; pass less, or raise sky.Options(max_payload=...)",
+    )
+
+
+def _dump(value: object) -> tuple[Payload, frozenset[str]]:
+    kind = _survey(value)
+    if kind == _PLAIN:
+        try:
+            data = _dumps(value, 5)
+        except Exception:  # not plain further inside: let the other way try
+            data = _STACK_GLOBAL
+        if _STACK_GLOBAL not in data:  # the byte may be there by chance; then the other way is just slower
+            return Payload(data), _NO_MODULES
+    from skyward.wire import pickler
+    from skyward.wire.modules import users
+
+    dumped = pickler.dump(value, large_bytes=kind == _LARGE_BYTES)
+    return Payload(dumped.data, dumped.buffers), users(dumped.modules)
+
+
+def _survey(value: object) -> int:
+    """Say what a value seems to be made of, by a quick look at a part of it."""
+    found = _PLAIN
+    todo = [value]
+    for _ in range(_SURVEYED):
+        if not todo:
+            break
+        item = todo.pop()
+        kind = type(item)
+        if kind in _SCALARS:
+            continue
+        if kind in _BYTES:
+            if len(cast("bytes", item)) >= _LARGE:
+                return _LARGE_BYTES
+        elif kind in _SEQUENCES:
+            todo.extend(islice(cast("Iterable[object]", item), _WIDTH))
+        elif kind is dict:
+            todo.extend(chain.from_iterable(islice(cast("dict[object, object]", item).items(), _WIDTH)))
+        else:
+            found = _OBJECTS
+            state: object = getattr(item, "__dict__", None)
+            if type(state) is dict:
+                todo.append(cast("object", state))
+    return found
+
+
+def _refuse_arguments(
+    args: tuple[Any, ...], kwargs: dict[str, Any], function: Any, names: Sequence[str], error: Exception
+) -> NoReturn:
+    from skyward.wire import culprit
+
+    if not names and function is not None:
+        names = culprit.parameter_names(function)
+    labels = [f"argument {name!r}" for name in names[: len(args)]]
+    labels += [f"argument {number}" for number in range(len(labels) + 1, len(args) + 1)]
+    parts = [*zip(labels, args, strict=True), *((f"argument {name!r}", value) for name, value in kwargs.items())]
+    path, reason = culprit.find(parts, error)
+    what = "the arguments" if function is None else f"the arguments of {_name(function)}"
+    raise SerializationError(what, path, reason) from error
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", function))
+
+
+# --- from bytes ----------------------------------------------------------------------------
+
+
+def loads_call(data: Buffer, buffers: Sequence[Buffer] = ()) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call; arrays are writable. Raises what unpickling them raises."""
+    call: Any = _load(data, buffers, keep_classes=False) if buffers else _loads(data)
+    return (cast("Any", call), {}) if type(call) is tuple else call
+
+
+def loads_value(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+    """Return a result; arrays are writable, and no class that exists here is changed.
+
+    Raises `RemoteError` if it cannot be unpickled here.
+    """
+    try:
+        if not buffers:
+            small = data if type(data) is bytes else bytes(data) if len(data) < _LARGE else None
+            if small is not None and b"cloudpickle" not in small:
+                return _loads(small)
+        return _load(data, buffers, keep_classes=True)
+    except Exception as error:
+        reason = "the result cannot be unpickled here"
+        raise RemoteError(type(error).__name__, safe_text(error), reason=reason) from error
+
+
+def _load(data: Buffer, buffers: Iterable[Buffer], *, keep_classes: bool) -> Any:
+    from skyward.wire import pickler
+
+    return pickler.load(data, buffers, keep_classes=keep_classes)
+
+
+def safe_text(error: BaseException) -> str:
+    """Return ``str(error)``, whatever the user's ``__str__`` does."""
+    try:
+        return str(error)
+    except Exception:
+        return f"<{type(error).__name__} without text>"

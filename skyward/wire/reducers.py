@@ -1,0 +1,89 @@
+"""How arrays and tensors travel, and what may not travel at all.
+
+An array arrives writable: from a read-only one a copy is sent, because pickle would make the other end
+read-only too. A tensor travels as the array that shares its memory. NumPy and torch are never imported
+here: there are no arrays before the user's program has done so.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TABLE: Final[dict[type, Callable[[Any], Any]]] = {}  # by exact type
+
+REFUSED: Final[set[type]] = set()  # those of them that may not travel: nobody need ask what they are made of
+
+# The classes of ours that are no values, by where they live: `wire` imports nothing that knows calls.
+_NO_VALUES: Final = {
+    ("skyward.pending", "PendingFunction"): "a call cannot be an argument: calls cannot be nested yet; run it first",
+    ("skyward.pending", "OptionedCall"): "a call cannot be an argument: calls cannot be nested yet; run it first",
+    (
+        "skyward.pending",
+        "PendingFunctionGroup",
+    ): "a group cannot be an argument: calls cannot be nested yet; run it first",
+    ("skyward.pending", "PendingStream"): "a group cannot be an argument: calls cannot be nested yet; run it first",
+    ("skyward.results", "Future"): "a future cannot be an argument: calls cannot be nested yet; pass its result()",
+    ("concurrent.futures._base", "Future"): (
+        "a future cannot be an argument: calls cannot be nested yet; pass its result()"
+    ),
+    (
+        "skyward.streams",
+        "ResultStream",
+    ): "a stream cannot be an argument: calls cannot be nested yet; pass a list of it",
+}
+_missing: Final[set[tuple[str, str]]] = {*_NO_VALUES, ("numpy", "ndarray"), ("torch", "Tensor")}
+
+
+def register() -> None:
+    """Take in the types whose modules have been imported since the last time."""
+    if not _missing:
+        return
+    for place in tuple(_missing):
+        module = sys.modules.get(place[0])
+        kind = getattr(module, place[1], None)
+        if kind is not None:
+            if place in _NO_VALUES:
+                REFUSED.add(kind)
+            TABLE[kind] = _refuser(_NO_VALUES[place]) if place in _NO_VALUES else _REDUCERS[place]
+            _missing.discard(place)
+
+
+def _refuser(reason: str) -> Callable[[Any], Any]:
+    def refuse(_value: Any) -> NoReturn:
+        raise TypeError(reason)
+
+    return refuse
+
+
+def _reduce_array(array: Any) -> Any:
+    flags = array.flags
+    if flags.writeable and (flags.c_contiguous or flags.f_contiguous):
+        return NotImplemented
+    if array.dtype.hasobject:
+        return NotImplemented
+    order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
+    return array.copy(order).__reduce_ex__(5)
+
+
+def _reduce_tensor(tensor: Any) -> Any:
+    try:
+        array = tensor.detach().numpy()
+    except (TypeError, RuntimeError):  # on another device, sparse, or of a type that NumPy has not
+        return NotImplemented
+    return _rebuild_tensor, (array, bool(tensor.requires_grad))
+
+
+def _rebuild_tensor(array: Any, requires_grad: bool) -> Any:
+    tensor = import_module("torch").from_numpy(array)
+    return tensor.requires_grad_() if requires_grad else tensor
+
+
+_REDUCERS: Final[dict[tuple[str, str], Callable[[Any], Any]]] = {
+    ("numpy", "ndarray"): _reduce_array,
+    ("torch", "Tensor"): _reduce_tensor,
+}

@@ -1,0 +1,60 @@
+"""What all tests share: nothing may outlive a test, and the run has a temporary directory of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import leaks
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+pytest_plugins = ["pytester"]
+
+FAILED = pytest.StashKey[bool]()
+PRIVATE = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run its name and its temporary directory, where whatever is left must be ours."""
+    os.environ[leaks.MARK] = uuid.uuid4().hex
+    # pytest's own directories outlive the run, so that a person can look into them.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    # Short: it ends up in the paths of sockets, which take 107 bytes.
+    private = tempfile.mkdtemp(prefix="skyt-")
+    config.stash[PRIVATE] = private
+    os.environ["TMPDIR"] = private
+    tempfile.tempdir = None  # forget what was found without it
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the run's temporary directory."""
+    shutil.rmtree(config.stash[PRIVATE], ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note that a test has failed."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves something behind. First in line, so that every other fixture is gone by then."""
+    before = leaks.take()
+    yield
+    if request.node.stash.get(FAILED, False):
+        return  # its traceback holds what it made
+    left = leaks.wait_until_clean(before)
+    if left:
+        pytest.fail("the test has left behind:\n  " + "\n  ".join(left), pytrace=False)

@@ -1,0 +1,421 @@
+"""The life of sessions and tasks on a node, by the actions that come out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from skyward.wire.messages import (
+    Answer,
+    Beat,
+    Bye,
+    Need,
+    Progress,
+    Pulse,
+    Refused,
+    Results,
+    Returned,
+    Roster,
+)
+from skyward_node.core.actions import Give, Incoming, Kill, Nonsense, Retire, Send, Spawn
+from skyward_node.executors.events import Received
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from skyward_node.core.actions import Action
+
+    Rig = Any
+
+EPOCH = 77
+OTHER_KEY = b"g" * 16
+BLOB = b"code of f"
+
+
+def test_core_starts_workers_before_anyone_asks(rig: Rig) -> None:
+    """A node has its workers ready before the first client comes."""
+    assert rig.start() == [Spawn(1, 1, 0), Spawn(2, 1, 1)]
+
+
+def test_hello_is_answered_with_welcome(rig: Rig) -> None:
+    """A client learns the epoch, the capacity and the versions of the node."""
+    rig.start()
+    assert rig.hello() == [rig.welcome()]
+
+
+@pytest.mark.rule("R35")
+@pytest.mark.parametrize("python", ["3.12.1", "2.7.18", "nonsense"])
+def test_hello_with_other_python_is_refused_with_both_versions(rig: Rig, python: str) -> None:
+    """A client of another Python minor version is refused, and told both versions."""
+    reason = f"Python differs: client has {python}, node has 3.11.7"
+    assert rig.hello(python=python) == [Send(b"peer1", Refused("version", reason, "3.11.7", 1))]
+
+
+@pytest.mark.rule("R35")
+def test_hello_with_other_protocol_is_refused_with_both_versions(rig: Rig) -> None:
+    """A client that speaks another version of the protocol is refused, and told both versions."""
+    reason = "protocol differs: client has 9, node has 1"
+    assert rig.hello(protocol=9) == [Send(b"peer1", Refused("version", reason, "3.11.7", 1))]
+
+
+def test_message_without_session_is_refused_once(rig: Rig) -> None:
+    """A connection that never said hello is told so, once."""
+    rig.start()
+    reason = "this connection has no session here; say hello first"
+    assert rig.submit(1) == [Send(b"peer1", Refused("session", reason, "3.11.7", 1))]
+    assert rig.submit(2) == []
+
+
+def test_message_of_another_epoch_is_refused(rig: Rig) -> None:
+    """What was meant for an earlier life of the node does not count."""
+    rig.open()
+    reason = "this is another life of the node"
+    assert rig.submit(1, epoch=76) == [Send(b"peer1", Refused("session", reason, "3.11.7", 1))]
+    assert rig.core.node.sessions[rig.session].tasks == {}
+
+
+@pytest.mark.rule("R43")
+def test_nonsense_drops_its_sender_alone(rig: Rig) -> None:
+    """A peer that sends nonsense is refused, and the others are served in the same turn."""
+    rig.open()
+    message, body = rig.tasks_message(1)
+    actions = rig.handle(Nonsense(b"peer2", "protocol", "no message"), Incoming(rig.peer, message, body))
+    assert actions == [Send(b"peer2", Refused("protocol", "no message", "3.11.7", 1)), *rig.first(1, 1)]
+
+
+@pytest.mark.rule("R43")
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"ids": [1, 1]}, "a batch names a task twice"),
+        ({"ack": 5}, "results up to 5 acknowledged, but only 0 were sent"),
+    ],
+)
+def test_impossible_batch_ends_the_connection(rig: Rig, changes: dict[str, Any], reason: str) -> None:
+    """A batch that contradicts itself is refused, and nothing of it runs."""
+    rig.open()
+    assert rig.submit(1, 2, **changes) == [Send(b"peer1", Refused("protocol", reason, "3.11.7", 1))]
+    assert rig.core.node.sessions[rig.session].tasks == {}
+    assert rig.core.node.peers == {}
+
+
+# --- tasks ---------------------------------------------------------------------------------------
+
+
+def test_task_goes_to_a_worker_with_its_code(rig: Rig) -> None:
+    """A worker is told whom it serves, then gets the code, then the task."""
+    rig.open()
+    assert rig.submit(1) == rig.first(1, 1)
+
+
+def test_code_is_given_to_a_worker_once(rig: Rig) -> None:
+    """The second task of a function takes no code with it."""
+    rig.open()
+    rig.submit(1)
+    rig.finish(1, 1)
+    assert rig.submit(2) == [rig.give(1, 2)]
+
+
+def test_result_reaches_the_client_numbered(rig: Rig) -> None:
+    """Results carry the numbers 1, 2, 3."""
+    rig.open()
+    rig.submit(1)
+    assert rig.finish(1, 1) == [rig.results(1, 1)]
+    rig.submit(2)
+    assert rig.finish(1, 2) == [rig.results(2, 2)]
+
+
+def test_results_of_one_turn_leave_in_one_message(rig: Rig) -> None:
+    """What two workers finish in one turn costs one message."""
+    rig.open()
+    rig.submit(1, 2)
+    events = [Received(worker, *rig.results_message(worker)) for worker in (1, 2)]
+    assert rig.handle(*events) == [rig.results(1, 1, 2)]
+
+
+def test_unknown_durations_give_one_task_to_each_worker(rig: Rig) -> None:
+    """Of a function that has never run, a worker gets one task, and the rest waits in the node's queue."""
+    rig.open()
+    assert rig.submit(1, 2, 3, 4) == [*rig.first(1, 1), *rig.first(2, 2, index=1)]
+
+
+@pytest.mark.rule("R18")
+def test_short_tasks_are_given_in_chunks_and_ahead(rig: Rig) -> None:
+    """Of a 100 µs function a worker gets ten tasks at once, and ten more while it runs them."""
+    rig.open()
+    rig.teach(100)
+    ids = range(1, 101)
+    actions = rig.submit(*ids)
+    chunks = [
+        list(action.message.ids) for action in actions if isinstance(action, Give) and hasattr(action.message, "ids")
+    ]
+    assert chunks == [list(range(1, 11)), list(range(11, 21)), list(range(21, 31)), list(range(31, 41))]
+
+
+@pytest.mark.rule("R17")
+def test_few_tasks_are_shared_evenly(rig: Rig) -> None:
+    """No worker gets a second task while another has none, however short they are."""
+    rig.open()
+    rig.teach(1)
+    assert rig.submit(1, 2) == [*rig.first(1, 1), *rig.first(2, 2, index=1)]
+
+
+@pytest.mark.rule("R18")
+def test_long_tasks_wait_in_the_node(rig: Rig) -> None:
+    """A task of 6 ms is never queued behind another in a worker."""
+    rig.open()
+    rig.teach(6_000)
+    rig.submit(1, 2, 3)
+    assert rig.core.node.sessions[rig.session].queued == 1
+
+
+@pytest.mark.rule("R36")
+def test_task_without_retries_goes_to_an_idle_worker_alone(rig: Rig) -> None:
+    """A task that may not run twice is given alone, and never queued behind another."""
+    rig.open()
+    rig.teach(1)
+    assert rig.submit(1, 2, 3, retries=[]) == [*rig.first(1, 1), *rig.first(2, 2, index=1)]
+    assert rig.finish(2, 2) == [rig.results(1, 2), rig.give(2, 3)]
+
+
+@pytest.mark.rule("R36")
+def test_task_without_retries_never_queues_behind_another(make_rig: Callable[..., Rig]) -> None:
+    """In a batch of short tasks it waits in the node until a worker is idle."""
+    rig = make_rig(1)
+    rig.open()
+    rig.teach(1)
+    assert rig.submit(1, 2, 3, retries=[1, 0, 1]) == rig.first(1, 1)
+    assert rig.finish(1, 1) == [rig.results(1, 1), rig.give(1, 2)]
+
+
+def test_task_waits_for_its_code(rig: Rig) -> None:
+    """A task whose function has not come is held, and the client is asked for it once."""
+    rig.start()
+    rig.hello()
+    assert rig.submit(1) == [Send(b"peer1", Need(EPOCH, [rig.key], []))]
+    assert rig.submit(2) == []
+    assert rig.say(rig.function(), [BLOB]) == [*rig.first(1, 1), *rig.first(2, 2, index=1)]
+
+
+@pytest.mark.rule("R37")
+def test_task_sent_twice_runs_once(rig: Rig) -> None:
+    """A task that is queued or runs is not run again when it is sent again (F43)."""
+    rig.open()
+    rig.submit(1)
+    assert rig.submit(1) == []
+    assert rig.finish(1, 1) == [rig.results(1, 1)]
+
+
+@pytest.mark.rule("R37")
+def test_task_sent_again_gets_its_unseen_result_again(rig: Rig) -> None:
+    """A task whose result was not acknowledged is answered with that result."""
+    rig.open()
+    rig.submit(1)
+    rig.finish(1, 1)
+    assert rig.submit(1) == [rig.results(1, 1)]
+    assert rig.submit(2, ack=1) == [rig.give(1, 2)]
+
+
+@pytest.mark.rule("R37")
+def test_task_sent_again_in_the_turn_of_its_result_does_not_run(rig: Rig) -> None:
+    """A result that has come in this very turn counts."""
+    rig.open()
+    rig.submit(1)
+    again = Incoming(rig.peer, *rig.tasks_message(1))
+    assert rig.handle(Received(1, *rig.results_message(1)), again) == [rig.results(1, 1)]
+
+
+# --- reconnect, lease, goodbye ---------------------------------------------------------------------
+
+
+@pytest.mark.rule("R37")
+def test_reconnect_resumes_the_session(rig: Rig) -> None:
+    """A client that says hello on a new connection gets what it has not seen, and nothing else."""
+    rig.open()
+    rig.submit(1, 2)
+    rig.finish(1, 1)
+    rig.finish(2, 2)
+    actions = rig.hello(peer=b"peer2", epoch=EPOCH, ack=1)
+    assert actions[0] == rig.welcome(resumed=True, peer=b"peer2")
+    assert actions[1:] == [Send(b"peer2", *rig.results_message(2, seq=2))]
+
+
+def test_old_connection_has_no_session_after_a_reconnect(rig: Rig) -> None:
+    """Only the newest connection of a session counts."""
+    rig.open()
+    rig.hello(peer=b"peer2", epoch=EPOCH)
+    reason = "this connection has no session here; say hello first"
+    assert rig.submit(1) == [Send(b"peer1", Refused("session", reason, "3.11.7", 1))]
+
+
+@pytest.mark.rule("R40")
+def test_silent_client_loses_its_tasks_when_the_lease_is_over(make_rig: Callable[..., Rig]) -> None:
+    """A session without a word for the time of its lease ends, and its workers are killed."""
+    rig = make_rig(1, lease=5.0)
+    rig.open(heartbeat=1.0)
+    rig.submit(1)
+    for _ in range(5):
+        assert not any(isinstance(action, Kill) for action in rig.handle(after=1.0))
+    assert rig.handle(after=1.0) == [Send(b"peer1", Bye(EPOCH, 0, "no word from the client for 5 s")), Kill(1)]
+    assert rig.core.node.sessions == {}
+
+
+@pytest.mark.rule("R40")
+def test_word_from_the_client_renews_the_lease(make_rig: Callable[..., Rig]) -> None:
+    """Any message counts as a sign of life."""
+    rig = make_rig(1, lease=5.0)
+    rig.open(heartbeat=1.0)
+    for _ in range(20):
+        rig.handle(after=1.0)
+        rig.say(Beat(EPOCH, 0, 1.0))
+    assert rig.session in rig.core.node.sessions
+
+
+def test_time_the_daemon_was_stopped_is_no_silence(make_rig: Callable[..., Rig]) -> None:
+    """A daemon that was stopped for an hour has not listened in that hour."""
+    rig = make_rig(1, lease=5.0)
+    rig.open(heartbeat=1.0)
+    rig.handle(after=3600.0)
+    assert rig.session in rig.core.node.sessions
+
+
+def test_goodbye_stops_everything_at_once(rig: Rig) -> None:
+    """What a client that leaves has running is killed, and its idle workers end."""
+    rig.open()
+    rig.submit(1)
+    rig.submit(2)
+    rig.finish(2, 2)
+    assert rig.say(Bye(EPOCH, 1, "")) == [Kill(1), Retire(2)]
+    assert rig.core.node.running == 0
+
+
+def test_pulse_echoes_the_clients_clock(make_rig: Callable[..., Rig]) -> None:
+    """Each heartbeat the node says how much it has to do, and returns the client's clock."""
+    rig = make_rig(1)
+    rig.open(heartbeat=0.5)
+    rig.submit(1, 2)
+    rig.say(Beat(EPOCH, 0, 12.5))
+    assert rig.handle(after=0.5) == [
+        Send(b"peer1", Pulse(EPOCH, 1, 1, 12.5)),
+        Send(b"peer1", Progress(EPOCH, [], [1])),  # by now it is worth knowing what runs
+    ]
+    assert rig.handle(after=0.5) == [Send(b"peer1", Pulse(EPOCH, 1, 1, 12.5))]
+
+
+# --- two sessions ------------------------------------------------------------------------------------
+
+
+def test_sessions_take_turns(make_rig: Callable[..., Rig]) -> None:
+    """Of two clients with work waiting, each gets every other chunk (F66)."""
+    rig = make_rig(1)
+    rig.open()
+    rig.teach(100)
+    rig.submit(*range(1, 101))
+    second = b"t" * 16
+    rig.hello(session=second, peer=b"peer2")
+    rig.say(rig.function(), [BLOB], peer=b"peer2")
+    rig.spawned(2)
+    rig.submit(*range(1, 101), peer=b"peer2")
+    rig.core.node.sessions[second].library.code(rig.key).observe(100.0)
+    order: list[int] = []
+    held = {1: list(range(1, 21)), 2: []}
+    for _ in range(12):
+        busy = 1 if held[1] else 2
+        for action in rig.finish(busy, *held[busy], elapsed=100):
+            if isinstance(action, Give) and hasattr(action.message, "ids"):
+                order.append(action.worker)
+                held[action.worker] = list(action.message.ids)
+        held[busy] = [] if order[-1] != busy else held[busy]
+    assert order == [2, 1] * 6
+
+
+def test_sessions_never_share_a_worker(make_rig: Callable[..., Rig]) -> None:
+    """A second client's task goes to a process of its own, though the first client's worker idles."""
+    rig = make_rig(1)
+    rig.open()
+    rig.submit(1)
+    rig.finish(1, 1)
+    assert rig.hello(session=b"t" * 16, peer=b"peer2")[1:] == [Spawn(2, 1, 1)]
+    rig.say(rig.function(), [BLOB], peer=b"peer2")
+    gives: list[Action] = rig.submit(1, peer=b"peer2")
+    assert {action.worker for action in gives if isinstance(action, Give)} == {2}
+
+
+def test_idle_worker_of_another_session_makes_room(make_rig: Callable[..., Rig]) -> None:
+    """When there are too many processes, the one that idled longest ends."""
+    rig = make_rig(1)
+    for number in (1, 2, 3):
+        session = bytes([number]) * 16
+        peer = b"peer%d" % number
+        rig.open(session=session, peer=peer)
+        actions = rig.submit(1, peer=peer)
+        rig.finish(number, 1)
+    assert actions[:2] == [Retire(1), Spawn(3, 1, 0)]
+
+
+# --- roster, answers ----------------------------------------------------------------------------------
+
+
+def test_roster_reaches_workers_before_their_next_tasks(rig: Rig) -> None:
+    """A worker learns of a new mesh before it runs another task, and only then."""
+    rig.open()
+    rig.submit(1)
+    rig.finish(1, 1)
+    assert rig.say(Roster(EPOCH, 3, "job", [], [], 4444)) == []
+    context, tasks = rig.submit(2)
+    assert (context.message.rank, context.message.job, context.message.head_port) == (3, "job", 4444)
+    assert tasks == rig.give(1, 2)
+
+
+def test_answer_to_a_task_that_is_gone_is_dropped(rig: Rig) -> None:
+    """Nobody waits for it any more."""
+    rig.open()
+    assert rig.say(Answer(EPOCH, 9, [1], [0], [0], [0], [0]), [b""]) == []
+
+
+def test_same_events_give_the_same_actions(make_rig: Callable[..., Rig]) -> None:
+    """Recorded events replay to the same actions."""
+
+    def play() -> list[Action]:
+        rig = make_rig(2)
+        rig.open()
+        actions: list[Action] = rig.submit(*range(1, 20))
+        for id in range(1, 8):
+            worker = next(w for w in rig.core.node.workers.values() if id in w.tasks)
+            actions += rig.finish(worker.id, id)
+        return actions + rig.die(1) + rig.cancel(*range(8, 20))
+
+    assert play() == play()
+
+
+def test_task_results_wait_for_room_with_a_slow_client(make_rig: Callable[..., Rig]) -> None:
+    """With 64 MiB of results unseen nothing more is started, and it goes on when they are seen (F26)."""
+    rig = make_rig(1)
+    rig.open()
+    rig.submit(1, 2)
+    big = bytes(65 * 2**20)
+    rig.hear(1, Results(0, 0, [1], [0], [0], [1], [5]), [b"", big])
+    assert rig.core.node.running == 0
+    assert rig.say(Beat(EPOCH, 1, 0.0)) == [rig.give(1, 2)]
+
+
+def test_client_learns_what_runs_long(rig: Rig) -> None:
+    """A task that runs for more than a moment is reported as started."""
+    rig.open()
+    rig.submit(1)
+    assert rig.progress(1, 1) == [Send(b"peer1", Progress(EPOCH, [], [1]))]
+
+
+def test_returned_is_sent_when_the_client_is_back(rig: Rig) -> None:
+    """What a client must learn waits for it while it is away."""
+    rig.open()
+    rig.teach(1)
+    rig.submit(*range(1, 7))
+    rig.cancel(3, running=False)
+    node = rig.core.node
+    worker = next(w for w in node.workers.values() if 3 in w.tasks)
+    node.peers.clear()
+    node.sessions[rig.session].peer = None
+    assert rig.hand_back(worker.id, 3) == []
+    assert Send(b"peer2", Returned(EPOCH, [3])) in rig.hello(peer=b"peer2")

@@ -1,0 +1,106 @@
+"""The daemon's end of a pipe: whole messages, no waiting."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from skyward.errors import ProtocolError
+from skyward_node.executors.channel import Channel
+from skyward_node.worker.pipes import PipeReader, PipeWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Channel, socket.socket]]:
+    """A channel, and the blocking socket at its other end."""
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours)
+    yield channel, theirs
+    channel.close()
+    theirs.close()
+
+
+def received(channel: Channel) -> list[list[bytes]]:
+    """Return what has come, as bytes."""
+    return [[bytes(frame) for frame in frames] for frames in channel.receive()]
+
+
+def test_messages_pass_both_ways(pair: tuple[Channel, socket.socket]) -> None:
+    """Frames arrive as they were sent, empty ones too."""
+    channel, theirs = pair
+    channel.send([b"header", b"", b"body"])
+    assert PipeReader(theirs).read() == [[b"header", b"", b"body"]]
+    PipeWriter(theirs).write([b"a"], [b"b", b"c"])
+    assert received(channel) == [[b"a"], [b"b", b"c"]]
+    assert channel.receive() == []
+    assert not channel.eof
+
+
+def test_backlog_keeps_order_and_content(pair: tuple[Channel, socket.socket]) -> None:
+    """What the socket does not take is sent later, in order, whatever its size and number of frames."""
+    channel, theirs = pair
+    messages = [[b"h%d" % n, os.urandom(200_000), *([b"x"] * (3000 if n == 5 else 1))] for n in range(10)]
+    for message in messages:
+        channel.send(message)
+    assert channel.blocked
+    reader = PipeReader(theirs)
+    got: list[list[bytes]] = []
+    while len(got) < len(messages):
+        channel.flush()
+        some = reader.read()
+        assert some is not None
+        got += [[bytes(frame) for frame in frames] for frames in some]
+    assert got == messages
+    channel.flush()
+    assert not channel.blocked
+
+
+def test_finish_comes_after_the_backlog(pair: tuple[Channel, socket.socket]) -> None:
+    """The peer reads all that was sent, then EOF, and can still answer."""
+    channel, theirs = pair
+    channel.send([bytes(1_000_000)])
+    channel.finish()
+    reader = PipeReader(theirs)
+    got: list[object] = []
+    while True:
+        channel.flush()
+        some = reader.read()
+        if some is None:
+            break
+        got += some
+    assert len(got) == 1
+    PipeWriter(theirs).write([b"answer"])
+    assert received(channel) == [[b"answer"]]
+
+
+def test_reading_stops_at_the_budget(pair: tuple[Channel, socket.socket]) -> None:
+    """One turn does not read for ever, and the next goes on where it stopped."""
+    channel, theirs = pair
+    for n in range(80):
+        PipeWriter(theirs).write([b"%d" % n, bytes(1000)])
+    first = channel.receive(budget=1)
+    assert 0 < len(first) < 80
+    assert len(first) + len(channel.receive()) == 80
+
+
+def test_end_and_rubbish_are_told_apart(pair: tuple[Channel, socket.socket]) -> None:
+    """EOF sets a flag; bytes that are no message raise."""
+    channel, theirs = pair
+    theirs.sendall(b"rubbish " * 10)
+    with pytest.raises(ProtocolError):
+        channel.receive()
+    theirs.close()
+    other, gone = socket.socketpair()
+    gone.close()
+    ended = Channel(other)
+    assert ended.receive() == []
+    assert ended.eof
+    ended.send([b"nobody reads this"])
+    assert not ended.blocked
+    ended.close()

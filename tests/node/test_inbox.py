@@ -1,0 +1,95 @@
+"""Who takes a task: a slot, or a cancel that may come before it."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skyward.wire.codec import pack_body
+from skyward.wire.frames import Payload
+from skyward.wire.messages import Cancel, Tasks
+from skyward_node.worker.inbox import Inbox
+
+
+def batch(*ids: int) -> tuple[Tasks, list[object]]:
+    """Return a message with these tasks."""
+    sizes, buffers, body = pack_body([Payload(b"x%d" % id, ()) for id in ids])
+    return Tasks(0, 0, [bytes(16)], list(ids), [0] * len(ids), sizes, buffers), list(body)
+
+
+def new() -> tuple[Inbox, list[int]]:
+    """Return an inbox, and the list of what it announces."""
+    order: list[int] = []
+    return Inbox(order.append), order
+
+
+def test_tasks_wait_in_order_with_their_arguments() -> None:
+    """Every task of a batch is announced and pending, with its own bytes."""
+    inbox, order = new()
+    assert inbox.add(*batch(3, 1, 2)) == []  # type: ignore[arg-type]  # a list of buffers
+    assert order == [3, 1, 2]
+    assert [(entry.id, bytes(entry.data)) for entry in inbox.pending.values()] == [(3, b"x3"), (1, b"x1"), (2, b"x2")]
+
+
+def test_cancel_takes_what_is_pending_and_names_the_rest() -> None:
+    """A cancel owns what it pops; what it does not find runs, has finished, or is unread."""
+    inbox, _ = new()
+    inbox.add(*batch(1, 2))  # type: ignore[arg-type]  # as above
+    assert inbox.cancel(Cancel(0, [2, 9], True)) == ([2], [9])
+    assert list(inbox.pending) == [1]
+
+
+def test_cancel_catches_tasks_that_are_read_later() -> None:
+    """A task that was cancelled while it sat in the pipe never becomes pending, and the kind of cancel is kept."""
+    inbox, _ = new()
+    inbox.cancel(Cancel(0, [1, 2], True))
+    inbox.cancel(Cancel(0, [3], False))
+    dropped = inbox.add(*batch(1, 3, 4))  # type: ignore[arg-type]  # as above
+    assert sorted(dropped) == [([1], True), ([3], False)]
+    assert list(inbox.pending) == [4]
+
+
+def test_copy_that_is_read_first_does_the_work() -> None:
+    """The copy on the data pipe may be read before the cancel itself, which then leaves nothing behind."""
+    inbox, _ = new()
+    inbox.add(*batch(1))  # type: ignore[arg-type]  # as above
+    assert inbox.settle(Cancel(0, [1, 2], True)) == [1]
+    assert inbox.cancel(Cancel(0, [1, 2], True)) == ([], [1, 2])
+    assert not inbox._doomed
+
+
+@given(st.lists(st.sampled_from(["tasks", "cancel", "take"]), max_size=30), st.integers(0, 2**32))
+def test_every_task_is_taken_once_and_nothing_is_remembered(script: list[str], seed: int) -> None:
+    """However the two pipes are read, each task has one owner, and in the end no doom is left."""
+    chance = random.Random(seed)
+    inbox, order = new()
+    data: list[Tasks | Cancel] = []
+    control: list[Cancel] = []
+    taken: list[int] = []
+    sent = 0
+    for word in script:
+        if word == "tasks":
+            sent += 2
+            data.append(batch(sent - 1, sent)[0])
+        elif word == "cancel" and sent:
+            cancel = Cancel(0, chance.sample(range(1, sent + 1), min(sent, 2)), chance.random() < 0.5)
+            data.append(cancel)
+            control.append(cancel)
+    while data or control or order:
+        choice = chance.choice("dct")
+        if choice == "d" and data:
+            message = data.pop(0)
+            if isinstance(message, Cancel):
+                taken += inbox.settle(message)
+            else:
+                taken += [id for ids, _ in inbox.add(*batch(*message.ids)) for id in ids]  # type: ignore[arg-type]  # as above
+        elif choice == "c" and control:
+            taken += inbox.cancel(control.pop(0))[0]
+        elif choice == "t" and order:
+            entry = inbox.pending.pop(order.pop(0), None)
+            taken += [entry.id] if entry else []
+    assert sorted(taken) == list(range(1, sent + 1))
+    assert not inbox.pending
+    assert not inbox._doomed

@@ -1,0 +1,80 @@
+"""The daemon's log."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+from typing import TYPE_CHECKING
+
+import pytest
+
+from skyward_node.logs import Logger, Sink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """Return the ends of a pipe."""
+    ends = os.pipe()
+    yield ends
+    for fd in ends:
+        os.close(fd)
+
+
+def lines(fd: int) -> list[dict[str, object]]:
+    """Return the lines in a pipe."""
+    data = b""
+    while select.select([fd], [], [], 0)[0]:
+        data += os.read(fd, 65_536)
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def test_every_line_has_event_level_time_node_and_task(pipe: tuple[int, int]) -> None:
+    """Whoever greps for a node or a task finds its lines."""
+    logger = Logger("info", "json", Sink(pipe[1]), node="host:1")
+    logger.log("warning", "a worker died", {"task": 7, "signal": 9})
+    logger.log("info", "serving", {})
+    first, second = lines(pipe[0])
+    assert first.pop("timestamp")
+    assert first == {"event": "a worker died", "level": "warning", "node": "host:1", "task": 7, "signal": 9}
+    assert second["task"] is None
+
+
+def test_unimportant_events_are_left_out(pipe: tuple[int, int]) -> None:
+    """What is below the level costs nothing."""
+    Logger("warning", "json", Sink(pipe[1])).log("info", "serving", {})
+    assert lines(pipe[0]) == []
+
+
+def test_console_format_is_for_people(pipe: tuple[int, int]) -> None:
+    """A line reads as a line."""
+    Logger("info", "console", Sink(pipe[1]), node="host:1").log("info", "serving", {"slots": 2})
+    text = os.read(pipe[0], 4096).decode()
+    assert "serving" in text
+    assert "slots=2" in text
+
+
+def test_blocked_pipe_costs_lines_and_no_time(pipe: tuple[int, int]) -> None:
+    """With a reader that does not read, lines are dropped and counted, and the count is told (F58)."""
+    logger = Logger("info", "json", Sink(pipe[1]), node="host:1")
+    for number in range(5_000):
+        logger.log("info", "event", {"number": number})
+    written = len(lines(pipe[0]))
+    assert 0 < written < 5_000
+    logger.log("info", "after", {})
+    notice, after = lines(pipe[0])
+    assert (notice["event"], notice["count"], after["event"]) == ("log lines were dropped", 5_000 - written, "after")
+
+
+def test_closed_reader_is_no_error() -> None:
+    """A daemon survives the end of whoever reads its log."""
+    read, write = os.pipe()
+    os.close(read)
+    sink = Sink(write)
+    assert not sink.write("hello")
+    os.close(write)
+    assert not sink.write("hello")
+    assert sink.dropped == 2

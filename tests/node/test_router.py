@@ -1,0 +1,108 @@
+"""The daemon's socket, with a client that misbehaves at the other end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import zmq
+
+from skyward.transport.sockets import make_dealer, make_router, send_frames
+from skyward.wire.codec import encode
+from skyward.wire.messages import Beat, Pulse
+from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
+from skyward_node.router import Router
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WAIT = 10_000  # ms for what takes one
+
+
+@pytest.fixture
+def ends(directory: Path) -> Iterator[tuple[Router, Any]]:
+    """Return a router and the dealer that is connected to it."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket, dealer = make_router(context, max_frame=10_000_000), make_dealer(context)
+    socket.bind(f"ipc://{directory}/s")
+    dealer.connect(f"ipc://{directory}/s")
+    assert dealer.poll(WAIT, zmq.POLLOUT)
+    yield Router(socket), dealer
+    dealer.close(0)
+    socket.close(0)
+    context.term()
+
+
+def receive(router: Router) -> list[Any]:
+    """Return what has arrived, once something has."""
+    assert router.socket.poll(WAIT)
+    return router.receive()
+
+
+def test_message_becomes_an_event(ends: tuple[Router, Any]) -> None:
+    """A good message is decoded."""
+    router, dealer = ends
+    send_frames(dealer, [encode(Beat(1, 2, 3.0))])
+    (event,) = receive(router)
+    assert isinstance(event, Incoming)
+    assert event.message == Beat(1, 2, 3.0)
+
+
+@pytest.mark.rule("R43")
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [([b""], "protocol"), ([b"\x01\x02?"], "protocol"), ([b"\x02\x06\x93\x01\x02\x03"], "version")],
+)
+def test_nonsense_becomes_an_event(ends: tuple[Router, Any], frames: list[bytes], code: str) -> None:
+    """A bad message is told apart, and which version it speaks."""
+    router, dealer = ends
+    send_frames(dealer, frames)
+    (event,) = receive(router)
+    assert isinstance(event, Nonsense)
+    assert event.code == code
+
+
+def test_unknown_hint_is_ignored(ends: tuple[Router, Any]) -> None:
+    """A later revision may say more than we understand."""
+    router, dealer = ends
+    send_frames(dealer, [b"\x01\xc8\x90"])
+    assert receive(router) == []
+
+
+def test_blocked_connection_keeps_order_and_recovers(ends: tuple[Router, Any]) -> None:
+    """What a slow client does not take waits, and arrives whole and in order when it reads."""
+    router, dealer = ends
+    send_frames(dealer, [encode(Beat(1, 0, 0.0))])
+    peer = receive(router)[0].peer
+    count = 0
+    while (event := router.send(peer, Pulse(1, 0, count, 0.0), [bytes(10_000)])) is None:
+        count += 1
+    assert event == Blocked(peer, blocked=True)
+    assert router.send(peer, Pulse(1, 0, count + 1, 0.0), []) is None
+    assert router.blocked
+    seen = 0
+    events: list[Any] = []
+    while seen < count + 2:
+        assert dealer.poll(WAIT)
+        assert dealer.recv_multipart()[0] == encode(Pulse(1, 0, seen, 0.0))
+        seen += 1
+        events += router.retry()
+    assert events == [Blocked(peer, blocked=False)]
+    assert not router.blocked
+
+
+def test_gone_connection_is_told(ends: tuple[Router, Any]) -> None:
+    """A message for nobody says so."""
+    router, _ = ends
+    assert router.send(b"nobody", Pulse(1, 0, 0, 0.0), []) == Gone(b"nobody")
+
+
+def test_endless_backlog_drops_the_connection(ends: tuple[Router, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never reads cannot fill our memory (F26)."""
+    monkeypatch.setattr("skyward_node.router.BACKLOG", 1_000_000)
+    router, dealer = ends
+    send_frames(dealer, [encode(Beat(1, 0, 0.0))])
+    peer = receive(router)[0].peer
+    events = [router.send(peer, Pulse(1, 0, 0, 0.0), [bytes(100_000)]) for _ in range(3_000)]
+    assert [event for event in events if event is not None][:2] == [Blocked(peer, blocked=True), Gone(peer)]

@@ -1,0 +1,22 @@
+"""Every provider keeps the contract of `skyward.providers.base`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from skyward.providers.local import Local
+from skyward.testing import PROVIDER_CHECKS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from skyward.providers.base import Provider
+
+
+@pytest.mark.parametrize("make", [Local])
+@pytest.mark.parametrize("check", PROVIDER_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_provider_keeps_the_contract(check: Callable[..., None], make: Callable[[], Provider]) -> None:
+    """Nodes come up, are told apart, die, and are gone when they should be."""
+    check(make)

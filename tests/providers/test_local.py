@@ -1,0 +1,298 @@
+"""Nodes on this machine, with real daemons."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import skyward.providers.daemon as daemons
+from skyward.errors import ConfigError, ProvisionError
+from skyward.providers.base import Launched, LaunchSpec
+from skyward.providers.cpus import usable_cpus
+from skyward.providers.local import Local, Surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE = 10.0  # seconds for what should take milliseconds
+ORPHANED = 2.0  # seconds in which local daemons are gone after their client
+CLIENT = """
+import sys, threading
+from skyward.providers.base import LaunchSpec
+from skyward.providers.local import Local
+provider = Local()
+provider.prepare()
+for index in range(2):
+    print(provider.launch(LaunchSpec(), index, threading.Event()).pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def provider() -> Iterator[Local]:
+    """Return a provider that has been prepared."""
+    local = Local()
+    local.prepare()
+    yield local
+    local.close()
+
+
+def launch(provider: Local, index: int = 0, **spec: Any) -> Launched:
+    """Start a node."""
+    return provider.launch(LaunchSpec(**spec), index, threading.Event())
+
+
+def environ_of(pid: int) -> dict[str, str]:
+    """Return the environment that a process was started with."""
+    pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if pair)
+
+
+def place_of(launched: Launched) -> Path:
+    """Return the path of a node's socket."""
+    return Path(launched.endpoint.removeprefix("ipc://"))
+
+
+@pytest.mark.rule("R31")
+def test_daemon_is_a_child_whose_argv_names_it(provider: Local) -> None:
+    """``ps`` shows skyward-node, and nothing of its configuration but a descriptor."""
+    launched = launch(provider)
+    assert launched.pid is not None
+    argv = Path(f"/proc/{launched.pid}/cmdline").read_text().rstrip("\0").split("\0")
+    assert argv[-3:-1] == ["skyward-node", "--config-fd"]
+    assert launched.pid in daemons.children(os.getpid())
+
+
+@pytest.mark.rule("R52")
+def test_daemon_has_a_session_and_an_input_of_its_own(provider: Local) -> None:
+    """Ctrl-C at the terminal does not reach it, nor does what is typed."""
+    pid = launch(provider).pid
+    assert pid is not None
+    assert os.getsid(pid) == pid
+    assert os.readlink(f"/proc/{pid}/fd/0") == "/dev/null"
+
+
+@pytest.mark.rule("R42")
+def test_socket_is_in_a_private_directory(provider: Local) -> None:
+    """Only the user who opened the pool can connect."""
+    path = place_of(launch(provider))
+    assert stat.S_ISSOCK(path.stat().st_mode)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.rule("R31")
+def test_default_is_a_node_per_cpu_up_to_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that does not say how many nodes it has gets one per usable CPU."""
+    assert Local().default_nodes().desired == min(8, usable_cpus())
+    monkeypatch.setattr("skyward.providers.local.usable_cpus", lambda: 64)
+    nodes = Local().default_nodes()
+    assert (nodes.least, nodes.desired, nodes.most) == (8, 8, 8)
+
+
+@pytest.mark.rule("R31")
+def test_transport_is_checked() -> None:
+    """TCP says what to do until it is there, and anything else what there is."""
+    assert Local().transport == Local("ipc").transport == "ipc"
+    with pytest.raises(ConfigError, match=r"comes with CURVE.*use sky.Local"):
+        Local("tcp")
+    with pytest.raises(ConfigError, match="'ipc' or 'tcp', got 'udp'"):
+        Local("udp")  # type: ignore[arg-type]  # a user without a type checker
+
+
+def test_repr_says_how_to_make_it() -> None:
+    """It reads as the call that made it."""
+    assert repr(Local()) == "sky.Local(transport='ipc')"
+
+
+@pytest.mark.rule("R31")
+def test_surroundings_are_those_of_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nodes that start later find the environment as it was when the pool opened."""
+    monkeypatch.setenv("SKYWARD_TEST_WORD", "then")
+    local = Local()
+    local.prepare()
+    try:
+        monkeypatch.setenv("SKYWARD_TEST_WORD", "now")
+        pid = launch(local).pid
+        assert pid is not None
+        assert environ_of(pid)["SKYWARD_TEST_WORD"] == "then"
+    finally:
+        local.close()
+
+
+@pytest.mark.rule("R31")
+def test_surroundings_hold_what_workers_inherit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Working directory, umask and ``sys.path`` are noted; relative entries mean the directory of that moment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", "lib", *sys.path])
+    old = os.umask(0o027)
+    try:
+        noted = Surroundings()
+    finally:
+        os.umask(old)
+    assert (noted.cwd, noted.umask) == (str(tmp_path), 0o027)
+    assert noted.sys_path == (f"{tmp_path}/", f"{tmp_path}/lib", *sys.path[2:])
+
+
+def test_surroundings_survive_a_directory_that_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A client whose working directory was removed can still open a pool."""
+    home, gone = os.getcwd(), tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    try:
+        gone.rmdir()
+        assert Surroundings().cwd == ""
+        local = Local()
+        launch(local)
+        local.close()
+    finally:
+        os.chdir(home)
+
+
+@pytest.mark.rule("R50")
+def test_daemons_know_how_many_share_the_machine(provider: Local) -> None:
+    """The CPUs are divided among the slots of all nodes of the pool."""
+    pid = launch(provider, nodes=3, concurrency=2).pid
+    assert pid is not None
+    assert environ_of(pid)["SKYWARD_MACHINE_SLOTS"] == "6"
+
+
+@pytest.mark.rule("R43")
+def test_module_beside_the_script_does_not_run_in_the_daemon(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, provider: Local
+) -> None:
+    """A user's file that is called like a library leaves the daemon alone."""
+    for name in ("zmq", "structlog", "select", "click"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    local = Local()
+    try:
+        launch(local, log_level="debug")
+    finally:
+        local.close()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(("flag", "expected"), [("-O", ["-P", "-O"]), ("-I", ["-P", "-I"]), ("-Werror", ["-Werror"])])
+def test_daemon_runs_with_the_flags_of_the_client(flag: str, expected: list[str]) -> None:
+    """What changes how code runs here changes it there: optimization, isolation, warnings."""
+    code = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from skyward.providers.daemon import interpreter_flags
+print(*interpreter_flags())
+"""
+    ran = subprocess.run([sys.executable, flag, "-c", code], capture_output=True, text=True, check=True)
+    assert set(expected) <= set(ran.stdout.split())
+
+
+@pytest.mark.rule("R30")
+def test_failed_start_shows_the_log(provider: Local) -> None:
+    """A daemon that dies before it serves is an error with its last words."""
+    with pytest.raises(ProvisionError) as caught:
+        launch(provider, 7, log_level="nonsense")
+    assert "local node 7 did not start: its process exited with code 1 before it served" in str(caught.value)
+    assert any("KeyError: 'nonsense'" in line for line in caught.value.log)
+
+
+@pytest.mark.rule("R30")
+def test_daemon_that_cannot_serve_says_why(provider: Local) -> None:
+    """What the daemon says of its failure is the error."""
+    place = place_of(launch(provider))
+    (place.parent / "n1.sock").write_text("in the way")
+    with pytest.raises(ProvisionError, match=r"local node 1 did not start: .*the file exists and is no socket"):
+        launch(provider, 1)
+
+
+def test_log_is_kept_after_the_end(provider: Local) -> None:
+    """The last lines can be read while a node runs, and when it has ended."""
+    launched = launch(provider, log_level="info")
+    assert isinstance(provider.log_tail(launched), tuple)
+    provider.terminate(launched)
+    log = provider.log_tail(launched)
+    assert any('"serving"' in line for line in log)
+    assert any('"the launcher is gone"' in line for line in log)
+
+
+@pytest.mark.rule("R30")
+def test_socket_and_directory_go_with_the_pool() -> None:
+    """Also those of a daemon that was killed and could not clean up."""
+    local = Local()
+    launched = launch(local)
+    place = place_of(launched)
+    assert launched.pid is not None
+    os.kill(launched.pid, signal.SIGKILL)
+    local.close()
+    assert not place.exists()
+    assert not place.parent.exists()
+
+
+@pytest.mark.rule("R30")
+def test_forked_child_leaves_the_nodes_alone(provider: Local) -> None:
+    """A child that inherited the provider can close it without harm to its parent's nodes."""
+    launched = launch(provider)
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            provider.terminate(launched)
+            provider.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert launched.death_fd is not None
+    assert place_of(launched).exists()
+    assert not select.select([launched.death_fd], [], [], 0)[0]
+
+
+@pytest.mark.rule("R40")
+def test_forked_child_does_not_hold_lifelines() -> None:
+    """A lifeline ends with the client even if a child that it forked lives on."""
+    write, read = daemons.open_lifeline()
+    done, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(go)
+        os.read(done, 1)
+        os._exit(0)
+    try:
+        daemons.close_lifeline(write)
+        daemons.close_lifeline(write)  # its number may be another file's by now
+        assert select.select([read], [], [], PATIENCE)[0], "the child holds it"
+    finally:
+        os.close(go)
+        os.waitpid(child, 0)
+        os.close(read)
+        os.close(done)
+
+
+@pytest.mark.rule("F1")
+@pytest.mark.rule("R40")
+def test_killed_client_leaves_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """After ``kill -9`` of the client its daemons, and the directory of their sockets, are gone in two seconds."""
+    place = tmp_path_factory.mktemp("t")
+    env = {**os.environ, "TMPDIR": str(place), "PYTHONPATH": os.pathsep.join(sys.path)}
+    client = subprocess.Popen(
+        [sys.executable, "-c", CLIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    )
+    assert client.stdout is not None
+    assert client.stdin is not None
+    with client:
+        pids = [int(client.stdout.readline()) for _ in range(2)]
+        pidfds = [os.pidfd_open(pid) for pid in pids]
+        assert os.listdir(place)
+        client.kill()
+        try:
+            for pidfd in pidfds:
+                assert select.select([pidfd], [], [], ORPHANED)[0], "a daemon is left"
+        finally:
+            for pidfd in pidfds:
+                os.close(pidfd)
+    assert os.listdir(place) == []

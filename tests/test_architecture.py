@@ -1,0 +1,286 @@
+"""The arrows of docs/architecture.md, the homes of third parties, and purity, read from the source.
+
+An import counts wherever it stands: at the top, in a function, under TYPE_CHECKING.
+"""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"skyward": ROOT, "skyward_node": ROOT / "node", "skyward_scripts": ROOT / "scripts"}
+
+# Who may import what, by the parts of `skyward`; a part may always import from itself. Parts that are not
+# named join the others into what users hold ("all of it"), and may import anything but the facade.
+VALUES = {"errors", "model"}
+CALLS = {"abbreviation", "calls", "gathering", "pending", "runtime", "signature"}  # describing work, from both ends
+ARROWS: dict[str, set[str]] = {
+    "errors": set(),
+    "model": {"errors"},
+    "config": VALUES,
+    **dict.fromkeys(CALLS, VALUES | {"config"} | CALLS),
+    "wire": VALUES | CALLS,  # what is encoded is a call
+    "dispatch": VALUES,
+    "waiting": set(),
+    "transport": VALUES | {"config", "wire", "dispatch", "waiting"},
+    "providers": VALUES | {"config", "transport.keys"},
+}
+
+# What a part may name in annotations only: operators give what the layer above makes of a call, and the
+# scheduler passes on payloads that it never looks into.
+NAMED: dict[str, set[str]] = {**{part: {"results", "streams"} for part in CALLS}, "dispatch": {"wire.frames"}}
+
+# What the daemon and its workers may use of the library.
+NODE = VALUES | CALLS | {"config", "wire", "nested", "transport.sockets", "transport.keys"}
+
+# Third parties have one home each: (package, the files that may import it).
+HOMES = {
+    "zmq": ("skyward/transport/", *(f"node/skyward_node/{name}.py" for name in ("boot", "router", "server"))),
+    "cloudpickle": ("skyward/wire/payload.py",),
+    "click": ("node/skyward_node/cli.py", "scripts/skyward_scripts/"),
+    "boto3": ("skyward/providers/aws.py",),
+    "botocore": ("skyward/providers/aws.py",),
+    "structlog": ("node/skyward_node/logs.py",),
+    "msgspec": ("skyward/wire/", "node/skyward_node/"),  # its structs are the daemon's values, too
+}  # fmt: skip
+
+PURE = ("skyward/wire/", "skyward/dispatch/", "node/skyward_node/core/")
+IMPURE = {
+    "asyncio", "multiprocessing", "select", "selectors", "signal", "socket", "subprocess", "tempfile", "threading",
+    "time", "zmq",
+}  # fmt: skip
+IMPURE_CALLS = {"fork", "forkpty", "kill", "open", "pipe", "pipe2", "popen", "posix_spawn", "read", "system", "write"}
+
+LONGEST_FILE = 399  # lines
+LONGEST_FUNCTION = 70  # lines
+MEDIAN_FUNCTION = 10  # lines
+
+LIGHT = ("boto3", "click", "numpy", "rich", "structlog", "zmq", "skyward_node")
+
+
+class Import(NamedTuple):
+    """One imported module, where it stands."""
+
+    file: str
+    line: int
+    module: str
+    typing: bool = False  # under TYPE_CHECKING
+
+
+@cache
+def sources() -> dict[str, tuple[str, ast.Module]]:
+    """Return the text and the tree of every source file, by its path in the checkout."""
+    found: dict[str, tuple[str, ast.Module]] = {}
+    for package, folder in PACKAGES.items():
+        for path in sorted((folder / package).rglob("*.py")):
+            text = path.read_text()
+            found[str(path.relative_to(ROOT))] = text, ast.parse(text)
+    return found
+
+
+def imports_of(file: str, tree: ast.Module) -> Iterator[Import]:
+    """Yield what a file imports; ``from a import b`` is ``a.b`` where that is a module."""
+    typing = {id(node) for block in ast.walk(tree) if is_type_checking(block) for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (Import(file, node.lineno, name.name, id(node) in typing) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: imports are absolute"
+            assert node.module is not None
+            for name in node.names:
+                deeper = f"{node.module}.{name.name}"
+                module = deeper if module_exists(deeper) else node.module
+                yield Import(file, node.lineno, module, id(node) in typing)
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    """Return whether this is ``if TYPE_CHECKING:``."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+@cache
+def module_exists(name: str) -> bool:
+    """Return whether the name is a module of one of our packages."""
+    package = name.partition(".")[0]
+    if package not in PACKAGES:
+        return False
+    place = PACKAGES[package].joinpath(*name.split("."))
+    return place.is_dir() or place.with_suffix(".py").is_file()
+
+
+def all_imports() -> Iterator[Import]:
+    """Yield all imports of all sources."""
+    for file, (_, tree) in sources().items():
+        yield from imports_of(file, tree)
+
+
+def part_of(file: str) -> str:
+    """Return the part of ``skyward`` that a file of it belongs to."""
+    return Path(file).relative_to("skyward").parts[0].removesuffix(".py")
+
+
+def within(module: str, allowed: set[str]) -> bool:
+    """Return whether a module of ``skyward`` is, or lies in, one of the parts."""
+    inner = module.removeprefix("skyward.")
+    return any(inner == part or inner.startswith(f"{part}.") for part in allowed)
+
+
+def check_arrow(found: Import) -> str | None:
+    """Return what is wrong with an import by the library, if anything."""
+    top = found.module.partition(".")[0]
+    part = part_of(found.file)
+    if top in ("skyward_node", "skyward_scripts"):
+        return "the library never imports the daemon or the scripts: a provider starts them as commands"
+    if top != "skyward" or part in ("__init__", "testing"):
+        return None
+    if found.module == "skyward":
+        return "only users import the facade"
+    allowed = ARROWS.get(part, set()) | {part} | (NAMED.get(part, set()) if found.typing else set())
+    if part in ARROWS and not within(found.module, allowed):
+        return f"{part} may import only {sorted(ARROWS[part]) or 'nothing'}"
+    return None
+
+
+def check_node_arrow(found: Import) -> str | None:
+    """Return what is wrong with an import by the daemon, if anything."""
+    top = found.module.partition(".")[0]
+    if top == "skyward_scripts":
+        return "the daemon does not need the scripts"
+    if top == "skyward" and not within(found.module, NODE):
+        return f"the daemon may import only {sorted(NODE)} of the library"
+    return None
+
+
+def complain(found: Import, reason: str) -> str:
+    """Return a line about an import."""
+    return f"{found.file}:{found.line}: imports {found.module}: {reason}"
+
+
+def test_library_imports_along_the_arrows() -> None:
+    """A part of the library imports only what lies below it."""
+    wrong = [
+        complain(found, reason)
+        for found in all_imports()
+        if found.file.startswith("skyward/") and (reason := check_arrow(found))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_node_imports_along_the_arrows() -> None:
+    """The daemon imports errors, model, config, wire, runtime, and helpers of transport, and nothing else."""
+    wrong = [
+        complain(found, reason)
+        for found in all_imports()
+        if found.file.startswith("node/") and (reason := check_node_arrow(found))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("package", HOMES)
+def test_third_party_has_one_home(package: str) -> None:
+    """A library that we depend on is imported in one place, so that it can be replaced there."""
+    wrong = [
+        complain(found, f"{package} lives in {', '.join(HOMES[package])}")
+        for found in all_imports()
+        if found.module.partition(".")[0] == package and not found.file.startswith(HOMES[package])
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_other_third_party_is_imported() -> None:
+    """Everything that is imported is ours, the standard library's, or has a home."""
+    known = sys.stdlib_module_names | set(PACKAGES) | set(HOMES)
+    wrong = [complain(found, "has no home") for found in all_imports() if found.module.partition(".")[0] not in known]
+    # What users bring along is used if it is there, never required.
+    brought = {"numpy", "pandas", "torch"}
+    assert not [line for line in wrong if not any(f"imports {name}" in line for name in brought)], "\n".join(wrong)
+
+
+def test_pure_parts_decide_and_do_nothing() -> None:
+    """Wire, dispatch and the daemon's core import nothing that does: sockets, threads, clocks, processes."""
+    wrong = [
+        complain(found, "this part is pure")
+        for found in all_imports()
+        if found.file.startswith(PURE) and found.module.partition(".")[0] in IMPURE
+    ]
+    for file, (_, tree) in sources().items():
+        if file.startswith(PURE):
+            wrong += [
+                f"{file}:{line}: calls os.{name}: this part is pure" for line, name in os_calls(tree) if acts(name)
+            ]
+    assert not wrong, "\n".join(wrong)
+
+
+def acts(name: str) -> bool:
+    """Return whether this function of ``os`` acts on the world."""
+    return name in IMPURE_CALLS or name.startswith(("spawn", "exec", "wait"))
+
+
+def os_calls(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield what is used of ``os``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
+            yield node.lineno, node.attr
+
+
+def test_files_are_short() -> None:
+    """No source file reaches 400 lines."""
+    lines = {file: text.count("\n") for file, (text, _) in sources().items()}
+    assert not {file: count for file, count in lines.items() if count > LONGEST_FILE}
+
+
+def test_functions_are_short() -> None:
+    """No function is longer than 70 lines, and half of them take at most 10."""
+    lengths = {
+        f"{file}:{node.lineno} {node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
+        for file, (_, tree) in sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert not {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION}
+    assert statistics.median(lengths.values()) <= MEDIAN_FUNCTION
+
+
+def test_modules_say_what_they_are() -> None:
+    """Every module opens with a docstring."""
+    assert not [file for file, (text, tree) in sources().items() if text and ast.get_docstring(tree) is None]
+
+
+def test_import_of_the_library_is_light() -> None:
+    """``import skyward`` brings along no heavy package, and nothing of the node."""
+    code = f"import sys, skyward; print([name for name in {LIGHT!r} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ran.stdout == "[]\n", ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "complaint"),
+    [
+        ("skyward/wire/codec.py", "from skyward.transport import loop", "wire may import only"),
+        ("skyward/errors.py", "def f():\n    import skyward.model", "errors may import only nothing"),
+        ("skyward/providers/local.py", "import skyward_node.cli", "never imports the daemon"),
+        ("skyward/runtime.py", "from skyward.results import Future", "runtime may import only"),
+        ("skyward/results.py", "if TYPE_CHECKING:\n    import skyward", "only users import the facade"),
+    ],
+)
+def test_checker_sees_an_arrow_against_the_grain(file: str, source: str, complaint: str) -> None:
+    """The checks above are able to fail, wherever the import stands."""
+    [found] = imports_of(file, ast.parse(source))
+    assert complaint in (check_arrow(found) or "")
+
+
+def test_checker_sees_calls_of_the_system() -> None:
+    """So is the one about calls of the operating system."""
+    used = os_calls(ast.parse("import os\nos.fork()\nos.path.join('a')\nos.execv('a', [])"))
+    assert [(line, name) for line, name in used if acts(name)] == [(2, "fork"), (4, "execv")]

@@ -1,0 +1,116 @@
+"""The sockets that everything else relies on."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import zmq
+
+from skyward.transport.sockets import make_dealer, make_router, receive_frames, send_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from skyward.transport.sockets import Socket
+
+WAIT = 10_000  # ms for what takes one
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Socket, Socket]]:
+    """Return a router and a dealer that is connected to it."""
+    with tempfile.TemporaryDirectory(prefix="sky") as directory:
+        context: zmq.Context[Socket] = zmq.Context()
+        router = make_router(context, max_frame=1_000_000)
+        dealer = make_dealer(context)
+        endpoint = f"ipc://{Path(directory) / 's'}"
+        router.bind(endpoint)
+        dealer.connect(endpoint)
+        yield router, dealer
+        dealer.close(0)
+        router.close(0)
+        context.term()
+
+
+def meet(router: Socket, dealer: Socket) -> bytes:
+    """Have the dealer say something; return its routing id."""
+    assert dealer.poll(WAIT, zmq.POLLOUT)
+    send_frames(dealer, [b"hello"])
+    assert router.poll(WAIT)
+    return bytes(receive_frames(router, copied=2)[0])
+
+
+def test_dealer_without_a_peer_queues_nothing() -> None:
+    """A message waits with us, never in the socket, where a restarted peer would get it."""
+    context: zmq.Context[Socket] = zmq.Context()
+    dealer = make_dealer(context)
+    dealer.connect("ipc:///tmp/skyward-nobody-listens")
+    with pytest.raises(zmq.Again):
+        send_frames(dealer, [b"hello"])
+    dealer.close(0)
+    context.term()
+
+
+def test_router_reports_a_peer_that_is_gone(pair: tuple[Socket, Socket]) -> None:
+    """A message for nobody is an error, not a loss."""
+    router, _ = pair
+    with pytest.raises(zmq.ZMQError) as caught:
+        send_frames(router, [b"nobody", b"hello"])
+    assert caught.value.errno == errno.EHOSTUNREACH
+
+
+def test_router_reports_a_peer_that_is_full(pair: tuple[Socket, Socket]) -> None:
+    """A slow reader is seen, and the message is still ours."""
+    router, dealer = pair
+    peer = meet(router, dealer)
+    with pytest.raises(zmq.Again):
+        fill(router, peer)
+
+
+def fill(router: Socket, peer: bytes) -> None:
+    """Send to a peer that does not read until the socket takes no more."""
+    for _ in range(100_000):
+        send_frames(router, [peer, bytes(10_000)])
+
+
+def test_frames_arrive_whole_and_writable(pair: tuple[Socket, Socket]) -> None:
+    """Headers come as bytes, the body as memory that its receiver owns."""
+    router, dealer = pair
+    assert dealer.poll(WAIT, zmq.POLLOUT)
+    body = [b"small", bytes(200_000), b""]
+    send_frames(dealer, [b"header", *body])
+    assert router.poll(WAIT)
+    _, header, *frames = receive_frames(router, copied=2)
+    assert header == b"header"
+    assert [bytes(frame) for frame in frames] == body
+    assert all(isinstance(frame, memoryview) and not frame.readonly for frame in frames)
+
+
+def test_too_many_frames_are_cut(pair: tuple[Socket, Socket]) -> None:
+    """A message of a million frames costs no memory, and can be told from a good one (F40)."""
+    router, dealer = pair
+    assert dealer.poll(WAIT, zmq.POLLOUT)
+    send_frames(dealer, [b"x"] * 100)
+    send_frames(dealer, [b"next"])
+    assert router.poll(WAIT)
+    assert len(receive_frames(router, copied=2, most=10)) == 11
+    assert router.poll(WAIT)
+    assert receive_frames(router, copied=2)[1:] == [b"next"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_oversize_frame_drops_its_sender(pair: tuple[Socket, Socket]) -> None:
+    """A frame over the bound never reaches us (F40)."""
+    router, dealer = pair
+    meet(router, dealer)
+    send_frames(dealer, [bytes(2_000_000)])
+    assert not router.poll(200)
+
+
+def test_sockets_close_without_waiting(pair: tuple[Socket, Socket]) -> None:
+    """No message holds up an exit."""
+    assert [socket.getsockopt(zmq.LINGER) for socket in pair] == [0, 0]

@@ -1,0 +1,75 @@
+"""What `sky.function` keeps and refuses, as mypy and pyright see it. Never run, only checked; see ``operators.py``."""
+
+from collections.abc import Callable, Generator
+from typing import TypeVar, assert_type
+
+import skyward as sky
+from skyward import PendingFunction
+
+T = TypeVar("T")
+
+
+def plain(number: int) -> str:
+    return str(number)
+
+
+marked = sky.function(plain)
+again = sky.function(marked, timeout=3)
+
+
+@sky.function
+def same(value: T) -> T:
+    return value
+
+
+@sky.function
+def many(*numbers: int, **options: str) -> Generator[int, str, None]:
+    yield from numbers
+
+
+class Model:
+    """Has marked methods."""
+
+    @sky.function
+    def predict(self, number: int) -> float:
+        """Halve a number."""
+        return number / 2
+
+    @staticmethod
+    @sky.function
+    def load(path: str) -> "Model":
+        """Make a model."""
+        return Model()
+
+
+def kept(pool: sky.Compute) -> None:
+    assert_type(marked(1) >> pool, str)
+    assert_type(again(1) >> pool, str)
+    assert_type(many(1, 2, x="y") >> pool, Generator[int, str, None])
+    assert_type(same(1) >> pool, int)
+    call: Callable[[int], PendingFunction[str]] = marked
+    print(call)
+    many("a")  # E: arg-type reportArgumentType
+    many(x=1)  # E: arg-type reportArgumentType
+    again("a")  # E: arg-type reportArgumentType
+    sky.function(5)  # E: call-overload reportArgumentType
+    sky.function(timeout="soon")  # E: call-overload reportArgumentType
+    sky.function(plain, retries=1.5)  # E: call-overload reportArgumentType
+
+
+def methods(pool: sky.Compute) -> None:
+    model = Model()
+    assert_type(model.predict(1) >> pool, float)
+    assert_type(Model.predict(model, 1) >> pool, float)
+    assert_type(Model.load("x") >> pool, Model)
+    model.predict("a")  # E: arg-type reportArgumentType
+
+
+def places() -> None:
+    info = sky.instance_info()
+    print(info.node)  # E: union-attr reportOptionalMemberAccess
+    if info is not None:
+        assert_type(info.node, int)
+        assert_type(info.is_head, bool)
+        assert_type(info.peers[0].private_address, str)
+        info.node = 1  # E: misc reportAttributeAccessIssue
