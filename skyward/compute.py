@@ -1,49 +1,120 @@
-"""The pool: provider, loop and scheduler joined into what users hold.
+"""`Compute`: a pool of nodes, as users hold it.
 
-Only the signatures so far; opening one raises `NotImplementedError`.
+It joins a provider, options and an `Engine`, and answers for the life of the pool: opened once, closed
+once, closed at interpreter exit if nobody has, and refused in forked children. What can be done with an
+open pool is in `operations`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
+import atexit
+import itertools
+import os
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
 
-from skyward.runtime import Pool
+from skyward.config import merge_options
+from skyward.errors import ConfigError, ForkedPoolError, NoNodesError, PoolClosedError
+from skyward.mesh.engine import Engine
+from skyward.model import Nodes
+from skyward.operations import PoolOperations, must_not_block
+from skyward.providers.base import LaunchSpec, Provider
+from skyward.runtime import Activation, activate, deactivate
+from skyward.transport.signals import Guard
+from skyward.wire.functions import FunctionStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Self
 
     from skyward.config import Options
-    from skyward.model import Nodes, PoolSnapshot
-    from skyward.pending import PendingFunction, PendingFunctionGroup
-    from skyward.providers.base import Provider
+    from skyward.dispatch.tasks import Task
+    from skyward.model import PoolSnapshot
     from skyward.results import Future
+    from skyward.waiting import Waiter
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
+_CANCEL_SLACK = 1.0  # seconds beyond `cancel_grace` that `Future.cancel` waits: a kill and a new worker fit in
+_NO_NODE_PAUSE = 0.05  # seconds between looks for a node to broadcast to
 
 
-class Compute(Pool):
-    """A pool of nodes."""
+class Compute(PoolOperations):
+    """A pool of nodes: ``with sky.Compute(nodes=2) as pool: f(1) >> pool``.
+
+    ``provider`` is where nodes come from; without one they are processes of this machine. ``nodes`` is a
+    number, (min, max), or a `Nodes`. Options come as ``options=sky.Options(...)``, or one by one by their
+    names: ``sky.Compute(nodes=2, retries=0, concurrency=4)``.
+
+    Leaving the ``with`` block waits for all calls; leaving it by an exception cancels them. In a notebook:
+    ``pool = sky.Compute(...).open()``, and ``pool.close()`` at the end.
+    """
 
     def __init__(
         self,
         provider: Provider | str | None = None,
         nodes: int | tuple[int, int] | Nodes | None = None,
-        image: object = None,
+        image: None = None,
         options: Options | None = None,
         **spec: Any,
     ) -> None:
-        raise NotImplementedError
+        self._provider = _checked_provider(provider)
+        self._nodes = self._provider.default_nodes() if nodes is None else Nodes.parse(nodes)
+        if self._nodes is None:
+            raise ConfigError(f"{self._provider!r} does not know how many nodes you want: say sky.Compute(nodes=...)")
+        if image is not None:
+            raise ConfigError("images are not there yet: nodes of this machine have what this machine has")
+        self._options = merge_options(options, spec)
+        self._functions = FunctionStore()
+        self._ids = itertools.count(1)
+        self._engine: Engine | None = None
+        self._activation: Activation | None = None
+        self._closing = threading.Lock()  # held by whoever closes
+        self._closed = False
+        self._pid = os.getpid()
+
+    # --- life ------------------------------------------------------------------------------
 
     def open(self) -> Self:
-        """Start the nodes and return when enough of them are ready."""
-        raise NotImplementedError
+        """Start the nodes, return when ``min`` of them are ready; raises `ProvisionError` if they cannot start."""
+        if self._engine is not None or self._closed:
+            raise PoolClosedError("a pool is opened once: make another sky.Compute(...)")
+        nodes = self._nodes
+        assert nodes is not None
+        provider = self._provider.for_pool()
+        try:
+            provider.prepare()
+            self._engine = Engine(self._options, provider, LaunchSpec.of(self._options, nodes.most), nodes)
+            self._ids = self._engine.ids
+            self._engine.open()
+        except BaseException:
+            self._end()
+            provider.close()
+            raise
+        _open_pools.add(self)
+        self._activation = activate(self)
+        return self
 
     def close(self, *, cancel: bool = False) -> None:
-        """End the pool, after its futures or by cancelling them."""
-        raise NotImplementedError
+        """Wait for all calls, or with ``cancel`` cancel them, and end every node. Doing it again does nothing."""
+        if self._engine is None or self._closed or os.getpid() != self._pid:
+            return
+        try:
+            if not cancel:
+                self._engine.wait_idle()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        with Guard(lambda: None), self._closing:  # an interrupt waits until nothing is left
+            engine = self._engine
+            if engine is not None and not self._closed:
+                engine.close()
+            self._closed = True
+            _open_pools.discard(self)
+            if self._activation is not None:
+                deactivate(self._activation, self)
 
     def __enter__(self) -> Self:
         return self.open()
@@ -54,55 +125,173 @@ class Compute(Pool):
         self.close(cancel=kind is not None)
 
     async def __aenter__(self) -> Self:
-        return self.open()
+        import asyncio
+
+        await asyncio.to_thread(self._open_elsewhere)
+        self._activation = activate(self)
+        return self
+
+    def _open_elsewhere(self) -> None:
+        self.open()
+        assert self._activation is not None
+        deactivate(self._activation, self)  # it was of the thread's context
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(cancel=kind is not None)
+        import asyncio
 
-    def run(self, call: PendingFunction[T]) -> T:
-        """Run the call on one node and return its value."""
-        raise NotImplementedError
+        await asyncio.to_thread(self.close, cancel=kind is not None)
 
-    @overload
-    def run_async(self, call: PendingFunction[T]) -> Future[T]: ...
-    @overload
-    def run_async(self, call: PendingFunctionGroup[*Ts]) -> Future[tuple[*Ts]]: ...
-    def run_async(self, call: Any) -> Future[Any]:
-        """Start a call or a group and return a future."""
-        raise NotImplementedError
+    # --- primitives of the operations --------------------------------------------------------
 
-    def run_group(self, group: PendingFunctionGroup[*tuple[Any, ...]]) -> Any:
-        """Run the calls of a group."""
-        raise NotImplementedError
+    def _check(self) -> None:
+        self._open_engine()
 
-    def broadcast(self, call: PendingFunction[T]) -> list[T]:
-        """Run the call once on every node that is ready."""
-        raise NotImplementedError
+    def _open_engine(self) -> Engine:
+        engine = self._engine
+        if os.getpid() != self._pid:
+            raise ForkedPoolError(
+                f"{self!r} belongs to process {self._pid}, and this is a fork of it: open a pool of your own here"
+            )
+        if engine is None:
+            raise PoolClosedError("the pool is not open: use `with sky.Compute(...) as pool:`, or call .open()")
+        if self._closed or engine.closing:
+            if engine.bug is not None:
+                raise PoolClosedError(f"the pool has failed by a bug of skyward: {engine.bug!r}") from engine.bug
+            raise PoolClosedError("the pool is closed: open another sky.Compute(...)")
+        return engine
 
-    def map(self, fn: Callable[..., T], *iterables: Iterable[Any]) -> Iterator[T]:
-        """Return an iterator over ``fn(*args)`` for args from the zipped iterables, in order."""
-        raise NotImplementedError
+    def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
+        engine = self._open_engine()
+        if wait_for is None:
+            engine.loop.post(lambda: engine.submit(tasks))
+        else:
+            engine.loop.wait(wait_for, start=lambda: engine.submit(tasks))
 
-    def resize(self, nodes: int | tuple[int, int]) -> None:
-        """Set the number of nodes anew."""
-        raise NotImplementedError
+    def wait_for(self, waiter: Waiter, deadline: float | None = None) -> bool:
+        """Wait until the waiter is done; False at the deadline (`time.monotonic`)."""
+        if waiter.done:
+            return True
+        engine = self._engine
+        assert engine is not None
+        if os.getpid() != self._pid:
+            self._open_engine()  # raises
+        return engine.loop.wait(waiter, deadline)
+
+    def _cancel(self, tasks: Sequence[Task]) -> None:
+        engine = self._engine
+        if engine is not None and not self._closed and os.getpid() == self._pid:
+            engine.loop.post(lambda: engine.cancel(tasks))
+
+    def _call_later(self, delay: float, command: Callable[[], None]) -> None:
+        engine = self._open_engine()
+        engine.loop.post(lambda: engine.call_later(delay, command))
+
+    def _wait_for_room(self, size: int) -> None:
+        if not must_not_block():
+            self._open_engine().wait_for_room(size)
+
+    def _broadcast_ranks(self) -> tuple[int, ...]:
+        engine = self._open_engine()
+        deadline = time.monotonic() + self._options.node_wait
+        while not (ranks := engine.scheduler.ready_ranks()):
+            if time.monotonic() > deadline:
+                raise NoNodesError(self._options.node_wait, tuple(engine.crew.membership.causes))
+            time.sleep(_NO_NODE_PAUSE)
+        return ranks
+
+    def cancel_future(self, future: Future[Any]) -> bool:
+        """Try to stop what the future waits for; return whether it was stopped."""
+        engine, tasks = self._open_engine(), future.tasks
+        if must_not_block() or engine.callbacks.is_current():
+            engine.loop.post(lambda: engine.cancel(tasks))
+            return future.cancelled()
+        waiter = future.watch()
+        try:
+            deadline = time.monotonic() + self._options.cancel_grace + _CANCEL_SLACK
+            engine.loop.wait(waiter, deadline, start=lambda: engine.cancel(tasks))
+        finally:
+            future.unwatch(waiter)
+        return future.cancelled()
+
+    def call_back(self, callback: Callable[[], None]) -> None:
+        """Run a callback in the callback thread."""
+        if self._engine is not None:
+            self._engine.callbacks.do(callback)
+
+    @property
+    def slots(self) -> int:
+        """Return how many tasks run at once on the nodes that are ready."""
+        return sum(mate.slots for mate in self._open_engine().crew.ready_mates())
+
+    # --- questions and wishes ----------------------------------------------------------------
+
+    def resize(self, nodes: int | tuple[int, int] | Nodes) -> None:
+        """Set min, desired and max number of nodes anew, as ``nodes=`` would; returns at once."""
+        engine, wanted = self._open_engine(), Nodes.parse(nodes)
+        self._nodes = wanted
+        engine.loop.post(lambda: engine.crew.resize(wanted))
 
     def current_nodes(self) -> int:
-        """Return the number of nodes that are ready."""
-        raise NotImplementedError
+        """Return how many nodes are ready now; 0 when the pool is not open."""
+        return self._engine.crew.membership.ready() if self.is_active and self._engine is not None else 0
 
     def snapshot(self) -> PoolSnapshot:
-        """Return what the pool looks like now."""
-        raise NotImplementedError
+        """Return how nodes and tasks stand at this moment."""
+        engine = self._open_engine()
+        found: list[PoolSnapshot] = []
+        engine.loop.run(lambda: found.append(engine.snapshot()))
+        return found[0]
 
     @property
     def concurrency(self) -> int:
-        """Return the number of tasks that can run at once."""
-        raise NotImplementedError
+        """Return how many tasks run at once when all nodes that the pool aims at are there."""
+        engine, nodes = self._engine, self._nodes
+        assert nodes is not None
+        count = nodes.desired if engine is None else engine.crew.membership.target
+        return count * self._options.worker.concurrency
 
     @property
     def is_active(self) -> bool:
         """Return whether the pool is open."""
-        raise NotImplementedError
+        return self._engine is not None and not self._closed and not self._engine.closing
+
+    def __repr__(self) -> str:
+        if self._engine is None:
+            state = "not open"
+        elif not self.is_active:
+            state = "closed"
+        else:
+            state = f"{self.current_nodes()} of {self._engine.crew.membership.target} nodes ready"
+        return f"<sky.Compute on {self._provider.name}, {state}>"
+
+
+def _checked_provider(provider: object) -> Provider:
+    if provider is None:
+        from skyward.providers.local import Local
+
+        return Local()
+    if isinstance(provider, Provider):
+        return provider
+    if isinstance(provider, str):
+        raise ConfigError(f"there is no mesh {provider!r}: meshes of skyward.toml are not there yet; use sky.Local()")
+    if isinstance(provider, type) and issubclass(provider, Provider):
+        raise TypeError(f"provider must be an instance: sky.{provider.__name__}(), not sky.{provider.__name__}")
+    raise TypeError(f"provider must be a provider such as sky.Local(), got {provider!r}")
+
+
+_open_pools: set[Compute] = set()
+
+
+def _close_all() -> None:
+    """At interpreter exit: leave nothing behind, and say so if that ends somebody's work."""
+    for pool in list(_open_pools):
+        if pool._pid == os.getpid():
+            engine = pool._engine
+            if engine is not None and not engine.scheduler.is_idle():
+                warnings.warn(f"{pool!r} is still open at exit: its calls are cancelled", RuntimeWarning, stacklevel=1)
+            pool.close(cancel=True)
+
+
+atexit.register(_close_all)

@@ -7,29 +7,40 @@ in how tasks get to a scheduler and in who polls; those are the abstract methods
 
 from __future__ import annotations
 
-import asyncio
-import itertools
+import sys
+import threading
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, overload
 
-from skyward.calls import PendingFunction, PendingFunctionGroup, gather
 from skyward.dispatch.tasks import ANY, Task
+from skyward.pending import is_call, is_group
 from skyward.results import Collection, Future, Single, Sink, broadcast_values, unwrap
-from skyward.runtime import Pool
-from skyward.streams import DISCARD, ResultStream, StreamBuffer
+from skyward.runtime import Pool, active_pool
+from skyward.streams import ResultStream, StreamBuffer
 from skyward.wire import payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    import itertools
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from skyward.calls import Function
     from skyward.config import Options
+    from skyward.mapping import MapIterator
+    from skyward.pending import Group, PendingFunction, PendingFunctionGroup
     from skyward.waiting import Waiter
     from skyward.wire.functions import FunctionBlob, FunctionStore
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
-HEAD = 0
+
+class _Dispatching(threading.local):
+    """For which pool this thread serializes: a pool as an argument must be that one."""
+
+    pool: Pool | None = None
+
+
+_dispatching = _Dispatching()
 
 
 class PoolOperations(Pool):
@@ -46,12 +57,12 @@ class PoolOperations(Pool):
         """Raise unless the pool can be used here and now."""
 
     @abstractmethod
-    def _submit(self, tasks: Sequence[Task], *, wait_for: Waiter | None = None) -> None:
+    def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         """Hand the tasks to the scheduler; with ``wait_for``, return when it is done."""
 
     @abstractmethod
-    def _wait(self, waiter: Waiter, deadline: float | None = None) -> bool:
-        """Wait until the waiter is done; False at the deadline."""
+    def wait_for(self, waiter: Waiter, deadline: float | None = None) -> bool:
+        """Wait until the waiter is done; False at the deadline (`time.monotonic`)."""
 
     @abstractmethod
     def _cancel(self, tasks: Sequence[Task]) -> None:
@@ -70,44 +81,46 @@ class PoolOperations(Pool):
         """Return the ranks that are ready, at least one; wait for it if need be."""
 
     @abstractmethod
-    def _new_future(self) -> Future[Any]:
-        """Return a future that belongs to this pool."""
+    def cancel_future(self, future: Future[Any]) -> bool:
+        """Try to stop what the future waits for; return whether it was stopped."""
+
+    @abstractmethod
+    def call_back(self, callback: Callable[[], None]) -> None:
+        """Run a callback in the callback thread."""
+
+    @property
+    @abstractmethod
+    def slots(self) -> int:
+        """Return how many tasks run at once on the nodes that are ready."""
 
     # --- describing work as tasks ----------------------------------------------------------
 
     def _tasks(self, calls: Iterable[PendingFunction[Any]], sink: Sink, *, snapshot: bool) -> list[Task]:
         """Serialize the calls; nothing is sent if any of them cannot be."""
-        self._check()
-        blobs: dict[Function[..., Any], FunctionBlob] = {}
-        return [self._task(call, sink, index, blobs, snapshot=snapshot) for index, call in enumerate(calls)]
+        blobs: dict[int, FunctionBlob] = {}
+        outer, _dispatching.pool = _dispatching.pool, self
+        try:
+            return [self._task(call, sink, index, blobs, snapshot=snapshot) for index, call in enumerate(calls)]
+        finally:
+            _dispatching.pool = outer
 
     def _task(
-        self,
-        call: PendingFunction[Any],
-        sink: Sink,
-        index: int,
-        blobs: dict[Function[..., Any], FunctionBlob],
-        *,
-        snapshot: bool,
-        rank: int | None = None,
+        self, call: PendingFunction[Any], sink: Sink, index: int, blobs: dict[int, FunctionBlob], *, snapshot: bool
     ) -> Task:
         function = call.function
         packed, modules = payload.dumps_call(call.args, call.kwargs, function=function)
-        blob = blobs.get(function)
+        blob = blobs.get(id(function))
         if blob is None or modules:
             blob = self._functions.resolve(function, modules)
             if not modules:
-                blobs[function] = blob
+                blobs[id(function)] = blob
         if snapshot and packed.buffers:
             packed = payload.snapshot(packed)
         options = self._options
-        retries = next(r for r in (call.retries, function.retries, options.retries) if r is not None)
-        timeout = next((t for t in (call.timeout, function.timeout, options.timeout) if t is not None), 0.0)
-        if rank is None:
-            rank = ANY if call.rank is None else call.rank
-        task = Task(
-            next(self._ids), blob, packed.data, packed.buffers, sink, index, retries, timeout, rank
-        )
+        retries = _first(call.retries, function.retries, options.retries)
+        timeout = _first(call.timeout, function.timeout, options.timeout or 0.0)
+        rank = ANY if call.rank is None else call.rank
+        task = Task(next(self._ids), blob, packed.data, packed.buffers, sink, index, retries, timeout, rank)
         if task.size > options.payload_limit:
             payload.refuse_size(function, task.size, options.payload_limit)
         return task
@@ -116,68 +129,72 @@ class PoolOperations(Pool):
 
     def run(self, call: PendingFunction[T]) -> T:
         """Run the call on one node and return its value; ``call >> pool``."""
-        if isinstance(call, PendingFunctionGroup):
-            return self.run_group(call)
+        self._check()
+        _require_call(call)
         single = Single()
-        tasks = self._tasks([_checked(call)], single, snapshot=False)
-        try:
-            self._submit(tasks, wait_for=single)
-        except BaseException:  # an interrupt cancels what this thread waits on
-            self._cancel(tasks)
-            raise
+        self._run_to_end(self._tasks([call], single, snapshot=False), single)
         assert single.outcome is not None
         value: T = unwrap(single.outcome)
         return value
 
+    @overload
+    def run_async(self, call: PendingFunction[T]) -> Future[T]: ...
+    @overload
+    def run_async(self, call: PendingFunctionGroup[*Ts]) -> Future[tuple[*Ts]]: ...
     def run_async(self, call: Any) -> Future[Any]:
         """Start a call or a group and return a future; ``call > pool``."""
-        if isinstance(call, PendingFunctionGroup):
+        self._check()
+        if is_group(call):
             return self._group_future(call)
-        future = self._new_future()
-        future.tasks = tasks = self._tasks([_checked(call)], future, snapshot=True)
+        _require_call(call)
+        future: Future[Any] = Future(self)
+        future.tasks = tasks = self._tasks([call], future, snapshot=True)
         self._wait_for_room(tasks[0].size)
         self._submit(tasks)
         return future
 
-    def run_group(self, group: PendingFunctionGroup[Any]) -> Any:
+    def run_group(self, group: PendingFunctionGroup[*tuple[Any, ...]]) -> Any:
         """Run the calls of a group; a tuple of their values, or a stream; ``group >> pool``."""
+        self._check()
+        if not is_group(group):
+            raise TypeError(f"expected a group of calls, like f(1) & f(2) or sky.gather(...), got {group!r}")
         if group.stream:
             return self._stream(group)
         collection, tasks = self._collect(group, snapshot=False)
-        try:
-            self._submit(tasks, wait_for=collection)
-        except BaseException:
-            self._cancel(tasks)
-            raise
+        self._run_to_end(tasks, collection)
         return collection.values()
-
-    def run_parallel(self, *calls: PendingFunction[Any]) -> tuple[Any, ...]:
-        """Run the calls at once and return the tuple of their values."""
-        values: tuple[Any, ...] = self.run_group(gather(*calls))
-        return values
 
     def broadcast(self, call: PendingFunction[T]) -> list[T]:
         """Run the call once on every node that is ready; values in rank order; ``call @ pool``."""
-        _checked(call)
         self._check()
+        _require_call(call)
         ranks = self._broadcast_ranks()
         collection = Collection(len(ranks), return_exceptions=True, cancel=self._cancel)
-        first = self._task(call, collection, 0, {}, snapshot=False, rank=ranks[0])
-        tasks = [first]
-        for index, rank in enumerate(ranks[1:], 1):
-            copy = Task(
-                next(self._ids), first.function, first.data, first.buffers, collection, index,
-                first.retries, first.timeout, rank,
-            )  # fmt: skip
-            tasks.append(copy)
-        try:
-            self._submit(tasks, wait_for=collection)
-        except BaseException:
-            self._cancel(tasks)
-            raise
+        (first,) = self._tasks([call], collection, snapshot=False)
+        tasks = [self._copy(first, index, rank) for index, rank in enumerate(ranks)]
+        self._run_to_end(tasks, collection)
         return broadcast_values(ranks, collection)
 
-    def map(self, fn: Callable[..., T], *iterables: Iterable[Any]) -> Iterator[T]:
+    def _copy(self, task: Task, index: int, rank: int) -> Task:
+        id = next(self._ids)
+        return Task(id, task.function, task.data, task.buffers, task.sink, index, task.retries, task.timeout, rank)
+
+    def _run_to_end(self, tasks: Sequence[Task], waiter: Waiter) -> None:
+        if not tasks:
+            return
+        try:
+            self._submit(tasks, waiter)
+        except BaseException:  # an interrupt cancels what this thread waits on
+            self._cancel(tasks)
+            raise
+
+    @overload
+    def map(self, fn: Function[..., Coroutine[Any, Any, T]], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    @overload
+    def map(self, fn: Function[..., T], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    @overload
+    def map(self, fn: Callable[..., T], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    def map(self, fn: Any, *iterables: Iterable[Any]) -> MapIterator[Any]:
         """Return an iterator over ``fn(*args)`` for args from the zipped iterables, in order.
 
         Items are pulled lazily and travel in chunks. An item that fails raises when it is its turn;
@@ -186,28 +203,26 @@ class PoolOperations(Pool):
         from skyward.mapping import MapIterator
 
         self._check()
-        return MapIterator(self, fn, iterables)
+        return MapIterator(self, fn, iterables, self._options)
 
     # --- groups ----------------------------------------------------------------------------
 
-    def _collect(self, group: PendingFunctionGroup[Any], *, snapshot: bool) -> tuple[Collection, list[Task]]:
-        collection = Collection(
-            len(group.calls), return_exceptions=group.return_exceptions, cancel=self._cancel
-        )
+    def _collect(self, group: Group, *, snapshot: bool) -> tuple[Collection, list[Task]]:
+        collection = Collection(len(group.calls), return_exceptions=group.return_exceptions, cancel=self._cancel)
         tasks = self._tasks(group.calls, collection, snapshot=snapshot)
         collection.tasks = tasks
         self._limit(group, collection)
         return collection, tasks
 
-    def _limit(self, group: PendingFunctionGroup[Any], sink: Collection | StreamBuffer) -> None:
+    def _limit(self, group: Group, sink: Collection | StreamBuffer) -> None:
         timeout = group.timeout
         if timeout is not None:
             self._call_later(timeout, lambda: sink.expire(timeout))
 
-    def _group_future(self, group: PendingFunctionGroup[Any]) -> Future[Any]:
+    def _group_future(self, group: Group) -> Future[Any]:
         if group.stream:
             raise TypeError("a stream has no future: use gather(..., stream=True) >> pool, or gather(...) > pool")
-        future = self._new_future()
+        future: Future[Any] = Future(self)
         collection, tasks = self._collect(group, snapshot=True)
         future.tasks = tasks
         if not tasks:
@@ -218,7 +233,7 @@ class PoolOperations(Pool):
         self._submit(tasks)
         return future
 
-    def _stream(self, group: PendingFunctionGroup[Any]) -> ResultStream[Any]:
+    def _stream(self, group: Group) -> ResultStream[Any]:
         buffer = StreamBuffer(
             len(group.calls),
             ordered=group.ordered,
@@ -230,13 +245,32 @@ class PoolOperations(Pool):
         self._limit(group, buffer)
         if tasks:
             self._submit(tasks)
-        return ResultStream(buffer, self._wait)
+        return ResultStream(buffer, self.wait_for)
+
+    # --- travelling ------------------------------------------------------------------------
+
+    def __reduce__(self) -> Any:
+        if _dispatching.pool is not self:
+            raise TypeError(
+                "a pool cannot be pickled; in a call it can travel to its own nodes, where it is a handle to the same pool"
+            )
+        return active_pool, ()
 
 
-def _checked(call: Any) -> Any:
-    if not isinstance(call, PendingFunction):
-        raise TypeError(f"expected a call of a @sky.function, like f(1), got {call!r}")
-    return call
+def _first(call: Any, function: Any, pool: Any) -> Any:
+    """Return the first setting that was made: call beats decorator beats pool."""
+    return call if call is not None else function if function is not None else pool
+
+
+def _require_call(call: object) -> None:
+    if not is_call(call):
+        _refuse(call)
+
+
+def _refuse(call: object) -> NoReturn:
+    if is_group(call):
+        raise TypeError("a group runs with `group >> pool` or `group > pool`; `@` takes a single call")
+    raise TypeError(f"expected a call of a @sky.function, like f(1), got {call!r}")
 
 
 def _group_outcome(collection: Collection) -> Any:
@@ -246,11 +280,5 @@ def _group_outcome(collection: Collection) -> Any:
 
 def must_not_block() -> bool:
     """Return whether this thread runs an event loop, which blocking would stop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-__all__ = ["ANY", "DISCARD", "HEAD", "PoolOperations", "must_not_block"]
+    events = sys.modules.get("asyncio.events")
+    return events is not None and events._get_running_loop() is not None

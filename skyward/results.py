@@ -7,7 +7,6 @@ there is one per task.
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import threading
 import time
@@ -63,6 +62,16 @@ class Sink(Protocol):
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Take the outcome of one task; called exactly once for each."""
         ...
+
+
+class Discard:
+    """A sink for outcomes that nobody wants."""
+
+    def deliver(self, task: Task, outcome: Outcome) -> None:
+        """Drop it."""
+
+
+DISCARD: Final = Discard()
 
 
 class Single(Waiter):
@@ -198,7 +207,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         "_owner",
         "_state",
         "_value",
-        "_waiter",
+        "_watchers",
         "tasks",
     )
 
@@ -211,7 +220,7 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         self._exc: BaseException | None = None
         self._notify: list[Any] | None = None
         self._callbacks: list[Callable[[Future[T]], object]] | None = None
-        self._waiter: Waiter | None = None
+        self._watchers: list[Waiter] | None = None
         self.tasks: Sequence[Task] = ()
 
     # What the helpers of concurrent.futures (wait, as_completed) reach for.
@@ -247,10 +256,13 @@ class Future(concurrent.futures.Future[T], Generic[T]):
         else:
             self._settle(_FINISHED, outcome)
 
-    def mark_running(self) -> None:
-        """Note that the task has started."""
+    def mark_running(self, *, cannot_stop: bool = False) -> None:
+        """Note that the task has started; ``cannot_stop`` answers an attempt to cancel it."""
         if self._state == _PENDING:
             self._state = _RUNNING
+        if cannot_stop:
+            for waiter in list(self._watchers or ()):
+                waiter.finish()
 
     def _settle(self, state: str, outcome: Outcome | Collection | None) -> None:
         self.tasks = ()
@@ -266,8 +278,8 @@ class Future(concurrent.futures.Future[T], Generic[T]):
                 condition.notify_all()
                 for waiter in self._notify or ():
                     (waiter.add_cancelled if state == _CANCELLED else waiter.add_result)(self)
-        if self._waiter is not None:
-            self._waiter.finish()
+        for waiter in list(self._watchers or ()):
+            waiter.finish()
         if self._callbacks:
             self._owner.call_back(self._run_callbacks)
 
@@ -328,24 +340,31 @@ class Future(concurrent.futures.Future[T], Generic[T]):
 
     def wait_done(self, deadline: float | None) -> bool:
         """Wait until the call has ended; False at ``deadline`` (`time.monotonic`)."""
-        with self._condition:  # serializes with _settle
-            if self.done():
-                return True
-            if self._waiter is None:
-                self._waiter = Waiter()
-            waiter = self._waiter
-        if waiter.busy:  # another thread drives on this future's waiter; a waiter has one thread
-            with self._condition:
-                return self._cond_wait(deadline)
-        waiter.busy = True
-        try:
-            return self._owner.wait_for(waiter, deadline)
-        finally:
-            waiter.busy = False
+        while not self.done():
+            waiter = self.watch()
+            try:
+                if not self._owner.wait_for(waiter, deadline):
+                    return False
+            finally:
+                self.unwatch(waiter)
+        return True
 
-    def _cond_wait(self, deadline: float | None) -> bool:
-        remaining = None if deadline is None else deadline - time.monotonic()
-        return self._condition.wait_for(self.done, remaining)
+    def watch(self) -> Waiter:
+        """Return a waiter that is finished when the call has ended or is known to be unstoppable."""
+        waiter = Waiter()
+        with self._condition:  # makes the lock that `_settle` then takes
+            if self._watchers is None:
+                self._watchers = []
+            self._watchers.append(waiter)
+            if self.done():
+                waiter.finish()
+        return waiter
+
+    def unwatch(self, waiter: Waiter) -> None:
+        """Forget a waiter."""
+        with self._condition:
+            assert self._watchers is not None
+            self._watchers.remove(waiter)
 
     def _decode(self) -> None:
         if self._outcome is None:
@@ -371,6 +390,8 @@ class Future(concurrent.futures.Future[T], Generic[T]):
             concurrent.futures._base.LOGGER.exception("exception calling callback for %r", self)
 
     def __await__(self) -> Generator[Any, None, T]:
+        import asyncio  # a third of the library's import time, and it is there when somebody awaits
+
         return asyncio.wrap_future(self).__await__()
 
     def __repr__(self) -> str:

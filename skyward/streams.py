@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from skyward.dispatch.ordering import Ordering
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError, TaskTimeoutError
-from skyward.results import Outcome, failed, unwrap, unwrap_in_place
+from skyward.results import DISCARD, Outcome, failed, unwrap, unwrap_in_place
 from skyward.waiting import Waiter
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from types import TracebackType
 
@@ -27,6 +27,8 @@ class AsyncWaiter(Waiter):
     __slots__ = ("_future", "_loop")
 
     def __init__(self) -> None:
+        import asyncio  # late: it is there when somebody awaits
+
         super().__init__()
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] = self._loop.create_future()
@@ -102,16 +104,6 @@ class StreamBuffer:
         if isinstance(outcome, PoolClosedError) or not self._return_exceptions:
             return unwrap(outcome)
         return unwrap_in_place(outcome)
-
-
-class Discard:
-    """A sink for outcomes that nobody wants."""
-
-    def deliver(self, task: Task, outcome: Outcome) -> None:
-        """Drop it."""
-
-
-DISCARD = Discard()
 
 
 class ResultStream(Generic[T]):

@@ -37,6 +37,7 @@ from skyward_node.worker.slot import Slot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from skyward.nested import NestedPool
     from skyward.model import NodeConfig
     from skyward.wire.frames import Buffer
     from skyward.wire.messages import Message
@@ -86,7 +87,12 @@ class _Worker:
         self._loader = FunctionLoader()
         self._context: Context | None = None
         self._forked = False
+        self._slots = birth.slots
         self._local = threading.local()  # .slot, in thread mode
+        self._pool_threads: list[threading.Thread] = []  # in thread mode; those beyond ``slots`` run while others wait
+        self._lending = 0  # threads whose tasks wait for calls of their own
+        self._lending_lock = threading.Lock()
+        self._nested: NestedPool | None = None
         self._size = 0  # bytes of the outcomes that wait
         self._gathered_since = 0  # perf_counter_ns when the first of them may have been put there
         os.register_at_fork(after_in_child=self._forget_link)
@@ -111,6 +117,7 @@ class _Worker:
                         control.watch()
                     running[0] = id
                     self._take(slot.run(entry))
+                    self._end_calls(id)
                     slot.current = entry = None  # an idle worker keeps no arguments
                     if not reuse:
                         self._outbox.flush()
@@ -134,16 +141,20 @@ class _Worker:
 
     def serve_threads(self, count: int) -> None:
         """Run tasks on ``count`` threads until EOF."""
-        slots = [self._new_slot(None) for _ in range(count)]
-        threads = [threading.Thread(target=self._serve_slot, args=(slot, i)) for i, slot in enumerate(slots)]
-        for thread in threads:
-            thread.start()
+        for _ in range(count):
+            self._start_thread()
         while self._read():
             pass
-        for _ in threads:
+        for _ in self._pool_threads:
             self._queue.put(None)
-        for thread in threads:
+        for thread in self._pool_threads:
             thread.join()
+
+    def _start_thread(self) -> None:
+        index = len(self._pool_threads)
+        thread = threading.Thread(target=self._serve_slot, args=(self._new_slot(None), index))
+        self._pool_threads.append(thread)
+        thread.start()
 
     def _serve_slot(self, slot: Slot, index: int) -> None:
         queue, pending, control, outbox = self._queue, self._inbox.pending, self._control, self._outbox
@@ -155,11 +166,13 @@ class _Worker:
             if entry is not None:
                 if context is not self._context:
                     context = self._context
-                    self._enter(context, index)
+                    self._enter(context, index % self._slots)
                 if (pending or outbox.done) and not control.watching:
                     control.watch()
-                self._cells.view[index] = id
+                if index < self._slots:
+                    self._cells.view[index] = id
                 outbox.done.append(slot.run(entry))
+                self._end_calls(id)
             slot.current = entry = None
             outbox.flush()
 
@@ -209,7 +222,7 @@ class _Worker:
         if not self._threads:
             self._enter(context, 0)
         if first:
-            self._offer_nested_calls()
+            self._offer_nested_calls(context)
 
     def _enter(self, context: Context | None, slot: int) -> None:
         """Tell the tasks of this thread where they run."""
@@ -218,10 +231,18 @@ class _Worker:
 
     # --- nested calls -------------------------------------------------------------------------
 
-    def _offer_nested_calls(self) -> None:
+    def _offer_nested_calls(self, context: Context) -> None:
         from skyward.nested import NestedPool
 
-        pool = NestedPool(self._send, self._current_task, self._waiting)
+        pool = NestedPool(
+            self._send,
+            self._current_task,
+            self._waiting,
+            retries=context.retries,
+            timeout=context.timeout or None,
+            max_payload=context.max_payload or None,
+        )
+        self._nested = pool
         self._control.answer = pool.answer
         runtime.activate(pool)
 
@@ -237,7 +258,17 @@ class _Worker:
         return None if slot is None else slot.current
 
     def _waiting(self, task: int, waiting: bool) -> None:
+        if self._threads:
+            with self._lending_lock:
+                self._lending += 1 if waiting else -1
+                if len(self._pool_threads) < self._slots + self._lending:
+                    self._start_thread()
         self._send(Waiting(task, waiting), ())
+
+    def _end_calls(self, task: int) -> None:
+        """A task has ended: forget the calls that it has made and not awaited."""
+        if self._nested is not None and self._nested.awaited:
+            self._nested.ended(task)
 
     # --- fork ---------------------------------------------------------------------------------
 

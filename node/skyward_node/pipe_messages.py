@@ -51,6 +51,8 @@ class Context(Message, frozen=True):
     cancel_grace: Seconds
     max_payload: U64  # bytes of one result; 0: no limit
     accelerators: Annotated[list[Name], Meta(max_length=1024)] = []  # noqa: RUF012 - msgspec copies it; of the node
+    retries: U32 = 0  # of calls that tasks make and that do not say
+    timeout: Seconds = 0.0  # of the same; 0: none
 
 
 class Waiting(Message, frozen=True):

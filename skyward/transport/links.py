@@ -1,7 +1,7 @@
 """A link: the client's DEALER socket to one node, and what has been said over it.
 
 Only the owner of the loop touches a link. Frames that the socket does not take at once wait in the
-link, in order; the loop asks for writability while there are any.
+link, in order, until the hub flushes it.
 """
 
 from __future__ import annotations
@@ -11,27 +11,33 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 
-from skyward.transport.sockets import make_dealer
+from skyward.transport.sockets import make_dealer, receive_frames, send_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from skyward.transport.sockets import Context, Socket
     from skyward.wire.frames import Buffer
 
-ZERO_COPY: Final = 65_536  # bytes: above it a copy costs more than the bookkeeping that avoids it
 READS: Final = 256  # messages read from one link before the others get their turn
+COPIED: Final = 2  # frames of a message that come as bytes, header and blob: the others may become arrays
 
 
 class Link:
     """One connection to one node."""
 
-    __slots__ = ("_pending", "_socket", "epoch", "functions", "modules", "rank", "ready", "seen", "unacked")
+    __slots__ = (
+        "_on_blocked", "_pending", "epoch", "functions", "greeted", "modules", "rank", "ready", "seen", "socket",
+        "unacked",
+    )  # fmt: skip
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, rank: int) -> None:
-        self._socket = make_dealer(context)
-        self._socket.connect(endpoint)
+    def __init__(self, context: Context, endpoint: str, rank: int, on_blocked: Callable[[Link], object]) -> None:
+        self.socket: Socket = make_dealer(context)
+        self.socket.connect(endpoint)
         self._pending: deque[Sequence[Buffer]] = deque()
+        self._on_blocked = on_blocked  # called when frames begin to wait
         self.rank = rank
+        self.greeted = 0  # hellos that have not been answered
         self.ready = False  # the node has said Welcome
         self.epoch = 0
         self.seen = 0  # last Results.seq
@@ -39,33 +45,23 @@ class Link:
         self.functions: set[bytes] = set()  # keys of code the node has
         self.modules: set[bytes] = set()
 
-    @property
-    def socket(self) -> zmq.Socket[bytes]:
-        """Return the socket, for the poller."""
-        return self._socket
-
-    @property
-    def wants_to_write(self) -> bool:
-        """Return whether frames wait for the socket."""
-        return bool(self._pending)
-
     def send(self, frames: Sequence[Buffer]) -> None:
         """Send a message, now or when the socket takes it."""
-        if self._pending or not self._try_send(frames):
+        if self._pending:
             self._pending.append(frames)
+        elif not self._try_send(frames):
+            self._pending.append(frames)
+            self._on_blocked(self)
 
-    def flush(self) -> None:
-        """Send what waits, as far as the socket takes it."""
+    def flush(self) -> bool:
+        """Send what waits, as far as the socket takes it; return whether nothing waits now."""
         while self._pending and self._try_send(self._pending[0]):
             self._pending.popleft()
+        return not self._pending
 
     def _try_send(self, frames: Sequence[Buffer]) -> bool:
-        last = len(frames) - 1
         try:
-            # A multipart message is atomic: only its first frame can be refused.
-            for position, frame in enumerate(frames):
-                flags = zmq.DONTWAIT if position == last else zmq.DONTWAIT | zmq.SNDMORE
-                self._socket.send(frame, flags, copy=len(frame) < ZERO_COPY)
+            send_frames(self.socket, frames)
         except zmq.Again:
             return False
         return True
@@ -73,16 +69,9 @@ class Link:
     def receive(self) -> list[list[Buffer]]:
         """Return the messages that have arrived, as lists of frames; bounded."""
         messages: list[list[Buffer]] = []
-        socket = self._socket
         try:
             while len(messages) < READS:
-                frames: list[Buffer] = [socket.recv(zmq.DONTWAIT)]
-                if socket.getsockopt(zmq.RCVMORE):
-                    frames.append(socket.recv())
-                    while socket.getsockopt(zmq.RCVMORE):
-                        # The frame's own memory: writable, and ours alone.
-                        frames.append(socket.recv(copy=False).buffer)
-                messages.append(frames)
+                messages.append(receive_frames(self.socket, COPIED))
         except zmq.Again:
             pass
         return messages
@@ -90,7 +79,7 @@ class Link:
     def close(self, linger: int = 0) -> None:
         """Close the socket; ``linger`` is how many milliseconds unsent messages may take."""
         self._pending.clear()
-        self._socket.close(linger)
+        self.socket.close(linger)
 
     def __repr__(self) -> str:
         state = "ready" if self.ready else "connecting"

@@ -43,6 +43,10 @@ class Handler(Protocol):
         """Return whether something is in flight that somebody may wait for."""
         ...
 
+    def on_bug(self, error: Exception) -> None:
+        """Take in what a command or a method of the handler itself has raised."""
+        ...
+
 
 class Loop:
     """Runs a handler; see the module."""
@@ -57,7 +61,9 @@ class Loop:
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # the handler polls it
         self._asleep = False
         self._uses = 0  # times a caller has driven
-        self._nudge = threading.Event()
+        # A bare lock as a binary semaphore: `post` runs in finalizers, where an Event could deadlock.
+        self._nudge = threading.Lock()
+        self._nudge.acquire()
         self._closing = False
         self._thread = threading.Thread(target=self._background, name=name, daemon=True)
 
@@ -73,7 +79,7 @@ class Loop:
         if self._asleep:
             self.wake()
         elif not self._owned:
-            self._nudge.set()
+            self._call_background()
 
     def wake(self) -> None:
         """Make the owner's poll return."""
@@ -122,7 +128,7 @@ class Loop:
     def close(self, timeout: float) -> None:
         """Stop the background thread; the caller must not be that thread."""
         self._closing = True
-        self._nudge.set()
+        self._call_background()
         self.wake()
         if self._thread.ident is not None:
             self._thread.join(timeout)
@@ -174,7 +180,8 @@ class Loop:
         self._uses += 1
         try:
             if start is not None:
-                start()
+                self._inbox.append(start)  # behind what was posted before
+                self._run_commands()
             while not waiter.done and not guard.pending:
                 if deadline is not None and time.monotonic() >= deadline:
                     return
@@ -195,7 +202,7 @@ class Loop:
             self._owned = False
             self._by_background = False
         if self._inbox or self._handler.is_busy():
-            self._nudge.set()
+            self._call_background()
 
     def _interrupt(self, waiter: Waiter) -> None:
         self.wake()
@@ -205,22 +212,38 @@ class Loop:
 
     def _turn(self, deadline: float | None) -> None:
         inbox = self._inbox
-        while inbox:
-            inbox.popleft()()
+        if inbox:
+            self._run_commands()
         due = self._handler.next_deadline()
         if deadline is not None:
             due = min(due, deadline)
         self._asleep = True
         # A command posted before this line is seen here, one posted after it wakes the poll.
         timeout = 0.0 if inbox else max(0.0, due - time.monotonic())
-        self._handler.turn(timeout)
+        try:
+            self._handler.turn(timeout)
+        except Exception as error:
+            self._handler.on_bug(error)
         self._asleep = False
+
+    def _run_commands(self) -> None:
+        inbox = self._inbox
+        while inbox:
+            try:
+                inbox.popleft()()
+            except Exception as error:
+                self._handler.on_bug(error)
+
+    def _call_background(self) -> None:
+        try:
+            self._nudge.release()
+        except RuntimeError:  # it has been called already
+            pass
 
     def _background(self) -> None:
         uses = -1
         while not self._closing:
-            nudged = self._nudge.wait(LINGER)
-            self._nudge.clear()
+            nudged = self._nudge.acquire(timeout=LINGER)
             if not nudged and self._uses != uses:
                 uses = self._uses
                 continue

@@ -83,6 +83,8 @@ class Hello(Message, frozen=True):
     max_payload: U64  # bytes one result may have; 0: the node's default
     label: Name  # "host:pid", for logs
     channel: Name = "data"  # reserved: "control" for a second link
+    retries: Annotated[int, Meta(ge=0, lt=MAX_BATCH)] = 0  # of calls that tasks make and that do not say
+    timeout: Seconds = 0.0  # of the same; 0: none
 
 
 class Tasks(Message, frozen=True):

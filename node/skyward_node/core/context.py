@@ -28,4 +28,6 @@ def make_context(session: Session, worker: Worker, node: Node) -> Context:
         cancel_grace=session.grace,
         max_payload=session.max_payload,
         accelerators=me.accelerators,
+        retries=session.retries,
+        timeout=session.timeout,
     )

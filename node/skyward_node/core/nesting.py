@@ -57,7 +57,6 @@ def on_code(node: Node, worker: Worker, message: Function | Module, body: Sequen
     session = worker.session
     if session is None:
         return
-    worker.known.add(message.key)
     if isinstance(message, Module):
         session.library.add_module(message, body)
     else:

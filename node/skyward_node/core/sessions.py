@@ -37,7 +37,8 @@ class Session:
     __slots__ = (
         "backlog", "blocked", "draining", "echo", "grace", "heartbeat", "held", "highest", "idle", "key",
         "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox", "peer", "queue",
-        "queued", "returned", "roster", "roster_version", "silence", "started", "tasks", "workers",
+        "queued", "retries", "returned", "roster", "roster_version", "silence", "started", "tasks", "timeout",
+        "workers",
     )  # fmt: skip
 
     def __init__(self, key: bytes) -> None:
@@ -49,6 +50,8 @@ class Session:
         self.lease = 0.0
         self.grace = 0.0
         self.max_payload = 0
+        self.retries = 0  # of calls that tasks make, unless they say
+        self.timeout = 0.0  # seconds; the same
         self.silence = 0.0  # seconds the client was not heard while we listened
         self.next_pulse = 0.0
         self.echo = 0.0  # the client's clock
@@ -76,6 +79,8 @@ class Session:
         self.lease = hello.lease or lease
         self.grace = hello.cancel_grace
         self.max_payload = hello.max_payload or max_payload
+        self.retries = hello.retries
+        self.timeout = hello.timeout
 
     def wants_slot(self) -> bool:
         """Return whether a task waits that may start."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyward.dispatch.tasks import ANY, Task
 from skyward.errors import ProtocolError
+from skyward.results import DISCARD
 from skyward.wire import failures
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
@@ -51,9 +52,13 @@ class Parent:
         if first:
             self._on_answers(self)
 
-    def unsettled(self) -> list[Task]:
-        """Return the tasks that still run or wait for this parent."""
-        return list(self.tasks.values())
+    def release(self, calls: Iterable[int]) -> list[Task]:
+        """Stop expecting answers to these calls, and return the tasks that run or wait for them."""
+        tasks = [task for call in calls if (task := self.tasks.pop(call, None)) is not None]
+        for task in tasks:
+            del self._calls[task.id]
+            task.sink = DISCARD
+        return tasks
 
     def flush(self, epoch: int) -> tuple[Answer, list[Buffer]]:
         """Return the message that answers what has ended since the last one."""
@@ -102,8 +107,7 @@ class Nesting:
         for index, (call, fn, (data, buffers), wanted) in enumerate(
             zip(message.calls, message.fns, rows, message.ranks, strict=True)
         ):
-            retries = message.retries[index] if message.retries else 0
-            timeout = message.timeouts[index] if message.timeouts else 0.0
+            retries, timeout = message.retries[index], message.timeouts[index]
             task = Task(self._new_id(), functions[fn], data, buffers, parent, 0, retries, timeout, wanted)
             parent.expect(call, task)
             tasks.append(task)
@@ -114,17 +118,22 @@ class Nesting:
         parent = self._parents.get((rank, parent_id))
         if parent is None:
             return []
-        return [parent.tasks[call] for call in calls if call in parent.tasks]
+        return parent.release(calls)
 
     def parent_ended(self, rank: int, parent_id: int) -> list[Task]:
         """Forget a parent; return what is to be cancelled."""
         parent = self._parents.pop((rank, parent_id), None)
-        return parent.unsettled() if parent is not None else []
+        return parent.release(list(parent.tasks)) if parent is not None else []
 
     def node_lost(self, rank: int) -> list[Task]:
         """Forget the parents on a node; return what is to be cancelled."""
         keys = [key for key in self._parents if key[0] == rank]
         return [task for key in keys for task in self.parent_ended(*key)]
+
+    @property
+    def has_answers(self) -> bool:
+        """Return whether `flush` has something to say."""
+        return bool(self._answering)
 
     def flush(self, epoch_of: Callable[[int], int | None]) -> list[tuple[int, Any, list[Buffer]]]:
         """Return (rank, Answer, body) for every parent with answers that still lives."""

@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from skyward.providers.base import Launched
     from skyward.transport.links import Link
-    from skyward.wire.messages import Welcome
 
 
 class Mate:
     """One launched node: what its provider says of it, and the link to it."""
 
-    __slots__ = ("launched", "link", "rank", "since", "slots", "welcome")
+    __slots__ = ("launched", "link", "rank", "since", "slots")
 
     def __init__(self, rank: int, launched: Launched) -> None:
         self.rank = rank
         self.launched = launched
         self.link: Link | None = None
-        self.welcome: Welcome | None = None
         self.slots = 0
         self.since = 0.0  # `time.monotonic` at which it became ready; 0: it is not
 

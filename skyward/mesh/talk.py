@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import platform
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from skyward.dispatch.scheduler import BATCH
 from skyward.errors import ProtocolError, VersionMismatchError
-from skyward.model import NodeState
 from skyward.wire.codec import Decoder, check_body, encode, pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward.wire.functions import FunctionBlob, ModuleBlob
 from skyward.wire.messages import (
+    MAX_BATCH,
     NODE_MESSAGES,
     OK,
     PROTOCOL,
@@ -43,11 +44,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from skyward.dispatch.tasks import Task
-    from skyward.engine import Engine
-    from skyward.members import Mate
+    from skyward.mesh.engine import Engine
+    from skyward.mesh.mate import Mate
     from skyward.wire.frames import Buffer
 
-ACK_EVERY = 4 * 2**20  # bytes of results after which we acknowledge without waiting for the next beat
+HELLOS: Final = 5  # unanswered hellos after which a node does not want us
+ACK_EVERY: Final = 4 * 2**20  # bytes of results after which we acknowledge without waiting for the next beat
 
 
 class Talk:
@@ -65,8 +67,6 @@ class Talk:
         link = mate.link
         if link is not None:
             link.send([encode(message), *body])
-            if link.wants_to_write:
-                self._engine.watch(mate)
 
     def hello(self, mate: Mate) -> None:
         """Open the session on a fresh connection."""
@@ -85,7 +85,10 @@ class Talk:
             cancel_grace=options.cancel_grace,
             max_payload=options.payload_limit,
             label=f"{platform.node()}:{self._engine.pid}",
+            retries=options.retries,
+            timeout=options.timeout or 0.0,
         )
+        link.greeted += 1
         self.send(mate, hello)
 
     def tasks(self, mate: Mate, tasks: Sequence[Task]) -> None:
@@ -134,7 +137,8 @@ class Talk:
     def cancel(self, mate: Mate, ids: list[int], *, running: bool) -> None:
         """Ask the node to stop tasks."""
         assert mate.link is not None
-        self.send(mate, Cancel(mate.link.epoch, ids, running))
+        for start in range(0, len(ids), MAX_BATCH):
+            self.send(mate, Cancel(mate.link.epoch, ids[start : start + MAX_BATCH], running))
 
     def beat(self, mate: Mate, now: float) -> None:
         """Show that we live, and acknowledge results."""
@@ -152,11 +156,7 @@ class Talk:
     def roster(self) -> None:
         """Tell every ready node who the nodes are now."""
         engine = self._engine
-        ready = [
-            mate
-            for rank, mate in sorted(engine.mates.items())
-            if mate.welcome is not None and engine.membership.states.get(rank) is NodeState.READY
-        ]
+        ready = engine.crew.ready_mates()
         members = [
             Member(mate.rank, mate.launched.address, mate.launched.private_address, mate.launched.public_key)
             for mate in ready
@@ -182,7 +182,7 @@ class Talk:
             self._welcomed(mate, message)
             return
         if isinstance(message, Refused):
-            self._engine.refused(mate, refusal(message))
+            self._refused(mate, message)
             return
         if getattr(message, "epoch", link.epoch) != link.epoch:
             return  # from another life of the node
@@ -198,7 +198,7 @@ class Talk:
             case Pulse():
                 pass  # it lives: noted by whoever read the message
             case Output():
-                engine.show(rank, message, body)
+                engine.console.show(rank, message, body)
             case Progress(started=started):
                 engine.started(rank, started)
             case Returned(ids=ids):
@@ -218,22 +218,40 @@ class Talk:
             case Draining():
                 engine.perform(scheduler.on_node_draining(rank))
             case Bye(reason=reason):
-                engine.lose(mate, f"it said goodbye: {reason}")
+                engine.crew.lose(mate, f"it said goodbye: {reason}")
             case _:
                 pass  # streams come with generators
 
     def _welcomed(self, mate: Mate, message: Welcome) -> None:
+        link, engine = mate.link, self._engine
+        assert link is not None
+        link.greeted = 0
+        if not link.ready:
+            link.epoch = message.epoch
+            link.ready = True
+            engine.crew.ready(mate, message.slots)
+        elif message.epoch != link.epoch:
+            engine.crew.lose(mate, "it was restarted")
+        elif not message.resumed:
+            engine.crew.lose(mate, "it has given up our session")
+        else:
+            self._resume(mate)
+
+    def _resume(self, mate: Mate) -> None:
+        """Send again what may have been lost with the connection; the node knows what it has."""
+        self.roster()
+        node = self._engine.scheduler.nodes.get(mate.rank)
+        tasks = list(node.in_flight.values()) if node is not None else []
+        for start in range(0, len(tasks), BATCH):
+            self.tasks(mate, tasks[start : start + BATCH])
+
+    def _refused(self, mate: Mate, message: Refused) -> None:
         link = mate.link
         assert link is not None
-        if link.ready and message.epoch != link.epoch:
-            self._engine.lose(mate, "it was restarted")
-            return
-        if link.ready:
-            return
-        link.epoch = message.epoch
-        link.ready = True
-        mate.welcome = message
-        self._engine.node_ready(mate, message.slots)
+        if message.code == "session" and link.greeted < HELLOS:
+            self.hello(mate)  # the connection is a new one, and does not know us yet
+        else:
+            self._engine.crew.refused(mate, refusal(message))
 
     def _results(self, mate: Mate, message: Results, body: list[Buffer]) -> None:
         link = mate.link

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from skyward.helpers import Hand
+from skyward.hand import Hand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

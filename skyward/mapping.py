@@ -1,0 +1,181 @@
+"""`pool.map`: one function over many items, in chunks of its own choosing.
+
+A chunk is a call of a `Chunk`, which applies the function to several items and keeps their failures
+apart. Chunks begin with one item and grow until one takes about `WORTHWHILE` seconds, so that cheap
+items share the cost of a message and dear ones are spread over all workers. Where items must stand
+alone (a time limit, or no re-runs) every chunk has one. A chunk whose worker died is run again item by
+item, so that only the culprit fails.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+
+from skyward.calls import Function, function
+from skyward.errors import TaskError
+from skyward.wire import failures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from skyward.config import Options
+    from skyward.operations import PoolOperations
+    from skyward.results import Future
+
+T = TypeVar("T")
+
+WORTHWHILE: Final = 0.01  # seconds of work in a chunk: a message costs some hundred microseconds
+LARGEST: Final = 4_096  # items in a chunk; bounds what a lost worker costs
+GROWTH: Final = 8  # how much larger than the one before a chunk may be
+AHEAD: Final = 3  # chunks under way per slot: one runs, one waits behind it, one is on its way
+
+
+class Chunk:
+    """Applies a function to several items: returns seconds, and a value or an encoded failure for each."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+        self.__qualname__ = self.__name__ = getattr(fn, "__qualname__", type(fn).__name__)
+
+    def __call__(self, items: list[tuple[Any, ...]]) -> tuple[float, list[tuple[bool, Any]]]:
+        started = time.perf_counter()
+        outcomes = [self._apply(args) for args in items]
+        return time.perf_counter() - started, outcomes
+
+    def _apply(self, args: tuple[Any, ...]) -> tuple[bool, Any]:
+        try:
+            return True, self.fn(*args)
+        except Exception as error:  # raised to whoever takes this item
+            return False, failures.encode(failures.from_exception(error))
+
+
+class AsyncChunk(Chunk):
+    """The same for an ``async def``: the items run concurrently on the worker's event loop."""
+
+    async def __call__(  # type: ignore[override]  # awaited by the worker
+        self, items: list[tuple[Any, ...]]
+    ) -> tuple[float, list[tuple[bool, Any]]]:
+        import asyncio
+
+        started = time.perf_counter()
+        outcomes = await asyncio.gather(*(self._apply_async(args) for args in items))
+        return time.perf_counter() - started, outcomes
+
+    async def _apply_async(self, args: tuple[Any, ...]) -> tuple[bool, Any]:
+        try:
+            return True, await self.fn(*args)
+        except Exception as error:
+            return False, failures.encode(failures.from_exception(error))
+
+
+class _Sent(NamedTuple):
+    """A chunk under way."""
+
+    items: list[tuple[Any, ...]]
+    future: Future[Any]
+
+
+class MapIterator(Generic[T]):
+    """The results of ``pool.map``, in order. Iteration may go on after an item has failed.
+
+    Items are pulled as results are taken, some chunks ahead. Closing it, leaving its ``with`` block, or
+    dropping the last reference cancels what is under way.
+    """
+
+    def __init__(self, pool: PoolOperations, fn: Any, iterables: tuple[Iterable[Any], ...], options: Options) -> None:
+        if not callable(fn):
+            raise TypeError(f"map takes a function, got {fn!r}")
+        if not iterables:
+            raise TypeError("map needs at least one iterable: pool.map(f, items)")
+        marked = fn if isinstance(fn, Function) else None
+        original = marked.__wrapped__ if marked is not None else fn
+        chunk = AsyncChunk(original) if inspect.iscoroutinefunction(original) else Chunk(original)
+        timeout = marked.timeout if marked is not None else None
+        retries = marked.retries if marked is not None else None
+        self._run = function(timeout=timeout, retries=retries)(chunk)
+        self._name = chunk.__qualname__
+        self._alone = bool(timeout or options.timeout) or (options.retries if retries is None else retries) == 0
+        self._pool = pool
+        self._items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
+        self._exhausted = False
+        self._sent: deque[_Sent] = deque()
+        self._outcomes: deque[tuple[bool, Any, int]] = deque()
+        self._size = 1
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        while not self._outcomes:
+            self._fill()
+            if not self._sent:
+                raise StopIteration
+            self._take(self._sent[0])
+        ok, value, task = self._outcomes.popleft()
+        if ok:
+            result: T = value
+            return result
+        if isinstance(value, BaseException):
+            raise value
+        raise failures.to_exception(value, function=self._name, node=-1, task=task)
+
+    def _fill(self) -> None:
+        """Keep some chunks per slot under way."""
+        while not self._exhausted and len(self._sent) < AHEAD * max(1, self._slots()):
+            items = list(islice(self._items, self._size))
+            self._exhausted = len(items) < self._size
+            if items:
+                self._sent.append(self._send(items))
+
+    def _slots(self) -> int:
+        return self._pool.slots
+
+    def _send(self, items: list[tuple[Any, ...]]) -> _Sent:
+        return _Sent(items, self._pool.run_async(self._run(items)))
+
+    def _take(self, sent: _Sent) -> None:
+        """Take in the outcomes of the first chunk; if it died as a whole, send its items one by one."""
+        try:
+            seconds, outcomes = sent.future.result()
+        except TaskError as error:
+            self._sent.popleft()
+            if len(sent.items) == 1:
+                self._outcomes.append((False, error, 0))
+            else:
+                self._sent.extendleft(self._send([item]) for item in reversed(sent.items))
+        except Exception as error:
+            self._sent.popleft()
+            self._outcomes.extend((False, error, 0) for _ in sent.items)
+        else:
+            self._sent.popleft()
+            self._outcomes.extend((ok, value, 0) for ok, value in outcomes)
+            self._adapt(seconds / len(sent.items))
+
+    def _adapt(self, seconds: float) -> None:
+        if not self._alone:
+            wanted = int(WORTHWHILE / max(seconds, 1e-9))
+            self._size = max(1, min(wanted, GROWTH * self._size, LARGEST))
+
+    def close(self) -> None:
+        """Cancel what is under way; the iterator is at its end."""
+        self._exhausted = True
+        self._outcomes.clear()
+        sent, self._sent = self._sent, deque()
+        for chunk in sent:
+            self._pool._cancel(chunk.future.tasks)
+
+    def __enter__(self) -> MapIterator[T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except Exception:  # interpreter exit can have taken our globals; the pool cancels the rest
+            pass

@@ -1,0 +1,205 @@
+"""The nodes of a pool: launched, joined, watched, lost, let go.
+
+What the membership decides is done here, and what happens to nodes is told to it and to the scheduler.
+Everything runs under ownership of the loop, except `_launched`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from skyward.dispatch.liveness import BEATS, Liveness
+from skyward.dispatch.membership import Change, Launch, Membership, Retire
+from skyward.mesh.launching import Launcher
+from skyward.mesh.mate import Mate
+from skyward.model import NodeSnapshot, NodeState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from skyward.mesh.engine import Engine
+    from skyward.model import Nodes
+    from skyward.providers.base import Launched, LaunchSpec, Provider
+    from skyward.transport.links import Link
+
+
+class Crew:
+    """All nodes of one engine."""
+
+    def __init__(self, engine: Engine, provider: Provider, spec: LaunchSpec, nodes: Nodes) -> None:
+        self._engine = engine
+        self._launcher = Launcher(provider, spec)
+        self._provider = provider
+        self.membership = Membership(nodes)
+        self.mates: dict[int, Mate] = {}  # nodes that have been launched, by rank
+        self._by_death_fd: dict[int, Mate] = {}
+        self._liveness = Liveness(engine.options.heartbeat)
+
+    # --- joining ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Launch the first nodes."""
+        self._change(self.membership.on_open(time.monotonic()))
+
+    def _change(self, changes: Iterable[Change]) -> None:
+        if self._engine.closing:
+            return
+        for change in changes:
+            match change:
+                case Launch(rank):
+                    self._launcher.launch(lambda launched, error, rank=rank: self._launched(rank, launched, error))
+                case Retire(rank):
+                    self._engine.perform(self._engine.scheduler.on_node_draining(rank))
+        self.retire_idle()
+
+    def _launched(self, rank: int, launched: Launched | None, error: BaseException | None) -> None:
+        """Report a launch; called by its thread."""
+        self._engine.loop.post(lambda: self._join(rank, launched, error))
+
+    def _join(self, rank: int, launched: Launched | None, error: BaseException | None) -> None:
+        engine = self._engine
+        if engine.closing:
+            return  # the provider ends all that it has launched
+        if launched is None:
+            # The first failure ends an opening: a provider that cannot start a node now will not in a moment.
+            if not engine.opened(error):
+                self._change(self.membership.on_launch_failed(rank, str(error), time.monotonic()))
+            return
+        mate = self.mates[rank] = Mate(rank, launched)
+        mate.link = engine.hub.connect(launched.endpoint, rank)
+        if launched.death_fd is not None:
+            self._by_death_fd[launched.death_fd] = mate
+            engine.hub.watch(launched.death_fd)
+        engine.talk.hello(mate)
+        self._liveness.heard(rank)
+
+    def ready(self, mate: Mate, slots: int) -> None:
+        """A node has said Welcome."""
+        engine, membership = self._engine, self.membership
+        membership.on_ready(mate.rank)
+        mate.slots = slots
+        mate.since = time.monotonic()
+        if membership.states[mate.rank] is not NodeState.READY:
+            self.retire_idle()
+            return
+        engine.talk.roster()
+        engine.perform(engine.scheduler.on_node_ready(mate.rank, slots))
+        if membership.ready() >= membership.spec.least:
+            engine.opened(None)
+
+    # --- going -----------------------------------------------------------------------------
+
+    def lose(self, mate: Mate, reason: str) -> None:
+        """A node is gone. Reported twice, only the first counts."""
+        if self.mates.get(mate.rank) is not mate:
+            return
+        del self.mates[mate.rank]
+        self.forget(mate)
+        engine = self._engine
+        engine.cancel(engine.nesting.node_lost(mate.rank))
+        engine.perform(engine.scheduler.on_node_lost(mate.rank, reason))
+        self._launcher.terminate(mate.launched)
+        self._change(self.membership.on_lost(mate.rank, f"node {mate.rank}: {reason}", time.monotonic()))
+        if not engine.closing:
+            engine.talk.roster()
+            engine.after_settling()
+
+    def refused(self, mate: Mate, error: Exception) -> None:
+        """A node will not talk to us."""
+        if not self._engine.opened(error):
+            self.lose(mate, str(error))
+
+    def died(self, fd: int) -> None:
+        """The process behind a descriptor has ended."""
+        mate = self._by_death_fd.get(fd)
+        if mate is None:
+            return
+        words = self._provider.log_tail(mate.launched)
+        self.lose(mate, "its process died" + (f"; its log ends with: {words[-1]}" if words else ""))
+
+    def forget(self, mate: Mate, linger: int = 0) -> None:
+        """Close what joins us to a node."""
+        hub = self._engine.hub
+        if mate.link is not None:
+            hub.disconnect(mate.link, linger)
+            mate.link = None
+        death_fd = mate.launched.death_fd
+        if death_fd is not None and self._by_death_fd.pop(death_fd, None) is not None:
+            hub.unwatch(death_fd)
+        self._liveness.forget(mate.rank)
+
+    def retire_idle(self) -> None:
+        """Let those go that shall go and have nothing to do."""
+        for rank, state in list(self.membership.states.items()):
+            mate = self.mates.get(rank)
+            if state is NodeState.DRAINING and mate is not None:
+                node = self._engine.scheduler.nodes.get(rank)
+                if node is None or not node.in_flight:
+                    self._engine.talk.goodbye(mate)
+                    self.lose(mate, "it was let go")
+
+    def resize(self, nodes: Nodes) -> None:
+        """Aim at other numbers of nodes."""
+        held = self._engine.scheduler.nodes
+        idle = {rank for rank, node in held.items() if not node.in_flight and not node.pinned}
+        self._change(self.membership.on_resize(nodes, idle, time.monotonic()))
+
+    def wake(self) -> None:
+        """Calls wait: a pool without nodes starts one."""
+        if not self.mates and self.membership.target == 0:
+            self._change(self.membership.on_wake(time.monotonic()))
+
+    def close(self) -> None:
+        """End every node, and return when nothing is left. Not under ownership: it blocks."""
+        self._launcher.close()
+
+    # --- time ------------------------------------------------------------------------------
+
+    def heard(self, rank: int) -> None:
+        """A node said something."""
+        self._liveness.heard(rank)
+
+    def tick(self, now: float) -> None:
+        """A heartbeat has passed."""
+        for rank in self._liveness.watched(now):
+            if (mate := self.mates.get(rank)) is not None:
+                self.lose(mate, f"it was silent for {BEATS * self._engine.options.heartbeat:g} s")
+        for mate in self.mates.values():
+            self._engine.talk.beat(mate, now)
+        self._change(self.membership.on_tick(now))
+
+    # --- questions -------------------------------------------------------------------------
+
+    def of(self, link: Link) -> Mate | None:
+        """Return the node at the other end, if the link is still in use."""
+        mate = self.mates.get(link.rank)
+        return mate if mate is not None and mate.link is link else None
+
+    def epoch(self, rank: int) -> int | None:
+        """Return the epoch of a node that is linked."""
+        mate = self.mates.get(rank)
+        return mate.link.epoch if mate is not None and mate.link is not None else None
+
+    def ready_mates(self) -> list[Mate]:
+        """Return the nodes that take part, by rank."""
+        states = self.membership.states
+        return [mate for rank, mate in sorted(self.mates.items()) if states.get(rank) is NodeState.READY and mate.since]
+
+    def is_settled(self) -> bool:
+        """Return whether no node is coming or going."""
+        return all(state is NodeState.READY for state in self.membership.states.values())
+
+    def snapshot(self, now: float) -> tuple[NodeSnapshot, ...]:
+        """Return how the nodes are."""
+        nodes: list[NodeSnapshot] = []
+        for rank, state in sorted(self.membership.states.items()):
+            mate = self.mates.get(rank)
+            held = self._engine.scheduler.nodes.get(rank)
+            in_flight = len(held.in_flight) if held else 0
+            if mate is None:
+                nodes.append(NodeSnapshot(rank, state, "", 0, 0, in_flight, 0.0))
+                continue
+            launched, age = mate.launched, now - mate.since if mate.since else 0.0
+            nodes.append(NodeSnapshot(rank, state, launched.endpoint, launched.pid or 0, mate.slots, in_flight, age))
+        return tuple(nodes)

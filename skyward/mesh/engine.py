@@ -1,0 +1,323 @@
+"""The client's side of a mesh: links, scheduler and nodes, driven by one loop.
+
+Everything here runs under ownership of the loop, except `open`, `wait_idle`, `wait_for_room` and
+`close`. The engine performs what the pure parts decide: it decides nothing about tasks or nodes by itself.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Final
+
+from skyward.dispatch.scheduler import Scheduler
+from skyward.dispatch.tasks import SETTLED, Absent, Action, Cancelled, Lost, NoNodes, Send, Settle, Stop
+from skyward.errors import AbsentRankError, NodeLostError, NoNodesError, PoolClosedError, SkywardError
+from skyward.hand import Hand
+from skyward.mesh.console import Console
+from skyward.mesh.crew import Crew
+from skyward.mesh.nesting import Nesting
+from skyward.mesh.talk import Talk
+from skyward.model import PoolSnapshot
+from skyward.results import CancelledError, Future
+from skyward.transport.hub import Hub
+from skyward.transport.loop import Loop
+from skyward.waiting import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from skyward.config import Options
+    from skyward.dispatch.tasks import Task, Verdict
+    from skyward.model import Nodes
+    from skyward.providers.base import LaunchSpec, Provider
+    from skyward.results import Outcome
+    from skyward.transport.links import Link
+    from skyward.wire.functions import FunctionBlob
+
+CLOSE_WAIT: Final = 5.0  # seconds that callbacks and output may take at close
+GOODBYE: Final = 200  # milliseconds the last messages may take at close
+
+
+class Engine:
+    """Drives one pool; see the module."""
+
+    def __init__(self, options: Options, provider: Provider, spec: LaunchSpec, nodes: Nodes) -> None:
+        self.options = options
+        self.session = os.urandom(16)
+        self.pid = os.getpid()
+        self.head_port = free_port()
+        self.callbacks = Hand("skyward-callbacks")
+        self.console = Console(enabled=options.console)
+        self.scheduler = Scheduler(options.node_wait)
+        self.ids = itertools.count(1)
+        self.nesting = Nesting(lambda: next(self.ids))
+        self.blobs: dict[bytes, FunctionBlob] = {}  # all code this pool has sent or been sent
+        self.outstanding = 0  # bytes of arguments of unsettled tasks
+        self.failed = 0
+        self.closing = False
+        self.bug: Exception | None = None
+        self.hub = Hub()
+        self.loop = Loop(self, f"skyward-pool-{self.session[:3].hex()}")
+        self.hub.watch(self.loop.wake_fd)
+        self.crew = Crew(self, provider, spec, nodes)
+        self.talk = Talk(self)
+        self._opening = Waiter()
+        self._open_error: BaseException | None = None
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_ids = itertools.count()
+        self._next_tick = 0.0
+        self._idle_waiters: list[Waiter] = []
+        self._room_waiters: list[tuple[int, Waiter]] = []
+        self._closed = False
+
+    # --- life (any thread) -----------------------------------------------------------------
+
+    def open(self) -> None:
+        """Launch nodes and return when ``min`` of them are ready; raise what prevents it."""
+        if self.crew.membership.spec.least == 0:
+            self._opening.finish()
+        self.loop.start()
+        self.loop.run(self.crew.start)
+        self.loop.wait(self._opening)
+        if self._open_error is not None:
+            raise self._open_error
+
+    def opened(self, error: BaseException | None) -> bool:
+        """End the opening of the pool, and return whether it was still going on."""
+        if self._opening.done:
+            return False
+        self._open_error = error
+        self._opening.finish()
+        return True
+
+    def wait_idle(self) -> None:
+        """Return when no task is unsettled."""
+        waiter = Waiter()
+
+        def start() -> None:
+            if self.scheduler.is_idle():
+                waiter.finish()
+            else:
+                self._idle_waiters.append(waiter)
+
+        self.loop.wait(waiter, start=start)
+
+    def close(self) -> None:
+        """Cancel what is unsettled and leave nothing behind."""
+        self.loop.run(self._say_goodbye)
+        self.loop.close(timeout=10.0)
+        for mate in list(self.crew.mates.values()):
+            self.crew.forget(mate, linger=GOODBYE)
+        self._closed = True
+        self.hub.close()
+        self.crew.close()
+        self.loop.release_fd()
+        self.callbacks.close(timeout=CLOSE_WAIT)
+        self.console.close(timeout=CLOSE_WAIT)
+
+    def _say_goodbye(self) -> None:
+        self.closing = True
+        self.perform(self.scheduler.on_cancel_all())
+        for mate in self.crew.mates.values():
+            self.talk.goodbye(mate)
+        for waiter in [*self._idle_waiters, *(waiter for _, waiter in self._room_waiters)]:
+            waiter.finish()
+        self._timers.clear()
+
+    # --- what the loop calls ---------------------------------------------------------------
+
+    def turn(self, timeout: float) -> None:
+        """Poll once and handle what came."""
+        if self._closed:
+            return
+        for source in self.hub.poll(timeout):
+            if not isinstance(source, int):
+                self._read(source)
+            elif source == self.loop.wake_fd:
+                os.eventfd_read(source)
+            else:
+                self.crew.died(source)
+        if self.nesting.has_answers:
+            for rank, message, body in self.nesting.flush(self.crew.epoch):
+                self.talk.send(self.crew.mates[rank], message, body)
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._tick(now)
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2]()
+
+    def next_deadline(self) -> float:
+        """Return when `turn` must be called again."""
+        return min(self._next_tick, self._timers[0][0]) if self._timers else self._next_tick
+
+    def is_busy(self) -> bool:
+        """Return whether anything is under way."""
+        if self._timers or self._idle_waiters or self._room_waiters or not self.scheduler.is_idle():
+            return True
+        return not self.crew.is_settled()
+
+    def on_bug(self, error: Exception) -> None:
+        """Our own code has failed: end everything with that, so that nobody waits for ever."""
+        self.bug = self.bug or error
+        self.closing = True
+        self.opened(error)
+        for task in self.scheduler.forget_all():
+            if task.sink is not None:
+                self.settled(task, PoolClosedError(f"the pool has failed by a bug of skyward: {error!r}"))
+        for waiter in [*self._idle_waiters, *(waiter for _, waiter in self._room_waiters)]:
+            waiter.finish()
+
+    def _read(self, link: Link) -> None:
+        mate = self.crew.of(link)
+        if mate is None:
+            return
+        messages = link.receive()
+        if messages:
+            self.crew.heard(mate.rank)
+        for frames in messages:
+            try:
+                self.talk.handle(mate, frames)
+            except SkywardError as error:
+                self.crew.lose(mate, f"it sent a message that makes no sense: {error}")
+            if mate.link is not link:
+                return
+
+    def _tick(self, now: float) -> None:
+        self._next_tick = now + self.options.heartbeat
+        self.crew.tick(now)
+        if self.scheduler.queue:
+            self.crew.wake()
+        self.perform(self.scheduler.on_tick(now, self.crew.membership.causes))
+        self.crew.retire_idle()
+
+    # --- tasks -----------------------------------------------------------------------------
+
+    def submit(self, tasks: Sequence[Task], *, urgent: bool = False) -> None:
+        """Take in tasks."""
+        if self.closing:
+            self._deliver(tasks, lambda _: PoolClosedError("the pool is closed"))
+            return
+        for task in tasks:
+            self.outstanding += task.size
+        self.crew.wake()
+        self.perform(self.scheduler.on_submit(tasks, urgent=urgent))
+
+    def cancel(self, tasks: Iterable[Task]) -> None:
+        """Cancel the unsettled ones."""
+        self.perform(self.scheduler.on_cancel(tasks))
+
+    def settled(self, task: Task, outcome: Outcome) -> None:
+        """Hand a task's outcome to whom it belongs, once."""
+        self.outstanding -= task.size
+        task.data, task.buffers = b"", ()
+        sink, task.sink = task.sink, None
+        sink.deliver(task, outcome)
+
+    def ended(self, rank: int, id: int) -> None:
+        """A task has ended on its node: what it had submitted and not awaited is not wanted."""
+        if orphans := self.nesting.parent_ended(rank, id):
+            self.cancel(orphans)
+
+    def started(self, rank: int, ids: Iterable[int]) -> None:
+        """A node runs these tasks now; of one that shall be cancelled it says that it goes on."""
+        node = self.scheduler.nodes.get(rank)
+        if node is None:
+            return
+        for id in ids:
+            task = node.in_flight.get(id)
+            if task is not None and isinstance(task.sink, Future):
+                task.sink.mark_running(cannot_stop=task.cancelled)
+
+    def after_settling(self) -> None:
+        """See what may go on now that tasks have ended; called once per batch."""
+        self.perform(self.scheduler.dispatch())
+        if self._room_waiters:
+            self._room_waiters = [pair for pair in self._room_waiters if not self._has_room(*pair)]
+        if self._idle_waiters and self.scheduler.is_idle():
+            waiters, self._idle_waiters = self._idle_waiters, []
+            for waiter in waiters:
+                waiter.finish()
+
+    def wait_for_room(self, size: int) -> None:
+        """Return when ``size`` more bytes fit the window (any thread)."""
+        if self.outstanding + size <= self.options.window_size:
+            return
+        waiter = Waiter()
+
+        def start() -> None:
+            if not self._has_room(size, waiter):
+                self._room_waiters.append((size, waiter))
+
+        self.loop.wait(waiter, start=start)
+
+    def _has_room(self, size: int, waiter: Waiter) -> bool:
+        # An empty window takes anything: what alone exceeds it must still be able to run.
+        if self.outstanding and self.outstanding + size > self.options.window_size:
+            return False
+        waiter.finish()
+        return True
+
+    def call_later(self, delay: float, command: Callable[[], None]) -> None:
+        """Run ``command`` after ``delay`` seconds."""
+        entry = (time.monotonic() + delay, next(self._timer_ids), command)
+        heapq.heappush(self._timers, entry)
+
+    def perform(self, actions: Iterable[Action]) -> None:
+        """Do what the scheduler has decided."""
+        for action in actions:
+            match action:
+                case Send(rank, tasks):
+                    self.talk.tasks(self.crew.mates[rank], tasks)
+                case Stop(rank, tasks, running):
+                    if (mate := self.crew.mates.get(rank)) is not None:  # else it has just been lost
+                        self.talk.cancel(mate, [task.id for task in tasks], running=running)
+                case Settle(tasks, verdict):
+                    self._deliver(tasks, lambda task, verdict=verdict: self._reason(task, verdict))
+
+    def _deliver(self, tasks: Sequence[Task], reason: Callable[[Task], BaseException]) -> None:
+        for task in tasks:
+            task.state = SETTLED
+            self.failed += 1
+            self.settled(task, reason(task))
+        if tasks and not self.closing:
+            self.loop.post(self.after_settling)
+
+    def _reason(self, task: Task, verdict: Verdict) -> BaseException:
+        match verdict:
+            case Lost(rank, reason):
+                return NodeLostError(rank, reason, max(1, task.losses), task.id)
+            case Absent(rank, present):
+                return AbsentRankError(rank, present)
+            case NoNodes(waited, causes):
+                return NoNodesError(waited, causes)
+            case Cancelled():
+                return PoolClosedError("the pool was closed") if self.closing else CancelledError()
+            case _:
+                raise AssertionError(verdict)
+
+    # --- questions -------------------------------------------------------------------------
+
+    def snapshot(self) -> PoolSnapshot:
+        """Return how things stand."""
+        scheduler = self.scheduler
+        return PoolSnapshot(
+            self.crew.snapshot(time.monotonic()),
+            queued=scheduler.waiting(),
+            in_flight=scheduler.in_flight(),
+            done=scheduler.done,
+            failed=self.failed,
+            rerun=scheduler.reruns,
+            active=not self.closing,
+        )
+
+
+def free_port() -> int:
+    """Return a TCP port that was free on this machine a moment ago, for what tasks set up on the head."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,222 @@
+"""The pool a task runs in, as the task sees it: a handle whose calls go worker, own node, client.
+
+The client schedules them like its own. Here they are only turned into bytes, sent up the worker's data
+pipe, and matched with the answers that the worker's control thread hands in. While a task waits its
+slot is lent, so that what it waits for can run.
+
+Everything that changes what is awaited holds ``_lock``: answers, cancels and time limits come from
+different threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from skyward.config import Options
+from skyward.dispatch.tasks import SETTLED
+from skyward.errors import PoolClosedError
+from skyward.hand import Hand
+from skyward.operations import PoolOperations
+from skyward.results import CancelledError
+from skyward.runtime import instance_info
+from skyward.wire.codec import pack_body, split_body
+from skyward.wire.frames import Payload
+from skyward.wire.functions import FunctionStore
+from skyward.wire.messages import Function, Module, Revoke, Submit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from skyward.dispatch.tasks import Task
+    from skyward.results import Future, Outcome
+    from skyward.waiting import Waiter
+    from skyward.wire.frames import Buffer
+    from skyward.wire.functions import FunctionBlob
+    from skyward.wire.messages import Answer, Message
+
+BATCH: Final = 256  # calls in one message, as on the client
+FIRST: Final = 2**62  # numbers of calls start at random below it: a re-run parent must not take its first run's answers
+
+
+class NestedPool(PoolOperations):
+    """The handle; see the module. The arguments are what the worker lends it:
+
+    ``send(message, body)`` writes to the daemon, ``current_task()`` tells for which task this thread runs,
+    and ``set_waiting(task, waiting)`` lends that task's slot or takes it back.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Message, Sequence[Buffer]], object],
+        current_task: Callable[[], int | None],
+        set_waiting: Callable[[int, bool], object],
+        *,
+        retries: int = 0,
+        timeout: float | None = None,
+        max_payload: int | None = None,
+    ) -> None:
+        self._send = send
+        self._current_task = current_task
+        self._set_waiting = set_waiting
+        self._options = Options(retries=retries, timeout=timeout, max_payload=max_payload)
+        self._functions = FunctionStore()
+        self._ids = itertools.count(random.SystemRandom().randrange(FIRST))
+        self._lock = threading.RLock()
+        self.awaited: dict[int, dict[int, Task]] = {}  # by parent and number of the call
+        self._sent: set[bytes] = set()  # keys of code that has gone up
+        self._callbacks = Hand("skyward-callbacks")
+
+    # --- for the worker --------------------------------------------------------------------
+
+    def answer(self, message: Answer, body: Sequence[Buffer]) -> None:
+        """Take in outcomes."""
+        rows = split_body(message.sizes, message.buffers, body)
+        for call, status, rank, (data, buffers) in zip(
+            message.calls, message.statuses, message.ranks, rows, strict=True
+        ):
+            with self._lock:
+                task = self.awaited.get(message.parent, {}).pop(call, None)
+                if task is not None:  # else it was cancelled meanwhile
+                    self._settle(task, (status, data, buffers, rank, task.id, task.function.name))
+
+    def ended(self, parent: int) -> None:
+        """A task has ended: what it has not awaited is not answered any more."""
+        with self._lock:
+            for task in self.awaited.pop(parent, {}).values():
+                self._settle(task, CancelledError())
+
+    def _settle(self, task: Task, outcome: Outcome) -> None:
+        task.state = SETTLED
+        sink, task.sink = task.sink, None
+        sink.deliver(task, outcome)
+
+    # --- primitives of the operations --------------------------------------------------------
+
+    def _check(self) -> None:
+        self._parent()
+
+    def _parent(self) -> int:
+        parent = self._current_task()
+        if parent is None:
+            raise PoolClosedError(
+                "this thread runs no task of the pool: only a running task can use it, from its own thread"
+            )
+        return parent
+
+    def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
+        parent = self._parent()
+        for start in range(0, len(tasks), BATCH):
+            self._send_calls(parent, tasks[start : start + BATCH])
+        if wait_for is not None:
+            self.wait_for(wait_for)
+
+    def _send_calls(self, parent: int, tasks: Sequence[Task]) -> None:
+        index: dict[bytes, int] = {}
+        for task in tasks:
+            blob: FunctionBlob = task.function
+            if index.setdefault(blob.key, len(index)) == len(index) - 1:
+                self._send_code(blob)
+        sizes, buffers, body = pack_body([Payload(task.data, task.buffers) for task in tasks])
+        message = Submit(
+            epoch=0,
+            parent=parent,
+            functions=list(index),
+            calls=[task.id for task in tasks],
+            fns=[index[task.function.key] for task in tasks],
+            sizes=sizes,
+            buffers=buffers,
+            retries=[task.retries for task in tasks],
+            timeouts=[task.timeout for task in tasks],
+            ranks=[task.rank for task in tasks],
+            names=[task.function.name for task in tasks],
+        )
+        with self._lock:
+            self.awaited.setdefault(parent, {}).update((task.id, task) for task in tasks)
+        self._send(message, body)
+        for task in tasks:
+            task.data, task.buffers = b"", ()
+
+    def _send_code(self, blob: FunctionBlob) -> None:
+        """Send code up that has not gone up yet; the client keeps it."""
+        if blob.key in self._sent:
+            return
+        for module in blob.modules:
+            if module.key not in self._sent:
+                self._send(Module(0, module.key, module.name), [module.body])
+                self._sent.add(module.key)
+        self._send(Function(0, blob.key, [module.key for module in blob.modules], blob.name), [blob.body])
+        self._sent.add(blob.key)
+
+    def wait_for(self, waiter: Waiter, deadline: float | None = None) -> bool:
+        """Wait until the waiter is done; False at the deadline (`time.monotonic`). The slot is lent meanwhile."""
+        if waiter.done:
+            return True
+        parent = self._current_task()
+        if parent is None:  # a thread that holds no slot
+            return _sleep(waiter, deadline)
+        self._set_waiting(parent, True)
+        try:
+            return _sleep(waiter, deadline)
+        finally:
+            self._set_waiting(parent, False)
+
+    def _cancel(self, tasks: Iterable[Task]) -> None:
+        revoked: dict[int, list[int]] = {}
+        with self._lock:
+            for task in tasks:
+                for parent, awaited in self.awaited.items():
+                    if awaited.pop(task.id, None) is not None:
+                        revoked.setdefault(parent, []).append(task.id)
+                        self._settle(task, CancelledError())
+        for parent, calls in revoked.items():
+            for start in range(0, len(calls), BATCH):
+                self._send(Revoke(0, parent, calls[start : start + BATCH]), ())
+
+    def _call_later(self, delay: float, command: Callable[[], None]) -> None:
+        def run() -> None:
+            with self._lock:
+                command()
+
+        timer = threading.Timer(delay, run)
+        timer.daemon = True
+        timer.start()
+
+    def _wait_for_room(self, size: int) -> None:
+        """Do nothing: the window is the client's, and a task that waits for it could wait for ever."""
+
+    def _broadcast_ranks(self) -> tuple[int, ...]:
+        info = instance_info()
+        assert info is not None
+        return tuple(peer.rank for peer in info.peers)
+
+    @property
+    def slots(self) -> int:
+        """Return how many tasks run at once on the nodes of the pool."""
+        info = instance_info()
+        return info.total_workers if info is not None else 1
+
+    def cancel_future(self, future: Future[Any]) -> bool:
+        """Give up the calls of a future; it does not matter to the task when they stop."""
+        self._cancel(future.tasks)
+        return future.cancelled()
+
+    def call_back(self, callback: Callable[[], None]) -> None:
+        """Run a callback in the callback thread."""
+        self._callbacks.do(callback)
+
+    def __repr__(self) -> str:
+        return "<the pool this task runs in>"
+
+
+def _sleep(waiter: Waiter, deadline: float | None) -> bool:
+    waiter.prepare_to_park()
+    while not waiter.done:
+        remaining = threading.TIMEOUT_MAX if deadline is None else deadline - time.monotonic()
+        if remaining <= 0:
+            return False
+        waiter.park(remaining)
+    return True

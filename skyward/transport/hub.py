@@ -1,0 +1,76 @@
+"""All sockets of a pool under one poller, and the descriptors that are watched beside them.
+
+Only the owner of the loop touches a hub. This is a driver: it says what can be read, and decides nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import zmq
+
+from skyward.transport.links import Link
+
+if TYPE_CHECKING:
+    from skyward.transport.sockets import Context, Socket
+
+
+class Hub:
+    """The links of one pool. It has no I/O thread and no socket before the first link."""
+
+    def __init__(self) -> None:
+        self._context: Context | None = None
+        self._poller = zmq.Poller()
+        self._links: dict[Socket, Link] = {}
+
+    def connect(self, endpoint: str, rank: int) -> Link:
+        """Return a link to a node, which connects in the background."""
+        if self._context is None:
+            self._context = zmq.Context()
+        link = Link(self._context, endpoint, rank, self._on_blocked)
+        self._links[link.socket] = link
+        self._poller.register(link.socket, zmq.POLLIN)
+        return link
+
+    def disconnect(self, link: Link, linger: int = 0) -> None:
+        """Close a link; ``linger`` is how many milliseconds its unsent messages may take."""
+        if self._links.pop(link.socket, None) is not None:
+            self._poller.unregister(link.socket)
+            link.close(linger)
+
+    def watch(self, fd: int) -> None:
+        """Report the descriptor when it is readable."""
+        self._poller.register(fd, zmq.POLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Report it no more."""
+        if fd in self._poller:
+            self._poller.unregister(fd)
+
+    def poll(self, timeout: float) -> list[Link | int]:
+        """Return the links and descriptors that can be read, waiting for one at most ``timeout`` seconds.
+
+        What waited in a link goes out on the way.
+        """
+        ready: list[Link | int] = []
+        # Rounded up: waking a little late is cheaper than polling again a little early.
+        for source, events in self._poller.poll(int(timeout * 1000 + 0.999)):
+            if isinstance(source, int):
+                ready.append(source)
+                continue
+            link = self._links[source]
+            if events & zmq.POLLOUT and link.flush():
+                self._poller.modify(source, zmq.POLLIN)
+            if events & zmq.POLLIN:
+                ready.append(link)
+        return ready
+
+    def close(self) -> None:
+        """Close everything; links with a linger are given their time."""
+        for link in list(self._links.values()):
+            self.disconnect(link)
+        if self._context is not None:
+            self._context.term()
+
+    def _on_blocked(self, link: Link) -> None:
+        self._poller.modify(link.socket, zmq.POLLIN | zmq.POLLOUT)
