@@ -1,8 +1,9 @@
 """Run ordinary Python functions on a mesh of machines: ``import skyward as sky``.
 
     calls, pending, gathering   describing work: @sky.function, calls, groups, operators
-    compute, operations, engine the pool: provider, links and scheduler joined into what users hold
-    results, streams            futures and streams: how answers reach the user's thread
+    compute, operations, mapping  the pool as users hold it; nested: as a task sees it
+    mesh/                       the client's side of a mesh: nodes, links and scheduler under one loop
+    results, futures, streams   how answers reach the user's thread
     runtime                     the active pool, and where a task runs
     config, model, errors       every setting, shared values, every exception
     wire/                       bytes <-> messages, shared with the node
@@ -49,9 +50,9 @@ if TYPE_CHECKING:
         VersionMismatchError,
         WorkerCrashedError,
     )
+    from skyward.futures import Future
     from skyward.model import Nodes
     from skyward.providers.local import Local
-    from skyward.results import Future
     from skyward.runtime import InstanceInfo, Peer, instance_info, sky
     from skyward.streams import ResultStream
 
@@ -104,7 +105,7 @@ __all__ = [
 # Where a public name lives; what is not here is an error.
 _HOMES: Final = {
     "Compute": "skyward.compute",
-    "Future": "skyward.results",
+    "Future": "skyward.futures",
     "InstanceInfo": "skyward.runtime",
     "Local": "skyward.providers.local",
     "Nodes": "skyward.model",

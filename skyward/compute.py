@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from skyward.config import Options
     from skyward.dispatch.tasks import Task
+    from skyward.futures import Future
     from skyward.model import PoolSnapshot
-    from skyward.results import Future
     from skyward.waiting import Waiter
 
 _CANCEL_SLACK = 1.0  # seconds beyond `cancel_grace` that `Future.cancel` waits: a kill and a new worker fit in
@@ -68,6 +68,7 @@ class Compute(PoolOperations):
         self._options = merge_options(options, spec)
         self._functions = FunctionStore()
         self._ids = itertools.count(1)
+        self._max_payload = 0
         self._engine: Engine | None = None
         self._activation: Activation | None = None
         self._closing = threading.Lock()  # held by whoever closes
@@ -87,6 +88,7 @@ class Compute(PoolOperations):
             provider.prepare()
             self._engine = Engine(self._options, provider, LaunchSpec.of(self._options, nodes.most), nodes)
             self._ids = self._engine.ids
+            self._max_payload = self._engine.max_payload
             self._engine.open()
         except BaseException:
             self._end()
@@ -105,6 +107,13 @@ class Compute(PoolOperations):
                 self._engine.wait_idle()
         finally:
             self._end()
+
+    def close_at_exit(self) -> None:
+        """Cancel all calls and end every node, and say so if that ends somebody's work."""
+        engine = self._engine
+        if engine is not None and os.getpid() == self._pid and not engine.scheduler.is_idle():
+            warnings.warn(f"{self!r} is still open at exit: its calls are cancelled", RuntimeWarning, stacklevel=2)
+        self.close(cancel=True)
 
     def _end(self) -> None:
         with Guard(lambda: None), self._closing:  # an interrupt waits until nothing is left
@@ -179,7 +188,8 @@ class Compute(PoolOperations):
             self._open_engine()  # raises
         return engine.loop.wait(waiter, deadline)
 
-    def _cancel(self, tasks: Sequence[Task]) -> None:
+    def cancel_tasks(self, tasks: Sequence[Task]) -> None:
+        """Cancel the unsettled ones of these tasks, soon; never blocks."""
         engine = self._engine
         if engine is not None and not self._closed and os.getpid() == self._pid:
             engine.loop.post(lambda: engine.cancel(tasks))
@@ -285,13 +295,9 @@ _open_pools: set[Compute] = set()
 
 
 def _close_all() -> None:
-    """At interpreter exit: leave nothing behind, and say so if that ends somebody's work."""
+    """At interpreter exit: leave nothing behind."""
     for pool in list(_open_pools):
-        if pool._pid == os.getpid():
-            engine = pool._engine
-            if engine is not None and not engine.scheduler.is_idle():
-                warnings.warn(f"{pool!r} is still open at exit: its calls are cancelled", RuntimeWarning, stacklevel=1)
-            pool.close(cancel=True)
+        pool.close_at_exit()
 
 
 atexit.register(_close_all)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 from skyward.errors import ConfigError
-from skyward.model import Executor
+from skyward.model import Executor  # noqa: TC001 - dataclass fields are asked for their types by tools
 
 
 def available_memory() -> int:
@@ -40,8 +41,14 @@ def _positive(name: str, value: Any, *, zero: bool = False, none: bool = False) 
         return
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if value < 0 or (value == 0 and not zero) or value != value:
+    if value < 0 or (value == 0 and not zero) or math.isnan(value):
         raise ConfigError(f"{name} must be {'0 or more' if zero else 'more than 0'}, got {value}")
+
+
+def _require(name: str, value: object, kind: type, what: str) -> None:
+    # A bool is an int to Python, and a mistake to us.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{name} must be {what}, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +67,12 @@ class Worker:
     reuse_processes: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.concurrency, int) or isinstance(self.concurrency, bool):
-            raise TypeError(f"concurrency must be an int, got {self.concurrency!r}")
+        _require("concurrency", self.concurrency, int, "an int")
         if not 1 <= self.concurrency <= 4096:
             raise ConfigError(f"concurrency must be between 1 and 4096, got {self.concurrency}")
         if self.executor not in ("process", "thread"):
             raise ConfigError(f"executor must be 'process' or 'thread', got {self.executor!r}")
-        if not isinstance(self.reuse_processes, bool):
-            raise TypeError(f"reuse_processes must be a bool, got {self.reuse_processes!r}")
+        _require("reuse_processes", self.reuse_processes, bool, "True or False")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +113,8 @@ class Options:
     drain_timeout: float = 30.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.worker, Worker):
-            raise TypeError(f"worker must be a sky.Worker(...), got {self.worker!r}")
-        if not isinstance(self.console, bool):
-            raise TypeError(f"console must be True or False, got {self.console!r}")
+        _require("worker", self.worker, Worker, "a sky.Worker(...)")
+        _require("console", self.console, bool, "True or False")
         check_retries(self.retries)
         check_timeout(self.timeout)
         for name in ("heartbeat", "lease", "node_wait", "start_timeout", "idle_timeout", "drain_timeout"):
@@ -120,14 +123,12 @@ class Options:
         _positive("max_payload", self.max_payload, none=True)
         _positive("window", self.window, none=True)
 
-    @property
     def payload_limit(self) -> int:
-        """Return ``max_payload``, or half of available memory."""
+        """Return ``max_payload``, or half of the memory that is available now."""
         return self.max_payload if self.max_payload is not None else available_memory() // 2
 
-    @property
     def window_size(self) -> int:
-        """Return ``window``, or an eighth of available memory but at most 1 GiB."""
+        """Return ``window``, or an eighth of the memory that is available now but at most 1 GiB."""
         return self.window if self.window is not None else min(available_memory() // 8, 2**30)
 
 
@@ -138,9 +139,8 @@ def check_timeout(value: object) -> None:
 
 def check_retries(value: object) -> None:
     """Raise unless ``value`` is an int of 0 or more."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"retries must be an int, got {value!r}")
-    if not 0 <= value <= 10_000:
+    _require("retries", value, int, "an int")
+    if not 0 <= cast("int", value) <= 10_000:
         raise ConfigError(f"retries must be between 0 and 10000, got {value}")
 
 
@@ -156,8 +156,7 @@ def merge_options(options: Options | None, spec: dict[str, Any]) -> Options:
     from dataclasses import replace
 
     base = Options() if options is None else options
-    if not isinstance(base, Options):
-        raise TypeError(f"options must be a sky.Options(...), got {options!r}")
+    _require("options", base, Options, "a sky.Options(...)")
     known = _OPTIONS | _WORKER | {"worker"}
     for name in spec:
         if name not in known:

@@ -1,4 +1,4 @@
-"""Every exception skyward raises. The class says who caused the failure:
+"""Every exception skyward raises; the class says who caused the failure.
 
     SkywardError
     ├── MisuseError                      the caller asked for something that cannot be
@@ -32,34 +32,6 @@ Errors carry fields and build their text in ``__str__``. All survive pickling wi
 from __future__ import annotations
 
 from typing import Any
-
-__all__ = [
-    "AbsentRankError",
-    "AuthError",
-    "BroadcastError",
-    "CapacityError",
-    "ConfigError",
-    "DeadlockError",
-    "ForkedPoolError",
-    "HostKeyError",
-    "MeshError",
-    "MisuseError",
-    "NoNodesError",
-    "NoPoolError",
-    "NodeLostError",
-    "PoolClosedError",
-    "ProtocolError",
-    "ProvisionError",
-    "RemoteError",
-    "RemoteImportError",
-    "ResultTooLargeError",
-    "SerializationError",
-    "SkywardError",
-    "TaskError",
-    "TaskTimeoutError",
-    "VersionMismatchError",
-    "WorkerCrashedError",
-]
 
 
 def _rebuild(cls: type[SkywardError], message: str, fields: dict[str, Any]) -> SkywardError:

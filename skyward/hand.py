@@ -24,10 +24,13 @@ class Hand:
         """Run the command soon, in order."""
         self._commands.put(command)
         if self._thread is None:
-            with self._lock:
-                if self._thread is None and not self._closed:
-                    self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                    self._thread.start()
+            self._start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
 
     def is_current(self) -> bool:
         """Return whether the caller runs in this thread."""

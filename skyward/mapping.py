@@ -13,7 +13,7 @@ import inspect
 import time
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from skyward.calls import Function, function
 from skyward.errors import TaskError
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from skyward.config import Options
+    from skyward.futures import Future
     from skyward.operations import PoolOperations
-    from skyward.results import Future
 
 T = TypeVar("T")
 
@@ -42,6 +42,7 @@ class Chunk:
         self.__qualname__ = self.__name__ = getattr(fn, "__qualname__", type(fn).__name__)
 
     def __call__(self, items: list[tuple[Any, ...]]) -> tuple[float, list[tuple[bool, Any]]]:
+        """Return the seconds it took, and (whether it went well, value or failure) of each item."""
         started = time.perf_counter()
         outcomes = [self._apply(args) for args in items]
         return time.perf_counter() - started, outcomes
@@ -59,6 +60,7 @@ class AsyncChunk(Chunk):
     async def __call__(  # type: ignore[override]  # awaited by the worker
         self, items: list[tuple[Any, ...]]
     ) -> tuple[float, list[tuple[bool, Any]]]:
+        """Return the same, when awaited."""
         import asyncio
 
         started = time.perf_counter()
@@ -91,8 +93,8 @@ class MapIterator(Generic[T]):
             raise TypeError(f"map takes a function, got {fn!r}")
         if not iterables:
             raise TypeError("map needs at least one iterable: pool.map(f, items)")
-        marked = fn if isinstance(fn, Function) else None
-        original = marked.__wrapped__ if marked is not None else fn
+        marked = cast("Function[..., Any]", fn) if isinstance(fn, Function) else None
+        original: Any = marked.__wrapped__ if marked is not None else fn
         chunk = AsyncChunk(original) if inspect.iscoroutinefunction(original) else Chunk(original)
         timeout = marked.timeout if marked is not None else None
         retries = marked.retries if marked is not None else None
@@ -166,7 +168,7 @@ class MapIterator(Generic[T]):
         self._outcomes.clear()
         sent, self._sent = self._sent, deque()
         for chunk in sent:
-            self._pool._cancel(chunk.future.tasks)
+            self._pool.cancel_tasks(chunk.future.tasks)
 
     def __enter__(self) -> MapIterator[T]:
         return self
@@ -177,5 +179,5 @@ class MapIterator(Generic[T]):
     def __del__(self) -> None:
         try:
             self.close()
-        except Exception:  # interpreter exit can have taken our globals; the pool cancels the rest
+        except Exception:  # noqa: S110 - interpreter exit can have taken our globals; the pool cancels the rest
             pass

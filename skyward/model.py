@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import Literal, cast
 
 from skyward.errors import ConfigError
 
@@ -59,17 +59,13 @@ class Nodes:
     @classmethod
     def parse(cls, value: object) -> Nodes:
         """Return ``4``, ``(2, 8)`` or a `Nodes` as a `Nodes`."""
-        match value:
-            case Nodes():
-                return value
-            case bool():
-                pass
-            case int():
-                return cls(value)
-            case (low, high):
-                return cls(_count("nodes min", low, 0), low, _count("nodes max", high, 0))
-            case _:
-                pass
+        if isinstance(value, Nodes):
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return cls(value)
+        if isinstance(value, tuple) and len(pair := cast("tuple[object, ...]", value)) == 2:
+            low = _count("nodes min", pair[0], 0)
+            return cls(low, low, _count("nodes max", pair[1], 0))
         raise TypeError(f"nodes must be an int, a (min, max) tuple or sky.Nodes(desired, min, max), got {value!r}")
 
 

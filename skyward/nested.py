@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from skyward.dispatch.tasks import Task
-    from skyward.results import Future, Outcome
+    from skyward.futures import Future
+    from skyward.results import Outcome
     from skyward.waiting import Waiter
     from skyward.wire.frames import Buffer
     from skyward.wire.functions import FunctionBlob
@@ -43,7 +44,7 @@ FIRST: Final = 2**62  # numbers of calls start at random below it: a re-run pare
 
 
 class NestedPool(PoolOperations):
-    """The handle; see the module. The arguments are what the worker lends it:
+    """The handle; see the module. Its arguments are what the worker lends it.
 
     ``send(message, body)`` writes to the daemon, ``current_task()`` tells for which task this thread runs,
     and ``set_waiting(task, waiting)`` lends that task's slot or takes it back.
@@ -63,6 +64,7 @@ class NestedPool(PoolOperations):
         self._current_task = current_task
         self._set_waiting = set_waiting
         self._options = Options(retries=retries, timeout=timeout, max_payload=max_payload)
+        self._max_payload = self._options.payload_limit()
         self._functions = FunctionStore()
         self._ids = itertools.count(random.SystemRandom().randrange(FIRST))
         self._lock = threading.RLock()
@@ -164,7 +166,8 @@ class NestedPool(PoolOperations):
         finally:
             self._set_waiting(parent, False)
 
-    def _cancel(self, tasks: Iterable[Task]) -> None:
+    def cancel_tasks(self, tasks: Iterable[Task]) -> None:
+        """Cancel the unsettled ones of these tasks: they end here at once, and soon on their nodes."""
         revoked: dict[int, list[int]] = {}
         with self._lock:
             for task in tasks:
@@ -201,7 +204,7 @@ class NestedPool(PoolOperations):
 
     def cancel_future(self, future: Future[Any]) -> bool:
         """Give up the calls of a future; it does not matter to the task when they stop."""
-        self._cancel(future.tasks)
+        self.cancel_tasks(future.tasks)
         return future.cancelled()
 
     def call_back(self, callback: Callable[[], None]) -> None:

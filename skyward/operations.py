@@ -13,8 +13,9 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, overload
 
 from skyward.dispatch.tasks import ANY, Task
+from skyward.futures import Future
 from skyward.pending import is_call, is_group
-from skyward.results import Collection, Future, Single, Sink, broadcast_values, unwrap
+from skyward.results import Collection, Single, Sink, broadcast_values, unwrap
 from skyward.runtime import Pool, active_pool
 from skyward.streams import ResultStream, StreamBuffer
 from skyward.wire import payload
@@ -47,6 +48,7 @@ class PoolOperations(Pool):
     """The operations of a pool, in terms of a few primitives."""
 
     _options: Options
+    _max_payload: int  # bytes
     _functions: FunctionStore
     _ids: itertools.count[int]
 
@@ -65,7 +67,7 @@ class PoolOperations(Pool):
         """Wait until the waiter is done; False at the deadline (`time.monotonic`)."""
 
     @abstractmethod
-    def _cancel(self, tasks: Sequence[Task]) -> None:
+    def cancel_tasks(self, tasks: Sequence[Task]) -> None:
         """Cancel the unsettled ones of these tasks, soon; never blocks."""
 
     @abstractmethod
@@ -121,8 +123,8 @@ class PoolOperations(Pool):
         timeout = _first(call.timeout, function.timeout, options.timeout or 0.0)
         rank = ANY if call.rank is None else call.rank
         task = Task(next(self._ids), blob, packed.data, packed.buffers, sink, index, retries, timeout, rank)
-        if task.size > options.payload_limit:
-            payload.refuse_size(function, task.size, options.payload_limit)
+        if task.size > self._max_payload:
+            payload.refuse_size(function, task.size, self._max_payload)
         return task
 
     # --- operators -------------------------------------------------------------------------
@@ -169,7 +171,7 @@ class PoolOperations(Pool):
         self._check()
         _require_call(call)
         ranks = self._broadcast_ranks()
-        collection = Collection(len(ranks), return_exceptions=True, cancel=self._cancel)
+        collection = Collection(len(ranks), return_exceptions=True, cancel=self.cancel_tasks)
         (first,) = self._tasks([call], collection, snapshot=False)
         tasks = [self._copy(first, index, rank) for index, rank in enumerate(ranks)]
         self._run_to_end(tasks, collection)
@@ -185,7 +187,7 @@ class PoolOperations(Pool):
         try:
             self._submit(tasks, waiter)
         except BaseException:  # an interrupt cancels what this thread waits on
-            self._cancel(tasks)
+            self.cancel_tasks(tasks)
             raise
 
     @overload
@@ -208,7 +210,7 @@ class PoolOperations(Pool):
     # --- groups ----------------------------------------------------------------------------
 
     def _collect(self, group: Group, *, snapshot: bool) -> tuple[Collection, list[Task]]:
-        collection = Collection(len(group.calls), return_exceptions=group.return_exceptions, cancel=self._cancel)
+        collection = Collection(len(group.calls), return_exceptions=group.return_exceptions, cancel=self.cancel_tasks)
         tasks = self._tasks(group.calls, collection, snapshot=snapshot)
         collection.tasks = tasks
         self._limit(group, collection)
@@ -226,9 +228,9 @@ class PoolOperations(Pool):
         collection, tasks = self._collect(group, snapshot=True)
         future.tasks = tasks
         if not tasks:
-            future.deliver(None, collection)
+            future.settle(collection)
             return future
-        collection.on_finish = lambda: future.deliver(None, _group_outcome(collection))
+        collection.future = future
         self._wait_for_room(sum(task.size for task in tasks))
         self._submit(tasks)
         return future
@@ -238,7 +240,7 @@ class PoolOperations(Pool):
             len(group.calls),
             ordered=group.ordered,
             return_exceptions=group.return_exceptions,
-            cancel=self._cancel,
+            cancel=self.cancel_tasks,
         )
         tasks = self._tasks(group.calls, buffer, snapshot=True)
         buffer.tasks = tasks
@@ -252,7 +254,7 @@ class PoolOperations(Pool):
     def __reduce__(self) -> Any:
         if _dispatching.pool is not self:
             raise TypeError(
-                "a pool cannot be pickled; in a call it can travel to its own nodes, where it is a handle to the same pool"
+                "a pool cannot be pickled; in a call it can travel to its own nodes, as a handle to the same pool"
             )
         return active_pool, ()
 
@@ -271,11 +273,6 @@ def _refuse(call: object) -> NoReturn:
     if is_group(call):
         raise TypeError("a group runs with `group >> pool` or `group > pool`; `@` takes a single call")
     raise TypeError(f"expected a call of a @sky.function, like f(1), got {call!r}")
-
-
-def _group_outcome(collection: Collection) -> Any:
-    """Return what the group's future ends with: its failure, or all values."""
-    return collection.failure if collection.failure is not None else collection
 
 
 def must_not_block() -> bool:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from skyward.calls import Function
-    from skyward.results import Future
+    from skyward.futures import Future
     from skyward.runtime import PoolOperand
     from skyward.streams import ResultStream
 

@@ -1,4 +1,4 @@
-"""How answers reach the user's threads: outcomes, what collects them, and futures.
+"""How answers reach the user's threads: outcomes, and what collects them.
 
 The owner of the loop delivers *outcomes*, still serialized; values are unpickled by the thread that
 asks for them, so that a slow ``__setstate__`` holds up nobody else. An outcome is a plain tuple, for
@@ -8,22 +8,19 @@ there is one per task.
 from __future__ import annotations
 
 import concurrent.futures
-import threading
-import time
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import BroadcastError, PoolClosedError, TaskTimeoutError
 from skyward.waiting import Waiter
 from skyward.wire import failures, payload
-from skyward.wire.messages import CANCELLED, OK
+from skyward.wire.messages import OK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     from skyward.dispatch.tasks import Task
+    from skyward.futures import Future
     from skyward.wire.frames import Buffer
-
-T = TypeVar("T")
 
 # (status, data, buffers, rank, task id, function name) from a node, or an exception made here.
 Outcome = tuple[int, "Buffer", "tuple[Buffer, ...]", int, int, str] | BaseException
@@ -56,16 +53,23 @@ def unwrap_in_place(outcome: Outcome) -> Any:
         return error
 
 
-class Sink(Protocol):
+class Sink:
     """Whom the outcomes of some tasks belong to. Methods are called by the owner of the loop."""
+
+    __slots__ = ()
 
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Take the outcome of one task; called exactly once for each."""
-        ...
+        raise NotImplementedError
+
+    def on_started(self, task: Task) -> None:
+        """Note that the task runs; if it was to be cancelled, that it cannot be stopped. Nothing by default."""
 
 
-class Discard:
+class Discard(Sink):
     """A sink for outcomes that nobody wants."""
+
+    __slots__ = ()
 
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Drop it."""
@@ -74,7 +78,7 @@ class Discard:
 DISCARD: Final = Discard()
 
 
-class Single(Waiter):
+class Single(Waiter, Sink):
     """The outcome of one call, for the thread that waits for it."""
 
     __slots__ = ("outcome",)
@@ -89,14 +93,14 @@ class Single(Waiter):
         self.finish()
 
 
-class Collection(Waiter):
+class Collection(Waiter, Sink):
     """The outcomes of a group, in submission order.
 
     Done when all are there or, unless ``return_exceptions``, when one has failed; ``cancel`` is then
     called with the tasks that are left, by the owner of the loop.
     """
 
-    __slots__ = ("_cancel", "_return_exceptions", "failure", "left", "on_finish", "outcomes", "tasks")
+    __slots__ = ("_cancel", "_return_exceptions", "failure", "future", "left", "outcomes", "tasks")
 
     def __init__(self, count: int, *, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]) -> None:
         super().__init__()
@@ -104,7 +108,7 @@ class Collection(Waiter):
         self.left = count
         self.failure: Outcome | None = None
         self.tasks: Sequence[Task] = ()
-        self.on_finish: Callable[[], None] | None = None
+        self.future: Future[Any] | None = None  # that stands for all
         self._return_exceptions = return_exceptions
         self._cancel = cancel
         if count == 0:
@@ -136,8 +140,13 @@ class Collection(Waiter):
             self._cancel(self.tasks)
         self.tasks = ()
         self.finish()
-        if self.on_finish is not None:
-            self.on_finish()
+        if self.future is not None:
+            self.future.settle(self.failure if self.failure is not None else self)
+
+    def on_started(self, task: Task) -> None:
+        """Pass it on to the future."""
+        if self.future is not None:
+            self.future.on_started(task)
 
     def values(self) -> tuple[Any, ...]:
         """Return the members' values, or raise the group's failure."""
@@ -164,235 +173,3 @@ def broadcast_values(ranks: tuple[int, ...], collection: Collection) -> list[Any
     if bad:
         raise BroadcastError(ranks, tuple(values), tuple(bad))
     return values
-
-
-# --- futures -------------------------------------------------------------------------------
-
-_PENDING: Final = "PENDING"  # the state names of concurrent.futures, which its helpers compare with
-_RUNNING: Final = "RUNNING"
-_CANCELLED: Final = "CANCELLED_AND_NOTIFIED"
-_FINISHED: Final = "FINISHED"
-
-_creation = threading.Lock()  # guards the first use of a future's condition
-
-
-class FutureOwner(Protocol):
-    """What a future needs from its pool."""
-
-    def wait_for(self, waiter: Waiter, deadline: float | None) -> bool:
-        """Wait until the waiter is done; False at the deadline."""
-        ...
-
-    def cancel_future(self, future: Future[Any]) -> bool:
-        """Try to stop what the future waits for; return whether it was stopped."""
-        ...
-
-    def call_back(self, callback: Callable[[], None]) -> None:
-        """Run a callback in the callback thread."""
-        ...
-
-
-class Future(concurrent.futures.Future[T], Generic[T]):
-    """The result of ``call > pool``: a `concurrent.futures.Future` that can also be awaited.
-
-    Lock and condition are made on first need: a stdlib future weighs 1.7 kB, this one a tenth.
-    """
-
-    __slots__ = (
-        "_callbacks",
-        "_cond",
-        "_exc",
-        "_notify",
-        "_outcome",
-        "_owner",
-        "_state",
-        "_value",
-        "_watchers",
-        "tasks",
-    )
-
-    def __init__(self, owner: FutureOwner) -> None:  # the base's __init__ makes what we make lazily
-        self._owner = owner
-        self._cond: threading.Condition | None = None
-        self._state = _PENDING
-        self._outcome: Outcome | Collection | None = None
-        self._value: Any = None
-        self._exc: BaseException | None = None
-        self._notify: list[Any] | None = None
-        self._callbacks: list[Callable[[Future[T]], object]] | None = None
-        self._watchers: list[Waiter] | None = None
-        self.tasks: Sequence[Task] = ()
-
-    # What the helpers of concurrent.futures (wait, as_completed) reach for.
-
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]  # lazily made, same type
-        if self._cond is None:
-            with _creation:
-                if self._cond is None:
-                    self._cond = threading.Condition()
-        return self._cond
-
-    @property
-    def _waiters(self) -> list[Any]:
-        if self._notify is None:
-            self._notify = []
-        return self._notify
-
-    @property
-    def _done_callbacks(self) -> list[Callable[[Future[T]], object]]:
-        if self._callbacks is None:
-            self._callbacks = []
-        return self._callbacks
-
-    # --- for the owner of the loop -----------------------------------------------------------
-
-    def deliver(self, task: Task | None, outcome: Outcome | Collection) -> None:
-        """Take the outcome."""
-        if isinstance(outcome, CancelledError | PoolClosedError) or (
-            isinstance(outcome, tuple) and outcome[0] == CANCELLED
-        ):
-            self._settle(_CANCELLED, None)
-        else:
-            self._settle(_FINISHED, outcome)
-
-    def mark_running(self, *, cannot_stop: bool = False) -> None:
-        """Note that the task has started; ``cannot_stop`` answers an attempt to cancel it."""
-        if self._state == _PENDING:
-            self._state = _RUNNING
-        if cannot_stop:
-            for waiter in list(self._watchers or ()):
-                waiter.finish()
-
-    def _settle(self, state: str, outcome: Outcome | Collection | None) -> None:
-        self.tasks = ()
-        with _creation:
-            condition = self._cond
-            if condition is None:  # nobody has looked yet
-                self._outcome = outcome
-                self._state = state
-        if condition is not None:
-            with condition:
-                self._outcome = outcome
-                self._state = state
-                condition.notify_all()
-                for waiter in self._notify or ():
-                    (waiter.add_cancelled if state == _CANCELLED else waiter.add_result)(self)
-        for waiter in list(self._watchers or ()):
-            waiter.finish()
-        if self._callbacks:
-            self._owner.call_back(self._run_callbacks)
-
-    def _run_callbacks(self) -> None:
-        callbacks, self._callbacks = self._callbacks or [], None
-        for callback in callbacks:
-            try:
-                callback(self)
-            except Exception:  # as in concurrent.futures: a bad callback is logged and ignored
-                concurrent.futures._base.LOGGER.exception("exception calling callback for %r", self)
-
-    # --- for users ---------------------------------------------------------------------------
-
-    def done(self) -> bool:
-        """Return whether the call has ended, in whatever way."""
-        return self._state in (_FINISHED, _CANCELLED)
-
-    def cancelled(self) -> bool:
-        """Return whether the call was cancelled."""
-        return self._state == _CANCELLED
-
-    def running(self) -> bool:
-        """Return whether the call is known to be running on a node."""
-        return self._state == _RUNNING
-
-    def cancel(self) -> bool:
-        """Stop the call, and return whether it was stopped.
-
-        A queued call is dropped. A running one is interrupted, and its worker process killed after
-        ``cancel_grace``; waits for that at most the grace and one second, and not at all in a
-        callback or in a thread with a running event loop. Thread workers cannot be stopped.
-        """
-        if self.done():
-            return self.cancelled()
-        return self._owner.cancel_future(self)
-
-    def result(self, timeout: float | None = None) -> T:
-        """Return the value, or raise the call's failure; `TimeoutError` after ``timeout`` seconds."""
-        self._await_outcome(timeout)
-        if self._exc is not None:
-            try:
-                raise self._exc
-            finally:
-                self = None  # type: ignore[assignment]  # breaks the cycle with the traceback
-        return cast("T", self._value)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return the call's failure, or None; `TimeoutError` after ``timeout`` seconds."""
-        self._await_outcome(timeout)
-        return self._exc
-
-    def _await_outcome(self, timeout: float | None) -> None:
-        if not self.done() and not self.wait_done(None if timeout is None else time.monotonic() + timeout):
-            raise TimeoutError("the call has not ended yet")
-        if self._state == _CANCELLED:
-            raise CancelledError
-        self._decode()
-
-    def wait_done(self, deadline: float | None) -> bool:
-        """Wait until the call has ended; False at ``deadline`` (`time.monotonic`)."""
-        while not self.done():
-            waiter = self.watch()
-            try:
-                if not self._owner.wait_for(waiter, deadline):
-                    return False
-            finally:
-                self.unwatch(waiter)
-        return True
-
-    def watch(self) -> Waiter:
-        """Return a waiter that is finished when the call has ended or is known to be unstoppable."""
-        waiter = Waiter()
-        with self._condition:  # makes the lock that `_settle` then takes
-            if self._watchers is None:
-                self._watchers = []
-            self._watchers.append(waiter)
-            if self.done():
-                waiter.finish()
-        return waiter
-
-    def unwatch(self, waiter: Waiter) -> None:
-        """Forget a waiter."""
-        with self._condition:
-            assert self._watchers is not None
-            self._watchers.remove(waiter)
-
-    def _decode(self) -> None:
-        if self._outcome is None:
-            return
-        with self._condition:  # once, whoever asks first
-            outcome, self._outcome = self._outcome, None
-            if outcome is None:
-                return
-            try:
-                self._value = outcome.values() if isinstance(outcome, Collection) else unwrap(outcome)
-            except BaseException as error:  # raised to whoever asks, with its own class
-                self._exc = error
-
-    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
-        """Call ``fn(self)`` when the call has ended, in a thread of the pool's; now if it has."""
-        with self._condition:
-            if not self.done():
-                self._done_callbacks.append(fn)
-                return
-        try:
-            fn(self)
-        except Exception:
-            concurrent.futures._base.LOGGER.exception("exception calling callback for %r", self)
-
-    def __await__(self) -> Generator[Any, None, T]:
-        import asyncio  # a third of the library's import time, and it is there when somebody awaits
-
-        return asyncio.wrap_future(self).__await__()
-
-    def __repr__(self) -> str:
-        return f"<Future {self._state.lower().replace('_and_notified', '')}>"

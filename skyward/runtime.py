@@ -23,8 +23,8 @@ from skyward.errors import NoPoolError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from skyward.futures import Future
     from skyward.pending import PendingFunction, PendingFunctionGroup
-    from skyward.results import Future
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from skyward.dispatch.ordering import Ordering
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError, TaskTimeoutError
-from skyward.results import DISCARD, Outcome, failed, unwrap, unwrap_in_place
+from skyward.results import DISCARD, Outcome, Sink, failed, unwrap, unwrap_in_place
 from skyward.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class AsyncWaiter(Waiter):
         await self._future
 
 
-class StreamBuffer:
+class StreamBuffer(Sink):
     """Outcomes between the loop's owner, who delivers, and the one consumer, who takes.
 
     Both sides touch only atomic operations of deques and single attributes: there is no lock. A

@@ -9,7 +9,7 @@ from skyward.runtime import Pool
 
 if TYPE_CHECKING:
     from skyward.calls import PendingFunction, PendingFunctionGroup
-    from skyward.results import Future
+    from skyward.futures import Future
 
 T = TypeVar("T")
 

@@ -1,0 +1,9 @@
+"""PURE decisions of the client: events in, actions out. No bytes, no sockets, no clocks.
+
+- ``tasks``: what a call is once it has been dispatched, and the actions
+- ``scheduler``: which task goes to which node, and what becomes of tasks whose node is lost
+- ``policy``: how much work a node may hold
+- ``membership``: how many nodes there are, and which ranks they have
+- ``liveness``: whether a silent node is dead
+- ``ordering``: in which order a stream hands out its results
+"""

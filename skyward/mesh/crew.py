@@ -48,10 +48,13 @@ class Crew:
         for change in changes:
             match change:
                 case Launch(rank):
-                    self._launcher.launch(lambda launched, error, rank=rank: self._launched(rank, launched, error))
+                    self._launch(rank)
                 case Retire(rank):
                     self._engine.perform(self._engine.scheduler.on_node_draining(rank))
         self.retire_idle()
+
+    def _launch(self, rank: int) -> None:
+        self._launcher.launch(lambda launched, error: self._launched(rank, launched, error))
 
     def _launched(self, rank: int, launched: Launched | None, error: BaseException | None) -> None:
         """Report a launch; called by its thread."""

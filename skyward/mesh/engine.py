@@ -22,7 +22,7 @@ from skyward.mesh.crew import Crew
 from skyward.mesh.nesting import Nesting
 from skyward.mesh.talk import Talk
 from skyward.model import PoolSnapshot
-from skyward.results import CancelledError, Future
+from skyward.results import CancelledError
 from skyward.transport.hub import Hub
 from skyward.transport.loop import Loop
 from skyward.waiting import Waiter
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from skyward.dispatch.tasks import Task, Verdict
     from skyward.model import Nodes
     from skyward.providers.base import LaunchSpec, Provider
-    from skyward.results import Outcome
+    from skyward.results import Outcome, Sink
     from skyward.transport.links import Link
     from skyward.wire.functions import FunctionBlob
 
@@ -47,6 +47,8 @@ class Engine:
 
     def __init__(self, options: Options, provider: Provider, spec: LaunchSpec, nodes: Nodes) -> None:
         self.options = options
+        self.max_payload = options.payload_limit()
+        self._window = options.window_size()
         self.session = os.urandom(16)
         self.pid = os.getpid()
         self.head_port = free_port()
@@ -165,7 +167,8 @@ class Engine:
         self.bug = self.bug or error
         self.closing = True
         self.opened(error)
-        for task in self.scheduler.forget_all():
+        ended = [action.tasks for action in self.scheduler.on_cancel_all() if isinstance(action, Settle)]
+        for task in itertools.chain(*ended):
             if task.sink is not None:
                 self.settled(task, PoolClosedError(f"the pool has failed by a bug of skyward: {error!r}"))
         for waiter in [*self._idle_waiters, *(waiter for _, waiter in self._room_waiters)]:
@@ -229,8 +232,9 @@ class Engine:
             return
         for id in ids:
             task = node.in_flight.get(id)
-            if task is not None and isinstance(task.sink, Future):
-                task.sink.mark_running(cannot_stop=task.cancelled)
+            if task is not None:
+                sink: Sink = task.sink
+                sink.on_started(task)
 
     def after_settling(self) -> None:
         """See what may go on now that tasks have ended; called once per batch."""
@@ -244,7 +248,7 @@ class Engine:
 
     def wait_for_room(self, size: int) -> None:
         """Return when ``size`` more bytes fit the window (any thread)."""
-        if self.outstanding + size <= self.options.window_size:
+        if self.outstanding + size <= self._window:
             return
         waiter = Waiter()
 
@@ -256,7 +260,7 @@ class Engine:
 
     def _has_room(self, size: int, waiter: Waiter) -> bool:
         # An empty window takes anything: what alone exceeds it must still be able to run.
-        if self.outstanding and self.outstanding + size > self.options.window_size:
+        if self.outstanding and self.outstanding + size > self._window:
             return False
         waiter.finish()
         return True
@@ -276,7 +280,10 @@ class Engine:
                     if (mate := self.crew.mates.get(rank)) is not None:  # else it has just been lost
                         self.talk.cancel(mate, [task.id for task in tasks], running=running)
                 case Settle(tasks, verdict):
-                    self._deliver(tasks, lambda task, verdict=verdict: self._reason(task, verdict))
+                    self._end(tasks, verdict)
+
+    def _end(self, tasks: Sequence[Task], verdict: Verdict) -> None:
+        self._deliver(tasks, lambda task: self._reason(task, verdict))
 
     def _deliver(self, tasks: Sequence[Task], reason: Callable[[Task], BaseException]) -> None:
         for task in tasks:

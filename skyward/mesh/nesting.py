@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyward.dispatch.tasks import ANY, Task
 from skyward.errors import ProtocolError
-from skyward.results import DISCARD
+from skyward.results import DISCARD, Sink
 from skyward.wire import failures
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from skyward.wire.functions import FunctionBlob
 
 
-class Parent:
+class Parent(Sink):
     """A running task that has submitted calls; the sink of their outcomes."""
 
     __slots__ = ("_calls", "_on_answers", "answers", "id", "rank", "tasks")

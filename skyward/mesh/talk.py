@@ -83,7 +83,7 @@ class Talk:
             lease=options.lease,
             heartbeat=options.heartbeat,
             cancel_grace=options.cancel_grace,
-            max_payload=options.payload_limit,
+            max_payload=self._engine.max_payload,
             label=f"{platform.node()}:{self._engine.pid}",
             retries=options.retries,
             timeout=options.timeout or 0.0,

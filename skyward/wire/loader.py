@@ -293,13 +293,13 @@ class _Loader(InspectLoader):
     def __init__(self, source: Source) -> None:
         self.shipped_source = source
 
-    def get_source(self, fullname: str) -> str:  # noqa: ARG002  # each of these loads one module
+    def get_source(self, fullname: str) -> str:  # each of these loads one module
         return decode_source(self.shipped_source.code)
 
-    def is_package(self, fullname: str) -> bool:  # noqa: ARG002  # the same
+    def is_package(self, fullname: str) -> bool:  # the same
         return self.shipped_source.kind == "package"
 
-    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002  # the same
+    def get_code(self, fullname: str) -> CodeType:  # the same
         source = self.shipped_source
         code: CodeType = compile(source.code, source.path, "exec", dont_inherit=True)
         return code
