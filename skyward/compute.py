@@ -256,11 +256,8 @@ class Compute(PoolOperations):
 
     @property
     def concurrency(self) -> int:
-        """Return how many tasks run at once when all nodes that the pool aims at are there."""
-        engine, nodes = self._engine, self._nodes
-        assert nodes is not None
-        count = nodes.desired if engine is None else engine.crew.membership.target
-        return count * self._options.worker.concurrency
+        """Return how many tasks each node runs at once; see `sky.Worker`."""
+        return self._options.worker.concurrency
 
     @property
     def is_active(self) -> bool:

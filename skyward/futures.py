@@ -40,6 +40,10 @@ class FutureOwner(Protocol):
         """Wait until the waiter is done; False at the deadline."""
         ...
 
+    def cancel_tasks(self, tasks: Sequence[Task]) -> None:
+        """Cancel the unsettled ones of these tasks, soon; never blocks."""
+        ...
+
     def cancel_future(self, future: Future[Any]) -> bool:
         """Try to stop what the future waits for; return whether it was stopped."""
         ...
@@ -192,8 +196,15 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
         return self._exc
 
     def _await_outcome(self, timeout: float | None) -> None:
-        if not self.done() and not self.wait_done(None if timeout is None else time.monotonic() + timeout):
-            raise TimeoutError("the call has not ended yet")
+        if not self.done():
+            deadline = None if timeout is None else time.monotonic() + timeout
+            try:
+                ended = self.wait_done(deadline)
+            except KeyboardInterrupt:  # it cancels what this thread waits on
+                self._owner.cancel_tasks(self.tasks)
+                raise
+            if not ended:
+                raise TimeoutError("the call has not ended yet")
         if self._state == _CANCELLED:
             raise CancelledError
         if not self._decoded:
