@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from skyward_node.template import TemplateHandle
 
 CANNOT_SERVE: Final = 2  # exit code; click uses the same for wrong usage
+LAST_WORDS: Final = 2.0  # seconds that what is logged at the end may wait for structlog
 YOUNG: Final = 50_000  # allocations between looks for garbage: tasks make none that needs a collector
 
 
@@ -72,6 +73,7 @@ def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, 
     limits = Limits(config.concurrency, config.executor == "thread", config.reuse_processes, config.lease, limit)
     node = f"{identity.hostname}:{identity.pid}"
     logger = Logger(config.log_level, config.log_format, Sink(sys.stderr.fileno()), node=node)
+    stack.callback(logger.close, LAST_WORDS)
     core = Core(limits, identity, time.monotonic())
     server = Server(config, core, Router(socket), supervisor, signals=signals, logger=logger)
     _report(config, {"endpoint": config.bind, "pid": os.getpid(), "public_key": ""})

@@ -37,8 +37,8 @@ from skyward_node.worker.slot import Slot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skyward.nested import NestedPool
     from skyward.model import NodeConfig
+    from skyward.nested import NestedPool
     from skyward.wire.frames import Buffer
     from skyward.wire.messages import Message
     from skyward_node.template import Birth

@@ -1,20 +1,24 @@
 """The daemon's log: events with fields, one a line, on stderr; and never a reason to wait.
 
-structlog is imported at the first event that passes the level: it costs some 90 ms, which a daemon
-must not spend before it serves. A reader that does not read loses lines, and is told how many once
-it reads again.
+structlog is imported at the first event that passes the level, and in a thread: it costs 90 ms and more,
+which a daemon must spend neither before it serves nor between two heartbeats. Events wait meanwhile. A
+reader that does not read loses lines, and is told how many once it reads again.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import threading
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LINE: Final = 4_096  # bytes: what a pipe that is said to be writable takes at once (PIPE_BUF)
+EARLY: Final = 1_000  # events kept while structlog is imported
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 Format = Literal["console", "json"]
@@ -49,26 +53,61 @@ class Logger:
         self._sink = sink
         self._fields = fields
         self._render: Callable[[str, dict[str, Any]], str] | None = None
+        self._lock = threading.Lock()  # of the three below, until there is a renderer
+        self._early: deque[tuple[str, dict[str, Any]]] = deque(maxlen=EARLY)
+        self._importer: threading.Thread | None = None
 
     def log(self, level: str, event: str, fields: dict[str, Any]) -> None:
         """Write the event, if its level passes."""
         if LEVELS[level.lower()] < self._level:
             return
-        if self._render is None:
-            self._render = _renderer(self._format)
+        line = {"timestamp": _now(), "event": event, **self._fields, "task": None, **fields}
+        render = self._render
+        if render is None:
+            with self._lock:
+                render = self._render
+                if render is None:
+                    self._early.append((level, line))
+                    self._start_importer()
+                    return
+        self._write(render, level, line)
+
+    def close(self, timeout: float) -> None:
+        """Write what waits; give up after ``timeout`` seconds."""
+        if self._importer is not None:
+            self._importer.join(timeout)
+
+    def _start_importer(self) -> None:
+        if self._importer is None:
+            self._importer = threading.Thread(target=self._import, name="skyward-log", daemon=True)
+            self._importer.start()
+
+    def _import(self) -> None:
+        render = _renderer(self._format)
+        with self._lock:
+            for level, line in self._early:
+                self._write(render, level, line)
+            self._early.clear()
+            self._render = render
+
+    def _write(self, render: Callable[[str, dict[str, Any]], str], level: str, line: dict[str, Any]) -> None:
         dropped = self._sink.dropped
         if dropped:
-            lost = self._render("warning", {"event": "log lines were dropped", "count": dropped, **self._fields})
-            if not self._sink.write(lost):
+            notice = {"timestamp": _now(), "event": "log lines were dropped", "count": dropped, **self._fields}
+            if not self._sink.write(render("warning", notice)):
                 return
             self._sink.dropped = 0
-        self._sink.write(self._render(level, {"event": event, **self._fields, "task": None, **fields}))
+        self._sink.write(render(level, line))
+
+
+def _now() -> str:
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
 
 
 def _renderer(format: Format) -> Callable[[str, dict[str, Any]], str]:
     import structlog
 
-    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     name_level = structlog.processors.add_log_level
     show: Callable[..., Any] = (
         structlog.processors.JSONRenderer(default=repr)
@@ -77,6 +116,6 @@ def _renderer(format: Format) -> Callable[[str, dict[str, Any]], str]:
     )
 
     def render(level: str, fields: dict[str, Any]) -> str:
-        return str(show(None, level, stamp(None, level, name_level(None, level, fields))))
+        return str(show(None, level, name_level(None, level, fields)))
 
     return render

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import select
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from skyward_node import logs
 from skyward_node.logs import Logger, Sink
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def test_every_line_has_event_level_time_node_and_task(pipe: tuple[int, int]) ->
     logger = Logger("info", "json", Sink(pipe[1]), node="host:1")
     logger.log("warning", "a worker died", {"task": 7, "signal": 9})
     logger.log("info", "serving", {})
+    logger.close(10)
     first, second = lines(pipe[0])
     assert first.pop("timestamp")
     assert first == {"event": "a worker died", "level": "warning", "node": "host:1", "task": 7, "signal": 9}
@@ -51,7 +54,9 @@ def test_unimportant_events_are_left_out(pipe: tuple[int, int]) -> None:
 
 def test_console_format_is_for_people(pipe: tuple[int, int]) -> None:
     """A line reads as a line."""
-    Logger("info", "console", Sink(pipe[1]), node="host:1").log("info", "serving", {"slots": 2})
+    logger = Logger("info", "console", Sink(pipe[1]), node="host:1")
+    logger.log("info", "serving", {"slots": 2})
+    logger.close(10)
     text = os.read(pipe[0], 4096).decode()
     assert "serving" in text
     assert "slots=2" in text
@@ -60,6 +65,10 @@ def test_console_format_is_for_people(pipe: tuple[int, int]) -> None:
 def test_blocked_pipe_costs_lines_and_no_time(pipe: tuple[int, int]) -> None:
     """With a reader that does not read, lines are dropped and counted, and the count is told (F58)."""
     logger = Logger("info", "json", Sink(pipe[1]), node="host:1")
+    logger.log("info", "first", {})
+    logger.close(10)
+    (first,) = lines(pipe[0])
+    assert first["event"] == "first"
     for number in range(5_000):
         logger.log("info", "event", {"number": number})
     written = len(lines(pipe[0]))
@@ -67,6 +76,21 @@ def test_blocked_pipe_costs_lines_and_no_time(pipe: tuple[int, int]) -> None:
     logger.log("info", "after", {})
     notice, after = lines(pipe[0])
     assert (notice["event"], notice["count"], after["event"]) == ("log lines were dropped", 5_000 - written, "after")
+
+
+def test_first_event_does_not_wait_for_structlog(pipe: tuple[int, int]) -> None:
+    """The daemon's loop goes on while structlog is imported; events wait, in their order."""
+    logger = Logger("info", "json", Sink(pipe[1]), node="host:1")
+    gate = threading.Event()
+    with pytest.MonkeyPatch.context() as patch:
+        renderer = logs._renderer
+        patch.setattr(logs, "_renderer", lambda form: (gate.wait(60), renderer(form))[1])
+        for number in range(3):
+            logger.log("info", "event", {"number": number})
+        assert lines(pipe[0]) == []
+        gate.set()
+        logger.close(60)
+    assert [line["number"] for line in lines(pipe[0])] == [0, 1, 2]
 
 
 def test_closed_reader_is_no_error() -> None:
