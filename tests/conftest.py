@@ -9,6 +9,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from zmq.utils.garbage import gc as zmq_garbage
 
 from tests import leaks
 
@@ -24,6 +25,8 @@ PRIVATE = pytest.StashKey[str]()
 def pytest_configure(config: pytest.Config) -> None:
     """Give the run its name and its temporary directory, where whatever is left must be ours."""
     os.environ[leaks.MARK] = uuid.uuid4().hex
+    # pyzmq keeps one thread per process, from the first message that is sent without a copy on.
+    zmq_garbage.start()
     # pytest's own directories outlive the run, so that a person can look into them.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     # Short: it ends up in the paths of sockets, which take 107 bytes.

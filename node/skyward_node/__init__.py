@@ -1,1 +1,1 @@
-"""The daemon `skyward-node`: a ROUTER process in front of workers. ``docs/node.md`` and ``docs/workers.md`` explain it."""
+"""The daemon `skyward-node`: a ROUTER in front of workers; ``docs/node.md`` and ``docs/workers.md`` explain it."""
