@@ -9,7 +9,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from zmq.utils.garbage import gc as zmq_garbage
+import zmq
 
 from tests import leaks
 
@@ -25,8 +25,7 @@ PRIVATE = pytest.StashKey[str]()
 def pytest_configure(config: pytest.Config) -> None:
     """Give the run its name and its temporary directory, where whatever is left must be ours."""
     os.environ[leaks.MARK] = uuid.uuid4().hex
-    # pyzmq keeps one thread per process, from the first message that is sent without a copy on.
-    zmq_garbage.start()
+    _send_without_copy()
     # pytest's own directories outlive the run, so that a person can look into them.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     # Short: it ends up in the paths of sockets, which take 107 bytes.
@@ -34,6 +33,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[PRIVATE] = private
     os.environ["TMPDIR"] = private
     tempfile.tempdir = None  # forget what was found without it
+
+
+def _send_without_copy() -> None:
+    """Let pyzmq make what it keeps for the life of the process, from its first such message on: a thread, two sockets."""
+    with zmq.Context() as context, context.socket(zmq.PAIR) as near, context.socket(zmq.PAIR) as far:
+        near.bind("inproc://first")
+        far.connect("inproc://first")
+        near.send(bytes(65_536), copy=False)
+        far.recv()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
