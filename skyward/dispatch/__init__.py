@@ -1,7 +1,9 @@
 """PURE decisions of the client: events in, actions out. No bytes, no sockets, no clocks.
 
 - ``tasks``: what a call is once it has been dispatched, and the actions
-- ``scheduler``: which task goes to which node, and what becomes of tasks whose node is lost
+- ``scheduler``: the life of tasks, and what becomes of those whose node is lost
+- ``assignment``: which waiting task goes to which node
+- ``queues``: waiting tasks in order
 - ``policy``: how much work a node may hold
 - ``membership``: how many nodes there are, and which ranks they have
 - ``liveness``: whether a silent node is dead

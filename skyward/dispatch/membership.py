@@ -67,15 +67,23 @@ class Membership:
 
     def on_launch_failed(self, rank: int, cause: str, now: float) -> list[Change]:
         """A node could not be started."""
-        self.states.pop(rank, None)
-        self.causes.append(cause)
-        self.failures += 1
-        self._not_before = now + min(FIRST_PAUSE * 2.0 ** (self.failures - 1), LONGEST_PAUSE)
+        state = self.states.pop(rank, None)
+        if state is NodeState.STARTING:  # else it has been let go meanwhile, and nobody misses it
+            self._failed(cause, now)
         return self._balance(now)
+
+    def _failed(self, cause: str, now: float) -> None:
+        self.causes.append(cause)
+        if now >= self._not_before:  # launches that fail side by side fail for one reason
+            self.failures += 1
+            self._not_before = now + min(FIRST_PAUSE * 2.0 ** (self.failures - 1), LONGEST_PAUSE)
 
     def on_lost(self, rank: int, cause: str, now: float) -> list[Change]:
         """A node is gone without being asked to go, or at the end of its retirement."""
-        if self.states.pop(rank, None) is not NodeState.DRAINING:
+        state = self.states.pop(rank, None)
+        if state is NodeState.STARTING:  # it came up, and went before it could do anything: no launch to repeat at once
+            self._failed(cause, now)
+        elif state is NodeState.READY:
             self.causes.append(cause)
         return self._balance(now)
 
@@ -113,8 +121,9 @@ class Membership:
         return changes
 
     def _shrink(self, staying: list[int], count: int, idle: Collection[int]) -> list[Change]:
-        # False sorts before True: not the head, then idle, then highest rank.
-        staying.sort(key=lambda rank: (rank == 0, rank not in idle, -rank))
+        # False sorts before True: not the head, then idle, as is what only starts, then highest rank.
+        busy = {rank for rank in staying if self.states[rank] is NodeState.READY and rank not in idle}
+        staying.sort(key=lambda rank: (rank == 0, rank in busy, -rank))
         leaving = staying[:count]
         for rank in leaving:
             self.states[rank] = NodeState.DRAINING

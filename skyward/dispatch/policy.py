@@ -12,11 +12,16 @@ from __future__ import annotations
 
 from typing import Final
 
-AHEAD: Final = 10_000.0  # µs of work per slot sent ahead: some dozen round trips on one machine
+AHEAD: Final = 10_000  # µs of work per slot sent ahead: some dozen round trips on one machine
 TOO_LONG: Final = 20_000.0  # µs: longer tasks are sent to free slots only; a round trip is noise to them
 MOST: Final = 1_024  # tasks per slot a node may hold; bounds what is lost with a node
 FLOOR: Final = 5.0  # µs that even an empty task costs a node
 WEIGHT: Final = 0.25  # of the newest batch in the moving average (a change shows after about 4 batches)
+KNOWN: Final = 4_096  # functions whose duration is remembered; a loop that redefines one makes no end of them
+
+RUN: Final = 64  # tasks sent ahead to one node before the next has its turn: few messages, each large
+RUN_TIME: Final = 1_000.0  # µs of work in one such run: by so much the nodes may differ when the queue ends
+RECALL: Final = 2_000  # µs of waiting work worth taking back for an idle node: some round trips
 
 
 class Durations:
@@ -31,11 +36,27 @@ class Durations:
         """Take in the mean duration of a batch of tasks of one function."""
         known = self._mean.get(key)
         self._mean[key] = mean if known is None else known + WEIGHT * (mean - known)
+        if len(self._mean) > KNOWN:
+            del self._mean[next(iter(self._mean))]
 
     def cost(self, key: bytes) -> float | None:
         """Return the expected duration of a task, or None if nothing is known."""
         mean = self._mean.get(key)
         return None if mean is None else max(mean, FLOOR)
+
+
+def charge(cost: float | None) -> int:
+    """Return what a task of ``cost`` counts in its node's load, in µs.
+
+    A long one takes the budget of the slot it occupies, and no more; so does one of which nothing is known.
+    An integer: what is added and taken away again leaves nothing behind.
+    """
+    return AHEAD if cost is None else min(int(cost), AHEAD)
+
+
+def is_short(cost: float | None) -> bool:
+    """Return whether a task of ``cost`` may be sent ahead at all."""
+    return cost is not None and cost <= TOO_LONG
 
 
 def may_send_ahead(cost: float | None, load: float, held: int, slots: int) -> bool:
@@ -46,3 +67,8 @@ def may_send_ahead(cost: float | None, load: float, held: int, slots: int) -> bo
     if cost is None or cost > TOO_LONG:
         return False
     return load + cost <= AHEAD * slots and held < MOST * slots
+
+
+def run_length(cost: float | None) -> int:
+    """Return how many tasks of ``cost`` go ahead to one node before the next has its turn."""
+    return RUN if cost is None else max(1, min(RUN, int(RUN_TIME / cost)))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skyward.wire.frames import Buffer
 
 ANY: Final = -1  # Task.rank of a task that may run on any node
+NOWHERE: Final = 0  # Task.place of a task that the scheduler has not seen
 
 QUEUED: Final = 0  # with the client
 SENT: Final = 1  # with a node; counts as started until handed back
@@ -37,6 +38,7 @@ class Task:
         "losses",
         "movable",
         "node",
+        "place",
         "rank",
         "retries",
         "sink",
@@ -70,7 +72,8 @@ class Task:
         self.movable = rank < 0
         self.node = -1
         self.losses = 0  # how often a node was lost under it
-        self.cost = 0.0  # estimated microseconds, as charged to its node
+        self.cost = 0  # microseconds, as charged to its node
+        self.place = NOWHERE  # where it stands in its queue
         self.cancelled = False
         self.state = QUEUED
 

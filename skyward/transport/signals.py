@@ -10,13 +10,18 @@ Nothing outlives the block: the user's handlers are back in place before they ru
 
 from __future__ import annotations
 
-import _signal  # signal.signal() converts to enums: 6 µs against 0.3, twice per call on the hot path
 import threading
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
+    from typing import Self
+
+# What `signal` is made of, unknown to type checkers. signal.signal() converts to enums: 6 µs against 0.3, twice per
+# call on the hot path.
+_signal: Final[Any] = import_module("_signal")
 
 _DEFERRED: Final = (
     _signal.SIGINT,
@@ -36,16 +41,15 @@ class Guard:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake  # makes the guarded block look at ``pending``; async-signal-safe in Python terms
         self._saved: list[tuple[int, Any]] = []
-        self.pending: list[int] = []
+        self.pending: dict[int, FrameType | None] = {}  # signals that came, and where they struck first
 
-    def __enter__(self) -> Guard:
-        if threading.current_thread() is threading.main_thread():
-            for number in _DEFERRED:
-                handler = _signal.getsignal(number)
-                if callable(handler):
-                    # Saved before it is replaced: an interrupt in between finds both in order.
-                    self._saved.append((number, handler))
-                    _signal.signal(number, self._note)
+    def __enter__(self) -> Self:
+        if threading.get_ident() == threading.main_thread().ident:
+            try:
+                self._defer()
+            except BaseException:  # the handler of one that was not yet deferred has struck
+                self._restore()
+                raise
         return self
 
     def __exit__(
@@ -54,15 +58,42 @@ class Guard:
         if self._saved:
             self._restore()
 
+    def _defer(self) -> None:
+        for number in _DEFERRED:
+            handler = _signal.getsignal(number)
+            if callable(handler):
+                # Saved before it is replaced: an interrupt in between finds both in order.
+                self._saved.append((number, handler))
+                _signal.signal(number, self._note)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.pending.append(number)
+        self.pending.setdefault(number, frame)
         self._wake()
 
     def _restore(self) -> None:
+        """Put the handlers back and run those that were called; one that raises keeps back no other."""
         handlers = dict(self._saved)
-        saved, self._saved = self._saved, []
-        for number, handler in saved:
-            _signal.signal(number, handler)
-        pending, self.pending = self.pending, []
-        for number in dict.fromkeys(pending):
-            handlers[number](number, None)
+        try:
+            self._put_back()
+        finally:
+            pending, self.pending = self.pending, {}
+            _run(handlers, list(pending.items()))
+
+    def _put_back(self) -> None:
+        try:
+            while self._saved:
+                number, handler = self._saved[-1]  # SIGINT, the most likely to raise, is the last to be back
+                _signal.signal(number, handler)
+                self._saved.pop()
+        finally:
+            if self._saved:  # one that was back already has struck
+                self._put_back()
+
+
+def _run(handlers: dict[int, Any], pending: list[tuple[int, FrameType | None]]) -> None:
+    if pending:
+        (number, frame), *later = pending
+        try:
+            handlers[number](number, frame)
+        finally:
+            _run(handlers, later)

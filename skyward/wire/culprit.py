@@ -180,8 +180,9 @@ def _object_parts(value: Any) -> Iterator[Part]:
     try:
         reducer: Any = copyreg.dispatch_table.get(_kind(value))
         reduced: Any = reducer(value) if reducer is not None else value.__reduce_ex__(5)
-    except Exception:  # it refuses by itself: then it is the culprit, unless an attribute is
-        yield from _attributes(getattr(value, "__dict__", None))
+    except Exception:  # it refuses: on purpose, or because of an attribute
+        if _kind(value).__reduce__ is object.__reduce__:
+            yield from _attributes(getattr(value, "__dict__", None))
         return
     if type(reduced) is not str:  # of a name there are no parts
         yield from _reduced_parts(*reduced)

@@ -1,0 +1,260 @@
+"""Which waiting task goes to which node, and when: free slots first, then as far ahead as is wise.
+
+The books of a pool's nodes, as far as assigning needs them, and the queue of tasks that may go anywhere.
+Whoever changes a node tells by `note`; `dispatch` then looks only at nodes that have room.
+
+Order: tasks leave by their places, whichever of two queues they stand in. Only a task that is bound to a
+node may overtake others, for a slot that these do not need. A task that cannot be sent ahead keeps back the
+ones behind it: order comes before speed, and it costs at most the few milliseconds until a slot is free.
+
+The rules:
+
+- Tasks go round-robin over the ready nodes, first to those that hold least.
+- No node gets more than it has slots while another ready node has a free slot.
+- Beyond free slots, short tasks are sent ahead (see `policy`); tasks that may not run again never are.
+- What waits on a node while another idles is asked back, and goes to whoever is free.
+
+PURE: no sockets, no threads, no clock.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import chain, islice
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+from skyward.dispatch.policy import RECALL, Durations, charge, is_short, may_send_ahead, run_length
+from skyward.dispatch.queues import Queue
+from skyward.dispatch.tasks import SENT, Action, Send, Stop, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BATCH: Final = 256  # tasks in one Send: amortizes a message, keeps one from blocking the link for long
+BATCH_BYTES: Final = 2**20  # in one Send, for the same two reasons
+BUFFER: Final = 64  # bytes that a buffer counts beside its content: bounds the frames of a message, too
+
+_place = attrgetter("place")
+
+
+class Node:
+    """A ready node as the scheduler sees it."""
+
+    __slots__ = ("draining", "in_flight", "load", "pinned", "rank", "recalled", "slots")
+
+    def __init__(self, rank: int, slots: int) -> None:
+        self.rank = rank
+        self.slots = slots
+        self.in_flight: dict[int, Task] = {}  # in the order sent
+        self.load = 0  # expected µs of everything in flight
+        self.pinned = Queue()  # tasks that may only run here, not yet sent
+        self.draining = False
+        self.recalled = False  # was asked to hand back what waits, and has finished nothing since
+
+    @property
+    def free(self) -> int:
+        """Return how many slots have nothing to do; negative for tasks that wait."""
+        return 0 if self.draining else self.slots - len(self.in_flight)
+
+    def __repr__(self) -> str:
+        return f"<Node {self.rank}: {len(self.in_flight)} in flight on {self.slots} slots>"
+
+
+Batches = dict[int, list[Task]]  # by rank
+
+
+class Assignment:
+    """Nodes and queue of one pool, and what the one gets of the other."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[int, Node] = {}
+        self.queue = Queue()
+        self.durations = Durations()
+        self._turn: int = 0  # rank that is next in the round-robin
+        # Some of the nodes, so that no event has to look at all of them:
+        self._open: dict[int, Node] = {}  # those with a free slot
+        self._bound: dict[int, Node] = {}  # those with pinned tasks
+        self._crowded: dict[int, Node] = {}  # those with more tasks than slots
+
+    # --- books -----------------------------------------------------------------------------
+
+    def join(self, node: Node) -> None:
+        """Take in a node."""
+        self.nodes[node.rank] = node
+        self.note(node)
+
+    def leave(self, rank: int) -> Node | None:
+        """Forget a node, and return it if it was there."""
+        for some in (self._open, self._bound, self._crowded):
+            some.pop(rank, None)
+        return self.nodes.pop(rank, None)
+
+    def note(self, node: Node) -> None:
+        """Put the node among those it belongs to, now that something about it has changed."""
+        free = node.free
+        _mark(self._open, node, belongs=free > 0)
+        _mark(self._crowded, node, belongs=free < 0)
+        _mark(self._bound, node, belongs=bool(node.pinned))
+
+    # --- decisions -------------------------------------------------------------------------
+
+    def dispatch(self) -> list[Action]:
+        """Hand out as much of the queue as the nodes have room for."""
+        batches: Batches = {}
+        if self._bound and self._open:
+            self._fill_bound(batches)
+        if self.queue and self._open:
+            self._fill(batches)
+        if self.queue or self._bound:
+            self._send_ahead(batches)
+        actions: list[Action] = [Send(rank, batch) for rank, tasks in batches.items() for batch in split(tasks)]
+        return actions + self.recall(RECALL)
+
+    def _fill_bound(self, batches: Batches) -> None:
+        """Give free slots to tasks that may run nowhere else, unless earlier ones need every slot there is."""
+        wanting = [node for node in self._bound.values() if node.free > 0]
+        bound = sorted((task for node in wanting for task in islice(node.pinned, node.free)), key=_place)
+        room = sum(node.free for node in self._open.values())
+        earlier = 0
+        queued = iter(self.queue)
+        ahead = next(queued, None)
+        for task in bound:
+            while ahead is not None and ahead.place < task.place and earlier < room:
+                earlier += 1
+                ahead = next(queued, None)
+            if earlier >= room:
+                break
+            room -= 1
+            node = self.nodes[task.rank]
+            self._take(node.pinned, node, batches)
+        for node in wanting:
+            self.note(node)
+
+    def _fill(self, batches: Batches) -> None:
+        """Give free slots to the queue: in turn, and those that hold least first."""
+        queue = self.queue
+        had_room: list[Node] = self._in_turn(self._open)
+        nodes: list[Node] = had_room
+        while nodes and queue:
+            least = min([len(node.in_flight) for node in nodes])
+            for node in nodes:
+                if not queue:
+                    break
+                if len(node.in_flight) == least:
+                    self._take(queue, node, batches)
+                    self._turn = node.rank + 1
+            nodes = [node for node in nodes if node.free > 0]
+        for node in had_room:
+            self.note(node)
+
+    def _send_ahead(self, batches: Batches) -> None:
+        """Send short tasks to nodes that are busy, in runs, so that the nodes' shares stay even."""
+        nodes = self._in_turn(self._with_room())
+        while nodes:
+            share = -(-len(self.queue) // len(nodes))
+            nodes = [node for node in nodes if self._run_ahead(node, share, batches)]
+
+    def _with_room(self) -> dict[int, Node]:
+        """Return the nodes that may get the next task ahead, or have tasks of their own."""
+        bound = self._bound
+        head = self.queue.head()
+        cost = None if head is None else self.durations.cost(head.function.key)
+        if not is_short(cost):
+            return bound
+        return {
+            rank: node
+            for rank, node in self.nodes.items()
+            if may_send_ahead(cost, node.load, len(node.in_flight), node.slots) or rank in bound
+        }
+
+    def _run_ahead(self, node: Node, share: int, batches: Batches) -> bool:
+        """Send the node its next tasks; return whether it may have more when its turn comes again."""
+        if node.draining or node.recalled:
+            return False
+        queue = self.queue
+        cost: float | None = None
+        key = b""
+        sent = 0
+        most = 1
+        while sent < most:
+            if node.pinned:
+                queue = self._next_queue(node)
+            task = queue.head()
+            if task is None or task.losses >= task.retries:
+                break
+            if task.function.key != key:
+                key = task.function.key
+                cost = self.durations.cost(key)
+            if not may_send_ahead(cost, node.load, len(node.in_flight), node.slots):
+                break
+            self._assign(queue.pop(), node, cost, batches)
+            sent += 1
+            most = max(1, min(run_length(cost), share))
+        if sent:
+            self._turn = node.rank + 1
+            self.note(node)
+        return sent >= most
+
+    def _next_queue(self, node: Node) -> Queue:
+        """Return the queue whose first task the node may have next."""
+        own, common = node.pinned.head(), self.queue.head()
+        if common is None or (own is not None and own.place < common.place):
+            return node.pinned
+        return self.queue
+
+    def _assign(self, task: Task, node: Node, cost: float | None, batches: Batches) -> None:
+        rank = node.rank
+        task.state = SENT
+        task.node = rank
+        task.cost = charge(cost)
+        node.load += task.cost
+        node.in_flight[task.id] = task
+        if rank in batches:
+            batches[rank].append(task)
+        else:
+            batches[rank] = [task]
+
+    def _take(self, queue: Queue, node: Node, batches: Batches) -> None:
+        """Give a free slot of the node to the first task of the queue."""
+        task = queue.pop()
+        self._assign(task, node, self.durations.cost(task.function.key), batches)
+
+    def _in_turn(self, nodes: dict[int, Node]) -> list[Node]:
+        ranks = sorted(nodes)
+        after = bisect_left(ranks, self._turn)
+        return [nodes[rank] for rank in chain(ranks[after:], ranks[:after])]
+
+    def recall(self, least: int, *, again: bool = False) -> list[Action]:
+        """Ask for what waits on nodes while another idles, if that is ``least`` µs of work."""
+        if not self._open or not self._crowded or self.queue:
+            return []
+        actions: list[Action] = []
+        for node in self._crowded.values():
+            if node.load < least or (node.recalled and not again):
+                continue
+            behind = islice(node.in_flight.values(), node.slots, None)
+            waiting = [task for task in behind if task.movable and not task.cancelled]
+            if waiting and sum([task.cost for task in waiting]) >= least:
+                node.recalled = True
+                actions.append(Stop(node.rank, waiting, running=False))
+        return actions
+
+
+def _mark(nodes: dict[int, Node], node: Node, *, belongs: bool) -> None:
+    if belongs:
+        nodes[node.rank] = node
+    else:
+        nodes.pop(node.rank, None)
+
+
+def split(tasks: list[Task]) -> Iterator[list[Task]]:
+    """Cut tasks for one node into what one message may hold."""
+    start = size = 0
+    for end, task in enumerate(tasks):
+        weight = task.size + BUFFER * len(task.buffers)
+        if end > start and (end - start == BATCH or size + weight > BATCH_BYTES):
+            yield tasks[start:end]
+            start, size = end, 0
+        size += weight
+    yield tasks[start:]

@@ -1,0 +1,90 @@
+"""Tasks that wait, in the order in which they are to leave.
+
+A task's *place* says where it stands: tasks take places as they are submitted, nested calls take ones
+before all others, and a task that comes back keeps its own. A queue is sorted by place at all times.
+
+A task that is settled while it waits stays where it is until its turn comes, or until half of the queue is
+such, when they all go: cancelling is O(1) per task whatever the order, and memory stays in proportion to
+what really waits.
+
+PURE: a data structure.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from skyward.dispatch.tasks import QUEUED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from skyward.dispatch.tasks import Task
+
+
+class Queue:
+    """Waiting tasks, sorted by place."""
+
+    __slots__ = ("_gone", "_tasks")
+
+    def __init__(self) -> None:
+        self._tasks: deque[Task] = deque()
+        self._gone = 0  # tasks in it that no longer wait
+
+    def add(self, tasks: Iterable[Task]) -> None:
+        """Take in tasks whose places come after all others."""
+        self._tasks.extend(tasks)
+
+    def insert(self, tasks: list[Task]) -> None:
+        """Take in tasks at their places. Cheap if these are near the front, as they are of tasks that had left."""
+        if not tasks:
+            return
+        last = max(task.place for task in tasks)
+        passed = list(tasks)
+        while (task := self.head()) is not None and task.place < last:
+            passed.append(self.pop())
+        passed.sort(key=lambda task: task.place, reverse=True)
+        self._tasks.extendleft(passed)
+
+    def head(self) -> Task | None:
+        """Return the first task."""
+        tasks = self._tasks
+        while tasks:
+            task = tasks[0]
+            if task.state == QUEUED:
+                return task
+            tasks.popleft()
+            self._gone -= 1
+        return None
+
+    def pop(self) -> Task:
+        """Remove the first task and return it; raises `IndexError` if there is none."""
+        while True:
+            task = self._tasks.popleft()
+            if task.state == QUEUED:
+                return task
+            self._gone -= 1
+
+    def forget(self, count: int) -> None:
+        """Note that ``count`` more of the tasks no longer wait."""
+        self._gone += count
+        if 2 * self._gone > len(self._tasks):
+            self._tasks = deque(self)
+            self._gone = 0
+
+    def drain(self) -> list[Task]:
+        """Remove all tasks and return them."""
+        tasks = list(self)
+        self._tasks.clear()
+        self._gone = 0
+        return tasks
+
+    def __iter__(self) -> Iterator[Task]:
+        return (task for task in self._tasks if task.state == QUEUED)
+
+    def __len__(self) -> int:
+        return len(self._tasks) - self._gone
+
+    def __repr__(self) -> str:
+        return f"<Queue of {len(self)}>"

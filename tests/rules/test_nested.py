@@ -1,0 +1,145 @@
+"""Calls that tasks make to the pool they run in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import skyward as sky
+from tests.rules.work import add, die_by, echo, fail, fibonacci, hold, let_go, place, runs, until
+
+
+@pytest.mark.rule("R22")
+def test_task_submits_to_its_pool_without_deadlock(pool: sky.Compute) -> None:
+    """Recursion far deeper than there are slots ends, on two nodes."""
+    assert fibonacci(8) >> pool == 21
+
+    @sky.function
+    def spread(n: int) -> set[int]:
+        return {pid for _, pid, _ in sky.gather(*[place(i) for i in range(n)]) >> sky}
+
+    assert len(spread(8) >> pool) >= 2
+
+
+@pytest.mark.rule("R22")
+def test_captured_pool_arrives_as_a_handle(pool: sky.Compute) -> None:
+    """As a global, a closure variable or an argument it is the pool the task runs in."""
+
+    @sky.function
+    def outer(handle: Any, x: int) -> tuple[Any, ...]:
+        future = add(x, 1) > pool
+        stream = sky.gather(add(x, 2), add(x, 3), stream=True) >> handle
+        return future.result(), list(stream), [node for _, _, node in place() @ handle], list(handle.map(abs, [-x]))
+
+    assert outer(pool, 5) >> pool == (6, [7, 8], [0, 1], [5])
+
+
+@pytest.mark.rule("R22")
+def test_nested_failures_arrive_as_in_the_client(pool: sky.Compute) -> None:
+    """The parent can catch its children's exceptions, and what it does not catch is its own."""
+
+    @sky.function
+    def outer(catch: bool) -> str:
+        try:
+            fail(7) >> sky
+        except ValueError as error:
+            if not catch:
+                raise
+            return str(error)
+        return "no"
+
+    assert outer(True) >> pool == "bad 7"
+    with pytest.raises(ValueError, match="bad 7"):
+        outer(False) >> pool
+
+
+@pytest.mark.rule("R22")
+def test_nested_calls_work_in_thread_workers(threads: sky.Compute) -> None:
+    """Slots are lent there, too."""
+    assert fibonacci(6) >> threads == 8
+
+
+@pytest.mark.rule("R22")
+def test_slot_is_lent_while_its_task_waits(tmp_path: Path) -> None:
+    """On the only slot of the only node the child runs while its parent waits, and others with it."""
+
+    @sky.function
+    def outer(directory: str) -> tuple[str, int, int]:
+        return hold(directory, "child") >> sky, os.getpid(), (place() >> sky)[1]
+
+    with sky.Compute(nodes=1) as pool:
+        future = outer(str(tmp_path)) > pool
+        runs(tmp_path, "child")
+        let_go(tmp_path, "child")
+        name, parent, child = future.result()
+        assert name == "child"
+        assert parent != child
+        assert add(1, 2) >> pool == 3
+
+
+@pytest.mark.rule("R22")
+def test_calls_of_a_cancelled_parent_are_cancelled(pool: sky.Compute, tmp_path: Path) -> None:
+    """Nobody waits for them any more."""
+
+    @sky.function
+    def outer(directory: str) -> None:
+        (hold(directory, "a") & hold(directory, "b")) >> sky
+
+    future = outer(str(tmp_path)) > pool
+    runs(tmp_path, "a")
+    assert future.cancel()
+    until(lambda: (pool.snapshot().in_flight, pool.snapshot().queued) == (0, 0))
+    assert not list(tmp_path.glob("*-done"))
+    assert sky.gather(*[add(i) for i in range(10)]) >> pool == tuple(range(10))
+
+
+@pytest.mark.rule("R22")
+def test_calls_left_behind_by_a_parent_are_cancelled(pool: sky.Compute, tmp_path: Path) -> None:
+    """A task that ends without waiting for its calls does not leave them running."""
+
+    @sky.function
+    def outer(directory: str) -> str:
+        future = hold(directory, "a") > sky
+        until(Path(directory, "a-runs").exists)
+        return repr(future.done())
+
+    assert outer(str(tmp_path)) >> pool == "False"
+    until(lambda: (pool.snapshot().in_flight, pool.snapshot().queued) == (0, 0))
+    assert not (tmp_path / "a-done").exists()
+
+
+@pytest.mark.rule("R22")
+def test_parent_that_is_run_again_gets_its_own_answers(pool: sky.Compute, tmp_path: Path) -> None:
+    """The answers to the calls of its first run do not reach the second."""
+
+    @sky.function
+    def outer(directory: str) -> list[int]:
+        first = not Path(directory, "died").exists()
+        Path(directory, "died").touch()
+        base = 100 if first else 0
+        futures = [add(base, i) > sky for i in range(20)]
+        if first:
+            die_by.local(9)
+        return [future.result() for future in futures]
+
+    assert outer(str(tmp_path)) >> pool == list(range(20))
+
+
+@pytest.mark.rule("R22")
+def test_nested_call_has_the_options_of_the_pool(tmp_path: Path) -> None:
+    """Its time limit and its retries are those of the pool, unless it says otherwise."""
+
+    @sky.function(timeout=60)
+    def outer(directory: str) -> str:
+        try:
+            hold(directory, "a") >> sky
+        except sky.TaskTimeoutError as error:
+            return f"after {error.timeout}"
+        return "never"
+
+    with sky.Compute(nodes=2, timeout=0.25) as pool:
+        assert outer(str(tmp_path)) >> pool == "after 0.25"
+        assert echo(1) >> pool == 1

@@ -1,0 +1,274 @@
+"""Calls and what the operators do with them, on real nodes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import skyward as sky
+from skyward.errors import AbsentRankError, BroadcastError, NoPoolError, SerializationError, TaskTimeoutError
+from tests.rules.work import add, die_by, echo, fail, hold, let_go, meet, note, place, runs, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.rule("R1")
+def test_call_runs_nothing_until_it_meets_a_pool(pool: sky.Compute, tmp_path: Path) -> None:
+    """A call describes work; the operator runs it, once."""
+    call = note(str(tmp_path), "mark")
+    assert not (tmp_path / "mark").exists()
+    assert call >> pool == "mark"
+    assert (tmp_path / "mark").read_text() == "x"
+    assert add.__name__ == "add"
+    assert add.__doc__ == "Add two numbers."
+    with pytest.raises(TypeError, match=r"add\(\) missing 1 required positional argument: 'a'"):
+        add()  # type: ignore[call-arg]
+
+
+@pytest.mark.rule("R1")
+def test_decorator_sets_timeout_and_retries(pool: sky.Compute, tmp_path: Path) -> None:
+    """Options of the decorator hold for every call."""
+
+    @sky.function(timeout=0.2, retries=0)
+    def stay(directory: str) -> None:
+        hold.local(directory, "a")
+
+    with pytest.raises(TaskTimeoutError):
+        stay(str(tmp_path)) >> pool
+
+
+@pytest.mark.rule("R2")
+def test_local_runs_here_and_at_once() -> None:
+    """`local` needs no pool, and runs in this process."""
+
+    @sky.function
+    def pid(x: int) -> tuple[int, int]:
+        return x, os.getpid()
+
+    assert pid.local(3) == (3, os.getpid())
+
+
+@pytest.mark.rule("R3")
+def test_call_beats_decorator_beats_pool_option(tmp_path: Path) -> None:
+    """The nearest setting wins."""
+
+    @sky.function(timeout=60)
+    def stay(directory: str, name: str) -> str:
+        return hold.local(directory, name)
+
+    with sky.Compute(nodes=2, timeout=0.2) as pool:
+        with pytest.raises(TaskTimeoutError) as of_pool:
+            hold(str(tmp_path), "a") >> pool
+        assert of_pool.value.timeout == 0.2
+        with pytest.raises(TaskTimeoutError) as of_call:
+            stay(str(tmp_path), "b").with_timeout(0.3) >> pool
+        assert of_call.value.timeout == 0.3
+        of_decorator = stay(str(tmp_path), "c") > pool
+        runs(tmp_path, "c")
+        with pytest.raises(TaskTimeoutError):
+            hold(str(tmp_path), "d") >> pool  # longer than the pool's limit: the decorated one outlives it
+        let_go(tmp_path, "c")
+        assert of_decorator.result() == "c"
+
+
+@pytest.mark.rule("R3")
+def test_retries_of_the_call_count(pool: sky.Compute, tmp_path: Path) -> None:
+    """A call without retries runs once, with one twice."""
+    with pytest.raises(sky.WorkerCrashedError):
+        die_by(9, str(tmp_path)).with_retries(0) >> pool
+    assert (tmp_path / "deaths").read_text() == "x"
+    with pytest.raises(sky.WorkerCrashedError):
+        die_by(9, str(tmp_path)).with_retries(1) >> pool
+    assert (tmp_path / "deaths").read_text() == "xxx"
+
+
+@pytest.mark.rule("R3")
+def test_on_chooses_the_node(pool: sky.Compute) -> None:
+    """A call with a rank runs there; one with an absent rank fails at once, saying which there are."""
+    assert [(place(i).on(i % 2) >> pool)[0::2] for i in range(6)] == [(i, i % 2) for i in range(6)]
+    assert (place().on("head") >> pool)[2] == 0
+    with pytest.raises(AbsentRankError, match=r"no node with rank 7 .*ready ranks: 0, 1"):
+        place().on(7) >> pool
+
+
+@pytest.mark.rule("R3")
+def test_name_shows_in_the_repr() -> None:
+    """A label tells calls apart."""
+    assert "tuesday" in repr(add(1, 2).named("tuesday"))
+
+
+@pytest.mark.rule("R3")
+def test_group_timeout_cuts_off_members(pool: sky.Compute, tmp_path: Path) -> None:
+    """The time limit of a group runs from dispatch, and cancels whoever is late."""
+    group = sky.gather(hold(str(tmp_path), "a"), add(1, 2), return_exceptions=True).with_timeout(0.5)
+    late, three = group >> pool
+    assert isinstance(late, TaskTimeoutError)
+    assert three == 3
+    assert [(place(i) >> pool)[0] for i in range(4)] == [0, 1, 2, 3]
+    assert not (tmp_path / "a-done").exists()
+    with pytest.raises(TaskTimeoutError):
+        (hold(str(tmp_path), "b") & hold(str(tmp_path), "c")).with_timeout(0.2) >> pool
+
+
+@pytest.mark.rule("R5")
+def test_what_cannot_be_pickled_fails_before_anything_is_sent(pool: sky.Compute, tmp_path: Path) -> None:
+    """The error names the path to the culprit, and no member of the group has run."""
+    import threading
+
+    with pytest.raises(SerializationError, match=r"argument 'value' → \[0\] → _thread.lock"):
+        echo([threading.Lock()]) >> pool
+    with pytest.raises(SerializationError):
+        (note(str(tmp_path), "mark") & echo(threading.Lock())) >> pool
+    assert add(1, 2) >> pool == 3
+    assert not (tmp_path / "mark").exists()
+    session = threading.Lock()
+
+    @sky.function
+    def use() -> Any:
+        return session
+
+    with pytest.raises(SerializationError, match="closure variable 'session'"):
+        use() >> pool
+
+
+@pytest.mark.rule("R6")
+def test_single_call_runs_on_one_node(pool: sky.Compute) -> None:
+    """The value comes back; calls take turns on the nodes."""
+    results = [place(i) >> pool for i in range(6)]
+    assert [value for value, _, _ in results] == list(range(6))
+    assert {node for _, _, node in results} == {0, 1}
+    assert len({pid for _, pid, _ in results}) == 2
+    assert os.getpid() not in {pid for _, pid, _ in results}
+
+
+@pytest.mark.rule("R8")
+def test_broadcast_runs_once_on_every_node(pool: sky.Compute, tmp_path: Path) -> None:
+    """The values come in rank order, from as many processes."""
+    values = meet(str(tmp_path), "x", 1) @ pool
+    assert [name for name, _ in values] == ["x", "x"]
+    assert len({pid for _, pid in values}) == 2
+    assert [node for _, _, node in place("a") @ pool] == [0, 1]
+
+
+@pytest.mark.rule("R8")
+def test_broadcast_keeps_the_results_of_nodes_that_succeed(pool: sky.Compute) -> None:
+    """The error carries each node's result or error, and names every failed node."""
+
+    @sky.function
+    def fail_on(rank: int) -> int:
+        info = sky.instance_info()
+        assert info is not None
+        if info.node == rank:
+            raise ValueError(f"bad {rank}")
+        return info.node
+
+    with pytest.raises(BroadcastError, match="node 1: ValueError: bad 1") as caught:
+        fail_on(1) @ pool
+    good, bad = caught.value.results
+    assert good == 0
+    assert isinstance(bad, ValueError)
+    assert list(caught.value.errors) == [1]
+
+
+@pytest.mark.rule("R9")
+def test_groups_are_built_by_ampersand(pool: sky.Compute) -> None:
+    """Groups flatten, have a length, iterate over their calls, and give a tuple."""
+    group = (add(1, 1) & add(2, 2)) & (add(3, 3) & add(4, 4))
+    assert len(group) == 4
+    assert [call.args for call in group] == [(1, 1), (2, 2), (3, 3), (4, 4)]
+    assert group >> pool == (2, 4, 6, 8)
+
+
+@pytest.mark.rule("R9")
+def test_wrong_operands_are_told_where_parentheses_belong(pool: sky.Compute) -> None:
+    """Both mistakes are a `TypeError` that shows the right way."""
+    with pytest.raises(TypeError, match="&"):
+        add(1, 2) & 5  # type: ignore[operator]
+    with pytest.raises(TypeError, match=r"\(.*&.*\) >> pool"):
+        add(1, 2) & echo(3) >> pool
+
+
+@pytest.mark.rule("R10")
+def test_gather_takes_any_number_of_calls(pool: sky.Compute) -> None:
+    """Calls, an iterable of them, or none; and nothing else."""
+    assert sky.gather(*[add(i, i) for i in range(100)]) >> pool == tuple(2 * i for i in range(100))
+    assert sky.gather(add(i, 1) for i in range(3)) >> pool == (1, 2, 3)
+    assert sky.gather() >> pool == ()
+    with pytest.raises(TypeError, match="takes calls"):
+        sky.gather(1, 2)  # type: ignore[call-overload]
+
+
+@pytest.mark.rule("R11")
+def test_group_runs_all_members_at_once(pool: sky.Compute, tmp_path: Path) -> None:
+    """Members that wait for one another meet, on two nodes; results come in submission order."""
+    (a, pid_a), (b, pid_b) = (meet(str(tmp_path), "a", 2) & meet(str(tmp_path), "b", 2)) >> pool
+    assert (a, b) == ("a", "b")
+    assert pid_a != pid_b
+
+
+@pytest.mark.rule("R14")
+def test_sky_means_the_active_pool(pool: sky.Compute) -> None:
+    """The module and `sky.sky` stand for the innermost open pool, also with `@`."""
+    assert add(1, 2) >> sky == 3
+    assert add(2, 2) >> sky.sky == 4
+    assert echo("x") @ sky == ["x", "x"]
+    with sky.Compute(nodes=1) as inner:
+        assert len(echo(1) @ sky) == 1
+        assert inner.current_nodes() == 1
+    assert len(echo(1) @ sky) == 2
+
+
+@pytest.mark.rule("R14")
+def test_no_pool_says_how_to_open_one() -> None:
+    """Without a pool the error shows what to write."""
+    with pytest.raises(NoPoolError, match=r"with sky.Compute\(nodes=2\) as pool") as caught:
+        add(1, 2) >> sky
+    assert isinstance(caught.value, RuntimeError)
+
+
+@pytest.mark.rule("R15")
+def test_methods_do_what_operators_do(pool: sky.Compute) -> None:
+    """`run`, `run_async`, `broadcast` and `run_parallel` are the operators by name."""
+    assert pool.run(add(1, 2)) == 3
+    assert pool.run_async(add(2, 2)).result() == 4
+    assert pool.broadcast(echo(5)) == [5, 5]
+    assert pool.run_parallel(add(1, 1), add(2, 2)) == (2, 4)
+
+
+@pytest.mark.rule("R17")
+def test_no_node_gets_a_second_task_while_another_is_free(pool: sky.Compute, tmp_path: Path) -> None:
+    """With one node held, ten tasks after each other go to the other one; two holders sit on two nodes."""
+    held = hold(str(tmp_path), "a").on(0) > pool
+    runs(tmp_path, "a")
+    assert {(place(i) >> pool)[2] for i in range(10)} == {1}
+    let_go(tmp_path, "a")
+    assert held.result() == "a"
+
+
+@pytest.mark.rule("R17")
+def test_tasks_start_in_submission_order_on_all_slots(tmp_path: Path) -> None:
+    """Total parallelism is nodes x concurrency: four meet on two nodes of two, and the fifth waits."""
+    with sky.Compute(nodes=2, concurrency=2) as pool:
+        assert pool.concurrency == 2
+        first = sky.gather(*[meet(str(tmp_path), str(i), 4) for i in range(4)]) >> pool
+        assert len({pid for _, pid in first}) == 4
+        holders = [hold(str(tmp_path), f"h{i}") > pool for i in range(5)]
+        for i in range(4):
+            runs(tmp_path, f"h{i}")
+        assert not (tmp_path / "h4-runs").exists()
+        let_go(tmp_path, "h2")
+        runs(tmp_path, "h4")
+        for i in range(5):
+            let_go(tmp_path, f"h{i}")
+        assert [future.result() for future in holders] == [f"h{i}" for i in range(5)]
+
+
+def test_failure_is_not_retried(pool: sky.Compute) -> None:
+    """An exception is the task's answer."""
+    with pytest.raises(ValueError, match="bad 3"):
+        fail(3) >> pool
+    until(lambda: pool.snapshot().in_flight == 0)
+    assert pool.snapshot().rerun == 0

@@ -1,0 +1,126 @@
+"""What tasks of these tests do. Apart from the tests, so that workers need not import pytest."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import skyward as sky
+
+
+def until(condition: Any, timeout: float = 30.0) -> None:
+    """Return when the condition holds; fail after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.002)
+
+
+@sky.function
+def add(a: int, b: int = 0) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@sky.function
+def echo(value: Any) -> Any:
+    """Return the value."""
+    return value
+
+
+@sky.function
+def place(value: Any = None) -> tuple[Any, int, int]:
+    """Return the value, the worker's pid and the node's rank."""
+    info = sky.instance_info()
+    assert info is not None
+    return value, os.getpid(), info.node
+
+
+@sky.function
+def fail(value: Any) -> Any:
+    """Raise."""
+    raise ValueError(f"bad {value}")
+
+
+@sky.function
+def meet(directory: str, name: str, total: int) -> tuple[str, int]:
+    """Return when ``total`` tasks are here at the same time."""
+    folder = Path(directory)
+    (folder / name).touch()
+    until(lambda: len(list(folder.iterdir())) >= total)
+    return name, os.getpid()
+
+
+@sky.function
+def hold(directory: str, name: str) -> str:
+    """Say that the task runs, and return when it is let go."""
+    Path(directory, f"{name}-runs").touch()
+    until(lambda: Path(directory, f"{name}-go").exists())
+    Path(directory, f"{name}-done").touch()
+    return name
+
+
+def runs(directory: Path, name: str) -> None:
+    """Wait until a task that holds runs."""
+    until((directory / f"{name}-runs").exists)
+
+
+def let_go(directory: Path, name: str) -> None:
+    """Let a task that holds go on."""
+    (directory / f"{name}-go").touch()
+
+
+@sky.function
+def note(directory: str, name: str) -> str:
+    """Leave one more mark for each run."""
+    with open(Path(directory, name), "a", encoding="ascii") as file:
+        file.write("x")
+    return name
+
+
+@sky.function
+def die_by(number: int, directory: str = "") -> None:
+    """Kill the own process by a signal, leaving a mark first."""
+    if directory:
+        with open(Path(directory, "deaths"), "a", encoding="ascii") as file:
+            file.write("x")
+    print("last words", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), number)
+    signal.pause()
+
+
+@sky.function
+def spin_in_c(directory: str, name: str = "spin") -> None:
+    """Hold the GIL in C code for ever."""
+    Path(directory, f"{name}-runs").touch()
+    libc = ctypes.PyDLL(None)  # keeps the GIL, unlike CDLL
+    libc.pause()
+
+
+@sky.function
+async def async_add(a: int, b: int) -> int:
+    """Add two numbers on an event loop."""
+    await asyncio.sleep(0)
+    return a + b
+
+
+@sky.function
+def fibonacci(n: int) -> int:
+    """Return the n-th Fibonacci number, by calls to the pool the task runs in."""
+    if n < 2:
+        return n
+    a, b = (fibonacci(n - 1) & fibonacci(n - 2)) >> sky
+    return int(a + b)
+
+
+@sky.function
+def thread_names(_: int) -> list[str]:
+    """Return the names of the worker's threads."""
+    return [thread.name for thread in threading.enumerate()]

@@ -1,0 +1,78 @@
+"""Every test of a rule can fail: ``mutations.tsv`` names, for each rule, a line that breaks it.
+
+The columns are the rule, the test, the file, and the line before and after; ``\\n`` and ``\\t`` stand for
+themselves. The long form (``pytest -m slow tests/test_mutations.py``) breaks a copy of the source with each
+line in turn, and expects the test to turn red.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+LONGEST: Final = 300  # seconds one test may take under a mutation: some make it hang, and its own timeout ends that
+
+
+class Mutation(NamedTuple):
+    """One line of the table."""
+
+    rule: str
+    test: str
+    file: str
+    old: str
+    new: str
+
+
+def _read() -> list[Mutation]:
+    lines = (Path(__file__).parent / "mutations.tsv").read_text(encoding="utf-8").splitlines()
+    return [Mutation(*(_plain(cell) for cell in line.split("\t"))) for line in lines if line]
+
+
+def _plain(cell: str) -> str:
+    return cell.replace("\\n", "\n").replace("\\t", "\t")
+
+
+MUTATIONS: Final = _read()
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: f"{mutation.rule}-{mutation.test}")
+def test_mutation_still_fits_the_source(mutation: Mutation) -> None:
+    """The line to break stands in the source just once, and the test is there and marked with the rule."""
+    source = (ROOT / mutation.file).read_text(encoding="utf-8")
+    assert source.count(mutation.old) == 1
+    path, _, name = mutation.test.partition("::")
+    tests = (ROOT / path).read_text(encoding="utf-8")
+    function = name.rpartition("::")[2].partition("[")[0]
+    assert f"def {function}(" in tests
+    assert f'rule("{mutation.rule}")' in tests
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(LONGEST + 60)
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: f"{mutation.rule}-{mutation.test}")
+def test_mutation_turns_the_test_red(mutation: Mutation, tmp_path: Path) -> None:
+    """With one line of the source broken, the test of the rule fails."""
+    for name in ("skyward", "node", "scripts", "tests", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    broken = tmp_path / mutation.file
+    broken.write_text(broken.read_text(encoding="utf-8").replace(mutation.old, mutation.new), encoding="utf-8")
+    places = [str(tmp_path), str(tmp_path / "node"), str(tmp_path / "scripts")]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "slow or not slow", mutation.test],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1"},
+        timeout=LONGEST,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1, run.stdout + run.stderr
