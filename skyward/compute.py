@@ -110,9 +110,10 @@ class Compute(PoolOperations):
 
     def close_at_exit(self) -> None:
         """Cancel all calls and end every node, and say so if that ends somebody's work."""
-        engine = self._engine
-        if engine is not None and os.getpid() == self._pid and not engine.scheduler.is_idle():
-            warnings.warn(f"{self!r} is still open at exit: its calls are cancelled", RuntimeWarning, stacklevel=2)
+        if os.getpid() == self._pid and self.is_active:
+            stands = self.snapshot()
+            if stands.queued or stands.in_flight:
+                warnings.warn(f"{self!r} is still open at exit: its calls are cancelled", RuntimeWarning, stacklevel=2)
         self.close(cancel=True)
 
     def _end(self) -> None:

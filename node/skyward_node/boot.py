@@ -81,7 +81,10 @@ def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, 
     processes.become_subreaper()
     gc.freeze()
     gc.set_threshold(YOUNG)
-    return server.run()
+    code = server.run()
+    if server.orphaned:
+        endpoint.remove_for_launcher(path)
+    return code
 
 
 def _catch_signals(stack: ExitStack, *, interactive: bool) -> int:

@@ -6,6 +6,7 @@ this version does not have.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST: Final = 107  # bytes of a Unix socket's path on Linux, without the final NUL
+LAUNCHED: Final = "skyward-"  # how the names of directories begin that a launcher makes for its daemons
 _SCHEME: Final = "ipc://"
 
 
@@ -88,3 +90,27 @@ def remove(path: str) -> None:
     """Remove the socket file, if it is still there."""
     with suppress(OSError):
         os.unlink(path)
+
+
+def remove_for_launcher(path: str) -> None:
+    """Remove the socket file and, as the last daemon of a launcher that is gone, the directory it has made.
+
+    Sockets of daemons that were killed are no reason to keep it.
+    """
+    remove(path)
+    directory = os.path.dirname(path)
+    if not os.path.basename(directory).startswith(LAUNCHED):
+        return
+    with suppress(OSError):
+        for name in os.listdir(directory):
+            if _is_dead(f"{directory}/{name}"):
+                os.unlink(f"{directory}/{name}")
+        os.rmdir(directory)
+
+
+def _is_dead(path: str) -> bool:
+    """Return whether the path is a socket where nobody listens."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == errno.ECONNREFUSED

@@ -47,6 +47,7 @@ class Server:
         self._supervisor = supervisor
         self._signals = signals
         self._logger = logger
+        self.orphaned = False  # it ends because its launcher is gone
         self._code: int | None = None
         self._follow_up: list[Event] = []  # what performing actions has shown
         self._poller = zmq.Poller()
@@ -73,6 +74,7 @@ class Server:
             ready = {source for source, _ in self._poller.poll(self._patience())}
             if self._orphaned(ready):
                 self._logger.log("info", "the launcher is gone", {})
+                self.orphaned = True
                 return 0
             events = self._gather(ready)
             self._perform(self._core.handle(events, time.monotonic()))

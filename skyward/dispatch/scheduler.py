@@ -164,15 +164,14 @@ class Scheduler:
         """End every unsettled task as cancelled, at once, and tell the nodes."""
         actions: list[Action] = []
         for node in self.nodes.values():
-            tasks = list(node.in_flight.values())
-            if tasks:
-                actions.append(Stop(node.rank, tasks, running=True))
+            sent = list(node.in_flight.values())
+            if sent:
+                actions.append(Stop(node.rank, sent, running=True))
                 node.in_flight.clear()
                 node.load = 0
-            tasks += node.pinned.drain()
-            self._assignment.note(node)
-            if tasks:
+            if tasks := [*sent, *node.pinned.drain()]:
                 actions.append(self._settle(tasks, Cancelled()))
+            self._assignment.note(node)
         if queued := self.queue.drain():
             actions.append(self._settle(queued, Cancelled()))
         return actions

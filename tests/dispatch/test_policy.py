@@ -1,0 +1,97 @@
+"""How much work a node may hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from skyward.dispatch.policy import (
+    AHEAD,
+    FLOOR,
+    KNOWN,
+    MOST,
+    RUN,
+    RUN_TIME,
+    TOO_LONG,
+    WEIGHT,
+    Durations,
+    charge,
+    is_short,
+    may_send_ahead,
+    run_length,
+)
+
+
+def test_unknown_function_has_no_cost() -> None:
+    """Nothing is guessed about a function that has never run."""
+    assert Durations().cost(b"f") is None
+
+
+def test_first_batch_sets_the_cost() -> None:
+    """The first mean that is seen is believed."""
+    durations = Durations()
+    durations.observe(b"f", 400.0)
+    assert durations.cost(b"f") == 400.0
+
+
+def test_later_batches_move_the_cost() -> None:
+    """The cost follows what is seen, a quarter of the way at a time."""
+    durations = Durations()
+    durations.observe(b"f", 400.0)
+    durations.observe(b"f", 800.0)
+    assert durations.cost(b"f") == 400.0 + WEIGHT * 400.0
+
+
+def test_empty_task_costs_something() -> None:
+    """A task that takes no time is not free, or a node would get any number."""
+    durations = Durations()
+    durations.observe(b"f", 0.0)
+    assert durations.cost(b"f") == FLOOR
+
+
+def test_durations_remember_a_bounded_number_of_functions() -> None:
+    """A loop that redefines its function uses no more memory for ever; the oldest is forgotten."""
+    durations = Durations()
+    for number in range(KNOWN + 1):
+        durations.observe(number.to_bytes(4, "big"), 100.0)
+    assert durations.cost((0).to_bytes(4, "big")) is None
+    assert durations.cost((1).to_bytes(4, "big")) == 100.0
+    assert durations.cost(KNOWN.to_bytes(4, "big")) == 100.0
+
+
+@pytest.mark.rule("R18")
+@pytest.mark.parametrize(
+    ("cost", "load", "held", "slots", "may"),
+    [
+        (None, 0, 1, 1, False),  # nothing is known
+        (TOO_LONG + 1, 0, 1, 8, False),  # long tasks are held back
+        (100.0, AHEAD - 100, 1, 1, True),  # up to the budget
+        (100.0, AHEAD - 99, 1, 1, False),  # and no further
+        (100.0, AHEAD, 1, 2, True),  # which grows with the slots
+        (FLOOR, 0, MOST - 1, 1, True),  # up to a number of tasks
+        (FLOOR, 0, MOST, 1, False),
+        (FLOOR, 0, 0, 0, False),  # all slots are gone
+    ],
+)
+def test_short_tasks_go_ahead_up_to_a_budget(cost: float | None, load: int, held: int, slots: int, may: bool) -> None:
+    """A busy node gets some milliseconds of short tasks, and nothing that is long or unknown."""
+    assert may_send_ahead(cost, load, held, slots) is may
+
+
+@pytest.mark.parametrize(("cost", "short"), [(None, False), (FLOOR, True), (TOO_LONG, True), (TOO_LONG + 1, False)])
+def test_only_known_short_tasks_are_short(cost: float | None, short: bool) -> None:
+    """What is too long for every node need not be tried on any."""
+    assert is_short(cost) is short
+
+
+def test_task_is_charged_at_most_a_slots_budget() -> None:
+    """A long task, or one of which nothing is known, occupies one slot and not its neighbours."""
+    assert charge(7.9) == 7
+    assert charge(1e9) == AHEAD
+    assert charge(None) == AHEAD
+
+
+def test_runs_are_short_in_time_and_in_number() -> None:
+    """Between two turns a node gets a millisecond of work, but at least one task and at most `RUN`."""
+    assert run_length(FLOOR) == RUN
+    assert run_length(RUN_TIME / 10) == 10
+    assert run_length(TOO_LONG) == 1

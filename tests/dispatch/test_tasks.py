@@ -1,0 +1,51 @@
+"""Tasks, and what the scheduler asks to be done with them."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from skyward.dispatch.tasks import ANY, NOWHERE, QUEUED, SENT, SETTLED, Absent, Cancelled, Lost, Send, Task
+from tests.dispatch.making import F, make
+
+
+def test_new_task_waits_and_is_nowhere() -> None:
+    """A task that has just been made is with the client, unseen by the scheduler."""
+    (task,) = make(1)
+    assert (task.state, task.place, task.node, task.rank) == (QUEUED, NOWHERE, -1, ANY)
+    assert (task.losses, task.cost, task.cancelled) == (0, 0, False)
+
+
+@pytest.mark.parametrize(("rank", "movable"), [(ANY, True), (0, False), (3, False)])
+def test_task_bound_to_a_rank_cannot_move(rank: int, movable: bool) -> None:
+    """Only a task without a rank may run anywhere."""
+    assert make(1, rank=rank)[0].movable is movable
+
+
+def test_size_of_a_task_counts_bytes() -> None:
+    """The size is that of the pickle and of all buffers, in bytes whatever their items."""
+    words = memoryview(bytes(80)).cast("Q")
+    assert Task(1, F, b"12345", (), None, 0, 0).size == 5
+    assert Task(1, F, b"12345", (words, b"123"), None, 0, 0).size == 88
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [(QUEUED, "<Task 7 queued>"), (SENT, "<Task 7 sent on node 2>"), (SETTLED, "<Task 7 settled>")],
+)
+def test_repr_of_a_task_says_where_it_is(state: int, text: str) -> None:
+    """The log line someone reads at night."""
+    task = Task(7, F, b"", (), None, 0, 0)
+    task.state, task.node = state, 2
+    assert repr(task) == text
+
+
+def test_actions_are_values() -> None:
+    """Actions and verdicts are equal by what they say, and frozen."""
+    (task,) = make(1)
+    assert Send(1, [task]) == Send(1, [task]) != Send(2, [task])
+    assert Lost(1, "gone") == Lost(1, "gone") != Lost(1, "silent")
+    assert Cancelled() == Cancelled()
+    with pytest.raises(FrozenInstanceError):
+        Absent(1, ()).rank = 2  # type: ignore[misc]  # that it is refused is the point
