@@ -73,9 +73,9 @@ class Assignment:
         self.durations = Durations()
         self._turn: int = 0  # rank that is next in the round-robin
         # Some of the nodes, so that no event has to look at all of them:
-        self._open: dict[int, Node] = {}  # those with a free slot
-        self._bound: dict[int, Node] = {}  # those with pinned tasks
-        self._crowded: dict[int, Node] = {}  # those with more tasks than slots
+        self.open: dict[int, Node] = {}  # those with a free slot
+        self.bound: dict[int, Node] = {}  # those with pinned tasks
+        self.crowded: dict[int, Node] = {}  # those with more tasks than slots
 
     # --- books -----------------------------------------------------------------------------
 
@@ -86,36 +86,36 @@ class Assignment:
 
     def leave(self, rank: int) -> Node | None:
         """Forget a node, and return it if it was there."""
-        for some in (self._open, self._bound, self._crowded):
+        for some in (self.open, self.bound, self.crowded):
             some.pop(rank, None)
         return self.nodes.pop(rank, None)
 
     def note(self, node: Node) -> None:
         """Put the node among those it belongs to, now that something about it has changed."""
         free = node.free
-        _mark(self._open, node, belongs=free > 0)
-        _mark(self._crowded, node, belongs=free < 0)
-        _mark(self._bound, node, belongs=bool(node.pinned))
+        _mark(self.open, node, belongs=free > 0)
+        _mark(self.crowded, node, belongs=free < 0)
+        _mark(self.bound, node, belongs=bool(node.pinned))
 
     # --- decisions -------------------------------------------------------------------------
 
     def dispatch(self) -> list[Action]:
         """Hand out as much of the queue as the nodes have room for."""
         batches: Batches = {}
-        if self._bound and self._open:
+        if self.bound and self.open:
             self._fill_bound(batches)
-        if self.queue and self._open:
+        if self.queue and self.open:
             self._fill(batches)
-        if self.queue or self._bound:
+        if self.queue or self.bound:
             self._send_ahead(batches)
         actions: list[Action] = [Send(rank, batch) for rank, tasks in batches.items() for batch in split(tasks)]
         return actions + self.recall(RECALL)
 
     def _fill_bound(self, batches: Batches) -> None:
         """Give free slots to tasks that may run nowhere else, unless earlier ones need every slot there is."""
-        wanting = [node for node in self._bound.values() if node.free > 0]
+        wanting = [node for node in self.bound.values() if node.free > 0]
         bound = sorted((task for node in wanting for task in islice(node.pinned, node.free)), key=_place)
-        room = sum(node.free for node in self._open.values())
+        room = sum(node.free for node in self.open.values())
         earlier = 0
         queued = iter(self.queue)
         ahead = next(queued, None)
@@ -134,7 +134,7 @@ class Assignment:
     def _fill(self, batches: Batches) -> None:
         """Give free slots to the queue: in turn, and those that hold least first."""
         queue = self.queue
-        had_room: list[Node] = self._in_turn(self._open)
+        had_room: list[Node] = self._in_turn(self.open)
         nodes: list[Node] = had_room
         while nodes and queue:
             least = min([len(node.in_flight) for node in nodes])
@@ -157,7 +157,7 @@ class Assignment:
 
     def _with_room(self) -> dict[int, Node]:
         """Return the nodes that may get the next task ahead, or have tasks of their own."""
-        bound = self._bound
+        bound = self.bound
         head = self.queue.head()
         cost = None if head is None else self.durations.cost(head.function.key)
         if not is_short(cost):
@@ -227,10 +227,10 @@ class Assignment:
 
     def recall(self, least: int, *, again: bool = False) -> list[Action]:
         """Ask for what waits on nodes while another idles, if that is ``least`` µs of work."""
-        if not self._open or not self._crowded or self.queue:
+        if not self.open or not self.crowded or self.queue:
             return []
         actions: list[Action] = []
-        for node in self._crowded.values():
+        for node in self.crowded.values():
             if node.load < least or (node.recalled and not again):
                 continue
             behind = islice(node.in_flight.values(), node.slots, None)

@@ -80,6 +80,11 @@ class Queue:
         self._gone = 0
         return tasks
 
+    @property
+    def held(self) -> int:
+        """Return how many tasks it keeps alive, those that no longer wait included."""
+        return len(self._tasks)
+
     def __iter__(self) -> Iterator[Task]:
         return (task for task in self._tasks if task.state == QUEUED)
 

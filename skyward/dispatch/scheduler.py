@@ -46,7 +46,7 @@ class Scheduler:
     """Decides for one pool."""
 
     def __init__(self, node_wait: float) -> None:
-        self._assignment = assignment = Assignment()
+        self.assignment = assignment = Assignment()
         self.nodes = assignment.nodes
         self.queue = assignment.queue
         self._durations = assignment.durations
@@ -87,7 +87,7 @@ class Scheduler:
                 actions.append(self._settle(bound, Absent(rank, self.ready_ranks())))
             else:
                 enqueue(node.pinned, bound, urgent=urgent)
-                self._assignment.note(node)
+                self.assignment.note(node)
         return actions
 
     def on_results(self, rank: int, ids: Sequence[int], elapsed: Sequence[int]) -> list[Task | None]:
@@ -124,7 +124,7 @@ class Scheduler:
         self._unsettled -= count
         if count:
             node.recalled = False
-            self._assignment.note(node)
+            self.assignment.note(node)
         return tasks
 
     def on_returned(self, rank: int, ids: Iterable[int]) -> list[Action]:
@@ -134,7 +134,7 @@ class Scheduler:
             return []
         back = [task for id in ids if (task := node.in_flight.pop(id, None)) is not None]
         node.load -= sum(task.cost for task in back)
-        self._assignment.note(node)
+        self.assignment.note(node)
         return self._requeue(back, Lost(rank, "the node is shutting down")) + self.dispatch()
 
     def on_cancel(self, tasks: Iterable[Task]) -> list[Action]:
@@ -156,7 +156,7 @@ class Scheduler:
                 self.queue.forget(count)
             else:
                 self.nodes[rank].pinned.forget(count)
-                self._assignment.note(self.nodes[rank])
+                self.assignment.note(self.nodes[rank])
         actions: list[Action] = [self._settle(dropped, Cancelled())] if dropped else []
         return actions + [Stop(rank, batch, running=True) for rank, batch in sent.items()]
 
@@ -171,14 +171,14 @@ class Scheduler:
                 node.load = 0
             if tasks := [*sent, *node.pinned.drain()]:
                 actions.append(self._settle(tasks, Cancelled()))
-            self._assignment.note(node)
+            self.assignment.note(node)
         if queued := self.queue.drain():
             actions.append(self._settle(queued, Cancelled()))
         return actions
 
     def dispatch(self) -> list[Action]:
         """Hand out what may go now that tasks have ended."""
-        return self._assignment.dispatch()
+        return self.assignment.dispatch()
 
     # --- events about nodes ----------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class Scheduler:
         """A node has joined under a rank that no other node holds."""
         if rank in self.nodes:
             raise RuntimeError(f"node {rank} is ready twice")
-        self._assignment.join(Node(rank, slots))
+        self.assignment.join(Node(rank, slots))
         self._starved_since = None
         return self.dispatch()
 
@@ -196,7 +196,7 @@ class Scheduler:
         if node is None:
             return []
         node.slots = slots
-        self._assignment.note(node)
+        self.assignment.note(node)
         return self.dispatch()
 
     def on_node_draining(self, rank: int) -> list[Action]:
@@ -206,12 +206,12 @@ class Scheduler:
             return []
         node.draining = True
         stranded = node.pinned.drain()
-        self._assignment.note(node)
+        self.assignment.note(node)
         return [self._settle(stranded, Lost(rank, "the node is shutting down"))] if stranded else []
 
     def on_node_lost(self, rank: int, reason: str) -> list[Action]:
         """A node is gone: its tasks run again elsewhere, within ``retries``, or fail."""
-        node = self._assignment.leave(rank)
+        node = self.assignment.leave(rank)
         if node is None:
             return []
         verdict = Lost(rank, reason)
@@ -238,7 +238,7 @@ class Scheduler:
         """Fail what waits for a node longer than ``node_wait``; ``causes`` say why none came."""
         if self.nodes or not self.queue:
             self._starved_since = None
-            return self._assignment.recall(0, again=True)
+            return self.assignment.recall(0, again=True)
         if self._starved_since is None:
             self._starved_since = now
         if now - self._starved_since < self._node_wait:

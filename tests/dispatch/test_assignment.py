@@ -207,7 +207,7 @@ def test_bound_task_takes_the_slot_that_earlier_ones_do_not_need() -> None:
     assert made.on_submit([*free, *bound]) == []
     for node in made.nodes.values():
         node.slots = 1
-        made._assignment.note(node)
+        made.assignment.note(node)
     assert sent(made.dispatch()) == {0: bound, 1: free}
 
 

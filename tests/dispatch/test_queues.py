@@ -77,10 +77,10 @@ def test_queue_holds_nothing_that_was_settled_for_long() -> None:
     queue = filled(*tasks)
     for task in reversed(tasks[1:]):
         settle(queue, task)
-        assert len(queue._tasks) <= 2 * len(queue)
+        assert queue.held <= 2 * len(queue)
     assert places(queue) == [1]
     settle(queue, tasks[0])
-    assert not queue._tasks
+    assert queue.held == 0
 
 
 def test_queue_drains_what_waits() -> None:
@@ -96,7 +96,9 @@ def test_queue_drains_what_waits() -> None:
 @given(st.data())
 def test_queue_agrees_with_a_sorted_list(data: st.DataObject) -> None:
     """Whatever is added, put back, settled and taken, in whatever order: a sorted list would do the same."""
-    queue, model, out, last = Queue(), list[Task](), list[Task](), 0
+    queue, last = Queue(), 0
+    model: list[Task] = []
+    out: list[Task] = []
     for _ in range(data.draw(st.integers(1, 30))):
         match data.draw(st.sampled_from(["add", "insert", "settle", "pop"])):
             case "add":

@@ -44,7 +44,7 @@ def test_results_of_one_batch_are_averaged_per_function() -> None:
     tasks = [*make(2, F), *make(2, G)]
     made.on_submit(tasks)
     made.on_results(0, [task.id for task in tasks], [100, 300, 5000, 7000])
-    durations = made._assignment.durations
+    durations = made.assignment.durations
     assert (durations.cost(F.key), durations.cost(G.key)) == (200.0, 6000.0)
 
 
@@ -55,7 +55,7 @@ def test_cancelled_task_teaches_nothing_about_its_function() -> None:
     made.on_submit([task])
     made.on_cancel([task])
     made.on_results(0, [task.id], [1])
-    assert made._assignment.durations.cost(F.key) is None
+    assert made.assignment.durations.cost(F.key) is None
 
 
 def test_load_of_an_idle_node_is_zero() -> None:
@@ -81,7 +81,7 @@ def test_cancelled_queued_task_is_dropped() -> None:
     made.on_submit([running, *queued])
     assert made.on_cancel(queued) == [Settle(queued, Cancelled())]
     assert made.on_cancel(queued) == []
-    assert not made.queue._tasks
+    assert made.queue.held == 0
     assert finish(made, 0, [running], BUSY) == []
     assert made.is_idle()
 
@@ -124,7 +124,7 @@ def test_cancelled_bound_task_leaves_nothing_behind() -> None:
     running, *bound = make(3, rank=0)
     made.on_submit([running, *bound])
     assert made.on_cancel(bound) == [Settle(bound, Cancelled())]
-    assert not made.nodes[0].pinned._tasks
+    assert made.nodes[0].pinned.held == 0
     assert finish(made, 0, [running], BUSY) == []
 
 
@@ -165,9 +165,9 @@ def test_cancelling_a_long_queue_from_its_end_is_linear() -> None:
     made.on_submit(tasks)
     looks = 0
     for task in reversed(tasks[1:]):
-        before = len(made.queue._tasks)
+        before = made.queue.held
         made.on_cancel([task])
-        looks += before if len(made.queue._tasks) != before else 1
+        looks += before if made.queue.held != before else 1
     assert looks < 60_000
     assert not made.queue
 
