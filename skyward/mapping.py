@@ -94,7 +94,7 @@ class MapIterator(Generic[T]):
         if not iterables:
             raise TypeError("map needs at least one iterable: pool.map(f, items)")
         marked = cast("Function[..., Any]", fn) if isinstance(fn, Function) else None
-        original: Any = marked.__wrapped__ if marked is not None else fn
+        original = cast("Any", fn if marked is None else marked.__wrapped__)
         chunk = AsyncChunk(original) if inspect.iscoroutinefunction(original) else Chunk(original)
         timeout = marked.timeout if marked is not None else None
         retries = marked.retries if marked is not None else None

@@ -23,7 +23,7 @@ from skyward.errors import ProvisionError
 from skyward.providers.base import LaunchSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from skyward.providers.base import Launched, Provider
 
@@ -36,7 +36,7 @@ SOON: Final = 5.0  # seconds in which a provider heeds a cancelled launch
 
 
 @contextmanager
-def _opened(make: Make) -> Iterator[Provider]:
+def _opened(make: Make) -> Generator[Provider]:
     provider = make()
     provider.prepare()
     try:
@@ -80,7 +80,11 @@ def check_nodes_come_up_side_by_side(make: Make) -> None:
     """Launching works from several threads at once, and the nodes are different ones."""
     with _opened(make) as provider:
         launched: list[Launched] = []
-        threads = [threading.Thread(target=lambda i=i: launched.append(_launch(provider, i))) for i in range(3)]
+
+        def launch(index: int) -> None:
+            launched.append(_launch(provider, index))
+
+        threads = [threading.Thread(target=launch, args=(index,)) for index in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _send_without_copy() -> None:
-    """Let pyzmq make what it keeps for the life of the process, from its first such message on: a thread, two sockets."""
+    """Let pyzmq make what it keeps, from its first such message on, for the life of the process."""
     with zmq.Context() as context, context.socket(zmq.PAIR) as near, context.socket(zmq.PAIR) as far:
         near.bind("inproc://first")
         far.connect("inproc://first")

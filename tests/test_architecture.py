@@ -39,7 +39,10 @@ ARROWS: dict[str, set[str]] = {
 
 # What a part may name in annotations only: operators give what the layer above makes of a call, and the
 # scheduler passes on payloads that it never looks into.
-NAMED: dict[str, set[str]] = {**{part: {"futures", "results", "streams"} for part in CALLS}, "dispatch": {"wire.frames"}}
+NAMED: dict[str, set[str]] = {
+    **{part: {"futures", "results", "streams"} for part in CALLS},
+    "dispatch": {"wire.frames"},
+}
 
 # What the daemon and its workers may use of the library.
 NODE = VALUES | CALLS | {"config", "wire", "nested", "transport.sockets", "transport.keys"}

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 SLEEP = [sys.executable, "-c", "import sys; sys.stdin.read()"]
-ORPHAN = f"import subprocess; print(subprocess.Popen({SLEEP!r}, stdin=0, stdout=subprocess.DEVNULL, start_new_session=True).pid)"
+ORPHAN = (
+    "import subprocess; "
+    f"print(subprocess.Popen({SLEEP!r}, stdin=0, stdout=subprocess.DEVNULL, start_new_session=True).pid)"
+)
 
 
 @contextmanager

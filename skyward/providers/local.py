@@ -19,7 +19,7 @@ from skyward.providers.cpus import usable_cpus
 from skyward.providers.daemon import Daemon
 
 if TYPE_CHECKING:
-    from typing import Any, Self
+    from typing import Self
 
     from skyward.providers.base import LaunchSpec
 
@@ -125,11 +125,12 @@ class Local(Provider):
 
     def _launch(self, surroundings: Surroundings, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
         path = f"{self._directory}/n{index}.sock"
-        daemon = Daemon(
-            surroundings.sys_path,
-            surroundings.env | {MACHINE_SLOTS: str(spec.nodes * spec.concurrency)},
-            lambda **fds: _configure(spec, surroundings, f"ipc://{path}", **fds),
-        )
+
+        def configure(**fds: int) -> NodeConfig:
+            return _configure(spec, surroundings, f"ipc://{path}", **fds)
+
+        env = surroundings.env | {MACHINE_SLOTS: str(spec.nodes * spec.concurrency)}
+        daemon = Daemon(surroundings.sys_path, env, configure)
         ident = f"local-{daemon.pid}-{index}"
         try:
             # Known before it is waited for, so that `close` finds it.
@@ -187,7 +188,7 @@ class Local(Provider):
             directory.remove(self._directory)
 
 
-def _configure(spec: LaunchSpec, surroundings: Surroundings, bind: str, **fds: Any) -> NodeConfig:
+def _configure(spec: LaunchSpec, surroundings: Surroundings, bind: str, **fds: int) -> NodeConfig:
     return NodeConfig(
         bind=bind,
         concurrency=spec.concurrency,

@@ -44,8 +44,9 @@ def living(mark: str) -> list[int]:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             try:
-                stat = Path(entry.path, "stat").read_text(encoding="utf-8", errors="replace")
-                if mark.encode() in Path(entry.path, "environ").read_bytes() and stat.rpartition(")")[2].split()[0] != "Z":
+                marked = mark.encode() in Path(entry.path, "environ").read_bytes()
+                state = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()[0]
+                if marked and state != b"Z":
                     pids.append(int(entry.name))
             except OSError:
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -103,4 +102,4 @@ def test_interrupt_surfaces_and_harms_nobody(rounds: int, chance: random.Random)
     finally:
         signal.signal(signal.SIGINT, previous)
     assert max(times) < SOON
-    print(f"{rounds} interrupts, longest {max(times):.3f} s; {bystander.rounds} rounds of the other thread; {os.getpid()}")
+    print(f"{rounds} interrupts, longest {max(times):.3f} s; {bystander.rounds} rounds of the other thread")

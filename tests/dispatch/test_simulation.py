@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,  # pyright: ignore[reportUnknownVariableType]  # it is half annotated
+)
 
 from skyward.dispatch.scheduler import Scheduler
 from skyward.dispatch.tasks import ANY, SENT, Absent, Cancelled, Lost, NoNodes, Send, Settle, Stop, Task

@@ -110,7 +110,7 @@ def test_group_has_a_future_of_the_tuple(pool: sky.Compute, tmp_path: Path) -> N
     with pytest.raises(ValueError, match="bad 4"):
         ((add(1, 2) & fail(4)) > pool).result()
     with pytest.raises(TypeError, match="stream"):
-        sky.gather(add(1, 2), stream=True) > pool
+        pool.run_async(sky.gather(add(1, 2), stream=True))
 
 
 @pytest.mark.rule("R7")

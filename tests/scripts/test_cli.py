@@ -7,7 +7,6 @@ import platform
 import resource
 from typing import TYPE_CHECKING
 
-import pytest
 from click.testing import CliRunner
 
 from skyward.errors import ProvisionError
@@ -16,6 +15,7 @@ from skyward_scripts import machine
 from skyward_scripts.cli import main
 
 if TYPE_CHECKING:
+    import pytest
     from click.testing import Result
 
 

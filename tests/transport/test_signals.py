@@ -173,7 +173,7 @@ class Striking:
 def test_handlers_are_back_whenever_a_signal_strikes(
     monkeypatch: pytest.MonkeyPatch, struck: signal.Signals, moment: int
 ) -> None:
-    """Entering and leaving may be struck after any step; every handler is the user's again, and what came is handled."""
+    """Entering and leaving may be struck after any step; every handler is the user's again, what came is handled."""
 
     def strike(number: int, frame: FrameType | None) -> None:
         raise StruckError
