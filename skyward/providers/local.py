@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from skyward.errors import ConfigError, ProvisionError
@@ -126,11 +128,9 @@ class Local(Provider):
     def _launch(self, surroundings: Surroundings, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
         path = f"{self._directory}/n{index}.sock"
 
-        def configure(**fds: int) -> NodeConfig:
-            return _configure(spec, surroundings, f"ipc://{path}", **fds)
-
+        config = _config(spec, surroundings, f"ipc://{path}")
         env = surroundings.env | {MACHINE_SLOTS: str(spec.nodes * spec.concurrency)}
-        daemon = Daemon(surroundings.sys_path, env, configure)
+        daemon = Daemon(surroundings.sys_path, env, partial(replace, config))
         ident = f"local-{daemon.pid}-{index}"
         try:
             # Known before it is waited for, so that `close` finds it.
@@ -188,7 +188,7 @@ class Local(Provider):
             directory.remove(self._directory)
 
 
-def _configure(spec: LaunchSpec, surroundings: Surroundings, bind: str, **fds: int) -> NodeConfig:
+def _config(spec: LaunchSpec, surroundings: Surroundings, bind: str) -> NodeConfig:
     return NodeConfig(
         bind=bind,
         concurrency=spec.concurrency,
@@ -201,5 +201,4 @@ def _configure(spec: LaunchSpec, surroundings: Surroundings, bind: str, **fds: i
         umask=surroundings.umask,
         sys_path=surroundings.sys_path,
         env=spec.env,
-        **fds,
     )
