@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from skyward.transport.sockets import Socket
+    from skyward.wire.frames import Buffer
 
 WAIT = 10_000  # ms for what takes one
 
@@ -105,7 +106,7 @@ def test_link_reads_what_has_come(line: Line) -> None:
     peer = receive_frames(router, copied=2)[0]
     send_frames(router, [peer, b"first", b"blob", b"buffer"])
     send_frames(router, [peer, b"second"])
-    messages: list[list[object]] = []
+    messages: list[list[Buffer]] = []
     while len(messages) < 2:
         assert line.link.socket.poll(WAIT)
         messages += line.link.receive()
