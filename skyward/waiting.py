@@ -14,11 +14,10 @@ class Waiter:
     Cheaper than `threading.Event`: the lock is made only when a thread really has to sleep.
     """
 
-    __slots__ = ("_parking", "busy", "done", "promoted")
+    __slots__ = ("_parking", "done", "promoted")
 
     def __init__(self) -> None:
         self.done = False
-        self.busy = False  # a thread is waiting on it now
         self.promoted = False  # ownership of the loop was handed to the parked thread
         self._parking: threading.Lock | None = None  # held except for a moment at each wake-up
 

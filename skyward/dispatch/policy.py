@@ -64,7 +64,7 @@ def may_send_ahead(cost: float | None, load: float, held: int, slots: int) -> bo
 
     ``load`` is the expected time (µs) of all ``held`` tasks on the node.
     """
-    if cost is None or cost > TOO_LONG:
+    if cost is None or not is_short(cost):
         return False
     return load + cost <= AHEAD * slots and held < MOST * slots
 

@@ -85,7 +85,7 @@ class Loop:
         """Make the owner's poll return."""
         try:
             os.eventfd_write(self.wake_fd, 1)
-        except (BlockingIOError, OSError):  # it is signalled already, or the loop is closed
+        except (OSError, ValueError):  # it is signalled already, or the loop is closed
             pass
 
     def wait(self, waiter: Waiter, deadline: float | None = None, start: Callable[[], None] | None = None) -> bool:
@@ -191,6 +191,7 @@ class Loop:
 
     def _hand_over(self) -> None:
         """Give ownership to a parked thread, or to nobody."""
+        busy = self._handler.is_busy()  # asked while it is still ours
         with self._mutex:
             while self._parked:
                 heir = self._parked.popleft()
@@ -201,7 +202,7 @@ class Loop:
                     return
             self._owned = False
             self._by_background = False
-        if self._inbox or self._handler.is_busy():
+        if busy or self._inbox:
             self._call_background()
 
     def _interrupt(self, waiter: Waiter) -> None:
@@ -212,14 +213,16 @@ class Loop:
 
     def _turn(self, deadline: float | None) -> None:
         inbox = self._inbox
-        if inbox:
+        ran = bool(inbox)
+        if ran:
             self._run_commands()
         due = self._handler.next_deadline()
         if deadline is not None:
             due = min(due, deadline)
         self._asleep = True
         # A command posted before this line is seen here, one posted after it wakes the poll.
-        timeout = 0.0 if inbox else max(0.0, due - time.monotonic())
+        # After commands we only look: they may have ended what this thread waits for.
+        timeout = 0.0 if ran or inbox else max(0.0, due - time.monotonic())
         try:
             self._handler.turn(timeout)
         except Exception as error:

@@ -58,6 +58,11 @@ class Guard:
         if self._saved:
             self._restore()
 
+    @property
+    def deferring(self) -> bool:
+        """Return whether signals are deferred here: in the main thread, if any has a handler."""
+        return bool(self._saved)
+
     def _defer(self) -> None:
         for number in _DEFERRED:
             handler = _signal.getsignal(number)

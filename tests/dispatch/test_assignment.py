@@ -35,8 +35,9 @@ def test_round_robin_survives_gaps_in_the_ranks() -> None:
     made.on_node_lost(2, "")
     a, b, c = make(3)
     assert made.on_submit([a]) == [Send(1, [a])]
-    assert made.on_submit([b]) == [Send(3, [b])]
     finish(made, 1, [a])
+    assert made.on_submit([b]) == [Send(3, [b])]
+    finish(made, 3, [b])
     assert made.on_submit([c]) == [Send(1, [c])]
 
 
@@ -90,11 +91,13 @@ def test_unknown_function_goes_to_free_slots_only() -> None:
 
 @pytest.mark.rule("R18")
 def test_long_tasks_are_held_back() -> None:
-    """No node queues a long task."""
-    made = scheduler(1, 1)
-    learn(made, 50_000)
-    tasks = make(3)
-    assert {rank: len(batch) for rank, batch in sent(made.on_submit(tasks)).items()} == {0: 1, 1: 1}
+    """No node queues a long task, not even behind short ones."""
+    made = scheduler(8)
+    learn(made, 10, F)
+    learn(made, 50_000, G)
+    short, long = make(8, F), make(1, G)
+    assert made.on_submit([*short, *long]) == [Send(0, short)]
+    assert finish(made, 0, short[:1]) == [Send(0, long)]
 
 
 @pytest.mark.rule("R18")
@@ -188,6 +191,7 @@ def test_bound_task_goes_to_its_node() -> None:
     assert finish(made, 1, [first], 10**6) == [Send(1, [second])]
 
 
+@pytest.mark.rule("R17")
 def test_bound_task_leaves_its_slot_to_earlier_ones() -> None:
     """Calls that were submitted before one with a rank go before it, on its node too."""
     made = scheduler(1)
