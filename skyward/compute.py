@@ -234,7 +234,7 @@ class Compute(PoolOperations):
     @property
     def slots(self) -> int:
         """Return how many tasks run at once on the nodes that are ready."""
-        return sum(mate.slots for mate in self._open_engine().crew.ready_mates())
+        return self.current_nodes() * self._options.worker.concurrency
 
     # --- questions and wishes ----------------------------------------------------------------
 
@@ -246,7 +246,8 @@ class Compute(PoolOperations):
 
     def current_nodes(self) -> int:
         """Return how many nodes are ready now; 0 when the pool is not open."""
-        return self._engine.crew.membership.ready() if self.is_active and self._engine is not None else 0
+        engine = self._engine
+        return len(engine.scheduler.ready_ranks()) if engine is not None and self.is_active else 0
 
     def snapshot(self) -> PoolSnapshot:
         """Return how nodes and tasks stand at this moment."""

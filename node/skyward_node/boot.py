@@ -79,6 +79,7 @@ def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, 
     _report(config, {"endpoint": config.bind, "pid": os.getpid(), "public_key": ""})
     logger.log("info", "serving", {"endpoint": config.bind, "slots": config.concurrency})
     processes.become_subreaper()
+    processes.set_name("skyward-node")
     gc.freeze()
     gc.set_threshold(YOUNG)
     code = server.run()

@@ -284,8 +284,9 @@ class Scheduler:
     # --- questions -------------------------------------------------------------------------
 
     def ready_ranks(self) -> tuple[int, ...]:
-        """Return the ranks that take tasks, ascending."""
-        return tuple(sorted(rank for rank, node in self.nodes.items() if not node.draining))
+        """Return the ranks that take tasks, ascending. The one question that any thread may ask."""
+        nodes = list(self.nodes.values())  # in one step of the interpreter
+        return tuple(sorted(node.rank for node in nodes if not node.draining))
 
     def in_flight(self) -> int:
         """Return how many tasks nodes hold."""

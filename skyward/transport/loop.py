@@ -25,6 +25,7 @@ from skyward.waiting import Waiter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LOOK: Final = 0.2  # seconds between looks for signals: one that comes just before a system call does not end it
 LINGER: Final = 0.02  # seconds the background thread stays away after a caller has driven
 
 
@@ -160,9 +161,9 @@ class Loop:
         if mine:
             self._drive(waiter, guard, deadline)
             return
-        timeout = 3600.0 if deadline is None else deadline - time.monotonic()
+        until = _sooner(deadline) if guard.active else deadline
         if not guard.pending and not waiter.done:
-            waiter.park(timeout)
+            waiter.park(threading.TIMEOUT_MAX if until is None else until - time.monotonic())
         with self._mutex:
             promoted = waiter.promoted
             waiter.promoted = False
@@ -185,7 +186,7 @@ class Loop:
             while not waiter.done and not guard.pending:
                 if deadline is not None and time.monotonic() >= deadline:
                     return
-                self._turn(deadline)
+                self._turn(_sooner(deadline) if guard.active else deadline)
         finally:
             self._hand_over()
 
@@ -263,3 +264,9 @@ class Loop:
                 self._turn(None)
         finally:
             self._hand_over()
+
+
+def _sooner(deadline: float | None) -> float:
+    """Return the deadline, or the next moment to look for signals if that comes first."""
+    look = time.monotonic() + LOOK
+    return look if deadline is None else min(deadline, look)

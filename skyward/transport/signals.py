@@ -63,6 +63,11 @@ class Guard:
         """Return whether signals are deferred here: in the main thread, if any has a handler."""
         return bool(self._saved)
 
+    @property
+    def active(self) -> bool:
+        """Return whether signals are deferred: in the main thread, if they have handlers."""
+        return bool(self._saved)
+
     def _defer(self) -> None:
         for number in _DEFERRED:
             handler = _signal.getsignal(number)

@@ -158,7 +158,7 @@ def _name(function: Any) -> str:
 def loads_call(data: Buffer, buffers: Sequence[Buffer] = ()) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments of a call; arrays are writable. Raises what unpickling them raises."""
     call: Any = _load(data, buffers, keep_classes=False) if buffers else _loads(data)
-    return (cast("Any", call), {}) if type(call) is tuple else call
+    return (cast("Any", call), {}) if type(call) is tuple else tuple(call)
 
 
 def loads_value(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
