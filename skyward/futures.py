@@ -86,21 +86,24 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
         self._watchers: list[Waiter] | None = None
         self.tasks: Sequence[Task] = ()
 
-    # What the helpers of concurrent.futures (wait, as_completed) reach for.
+    # What the helpers of concurrent.futures (wait, as_completed) reach for. To type checkers these stay the
+    # base's attributes: a property would not do for what as_completed takes.
 
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]  # lazily made, same type
-        if self._cond is None:
-            with _creation:
-                if self._cond is None:
-                    self._cond = threading.Condition()
-        return self._cond
+    if not TYPE_CHECKING:
 
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]  # the same  # pyright: ignore[reportIncompatibleVariableOverride]
-        if self._notify is None:
-            self._notify = []
-        return self._notify
+        @property
+        def _condition(self) -> threading.Condition:
+            if self._cond is None:
+                with _creation:
+                    if self._cond is None:
+                        self._cond = threading.Condition()
+            return self._cond
+
+        @property
+        def _waiters(self) -> list[Any]:
+            if self._notify is None:
+                self._notify = []
+            return self._notify
 
     @property
     def _done_callbacks(self) -> list[Callable[[Future[T]], object]]:
@@ -123,11 +126,11 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
         else:
             self._settle(_FINISHED, outcome)
 
-    def on_started(self, task: Task) -> None:
-        """Note that the call runs."""
+    def on_started(self, *, unstoppable: bool) -> None:
+        """Note that the call runs, or that it cannot be cancelled."""
         if self._state == _PENDING:
             self._state = _RUNNING
-        if task.cancelled:  # the answer to a cancel that cannot be
+        if unstoppable:
             for waiter in list(self._watchers or ()):
                 waiter.finish()
 

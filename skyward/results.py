@@ -62,8 +62,8 @@ class Sink:
         """Take the outcome of one task; called exactly once for each."""
         raise NotImplementedError
 
-    def on_started(self, task: Task) -> None:
-        """Note that the task runs; if it was to be cancelled, that it cannot be stopped. Nothing by default."""
+    def on_started(self, *, unstoppable: bool) -> None:
+        """Note that a task runs, or answers a cancel by going on. Nothing by default."""
 
 
 class Discard(Sink):
@@ -143,10 +143,10 @@ class Collection(Waiter, Sink):
         if self.future is not None:
             self.future.settle(self.failure if self.failure is not None else self)
 
-    def on_started(self, task: Task) -> None:
+    def on_started(self, *, unstoppable: bool) -> None:
         """Pass it on to the future."""
         if self.future is not None:
-            self.future.on_started(task)
+            self.future.on_started(unstoppable=unstoppable)
 
     def values(self) -> tuple[Any, ...]:
         """Return the members' values, or raise the group's failure."""

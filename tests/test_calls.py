@@ -12,7 +12,7 @@ import types
 import typing
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]  # it has no types  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 
 from skyward.calls import BoundFunction, Function, PendingFunction, function
@@ -212,7 +212,7 @@ def test_builtins_partials_and_callable_objects_can_be_marked() -> None:
     partial = function(functools.partial(pow, 2))
     adder: Any = function(Adder())
     assert (partial.__name__, adder.__name__) == ("pow", Adder.__qualname__)
-    assert partial.local(3) == 8
+    assert partial.local(3) == 8  # pyright: ignore[reportCallIssue]  # of pow it knows one overload
     assert adder.local(1) == 2
     assert adder.timeout is None
     assert function(abs)(-1).args == (-1,)

@@ -1,14 +1,16 @@
-"""README and docs are true: every example runs, every link leads somewhere, every name is there."""
+"""README and docs are true: every program runs and prints what they say, every link leads somewhere.
+
+A program that cannot be run here stands below ``<!-- not run: the reason -->``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pytest
 
@@ -16,57 +18,113 @@ import skyward as sky
 from skyward import errors
 
 ROOT: Final = Path(__file__).parents[1]
-PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES: Final = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+]
 GUIDE: Final = ROOT / "docs" / "examples" / "parallel_execution.py"
 PROTOCOL: Final = ROOT / "docs" / "protocol.md"  # its examples are messages: test_protocol_doc compares their bytes
 
 
-def blocks(page: Path) -> list[str]:
+class Program(NamedTuple):
+    """A program on a page."""
+
+    place: str
+    text: str
+    shown: str | None  # what it prints, if the page says so
+    excuse: str | None  # why it is not run
+
+
+EXCUSE: Final = r"(?:<!-- not run: (?P<excuse>[^>]+) -->\n)?"
+SHOWN: Final = r"(?:\n\nprints\n\n```text\n(?P<shown>.*?)```)?"
+PROGRAM: Final = re.compile(EXCUSE + r"```python\n(?P<text>.*?)```" + SHOWN, re.DOTALL)
+
+
+def programs(page: Path) -> list[Program]:
     """Return the Python programs of a page."""
-    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    place = str(page.relative_to(ROOT))
+    found = PROGRAM.finditer(page.read_text(encoding="utf-8"))
+    return [Program(f"{place}-{n}", m["text"], m["shown"], m["excuse"]) for n, m in enumerate(found)]
 
 
-PROGRAMS: Final = [
-    pytest.param(program, id=f"{page.relative_to(ROOT)}-{number}")
-    for page in PAGES
-    if page != PROTOCOL
-    for number, program in enumerate(blocks(page))
-]
+PROGRAMS: Final = [program for page in PAGES if page != PROTOCOL for program in programs(page)]
+RUNNABLE: Final = [program for program in PROGRAMS if program.excuse is None]
 
 
 def run(file: Path) -> str:
-    """Run a program and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, str(file)], capture_output=True, text=True, check=False, timeout=100, env=os.environ
-    )
+    """Run a program and return what it prints; it must have nothing to say on stderr."""
+    done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
+    assert not done.stderr
     return done.stdout
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_example_runs(program: str, tmp_path: Path) -> None:
-    """A reader who copies a program into a file can run it."""
+@pytest.mark.parametrize("program", RUNNABLE, ids=lambda program: program.place)
+def test_example_runs(program: Program, tmp_path: Path) -> None:
+    """A reader who copies a program into a file can run it, and it prints what the page says."""
     file = tmp_path / "example.py"
-    file.write_text(program)
-    assert run(file)
+    file.write_text(program.text)
+    printed = run(file)
+    assert printed
+    assert program.shown is None or printed == program.shown
+
+
+def test_examples_have_types(tmp_path: Path) -> None:
+    """The programs of the pages, and the examples, pass mypy --strict, so that readers may copy them anywhere."""
+    for number, program in enumerate(PROGRAMS):
+        (tmp_path / f"page_{number}.py").write_text(f"# {program.place}\n{program.text}")
+    files = [*sorted(tmp_path.glob("*.py")), *sorted((ROOT / "docs" / "examples").glob("*.py"))]
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={tmp_path / 'cache'}"]
+    done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_other_program_is_recognised() -> None:
+    """No page hides a program from these tests by another way of writing it."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert page == PROTOCOL or text.count("```py") == len(programs(page)), page
+        assert text.count("not run:") == sum(program.excuse is not None for program in programs(page)), page
+        assert text.count("\nprints\n\n```text") == sum(program.shown is not None for program in programs(page)), page
 
 
 def test_guide_prints_what_the_readme_shows() -> None:
     """The README has the guide as it is, and its real output, apart from the times."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert GUIDE.read_text(encoding="utf-8") in blocks(ROOT / "README.md")
+    assert GUIDE.read_text(encoding="utf-8") in [program.text for program in programs(ROOT / "README.md")]
     (shown,) = re.findall(r"<!-- output of .*? -->\n```\n(.*?)```", readme, re.DOTALL)
     timeless = re.compile(r"\[\d+\.\ds\]")
     assert timeless.sub("", run(GUIDE)) == timeless.sub("", shown)
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the names that links to the headings of a page end in."""
+    headings = re.findall(r"^#+ (.+)$", plain(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def plain(page: Path) -> str:
+    """Return a page without its programs and other literal text."""
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    """Links between pages name files that exist."""
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+    """Links between pages name files that exist, and headings in them."""
+    for target, heading in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", plain(page)):
         if "://" not in target:
-            assert (page.parent / target).exists(), target
+            place = (page.parent / target).resolve() if target else page
+            assert place.exists(), target
+            assert not heading or heading in anchors(place), (target, heading)
+
+
+def test_every_page_can_be_found() -> None:
+    """The index of the pages has a link to each."""
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = [page.relative_to(ROOT / "docs") for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    assert [str(page) for page in pages if page.name != "index.md" and f"({page})" not in text] == []
 
 
 def test_reference_lists_every_option() -> None:

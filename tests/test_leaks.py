@@ -19,7 +19,7 @@ import pytest
 from tests import leaks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from contextlib import AbstractContextManager
 
 SLEEP = [sys.executable, "-c", "import sys; sys.stdin.read()"]
@@ -30,7 +30,7 @@ ORPHAN = (
 
 
 @contextmanager
-def _thread() -> Iterator[str]:
+def _thread() -> Generator[str]:
     done = threading.Event()
     thread = threading.Thread(target=done.wait, name="planted")
     thread.start()
@@ -40,25 +40,25 @@ def _thread() -> Iterator[str]:
 
 
 @contextmanager
-def _descriptor() -> Iterator[str]:
+def _descriptor() -> Generator[str]:
     with open(os.devnull) as file:
         yield f"descriptor {file.fileno()}: /dev/null"
 
 
 @contextmanager
-def _socket() -> Iterator[str]:
+def _socket() -> Generator[str]:
     with socket.socket() as made:
         yield f"descriptor {made.fileno()}: socket:"
 
 
 @contextmanager
-def _child() -> Iterator[str]:
+def _child() -> Generator[str]:
     with subprocess.Popen(SLEEP, stdin=subprocess.PIPE) as process:
         yield f"process {process.pid} "
 
 
 @contextmanager
-def _zombie() -> Iterator[str]:
+def _zombie() -> Generator[str]:
     process = subprocess.Popen(["true"])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     yield f"process {process.pid} (Z)"
@@ -66,7 +66,7 @@ def _zombie() -> Iterator[str]:
 
 
 @contextmanager
-def _grandchild() -> Iterator[str]:
+def _grandchild() -> Generator[str]:
     code = f"import subprocess; p = subprocess.Popen({SLEEP!r}, stdin=0); print(p.pid, flush=True); p.wait()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -74,7 +74,7 @@ def _grandchild() -> Iterator[str]:
 
 
 @contextmanager
-def _orphan() -> Iterator[str]:
+def _orphan() -> Generator[str]:
     """A daemon: its parent is gone, its session is its own."""
     read, write = os.pipe()
     ran = subprocess.run([sys.executable, "-c", ORPHAN], stdin=read, stdout=subprocess.PIPE, check=True)
@@ -86,7 +86,7 @@ def _orphan() -> Iterator[str]:
 
 
 @contextmanager
-def _forked_orphan() -> Iterator[str]:
+def _forked_orphan() -> Generator[str]:
     """The same without exec: its environment is ours, from before the run had a name."""
     read, write = os.pipe()
     told, tell = os.pipe()
@@ -117,7 +117,7 @@ def _wait_for(pidfd: int) -> None:
 
 
 @contextmanager
-def _shared_memory() -> Iterator[str]:
+def _shared_memory() -> Generator[str]:
     path = Path(f"/dev/shm/skyward-{os.getpid()}")
     path.write_bytes(b"x")
     yield f"file {path}"
@@ -125,20 +125,20 @@ def _shared_memory() -> Iterator[str]:
 
 
 @contextmanager
-def _temporary_directory() -> Iterator[str]:
+def _temporary_directory() -> Generator[str]:
     with tempfile.TemporaryDirectory(prefix="skyward-") as path:
         yield f"file {path}"
 
 
 @contextmanager
-def _handler() -> Iterator[str]:
+def _handler() -> Generator[str]:
     old = signal.signal(signal.SIGTERM, lambda *_: None)
     yield "handler of SIGTERM"
     signal.signal(signal.SIGTERM, old)
 
 
 @contextmanager
-def _working_directory() -> Iterator[str]:
+def _working_directory() -> Generator[str]:
     old = os.getcwd()
     os.chdir("/")
     yield "working directory /"
@@ -166,7 +166,12 @@ def test_checker_waits_for_what_ends_by_itself() -> None:
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()
-    assert leaks.wait_until_clean(before, pause=lambda _: (done.set(), thread.join())[1]) == []
+
+    def end(_: float) -> None:
+        done.set()
+        thread.join()
+
+    assert leaks.wait_until_clean(before, pause=end) == []
 
 
 def test_checker_gives_up_after_its_patience() -> None:

@@ -169,7 +169,12 @@ def test_context_skips_every_pool_that_was_closed_elsewhere() -> None:
         activations = [activate(pool) for pool in inner]
         newest = HerePool("newest")
         activation = in_thread(lambda: activate(newest))
-        in_thread(lambda: [deactivate(*pair) for pair in zip(activations, inner, strict=True)])
+
+        def close_inner() -> None:
+            for pair in zip(activations, inner, strict=True):
+                deactivate(*pair)
+
+        in_thread(close_inner)
         assert active_pool() is outer
         deactivate(activation, newest)
 

@@ -161,7 +161,7 @@ class Crew:
 
     def heard(self, rank: int) -> None:
         """A node said something."""
-        self._liveness.heard(rank)
+        self._liveness.heard(rank, time.monotonic())
 
     def tick(self, now: float) -> None:
         """A heartbeat has passed."""

@@ -48,6 +48,7 @@ class Engine:
     def __init__(self, options: Options, provider: Provider, spec: LaunchSpec, nodes: Nodes) -> None:
         self.options = options
         self.max_payload = options.payload_limit()
+        self._threads = options.worker.executor == "thread"
         self._window = options.window_size()
         self.session = os.urandom(16)
         self.pid = os.getpid()
@@ -234,7 +235,8 @@ class Engine:
             task = node.in_flight.get(id)
             if task is not None:
                 sink: Sink = task.sink
-                sink.on_started(task)
+                # Processes can be stopped: there it is the answer to a recall that was faster than the cancel.
+                sink.on_started(unstoppable=task.cancelled and self._threads)
 
     def after_settling(self) -> None:
         """See what may go on now that tasks have ended; called once per batch."""

@@ -6,7 +6,7 @@ import platform
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from skyward.dispatch.scheduler import BATCH
+from skyward.dispatch.assignment import split
 from skyward.errors import ProtocolError, VersionMismatchError
 from skyward.wire.codec import Decoder, check_body, encode, pack_body, split_body
 from skyward.wire.frames import Payload
@@ -241,9 +241,9 @@ class Talk:
         """Send again what may have been lost with the connection; the node knows what it has."""
         self.roster()
         node = self._engine.scheduler.nodes.get(mate.rank)
-        tasks = list(node.in_flight.values()) if node is not None else []
-        for start in range(0, len(tasks), BATCH):
-            self.tasks(mate, tasks[start : start + BATCH])
+        if node is not None and node.in_flight:
+            for batch in split(list(node.in_flight.values())):
+                self.tasks(mate, batch)
 
     def _refused(self, mate: Mate, message: Refused) -> None:
         link = mate.link

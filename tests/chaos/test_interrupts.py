@@ -70,6 +70,7 @@ def interrupt_once(pool: sky.Compute, kind: int, delay: float) -> float:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     sender = threading.Thread(target=interrupt)
+    surfaced = float("inf")  # never
     try:
         sender.start()
         work_for_ever(pool, kind)

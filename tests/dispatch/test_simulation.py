@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tests.dispatch.making import Function
 
 WAIT = 60.0  # seconds that calls wait for a node
+MOST_NODES = 6
 some = st.randoms(use_true_random=False)
 
 
@@ -182,10 +184,11 @@ class Simulation(RuleBasedStateMachine):
 
     # --- nodes ------------------------------------------------------------------------------------------
 
+    @precondition(lambda self: len(self.nodes) < MOST_NODES)
     @rule(slots=st.integers(0, 4))
     def join(self, slots: int) -> None:
         """Have a node join, under the lowest free rank."""
-        rank = next(rank for rank in range(100) if rank not in self.nodes)
+        rank = next(rank for rank in itertools.count() if rank not in self.nodes)
         self.nodes[rank] = FakeNode(slots)
         self.perform(self.made.on_node_ready(rank, slots))
 

@@ -54,7 +54,8 @@ class Daemon:
         lifeline_theirs, self.lifeline = os.pipe()
         config_theirs, config_fd = os.pipe()
         fields: dict[str, Any] = {"bind": f"ipc://{self.path}", "parent": os.getpid(), "sys_path": tuple(sys.path)}
-        node_config = NodeConfig(**(fields | {"ready_fd": ready_theirs, "lifeline_fd": lifeline_theirs} | config))
+        fields |= {"ready_fd": ready_theirs, "lifeline_fd": lifeline_theirs} | config
+        node_config = NodeConfig(**fields)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "skyward_node", "--config-fd", str(config_theirs)],
             pass_fds=(ready_theirs, lifeline_theirs, config_theirs),
@@ -129,13 +130,13 @@ class Client:
 
     def send_frames(self, frames: Sequence[Any]) -> None:
         """Send any frames, once the socket takes them."""
-        assert self.socket.poll(PATIENCE * 1000, zmq.POLLOUT), "no connection"
+        assert self.socket.poll(int(PATIENCE * 1000), zmq.POLLOUT), "no connection"
         send_frames(self.socket, frames)
 
     def hello(self, **changes: Any) -> Welcome:
         """Say hello, and return the node's answer."""
         self.greet(**changes)
-        welcome = self.wait_for(Welcome)
+        welcome: Welcome = self.wait_for(Welcome)
         self.epoch = welcome.epoch
         return welcome
 
@@ -218,7 +219,7 @@ class Client:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"nothing came of it; last messages: {self.log[-5:]}")
-            if self.socket.poll(min(left, 0.2) * 1000):
+            if self.socket.poll(int(min(left, 0.2) * 1000) + 1):
                 self._take(receive_frames(self.socket, copied=1))
             elif self.epoch:
                 self.send(Beat(self.epoch, self.seen, time.monotonic()))

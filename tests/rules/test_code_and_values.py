@@ -81,7 +81,7 @@ def test_values_of_all_kinds_come_back_equal(pool: sky.Compute) -> None:
     import decimal
     import enum
 
-    color = enum.Enum("Color", "RED GREEN")
+    color = enum.Enum("color", "RED GREEN")
     values: list[Any] = [
         {"a": [1, (2, {3}), None], "b": {"c": b"x" * 100_000}},
         dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
@@ -222,10 +222,11 @@ def test_code_is_serialized_once_and_sent_once_per_node(pool: sky.Compute, monke
     """Not per call; a new version is sent anew."""
     from skyward.mesh import talk
     from skyward.wire import functions
+    from skyward.wire.codec import encode
 
     sent: list[str] = []
     serialized: list[str] = []
-    encode, by_value = talk.encode, functions._by_value
+    by_value = functions._by_value
 
     def count_sent(message: Any) -> bytes:
         if isinstance(message, FunctionMessage):

@@ -27,7 +27,7 @@ def test_future_is_one_of_concurrent_futures(pool: sky.Compute) -> None:
     assert [value for value, _, _ in results] == list(range(8))
     assert len({pid for _, pid, _ in results}) == 2
     again = [place(i) > pool for i in range(8)]
-    assert sorted(f.result()[0] for f in concurrent.futures.as_completed(again, timeout=60)) == list(range(8))
+    assert sorted(future.result()[0] for future in concurrent.futures.as_completed(again, timeout=60)) == list(range(8))
 
 
 @pytest.mark.rule("R7")

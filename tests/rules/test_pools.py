@@ -64,9 +64,9 @@ def test_exception_cancels_what_is_left(tmp_path: Path) -> None:
         runs(tmp_path, "a")
         raise ZeroDivisionError
     with pytest.raises(CancelledError):
-        future.result()
+        future.result()  # pyright: ignore[reportPossiblyUnboundVariable]  # what was raised was raised after it
     with pytest.raises(sky.PoolClosedError):
-        next(stream)
+        next(stream)  # pyright: ignore[reportPossiblyUnboundVariable]  # the same
     with pytest.raises(sky.PoolClosedError, match="closed") as caught:
         add(1, 2) >> pool
     assert isinstance(caught.value, RuntimeError)
@@ -360,10 +360,10 @@ def test_no_node_left_is_told_with_the_causes(tmp_path: Path, monkeypatch: pytes
     broken = threading.Event()
 
     class Broken(Local):
-        def launch(self, *args: Any) -> Any:
+        def launch(self, *args: Any, **options: Any) -> Any:
             if broken.is_set():
                 raise ProvisionError("the machine is on fire")
-            return super().launch(*args)
+            return super().launch(*args, **options)
 
     with sky.Compute(Broken(), nodes=1, node_wait=1.0) as pool:
         assert add(1, 2) >> pool == 3
@@ -520,7 +520,7 @@ def test_pool_is_an_async_context_manager() -> None:
         async with sky.Compute(nodes=1) as pool:
             assert ticks > 10
             value = await (add(1, 2) > pool)
-            assert await (add(2, 2) > sky) == 4  # type: ignore[operator]
+            assert await (add(2, 2) > sky) == 4
         ticker.cancel()
         return value, ticks
 

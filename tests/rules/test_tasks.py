@@ -23,7 +23,8 @@ def test_task_knows_where_it_runs() -> None:
     """Every field of `instance_info`; None outside a pool."""
     assert sky.instance_info() is None
     with sky.Compute(nodes=2, concurrency=2) as pool:
-        infos = [info for _ in range(20) for info in sky.function(sky.instance_info)() @ pool]
+        infos = [info for _ in range(20) for info in sky.function(sky.instance_info)() @ pool if info is not None]
+        assert len(infos) == 40
         first = infos[0]
         assert {info.node for info in infos} == {0, 1}
         assert all(info.worker in (0, 1) for info in infos)

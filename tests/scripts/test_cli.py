@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from click.testing import CliRunner
 
 from skyward.errors import ProvisionError
+from skyward.providers.local import Local
 from skyward.wire.messages import PROTOCOL
 from skyward_scripts import machine
 from skyward_scripts.cli import main
@@ -108,7 +109,7 @@ def test_check_shows_why_no_node_starts(monkeypatch: pytest.MonkeyPatch) -> None
     def refuse(*_: object) -> None:
         raise ProvisionError("no room", ("last line",))
 
-    monkeypatch.setattr(machine.Local, "launch", refuse)
+    monkeypatch.setattr(Local, "launch", refuse)
     result = run("check")
     assert result.exit_code == 1
     assert "no room" in result.output

@@ -13,7 +13,7 @@ from skyward.transport import signals
 from skyward.transport.signals import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from types import FrameType
 
 Handler = Any
@@ -24,7 +24,7 @@ class StruckError(Exception):
 
 
 @contextmanager
-def handling(number: int, handler: Handler) -> Iterator[None]:
+def handling(number: int, handler: Handler) -> Generator[None]:
     """Have a signal handled so."""
     before = signal.signal(number, handler)
     try:

@@ -115,10 +115,9 @@ def test_exception_has_the_remote_traceback_as_its_cause() -> None:
         except KeyError as error:
             raise ValueError("second") from error
 
-    try:
+    with pytest.raises(ValueError, match="second") as caught:
         outer()
-    except ValueError as error:
-        got = arrived(failures.from_exception(error))
+    got = arrived(failures.from_exception(caught.value))
     text = str(got.__cause__)
     for part in ("in inner", 'raise KeyError("first")', "direct cause", "in outer", "ValueError: second"):
         assert part in text
@@ -141,10 +140,9 @@ def test_our_own_frames_are_left_out() -> None:
     def broken() -> None:
         raise ValueError("deep")
 
-    try:
+    with pytest.raises(ValueError, match="deep") as caught:
         mark(broken).local()
-    except ValueError as error:
-        text = failures.from_exception(error).traceback
+    text = failures.from_exception(caught.value).traceback
     assert "in broken" in text
     assert "calls.py" not in text
     assert "test_failures.py" in text

@@ -163,12 +163,8 @@ def test_classes_of_user_modules_are_the_same_in_function_and_arguments(project:
 @pytest.mark.rule("R4")
 def test_arguments_bring_their_modules(project: Project, elsewhere: Elsewhere) -> None:
     """A module that only the arguments refer to is sent with the function."""
-    shapes = project.load(
-        "fun_arg",
-        "import fun_arg_helper\nclass C:\n    def f(self): return fun_arg_helper.x\n"
-        if project.write("fun_arg_helper.py", "x = 3\n")
-        else None,
-    )
+    project.write("fun_arg_helper.py", "x = 3\n")
+    shapes = project.load("fun_arg", "import fun_arg_helper\nclass C:\n    def f(self): return fun_arg_helper.x\n")
     assert elsewhere.call(lambda c: c.f(), shapes.C()) == 3
     assert elsewhere.call(lambda c: c().f(), shapes.C) == 3
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import os
 import site
@@ -75,11 +75,11 @@ def test_editable_install_is_the_users(project: Project) -> None:
                 name, where / "__init__.py", submodule_search_locations=[str(where)]
             )
 
-    sys.meta_path.append(Finder)  # type: ignore[arg-type]  # all that a finder needs to be
+    sys.meta_path.append(Finder)
     try:
         assert names("mod_editable") == ["mod_editable", "mod_editable.part"]
     finally:
-        sys.meta_path.remove(Finder)  # type: ignore[arg-type]  # the same
+        sys.meta_path.remove(Finder)
 
 
 @pytest.mark.rule("R4")
@@ -220,11 +220,11 @@ def test_broken_foreign_finder_does_not_stop_the_search(project: Project) -> Non
             raise RuntimeError
 
     project.write("mod_found.py", "")
-    sys.meta_path.insert(0, Broken)  # type: ignore[arg-type]  # all that a finder needs to be
+    sys.meta_path.insert(0, Broken)
     try:
         assert names("mod_found") == ["mod_found"]
     finally:
-        sys.meta_path.remove(Broken)  # type: ignore[arg-type]  # the same
+        sys.meta_path.remove(Broken)
 
 
 def test_modules_need_no_cloudpickle() -> None:

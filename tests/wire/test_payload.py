@@ -71,7 +71,10 @@ def test_plain_value_arrives_as_it_was(value: Any) -> None:
 @pytest.mark.rule("R4")
 def test_arguments_keep_place_and_name() -> None:
     """Positional and keyword arguments arrive apart, also where there are none, or look like the others."""
-    for args, kwargs in [((), {}), ((1, "a"), {}), ((), {"k": 1}), (([1], {}), {"k": [2]}), (((1,), {"x": 1}), {})]:
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        ((), {}), ((1, "a"), {}), ((), {"k": 1}), (([1], {}), {"k": [2]}), (((1,), {"x": 1}), {}),
+    ]  # fmt: skip
+    for args, kwargs in calls:
         assert there_and_back(*args, **kwargs) == (args, kwargs)
 
 

@@ -17,6 +17,7 @@ from skyward.wire.messages import (
     Results,
     Returned,
     Roster,
+    Tasks,
 )
 from skyward_node.core.actions import Give, Incoming, Kill, Nonsense, Retire, Send, Spawn
 from skyward_node.executors.events import Received
@@ -148,7 +149,7 @@ def test_short_tasks_are_given_in_chunks_and_ahead(rig: Rig) -> None:
     ids = range(1, 101)
     actions = rig.submit(*ids)
     chunks = [
-        list(action.message.ids) for action in actions if isinstance(action, Give) and hasattr(action.message, "ids")
+        list(action.message.ids) for action in actions if isinstance(action, Give) and isinstance(action.message, Tasks)
     ]
     assert chunks == [list(range(1, 11)), list(range(11, 21)), list(range(21, 31)), list(range(31, 41))]
 
@@ -323,7 +324,7 @@ def test_sessions_take_turns(make_rig: Callable[..., Rig]) -> None:
     for _ in range(12):
         busy = 1 if held[1] else 2
         for action in rig.finish(busy, *held[busy], elapsed=100):
-            if isinstance(action, Give) and hasattr(action.message, "ids"):
+            if isinstance(action, Give) and isinstance(action.message, Tasks):
                 order.append(action.worker)
                 held[action.worker] = list(action.message.ids)
         held[busy] = [] if order[-1] != busy else held[busy]
@@ -345,6 +346,7 @@ def test_sessions_never_share_a_worker(make_rig: Callable[..., Rig]) -> None:
 def test_idle_worker_of_another_session_makes_room(make_rig: Callable[..., Rig]) -> None:
     """When there are too many processes, the one that idled longest ends."""
     rig = make_rig(1)
+    actions: list[Action] = []
     for number in (1, 2, 3):
         session = bytes([number]) * 16
         peer = b"peer%d" % number
@@ -384,7 +386,7 @@ def test_same_events_give_the_same_actions(make_rig: Callable[..., Rig]) -> None
         for id in range(1, 8):
             worker = next(w for w in rig.core.node.workers.values() if id in w.tasks)
             actions += rig.finish(worker.id, id)
-        return actions + rig.die(1) + rig.cancel(*range(8, 20))
+        return [*actions, *rig.die(1), *rig.cancel(*range(8, 20))]
 
     assert play() == play()
 
