@@ -175,7 +175,8 @@ class Compute(PoolOperations):
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         engine = self._open_engine()
         if wait_for is None:
-            engine.loop.post(lambda: engine.submit(tasks))
+            engine.loop.post(lambda: engine.submit(tasks, admitted=True))
+            engine.window.admit(sum([task.size for task in tasks]))
         else:
             engine.loop.wait(wait_for, start=lambda: engine.submit(tasks))
 
@@ -209,6 +210,7 @@ class Compute(PoolOperations):
         while not (ranks := engine.scheduler.ready_ranks()):
             if time.monotonic() > deadline:
                 raise NoNodesError(self._options.node_wait, tuple(engine.crew.membership.causes))
+            self._open_engine().loop.post(engine.crew.wake)
             time.sleep(_NO_NODE_PAUSE)
         return ranks
 

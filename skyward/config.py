@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from skyward.errors import ConfigError
 from skyward.model import Executor  # noqa: TC001 - dataclass fields are asked for their types by tools
+
+LONGEST: Final = 1e9  # seconds: the protocol's bound, thirty years
+LARGEST: Final = 2**62  # bytes: fits the protocol's integers
 
 
 def available_memory() -> int:
@@ -36,13 +39,15 @@ def available_memory() -> int:
     return max(free, 64 * 2**20)
 
 
-def _positive(name: str, value: Any, *, zero: bool = False, none: bool = False) -> None:
+def _positive(name: str, value: Any, *, zero: bool = False, none: bool = False, most: float = LONGEST) -> None:
     if value is None and none:
         return
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if value < 0 or (value == 0 and not zero) or math.isnan(value):
         raise ConfigError(f"{name} must be {'0 or more' if zero else 'more than 0'}, got {value}")
+    if value > most:
+        raise ConfigError(f"{name} must be at most {most:g}, got {value}{'; None means no limit' if none else ''}")
 
 
 def _require(name: str, value: object, kind: type, what: str) -> None:
@@ -56,7 +61,7 @@ class Worker:
     """How each node runs tasks.
 
     ``concurrency``: tasks a node runs at once (default 1: one node per CPU is the local default).
-    ``executor``: ``"process"`` isolates tasks and can stop them; ``"thread"`` shares one process,
+    ``executor``: ``"process"`` (default) isolates tasks and can stop them; ``"thread"`` shares one process,
     cannot stop a running task, and suits tasks that wait or that release the GIL.
     ``reuse_processes``: run one task after the other in a process (default); False starts a fresh
     one for each task, for code that leaks or that changes global state.
@@ -120,8 +125,10 @@ class Options:
         for name in ("heartbeat", "lease", "node_wait", "start_timeout", "idle_timeout", "drain_timeout"):
             _positive(name, getattr(self, name))
         _positive("cancel_grace", self.cancel_grace, zero=True)
-        _positive("max_payload", self.max_payload, none=True)
-        _positive("window", self.window, none=True)
+        for name in ("max_payload", "window"):
+            if getattr(self, name) is not None:
+                _require(name, getattr(self, name), int, "an int")
+                _positive(name, getattr(self, name), most=LARGEST)
 
     def payload_limit(self) -> int:
         """Return ``max_payload``, or half of the memory that is available now."""

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from skyward.errors import PoolClosedError
-from skyward.results import CancelledError, Collection, Outcome, Sink, unwrap
+from skyward.results import CancelledError, Collection, Outcome, Sink, failed, unwrap
 from skyward.waiting import Waiter
 from skyward.wire.messages import CANCELLED
 
@@ -158,7 +158,7 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
         for callback in callbacks:
             try:
                 callback(self)
-            except Exception:  # as in concurrent.futures: a bad callback is logged and ignored
+            except BaseException:  # as in concurrent.futures: a bad callback is logged; it must not end the thread
                 _logger.exception("exception calling callback for %r", self)
 
     # --- for users ---------------------------------------------------------------------------
@@ -190,7 +190,10 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
         """Return the value, or raise the call's failure; `TimeoutError` after ``timeout`` seconds."""
         self._await_outcome(timeout)
         if self._exc is not None:
-            raise self._exc
+            try:
+                raise self._exc
+            finally:
+                del self  # the exception refers to this frame
         return cast("T", self._value)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -245,11 +248,8 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
         with self._condition:  # once, whoever asks first
             if self._decoded:
                 return
-            outcome, self._outcome = self._outcome, None
-            try:
-                self._value = outcome.values() if isinstance(outcome, Collection) else unwrap(cast("Outcome", outcome))
-            except BaseException as error:  # raised to whoever asks, with its own class
-                self._exc = error
+            self._value, self._exc = _decoded(cast("Outcome | Collection", self._outcome))
+            self._outcome = None
             self._decoded = True
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
@@ -270,3 +270,15 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
 
     def __repr__(self) -> str:
         return f"<Future {self._state.lower().replace('_and_notified', '')}>"
+
+
+def _decoded(outcome: Outcome | Collection) -> tuple[Any, BaseException | None]:
+    """Return the value and the exception that an outcome stands for."""
+    try:
+        return (outcome.values() if isinstance(outcome, Collection) else unwrap(outcome)), None
+    except KeyboardInterrupt:  # the client's own: whoever asks again gets the outcome
+        raise
+    except BaseException as error:  # raised to whoever asks, with its own class
+        if outcome.failure is not None if isinstance(outcome, Collection) else failed(outcome):
+            error.__traceback__ = None  # it has only our own frames, and these refer to the future
+        return None, error

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import queue
+import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,4 +50,42 @@ class Hand:
 
     def _run(self) -> None:
         while (command := self._commands.get()) is not None:
+            try:
+                command()
+            except BaseException:  # it ends nothing but itself, and is told like what ends a thread
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+
+
+class Alarm:
+    """A thread, there while something is due, that runs commands at their times."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._changed = threading.Condition()
+        self._due: list[tuple[float, int, Callable[[], None]]] = []  # a heap
+        self._count = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def after(self, delay: float, command: Callable[[], None]) -> None:
+        """Run ``command`` in ``delay`` seconds."""
+        with self._changed:
+            heapq.heappush(self._due, (time.monotonic() + delay, next(self._count), command))
+            self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while (command := self._next()) is not None:
             command()
+
+    def _next(self) -> Callable[[], None] | None:
+        """Return the next command when its time has come, or None, and the thread ends, if there is none."""
+        with self._changed:
+            while self._due:
+                remaining = self._due[0][0] - time.monotonic()
+                if remaining <= 0:
+                    return heapq.heappop(self._due)[2]
+                self._changed.wait(min(remaining, threading.TIMEOUT_MAX))
+            self._thread = None
+            return None

@@ -3,8 +3,8 @@
 A chunk is a call of a `Chunk`, which applies the function to several items and keeps their failures
 apart. Chunks begin with one item and grow until one takes about `WORTHWHILE` seconds, so that cheap
 items share the cost of a message and dear ones are spread over all workers. Where items must stand
-alone (a time limit, or no re-runs) every chunk has one. A chunk whose worker died is run again item by
-item, so that only the culprit fails.
+alone (a time limit, or no re-runs) every chunk has one. A chunk that fails as a whole, because its worker
+died or something in it cannot travel, is run again item by item, so that only the culprit fails.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from skyward.calls import Function, function
-from skyward.errors import TaskError
+from skyward.errors import PoolClosedError, SerializationError, TaskError
+from skyward.results import CancelledError
+from skyward.runtime import instance_info
 from skyward.wire import failures
 
 if TYPE_CHECKING:
@@ -35,17 +37,17 @@ AHEAD: Final = 3  # chunks under way per slot: one runs, one waits behind it, on
 
 
 class Chunk:
-    """Applies a function to several items: returns seconds, and a value or an encoded failure for each."""
+    """Applies a function to several items: returns seconds, its node, and a value or an encoded failure for each."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         self.fn = fn
         self.__qualname__ = self.__name__ = getattr(fn, "__qualname__", type(fn).__name__)
 
-    def __call__(self, items: list[tuple[Any, ...]]) -> tuple[float, list[tuple[bool, Any]]]:
-        """Return the seconds it took, and (whether it went well, value or failure) of each item."""
+    def __call__(self, items: list[tuple[Any, ...]]) -> tuple[float, int, list[tuple[bool, Any]]]:
+        """Return the seconds it took, the node's rank, and (whether it went well, value or failure) of each item."""
         started = time.perf_counter()
         outcomes = [self._apply(args) for args in items]
-        return time.perf_counter() - started, outcomes
+        return time.perf_counter() - started, _rank(), outcomes
 
     def _apply(self, args: tuple[Any, ...]) -> tuple[bool, Any]:
         try:
@@ -59,13 +61,13 @@ class AsyncChunk(Chunk):
 
     async def __call__(  # type: ignore[override]  # awaited by the worker
         self, items: list[tuple[Any, ...]]
-    ) -> tuple[float, list[tuple[bool, Any]]]:
+    ) -> tuple[float, int, list[tuple[bool, Any]]]:
         """Return the same, when awaited."""
         import asyncio
 
         started = time.perf_counter()
         outcomes = await asyncio.gather(*(self._apply_async(args) for args in items))
-        return time.perf_counter() - started, outcomes
+        return time.perf_counter() - started, _rank(), list(outcomes)
 
     async def _apply_async(self, args: tuple[Any, ...]) -> tuple[bool, Any]:
         try:
@@ -74,11 +76,18 @@ class AsyncChunk(Chunk):
             return False, failures.encode(failures.from_exception(error))
 
 
+def _rank() -> int:
+    info = instance_info()
+    return -1 if info is None else info.node
+
+
 class _Sent(NamedTuple):
-    """A chunk under way."""
+    """A chunk under way, or one that could not leave."""
 
     items: list[tuple[Any, ...]]
-    future: Future[Any]
+    future: Future[Any] | None
+    task: int = 0
+    error: Exception | None = None
 
 
 class MapIterator(Generic[T]):
@@ -105,7 +114,7 @@ class MapIterator(Generic[T]):
         self._items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
         self._exhausted = False
         self._sent: deque[_Sent] = deque()
-        self._outcomes: deque[tuple[bool, Any, int]] = deque()
+        self._outcomes: deque[tuple[bool, Any, int, int]] = deque()  # well?, value or failure, node, task
         self._size = 1
 
     def __iter__(self) -> Iterator[T]:
@@ -117,44 +126,60 @@ class MapIterator(Generic[T]):
             if not self._sent:
                 raise StopIteration
             self._take(self._sent[0])
-        ok, value, task = self._outcomes.popleft()
+        ok, value, node, task = self._outcomes.popleft()
         if ok:
             result: T = value
             return result
         if isinstance(value, BaseException):
             raise value
-        raise failures.to_exception(value, function=self._name, node=-1, task=task)
+        raise failures.to_exception(value, function=self._name, node=node, task=task)
 
     def _fill(self) -> None:
         """Keep some chunks per slot under way."""
         while not self._exhausted and len(self._sent) < AHEAD * max(1, self._slots()):
-            items = list(islice(self._items, self._size))
+            items: list[tuple[Any, ...]] = []
+            error: Exception | None = None
+            try:
+                items.extend(islice(self._items, self._size))
+            except Exception as caught:  # of an iterable: raised in its turn, after the items that came before
+                error = caught
             self._exhausted = len(items) < self._size
             if items:
                 self._sent.append(self._send(items))
+            if error is not None:
+                self._sent.append(_Sent([()], None, error=error))
 
     def _slots(self) -> int:
         return self._pool.slots
 
     def _send(self, items: list[tuple[Any, ...]]) -> _Sent:
-        return _Sent(items, self._pool.run_async(self._run(items)))
+        try:
+            future = self._pool.run_async(self._run(items))
+        except SerializationError as error:
+            return _Sent(items, None, error=error)
+        tasks = future.tasks
+        return _Sent(items, future, tasks[0].id if tasks else 0)
 
     def _take(self, sent: _Sent) -> None:
-        """Take in the outcomes of the first chunk; if it died as a whole, send its items one by one."""
+        """Take in the outcomes of the first chunk; if it failed as a whole, send its items one by one."""
         try:
-            seconds, outcomes = sent.future.result()
-        except TaskError as error:
-            self._sent.popleft()
-            if len(sent.items) == 1:
-                self._outcomes.append((False, error, 0))
-            else:
-                self._sent.extendleft(self._send([item]) for item in reversed(sent.items))
+            if sent.future is None:
+                assert sent.error is not None
+                raise sent.error
+            seconds, node, outcomes = sent.future.result()
+        except CancelledError:  # only the pool's end cancels what is waited for
+            self.close()
+            raise PoolClosedError("the pool was closed") from None
         except Exception as error:
             self._sent.popleft()
-            self._outcomes.extend((False, error, 0) for _ in sent.items)
+            alone = len(sent.items) == 1 or not isinstance(error, TaskError | SerializationError)
+            if alone:
+                self._outcomes.extend((False, error, -1, 0) for _ in sent.items)
+            else:
+                self._sent.extendleft(self._send([item]) for item in reversed(sent.items))
         else:
             self._sent.popleft()
-            self._outcomes.extend((ok, value, 0) for ok, value in outcomes)
+            self._outcomes.extend((ok, value, node, sent.task) for ok, value in outcomes)
             self._adapt(seconds / len(sent.items))
 
     def _adapt(self, seconds: float) -> None:
@@ -168,7 +193,8 @@ class MapIterator(Generic[T]):
         self._outcomes.clear()
         sent, self._sent = self._sent, deque()
         for chunk in sent:
-            self._pool.cancel_tasks(chunk.future.tasks)
+            if chunk.future is not None:
+                self._pool.cancel_tasks(chunk.future.tasks)
 
     def __enter__(self) -> MapIterator[T]:
         return self

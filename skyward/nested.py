@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.config import Options
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError
-from skyward.hand import Hand
+from skyward.hand import Alarm, Hand
 from skyward.operations import PoolOperations
 from skyward.results import CancelledError
 from skyward.runtime import instance_info
@@ -71,6 +71,7 @@ class NestedPool(PoolOperations):
         self.awaited: dict[int, dict[int, Task]] = {}  # by parent and number of the call
         self._sent: set[bytes] = set()  # keys of code that has gone up
         self._callbacks = Hand("skyward-callbacks")
+        self._alarm = Alarm("skyward-time-limits")
 
     # --- for the worker --------------------------------------------------------------------
 
@@ -184,9 +185,7 @@ class NestedPool(PoolOperations):
             with self._lock:
                 command()
 
-        timer = threading.Timer(delay, run)
-        timer.daemon = True
-        timer.start()
+        self._alarm.after(delay, run)
 
     def _wait_for_room(self, size: int) -> None:
         """Do nothing: the window is the client's, and a task that waits for it could wait for ever."""

@@ -209,10 +209,13 @@ class PoolOperations(Pool):
 
     # --- groups ----------------------------------------------------------------------------
 
-    def _collect(self, group: Group, *, snapshot: bool) -> tuple[Collection, list[Task]]:
+    def _collect(
+        self, group: Group, future: Future[Any] | None = None, *, snapshot: bool
+    ) -> tuple[Collection, list[Task]]:
         collection = Collection(len(group.calls), return_exceptions=group.return_exceptions, cancel=self.cancel_tasks)
         tasks = self._tasks(group.calls, collection, snapshot=snapshot)
         collection.tasks = tasks
+        collection.future = future  # before the group's time can be over
         self._limit(group, collection)
         return collection, tasks
 
@@ -225,12 +228,11 @@ class PoolOperations(Pool):
         if group.stream:
             raise TypeError("a stream has no future: use gather(..., stream=True) >> pool, or gather(...) > pool")
         future: Future[Any] = Future(self)
-        collection, tasks = self._collect(group, snapshot=True)
-        future.tasks = tasks
+        collection, tasks = self._collect(group, future, snapshot=True)
         if not tasks:
             future.settle(collection)
             return future
-        collection.future = future
+        future.tasks = tasks
         self._wait_for_room(sum(task.size for task in tasks))
         self._submit(tasks)
         return future

@@ -140,8 +140,9 @@ class Collection(Waiter, Sink):
             self._cancel(self.tasks)
         self.tasks = ()
         self.finish()
-        if self.future is not None:
-            self.future.settle(self.failure if self.failure is not None else self)
+        future, self.future = self.future, None  # it refers to this
+        if future is not None:
+            future.settle(self.failure if self.failure is not None else self)
 
     def on_started(self, *, unstoppable: bool) -> None:
         """Pass it on to the future."""
@@ -152,10 +153,12 @@ class Collection(Waiter, Sink):
         """Return the members' values, or raise the group's failure."""
         if self.failure is not None:
             unwrap(self.failure)
-        outcomes, self.outcomes = self.outcomes, []
-        if self._return_exceptions:
-            return tuple(unwrap_in_place(cast("Outcome", outcome)) for outcome in outcomes)
-        return tuple([unwrap(cast("Outcome", outcome)) for outcome in outcomes])
+        outcomes = cast("list[Outcome]", self.outcomes)
+        values = tuple(
+            [unwrap_in_place(outcome) if self._return_exceptions else unwrap(outcome) for outcome in outcomes]
+        )
+        self.outcomes = []
+        return values
 
 
 def broadcast_values(ranks: tuple[int, ...], collection: Collection) -> list[Any]:

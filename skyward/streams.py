@@ -55,7 +55,7 @@ class StreamBuffer(Sink):
     consumer publishes its waiter *before* it looks a last time, so no delivery goes unnoticed.
     """
 
-    __slots__ = ("_buffer", "_cancel", "_ordered", "_return_exceptions", "tasks", "total", "waiter")
+    __slots__ = ("_buffer", "_cancel", "_ordered", "_return_exceptions", "abandoned", "tasks", "total", "waiter")
 
     def __init__(
         self, total: int, *, ordered: bool, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]
@@ -67,6 +67,7 @@ class StreamBuffer(Sink):
         self.total = total
         self.tasks: Sequence[Task] = ()
         self.waiter: Waiter | None = None
+        self.abandoned = False
 
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Take the outcome of the member ``task.index``."""
@@ -74,6 +75,8 @@ class StreamBuffer(Sink):
 
     def add(self, index: int, outcome: Outcome) -> None:
         """Take the outcome of a member."""
+        if self.abandoned:
+            return
         ready = self._buffer.add(index, outcome)
         if not self._return_exceptions and failed(outcome):
             # In submission order the members before this one still have their turn.
@@ -95,8 +98,11 @@ class StreamBuffer(Sink):
 
     def abandon(self) -> None:
         """Nobody will take anything any more: drop all, cancel what is left."""
+        self.abandoned = True
         tasks, self.tasks = self.tasks, ()
         self._buffer.clear()
+        if (waiter := self.waiter) is not None:  # another thread has closed the stream
+            waiter.finish()
         self._cancel(tasks)
 
     def value(self, outcome: Outcome) -> Any:
@@ -143,6 +149,8 @@ class ResultStream(Generic[T]):
         taken = self._buffer.take()
         while taken is None:
             waiter = self._buffer.waiter = Waiter()
+            if self._closed:  # by another thread
+                raise StopIteration
             taken = self._buffer.take()
             if taken is None:
                 self._wait_or_close(waiter)
@@ -175,6 +183,8 @@ class ResultStream(Generic[T]):
         taken = self._buffer.take()
         while taken is None:
             waiter = self._buffer.waiter = AsyncWaiter()
+            if self._closed:  # by another thread
+                raise StopAsyncIteration
             taken = self._buffer.take()
             if taken is None:
                 try:
@@ -192,9 +202,8 @@ class ResultStream(Generic[T]):
 
     def close(self) -> None:
         """Cancel what is left; the stream is at its end."""
-        if not self._closed or self._taken < self._buffer.total:
+        if not self._closed:
             self._closed = True
-            self._taken = self._buffer.total
             self._buffer.abandon()
 
     def __enter__(self) -> ResultStream[T]:
@@ -219,4 +228,5 @@ class ResultStream(Generic[T]):
             self.close()
 
     def __repr__(self) -> str:
-        return f"<ResultStream {self._taken} of {self._buffer.total} taken>"
+        closed = ", closed" if self._closed and self._taken < self._buffer.total else ""
+        return f"<ResultStream {self._taken} of {self._buffer.total} taken{closed}>"

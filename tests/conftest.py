@@ -6,11 +6,13 @@ import os
 import shutil
 import tempfile
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import zmq
 
+from skyward_scripts.machine import check_needs
 from tests import leaks
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
+LONGEST_PARENT = 40  # bytes of the usual temporary directory's path
 FAILED = pytest.StashKey[bool]()
 PRIVATE = pytest.StashKey[str]()
 
@@ -29,7 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # pytest's own directories outlive the run, so that a person can look into them.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     # Short: it ends up in the paths of sockets, which take 107 bytes.
-    private = tempfile.mkdtemp(prefix="skyt-")
+    usual = tempfile.gettempdir()
+    private = tempfile.mkdtemp(prefix="skyt-", dir=usual if len(usual) <= LONGEST_PARENT else "/tmp")
     config.stash[PRIVATE] = private
     os.environ["TMPDIR"] = private
     tempfile.tempdir = None  # forget what was found without it
@@ -47,6 +51,14 @@ def _send_without_copy() -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the run's temporary directory."""
     shutil.rmtree(config.stash[PRIVATE], ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine_will_do() -> None:
+    """End the run, and name the remedy, if this machine lacks what the tests need: nothing beyond Linux."""
+    wrong = [f"{finding.name}: {finding.text}; {finding.advice}" for finding in check_needs() if not finding.ok]
+    if wrong:
+        pytest.exit("this machine cannot run the tests:\n  " + "\n  ".join(wrong), returncode=1)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -69,3 +81,10 @@ def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     left = leaks.wait_until_clean(before)
     if left:
         pytest.fail("the test has left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Return an empty directory whose path leaves room for sockets, however long pytest's own are."""
+    with tempfile.TemporaryDirectory(prefix="") as path:
+        yield Path(path)

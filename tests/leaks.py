@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MARK: Final = "SKYWARD_TEST_RUN"  # environment variable that names this run
-PATIENCE: Final = 5.0  # seconds that threads and processes may take to end
+PATIENCE = 5.0  # seconds that threads and processes may take to end
 PAUSE: Final = 0.005  # seconds between looks: the kernel has no event for "all of this is gone"
 SHARED_MEMORY: Final = "/dev/shm"
 OURS: Final = "skyward"  # what names of ours in shared memory start with; other programs use it too
@@ -75,14 +75,14 @@ def left_since(before: Census) -> list[str]:
 
 
 def wait_until_clean(
-    before: Census, patience: float = PATIENCE, pause: Callable[[float], None] = time.sleep
+    before: Census, patience: float | None = None, pause: Callable[[float], None] = time.sleep
 ) -> list[str]:
-    """Return what is left since ``before`` once nothing is, or after ``patience`` seconds."""
+    """Return what is left since ``before`` once nothing is, or after ``patience`` seconds (default `PATIENCE`)."""
     left = left_since(before)
     if not left:
         return left
     gc.collect()  # what only a cycle holds is on its way out
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + (PATIENCE if patience is None else patience)
     while (left := left_since(before)) and time.monotonic() < deadline:
         pause(PAUSE)
     return left

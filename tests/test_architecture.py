@@ -1,25 +1,26 @@
 """The arrows of docs/architecture.md, the homes of third parties, and purity, read from the source.
 
-An import counts wherever it stands: at the top, in a function, under TYPE_CHECKING.
+An import counts wherever it stands: at the top, in a function, under TYPE_CHECKING, as `import_module("name")`.
 """
 
 from __future__ import annotations
 
 import ast
-import statistics
+import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.sources import PACKAGES, ROOT, sources
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = {"skyward": ROOT, "skyward_node": ROOT / "node", "skyward_scripts": ROOT / "scripts"}
 
 # Who may import what, by the parts of `skyward`; a part may always import from itself. Parts that are not
 # named join the others into what users hold ("all of it"), and may import anything but the facade.
@@ -50,7 +51,7 @@ NODE = VALUES | CALLS | {"config", "wire", "nested", "transport.sockets", "trans
 # Third parties have one home each: (package, the files that may import it).
 HOMES = {
     "zmq": ("skyward/transport/", *(f"node/skyward_node/{name}.py" for name in ("boot", "router", "server"))),
-    "cloudpickle": ("skyward/wire/payload.py",),
+    "cloudpickle": ("skyward/wire/pickler.py",),
     "click": ("node/skyward_node/cli.py", "scripts/skyward_scripts/"),
     "boto3": ("skyward/providers/aws.py",),
     "botocore": ("skyward/providers/aws.py",),
@@ -67,9 +68,6 @@ IMPURE = {
 }  # fmt: skip
 IMPURE_CALLS = {"fork", "forkpty", "kill", "open", "pipe", "pipe2", "popen", "posix_spawn", "read", "system", "write"}
 
-LONGEST_FILE = 399  # lines
-LONGEST_FUNCTION = 70  # lines
-MEDIAN_FUNCTION = 10  # lines
 
 LIGHT = ("boto3", "click", "numpy", "rich", "structlog", "zmq", "skyward_node")
 
@@ -81,17 +79,6 @@ class Import(NamedTuple):
     line: int
     module: str
     typing: bool = False  # under TYPE_CHECKING
-
-
-@cache
-def sources() -> dict[str, tuple[str, ast.Module]]:
-    """Return the text and the tree of every source file, by its path in the checkout."""
-    found: dict[str, tuple[str, ast.Module]] = {}
-    for package, folder in PACKAGES.items():
-        for path in sorted((folder / package).rglob("*.py")):
-            text = path.read_text()
-            found[str(path.relative_to(ROOT))] = text, ast.parse(text)
-    return found
 
 
 def imports_of(file: str, tree: ast.Module) -> Iterator[Import]:
@@ -107,6 +94,20 @@ def imports_of(file: str, tree: ast.Module) -> Iterator[Import]:
                 deeper = f"{node.module}.{name.name}"
                 module = deeper if module_exists(deeper) else node.module
                 yield Import(file, node.lineno, module, id(node) in typing)
+        elif isinstance(node, ast.Call) and (called := named_import(node)):
+            yield Import(file, node.lineno, called)
+
+
+def named_import(node: ast.Call) -> str | None:
+    """Return the module that a call of `import_module` or `__import__` names, if it is one."""
+    match node:
+        case ast.Call(
+            func=ast.Name("import_module" | "__import__") | ast.Attribute(attr="import_module"),
+            args=[ast.Constant(str(name)), *_],
+        ):
+            return name
+        case _:
+            return None
 
 
 def is_type_checking(node: ast.AST) -> bool:
@@ -212,6 +213,17 @@ def test_no_other_third_party_is_imported() -> None:
     assert not [line for line in wrong if not any(f"imports {name}" in line for name in brought)], "\n".join(wrong)
 
 
+def test_dependencies_are_those_that_are_imported() -> None:
+    """What pyproject.toml requires of users has a home, and what has a home is required, if only by an extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    names = {re.split(r"[<>=\[;~! ]", entry)[0] for entry in wanted}
+    assert {"zmq" if name == "pyzmq" else name for name in names} == set(HOMES) - {"botocore"}  # it comes with boto3
+
+
 def test_pure_parts_decide_and_do_nothing() -> None:
     """Wire, dispatch and the daemon's core import nothing that does: sockets, threads, clocks, processes."""
     wrong = [
@@ -239,32 +251,18 @@ def os_calls(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.attr
 
 
-def test_files_are_short() -> None:
-    """No source file reaches 400 lines."""
-    lines = {file: text.count("\n") for file, (text, _) in sources().items()}
-    assert not {file: count for file, count in lines.items() if count > LONGEST_FILE}
+@pytest.mark.parametrize("module", ["skyward", "skyward.nested"])
+def test_import_of_the_library_is_light(module: str) -> None:
+    """``import skyward``, and what a task imports of it, bring along no heavy package and nothing of the node."""
+    code = f"import sys, {module}; print([name for name in {LIGHT!r} if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ran.stdout == "[]\n", ran.stdout
 
 
-def test_functions_are_short() -> None:
-    """No function is longer than 70 lines, and half of them take at most 10."""
-    lengths = {
-        f"{file}:{node.lineno} {node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
-        for file, (_, tree) in sources().items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
-    assert not {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION}
-    assert statistics.median(lengths.values()) <= MEDIAN_FUNCTION
-
-
-def test_modules_say_what_they_are() -> None:
-    """Every module opens with a docstring."""
-    assert not [file for file, (text, tree) in sources().items() if text and ast.get_docstring(tree) is None]
-
-
-def test_import_of_the_library_is_light() -> None:
-    """``import skyward`` brings along no heavy package, and nothing of the node."""
-    code = f"import sys, skyward; print([name for name in {LIGHT!r} if name in sys.modules])"
+def test_whole_facade_loads_without_a_socket() -> None:
+    """Every public name can be used before anything of ZeroMQ is imported, but for the pool itself."""
+    names = "[getattr(skyward, name) for name in skyward.__all__ if name != 'Compute']"
+    code = f"import sys, skyward; {names}; print([name for name in {LIGHT!r} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert ran.stdout == "[]\n", ran.stdout
 
@@ -289,3 +287,9 @@ def test_checker_sees_calls_of_the_system() -> None:
     """So is the one about calls of the operating system."""
     used = os_calls(ast.parse("import os\nos.fork()\nos.path.join('a')\nos.execv('a', [])"))
     assert [(line, name) for line, name in used if acts(name)] == [(2, "fork"), (4, "execv")]
+
+
+def test_checker_sees_imports_by_name() -> None:
+    """And about modules that are imported by their names."""
+    tree = ast.parse("import_module('zmq.green')\nimportlib.import_module('boto3')\nimport_module(name)")
+    assert [found.module for found in imports_of("skyward/errors.py", tree)] == ["zmq.green", "boto3"]

@@ -5,17 +5,23 @@ A program that cannot be run here stands below ``<!-- not run: the reason -->``.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
 import skyward as sky
 from skyward import errors
+from skyward_node.cli import command as node
+from skyward_scripts.cli import main as mesh
+
+if TYPE_CHECKING:
+    import click
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = [
@@ -127,19 +133,55 @@ def test_every_page_can_be_found() -> None:
     assert [str(page) for page in pages if page.name != "index.md" and f"({page})" not in text] == []
 
 
-def test_reference_lists_every_option() -> None:
-    """Each option of a pool and of its workers is in the table, with nothing else."""
+def section(heading: str) -> str:
+    """Return a section of the reference."""
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
-    section = text.partition("## Options")[2].partition("## Calls")[0]
-    listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
-    fields = [field.name for kind in (sky.Worker, sky.Options) for field in dataclasses.fields(kind)]
-    assert sorted(listed) == sorted(set(fields) - {"worker"})
+    return text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+
+
+def test_reference_lists_every_option() -> None:
+    """Each option of a pool and of its workers is in the table, with its default and nothing else."""
+    listed = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section("Options"), re.MULTILINE))
+    fields = {
+        field.name: field.default
+        for kind in (sky.Worker, sky.Options)
+        for field in dataclasses.fields(kind)
+        if field.name != "worker"
+    }
+    assert set(listed) == set(fields)
+    for name, default in fields.items():
+        if default is not None:
+            shown = ast.literal_eval(listed[name].strip("`"))
+            assert (shown, type(shown) is bool) == (default, type(default) is bool), name
+
+
+def test_reference_names_all_that_is_public() -> None:
+    """Every public name is there, and every public method of calls, groups, streams and pools."""
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    names = {name for name in sky.__all__ if not name.startswith("_")}
+    internal = {"call_back", "cancel_future", "cancel_tasks", "close_at_exit", "run_group", "slots", "wait_for"}
+    names |= {name for name in dir(sky.Compute) if not name.startswith("_")} - internal
+    names |= {name for name in dir(sky.PendingFunction) if name.startswith("with_")} | {"on", "named", "local"}
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []
+
+
+@pytest.mark.parametrize(
+    "command", [node, mesh, *mesh.commands.values()], ids=lambda command: command.name or "skyward-mesh"
+)
+def test_reference_shows_the_help_of_commands(command: click.Command) -> None:
+    """What the commands say of themselves is in the reference, option by option."""
+    shown = " ".join(section("Commands").split())
+    assert " ".join((command.help or "").split()) in shown
+    for option in command.params:
+        assert option.opts[0] in shown
+        help_of_option = " ".join(getattr(option, "help", "").split())
+        assert help_of_option
+        assert help_of_option in shown
 
 
 def test_reference_lists_every_error() -> None:
     """Each public error is in the table, with the builtin that it is."""
-    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8").partition("## Errors")[2]
-    listed = dict(re.findall(r"^\| `(\w+)` \| ?`?(\w*)`? ?\|", text, re.MULTILINE))
+    listed = dict(re.findall(r"^\| `(\w+)` \| ?`?(\w*)`? ?\|", section("Errors"), re.MULTILINE))
     public = {name for name in sky.__all__ if name.endswith("Error") and name != "SkywardError"}
     assert set(listed) == public
     for name, builtin in listed.items():

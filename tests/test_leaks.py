@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -195,7 +196,7 @@ def test_checker_is_cheap() -> None:
 
 def test_leaking_test_fails(pytester: pytest.Pytester) -> None:
     """A test that leaves a thread behind is an error that names it; the next one is judged by itself."""
-    pytester.makeconftest("from tests.conftest import *\n")
+    pytester.makeconftest("from tests.conftest import *\nleaks.PATIENCE = 0.1\n")
     pytester.makepyfile(
         """
         import threading
@@ -211,3 +212,18 @@ def test_leaking_test_fails(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(["*the test has left behind:*", "*thread forgotten*"])
+
+
+def test_machine_that_lacks_something_is_told_the_remedy(pytester: pytest.Pytester) -> None:
+    """A run with too few descriptors ends before its first test, with the command that raises the limit."""
+    pytester.makeconftest("from tests.conftest import *\n")
+    pytester.makepyfile("def test_passes(): pass")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert result.ret == 1
+    assert "this machine cannot run the tests" in str(result.stdout) + str(result.stderr)
+    assert "ulimit -n 1024" in str(result.stdout) + str(result.stderr)

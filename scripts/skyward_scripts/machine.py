@@ -40,8 +40,14 @@ class Finding:
 
 
 def check_machine() -> Iterator[Finding]:
+    """Yield a finding for each thing that local nodes need, then one about a node that is started."""
+    yield from check_needs()
+    yield _node()
+
+
+def check_needs() -> Iterator[Finding]:
     """Yield a finding for each thing that local nodes need."""
-    for check in CHECKS:
+    for check in NEEDS:
         yield check()
 
 
@@ -120,6 +126,6 @@ def _node() -> Finding:
     return Finding("node", ok=True, text=f"starts in {time.monotonic() - start:.2f} s")
 
 
-CHECKS: Final[tuple[Callable[[], Finding], ...]] = (
-    _python, _system, _cpus, _zeromq, _temporary, _shared_memory, _files, _node,
+NEEDS: Final[tuple[Callable[[], Finding], ...]] = (
+    _python, _system, _cpus, _zeromq, _temporary, _shared_memory, _files,
 )  # fmt: skip

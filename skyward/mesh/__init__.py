@@ -5,6 +5,7 @@
 - ``talk``: messages to and from nodes
 - ``nesting``: calls that tasks make
 - ``launching``: threads in which providers start and end nodes
+- ``window``: how many bytes may be under way
 - ``console``: what tasks print
 
 What is decided is decided in `skyward.dispatch`; what is polled is polled in `skyward.transport`.

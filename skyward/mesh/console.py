@@ -36,8 +36,12 @@ class Console:
 
 def _write(rank: int, stream: int, lines: list[str]) -> None:
     target = sys.stdout if stream == STDOUT else sys.stderr
+    text = "".join(f"[node {rank}] {line}\n" for line in lines)
     try:
-        target.write("".join(f"[node {rank}] {line}\n" for line in lines))
+        try:
+            target.write(text)
+        except UnicodeEncodeError:
+            target.write(text.encode(target.encoding, "backslashreplace").decode(target.encoding))
         target.flush()
-    except (OSError, ValueError):  # the user's stream is closed: there is nobody to tell
+    except (AttributeError, OSError, ValueError):  # the user's stream is closed, or None: there is nobody to tell
         pass

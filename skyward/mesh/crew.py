@@ -7,10 +7,11 @@ Everything runs under ownership of the loop, except `_launched`.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from skyward.dispatch.liveness import BEATS, Liveness
 from skyward.dispatch.membership import Change, Launch, Membership, Retire
+from skyward.errors import ProvisionError
 from skyward.mesh.launching import Launcher
 from skyward.mesh.mate import Mate
 from skyward.model import NodeSnapshot, NodeState
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from skyward.model import Nodes
     from skyward.providers.base import Launched, LaunchSpec, Provider
     from skyward.transport.links import Link
+
+ATTEMPTS: Final = 3  # nodes in a row that may go before they were ready while a pool opens: one can be an accident
+
+MOMENT: Final = 0.01  # seconds: what has only just not become dead is looked at again then
 
 
 class Crew:
@@ -103,7 +108,10 @@ class Crew:
         engine.cancel(engine.nesting.node_lost(mate.rank))
         engine.perform(engine.scheduler.on_node_lost(mate.rank, reason))
         self._launcher.terminate(mate.launched)
-        self._change(self.membership.on_lost(mate.rank, f"node {mate.rank}: {reason}", time.monotonic()))
+        cause = f"node {mate.rank}: {reason}"
+        self._change(self.membership.on_lost(mate.rank, cause, time.monotonic()))
+        if self.membership.failures >= ATTEMPTS:
+            engine.opened(ProvisionError(f"no node lives long enough to take part; {cause}"))
         if not engine.closing:
             engine.talk.roster()
             engine.after_settling()
@@ -171,6 +179,12 @@ class Crew:
         for mate in self.mates.values():
             self._engine.talk.beat(mate, now)
         self._change(self.membership.on_tick(now))
+
+    def next_tick(self, now: float) -> float:
+        """Return when `tick` must be called again: a heartbeat from now, or when a silent node becomes dead."""
+        beat = now + self._engine.options.heartbeat
+        death = self._liveness.next_death()
+        return beat if death is None else min(beat, max(death, now + MOMENT))
 
     # --- questions -------------------------------------------------------------------------
 

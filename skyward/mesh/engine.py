@@ -11,16 +11,18 @@ import itertools
 import os
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from skyward.dispatch.scheduler import Scheduler
 from skyward.dispatch.tasks import SETTLED, Absent, Action, Cancelled, Lost, NoNodes, Send, Settle, Stop
-from skyward.errors import AbsentRankError, NodeLostError, NoNodesError, PoolClosedError, SkywardError
+from skyward.errors import AbsentRankError, NodeLostError, NoNodesError, PoolClosedError, ProtocolError
 from skyward.hand import Hand
 from skyward.mesh.console import Console
 from skyward.mesh.crew import Crew
 from skyward.mesh.nesting import Nesting
 from skyward.mesh.talk import Talk
+from skyward.mesh.window import Window
 from skyward.model import PoolSnapshot
 from skyward.results import CancelledError
 from skyward.transport.hub import Hub
@@ -49,7 +51,7 @@ class Engine:
         self.options = options
         self.max_payload = options.payload_limit()
         self._threads = options.worker.executor == "thread"
-        self._window = options.window_size()
+        self.window = Window(options.window_size())
         self.session = os.urandom(16)
         self.pid = os.getpid()
         self.head_port = free_port()
@@ -59,7 +61,6 @@ class Engine:
         self.ids = itertools.count(1)
         self.nesting = Nesting(lambda: next(self.ids))
         self.blobs: dict[bytes, FunctionBlob] = {}  # all code this pool has sent or been sent
-        self.outstanding = 0  # bytes of arguments of unsettled tasks
         self.failed = 0
         self.closing = False
         self.bug: Exception | None = None
@@ -75,6 +76,7 @@ class Engine:
         self._next_tick = 0.0
         self._idle_waiters: list[Waiter] = []
         self._room_waiters: list[tuple[int, Waiter]] = []
+        self._stranded: list[Task] = []  # in nobody's hands, because what handled them has failed
         self._closed = False
 
     # --- life (any thread) -----------------------------------------------------------------
@@ -102,7 +104,7 @@ class Engine:
         waiter = Waiter()
 
         def start() -> None:
-            if self.scheduler.is_idle():
+            if self.closing or self.scheduler.is_idle():
                 waiter.finish()
             else:
                 self._idle_waiters.append(waiter)
@@ -124,6 +126,7 @@ class Engine:
 
     def _say_goodbye(self) -> None:
         self.closing = True
+        self.opened(PoolClosedError("the pool was closed while it opened"))
         self.perform(self.scheduler.on_cancel_all())
         for mate in self.crew.mates.values():
             self.talk.goodbye(mate)
@@ -169,11 +172,18 @@ class Engine:
         self.closing = True
         self.opened(error)
         ended = [action.tasks for action in self.scheduler.on_cancel_all() if isinstance(action, Settle)]
-        for task in itertools.chain(*ended):
+        stranded, self._stranded = self._stranded, []
+        for task in itertools.chain(stranded, *ended):
             if task.sink is not None:
-                self.settled(task, PoolClosedError(f"the pool has failed by a bug of skyward: {error!r}"))
+                task.state = SETTLED
+                with suppress(Exception):  # what collects it may be the bug
+                    self.settled(task, PoolClosedError(f"the pool has failed by a bug of skyward: {error!r}"))
         for waiter in [*self._idle_waiters, *(waiter for _, waiter in self._room_waiters)]:
             waiter.finish()
+
+    def strand(self, tasks: Iterable[Task | None]) -> None:
+        """Note tasks that the scheduler has let go of and that have no outcome: `on_bug` ends them."""
+        self._stranded += [task for task in tasks if task is not None]
 
     def _read(self, link: Link) -> None:
         mate = self.crew.of(link)
@@ -185,14 +195,14 @@ class Engine:
         for frames in messages:
             try:
                 self.talk.handle(mate, frames)
-            except SkywardError as error:
+            except ProtocolError as error:
                 self.crew.lose(mate, f"it sent a message that makes no sense: {error}")
             if mate.link is not link:
                 return
 
     def _tick(self, now: float) -> None:
-        self._next_tick = now + self.options.heartbeat
         self.crew.tick(now)
+        self._next_tick = self.crew.next_tick(now)
         if self.scheduler.queue:
             self.crew.wake()
         self.perform(self.scheduler.on_tick(now, self.crew.membership.causes))
@@ -200,15 +210,19 @@ class Engine:
 
     # --- tasks -----------------------------------------------------------------------------
 
-    def submit(self, tasks: Sequence[Task], *, urgent: bool = False) -> None:
-        """Take in tasks."""
+    def submit(self, tasks: Sequence[Task], *, urgent: bool = False, admitted: bool = False) -> None:
+        """Take in tasks; ``admitted`` ones are counted in the window already."""
+        if not admitted:
+            self.window.admit(sum([task.size for task in tasks]))
         if self.closing:
             self._deliver(tasks, lambda _: PoolClosedError("the pool is closed"))
             return
-        for task in tasks:
-            self.outstanding += task.size
-        self.crew.wake()
-        self.perform(self.scheduler.on_submit(tasks, urgent=urgent))
+        try:
+            self.crew.wake()
+            self.perform(self.scheduler.on_submit(tasks, urgent=urgent))
+        except Exception:
+            self.strand(tasks)
+            raise
 
     def cancel(self, tasks: Iterable[Task]) -> None:
         """Cancel the unsettled ones."""
@@ -216,7 +230,7 @@ class Engine:
 
     def settled(self, task: Task, outcome: Outcome) -> None:
         """Hand a task's outcome to whom it belongs, once."""
-        self.outstanding -= task.size
+        self.window.release(task.size)
         task.data, task.buffers = b"", ()
         sink, task.sink = task.sink, None
         sink.deliver(task, outcome)
@@ -250,7 +264,7 @@ class Engine:
 
     def wait_for_room(self, size: int) -> None:
         """Return when ``size`` more bytes fit the window (any thread)."""
-        if self.outstanding + size <= self._window:
+        if self.window.has_room(size):
             return
         waiter = Waiter()
 
@@ -261,8 +275,7 @@ class Engine:
         self.loop.wait(waiter, start=start)
 
     def _has_room(self, size: int, waiter: Waiter) -> bool:
-        # An empty window takes anything: what alone exceeds it must still be able to run.
-        if self.outstanding and self.outstanding + size > self._window:
+        if not self.closing and not self.window.has_room(size):
             return False
         waiter.finish()
         return True
@@ -274,15 +287,25 @@ class Engine:
 
     def perform(self, actions: Iterable[Action]) -> None:
         """Do what the scheduler has decided."""
-        for action in actions:
-            match action:
-                case Send(rank, tasks):
-                    self.talk.tasks(self.crew.mates[rank], tasks)
-                case Stop(rank, tasks, running):
-                    if (mate := self.crew.mates.get(rank)) is not None:  # else it has just been lost
-                        self.talk.cancel(mate, [task.id for task in tasks], running=running)
-                case Settle(tasks, verdict):
-                    self._end(tasks, verdict)
+        actions = list(actions)
+        try:
+            for action in actions:
+                self._perform(action)
+        except Exception:
+            for action in actions:
+                if isinstance(action, Settle):
+                    self.strand(action.tasks)
+            raise
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Send(rank, tasks):
+                self.talk.tasks(self.crew.mates[rank], tasks)
+            case Stop(rank, tasks, running):
+                if (mate := self.crew.mates.get(rank)) is not None:  # else it has just been lost
+                    self.talk.cancel(mate, [task.id for task in tasks], running=running)
+            case Settle(tasks, verdict):
+                self._end(tasks, verdict)
 
     def _end(self, tasks: Sequence[Task], verdict: Verdict) -> None:
         self._deliver(tasks, lambda task: self._reason(task, verdict))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from skyward.dispatch.scheduler import BATCH
 from skyward.dispatch.tasks import ANY, Task
 from skyward.errors import ProtocolError
 from skyward.results import DISCARD, Sink
@@ -60,9 +61,12 @@ class Parent(Sink):
             task.sink = DISCARD
         return tasks
 
-    def flush(self, epoch: int) -> tuple[Answer, list[Buffer]]:
-        """Return the message that answers what has ended since the last one."""
+    def flush(self, epoch: int) -> list[tuple[Answer, list[Buffer]]]:
+        """Return the messages that answer what has ended since the last ones."""
         answers, self.answers = self.answers, []
+        return [self._message(epoch, answers[start : start + BATCH]) for start in range(0, len(answers), BATCH)]
+
+    def _message(self, epoch: int, answers: list[tuple[int, Outcome, int]]) -> tuple[Answer, list[Buffer]]:
         payloads: list[Payload] = []
         statuses: list[int] = []
         for _, outcome, _ in answers:
@@ -136,14 +140,13 @@ class Nesting:
         return bool(self._answering)
 
     def flush(self, epoch_of: Callable[[int], int | None]) -> list[tuple[int, Any, list[Buffer]]]:
-        """Return (rank, Answer, body) for every parent with answers that still lives."""
+        """Return (rank, Answer, body) for what every parent that still lives is to be told."""
         answering, self._answering = self._answering, []
         out: list[tuple[int, Any, list[Buffer]]] = []
         for parent in answering:
             epoch = epoch_of(parent.rank)
             if (parent.rank, parent.id) in self._parents and epoch is not None:
-                message, body = parent.flush(epoch)
-                out.append((parent.rank, message, body))
+                out += [(parent.rank, message, body) for message, body in parent.flush(epoch)]
             else:
                 parent.answers.clear()
         return out

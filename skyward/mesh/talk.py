@@ -242,8 +242,11 @@ class Talk:
         self.roster()
         node = self._engine.scheduler.nodes.get(mate.rank)
         if node is not None and node.in_flight:
-            for batch in split(list(node.in_flight.values())):
+            tasks = list(node.in_flight.values())
+            for batch in split(tasks):
                 self.tasks(mate, batch)
+            if cancelled := [task.id for task in tasks if task.cancelled]:
+                self.cancel(mate, cancelled, running=True)
 
     def _refused(self, mate: Mate, message: Refused) -> None:
         link = mate.link
@@ -265,12 +268,16 @@ class Talk:
         rank = mate.rank
         tasks = engine.scheduler.on_results(rank, message.ids, message.elapsed)
         rows = split_body(message.sizes, message.buffers, body)
-        for task, status, (data, buffers) in zip(tasks, message.statuses, rows, strict=True):
-            if task is not None:  # else it was cancelled, or is none of this node's
-                if status != OK:
-                    engine.failed += 1
-                engine.settled(task, (status, data, buffers, rank, task.id, task.function.name))
-                engine.ended(rank, task.id)
+        try:
+            for task, status, (data, buffers) in zip(tasks, message.statuses, rows, strict=True):
+                if task is not None:  # else it was cancelled, or is none of this node's
+                    if status != OK:
+                        engine.failed += 1
+                    engine.settled(task, (status, data, buffers, rank, task.id, task.function.name))
+                    engine.ended(rank, task.id)
+        except Exception:
+            engine.strand(tasks)
+            raise
         engine.after_settling()
         link.unacked += sum(memoryview(frame).nbytes for frame in body)
         if link.unacked > ACK_EVERY:

@@ -61,7 +61,7 @@ class Loop:
         self._inbox: deque[Callable[[], None]] = deque()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # the handler polls it
         self._asleep = False
-        self._uses = 0  # times a caller has driven
+        self._uses = 0  # times a caller has polled; one that only asks something leaves that to others
         # A bare lock as a binary semaphore: `post` runs in finalizers, where an Event could deadlock.
         self._nudge = threading.Lock()
         self._nudge.acquire()
@@ -178,7 +178,6 @@ class Loop:
     def _drive(
         self, waiter: Waiter, guard: Guard, deadline: float | None, start: Callable[[], None] | None = None
     ) -> None:
-        self._uses += 1
         try:
             if start is not None:
                 self._inbox.append(start)  # behind what was posted before
@@ -186,6 +185,7 @@ class Loop:
             while not waiter.done and not guard.pending:
                 if deadline is not None and time.monotonic() >= deadline:
                     return
+                self._uses += 1
                 self._turn(_sooner(deadline) if guard.active else deadline)
         finally:
             self._hand_over()

@@ -91,7 +91,7 @@ def one_death(number: int, delay: float, directory: Path) -> float:
 @pytest.mark.rule("R30")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=pytest.mark.slow)])
-def test_dead_client_leaves_nothing(number: int, rounds: int, chance: random.Random, tmp_path: Path) -> None:
+def test_dead_client_leaves_nothing(number: int, rounds: int, chance: random.Random, short_path: Path) -> None:
     """Two seconds later no process is alive, and nothing is left in the temporary directory or in /dev/shm."""
-    times = [one_death(number, chance.uniform(0, LATEST), tmp_path) for _ in range(rounds)]
+    times = [one_death(number, chance.uniform(0, LATEST), short_path) for _ in range(rounds)]
     print(f"{signal.Signals(number).name}: {rounds} rounds, longest {max(times):.3f} s")

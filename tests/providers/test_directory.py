@@ -15,11 +15,11 @@ from skyward.providers import directory
 
 @pytest.mark.rule("R42")
 @pytest.mark.parametrize("mask", [0o000, 0o077, 0o277])
-def test_directory_is_its_owners_alone(tmp_path: Path, mask: int) -> None:
+def test_directory_is_its_owners_alone(short_path: Path, mask: int) -> None:
     """Its mode is 0700, whatever the umask."""
     old = os.umask(mask)
     try:
-        path = directory.make_private([str(tmp_path)])
+        path = directory.make_private([str(short_path)])
     finally:
         os.umask(old)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
@@ -27,30 +27,31 @@ def test_directory_is_its_owners_alone(tmp_path: Path, mask: int) -> None:
 
 
 @pytest.mark.rule("F57")
-def test_unusable_parent_is_passed_over(tmp_path: Path) -> None:
+def test_unusable_parent_is_passed_over(short_path: Path) -> None:
     """A parent that does not exist or cannot hold a socket is passed over for the next."""
-    absent, long = str(tmp_path / "absent"), str(tmp_path / ("x" * 100))
+    absent, long = str(short_path / "absent"), str(short_path / ("x" * 100))
     os.mkdir(long)
-    assert directory.make_private([absent, long, str(tmp_path)]).startswith(f"{tmp_path}/skyward-")
+    assert directory.make_private([absent, long, str(short_path)]).startswith(f"{short_path}/skyward-")
     assert os.listdir(long) == []
 
 
 @pytest.mark.rule("F57")
-def test_error_says_what_to_do(tmp_path: Path) -> None:
+def test_error_says_what_to_do(short_path: Path) -> None:
     """Without any place the error has each reason, and names TMPDIR."""
-    long = str(tmp_path / ("x" * 100))
+    long = str(short_path / ("x" * 100))
     with pytest.raises(ProvisionError) as caught:
-        directory.make_private([str(tmp_path / "absent"), long])
+        directory.make_private([str(short_path / "absent"), "/proc/1", long])
     text = str(caught.value)
     assert "absent: No such file or directory" in text
+    assert "; /proc/1: " in text
     assert f"{long}: too long for the path of a socket" in text
     assert "set TMPDIR to a writable directory with a short path" in text
 
 
-def test_longest_parent_leaves_room_for_a_socket(tmp_path: Path) -> None:
+def test_longest_parent_leaves_room_for_a_socket(short_path: Path) -> None:
     """A parent that is just short enough makes paths that a socket can be bound to."""
-    room = directory.LONGEST - directory.ROOM - len(str(tmp_path)) - 1
-    parent = tmp_path / ("x" * room)
+    room = directory.LONGEST - directory.ROOM - len(str(short_path)) - 1
+    parent = short_path / ("x" * room)
     parent.mkdir()
     path = directory.make_private([str(parent)])
     with socket.socket(socket.AF_UNIX) as bound:
@@ -67,11 +68,11 @@ def test_user_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "/tmp" in places
 
 
-def test_remove_takes_sockets_along(tmp_path: Path) -> None:
+def test_remove_takes_sockets_along(short_path: Path) -> None:
     """What daemons that were killed have left goes with the directory; removing it again does nothing."""
-    path = directory.make_private([str(tmp_path)])
+    path = directory.make_private([str(short_path)])
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(f"{path}/n0.sock")
     directory.remove(path)
     directory.remove(path)
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(short_path) == []

@@ -275,10 +275,9 @@ def test_forked_child_does_not_hold_lifelines() -> None:
 
 @pytest.mark.rule("F1")
 @pytest.mark.rule("R40")
-def test_killed_client_leaves_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_killed_client_leaves_nothing(short_path: Path) -> None:
     """After ``kill -9`` of the client its daemons, and the directory of their sockets, are gone in two seconds."""
-    place = tmp_path_factory.mktemp("t")
-    env = {**os.environ, "TMPDIR": str(place), "PYTHONPATH": os.pathsep.join(sys.path)}
+    env = {**os.environ, "TMPDIR": str(short_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     client = subprocess.Popen(
         [sys.executable, "-c", CLIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
     )
@@ -287,7 +286,7 @@ def test_killed_client_leaves_nothing(tmp_path_factory: pytest.TempPathFactory) 
     with client:
         pids = [int(client.stdout.readline()) for _ in range(2)]
         pidfds = [os.pidfd_open(pid) for pid in pids]
-        assert os.listdir(place)
+        assert os.listdir(short_path)
         client.kill()
         try:
             for pidfd in pidfds:
@@ -295,4 +294,4 @@ def test_killed_client_leaves_nothing(tmp_path_factory: pytest.TempPathFactory) 
         finally:
             for pidfd in pidfds:
                 os.close(pidfd)
-    assert os.listdir(place) == []
+    assert os.listdir(short_path) == []

@@ -25,7 +25,7 @@ def test_call_runs_nothing_until_it_meets_a_pool(pool: sky.Compute, tmp_path: Pa
     assert add.__name__ == "add"
     assert add.__doc__ == "Add two numbers."
     with pytest.raises(TypeError, match=r"add\(\) missing 1 required positional argument: 'a'"):
-        add()  # type: ignore[call-arg]
+        add()  # type: ignore[call-arg]  # that is the mistake
 
 
 @pytest.mark.rule("R1")
@@ -186,7 +186,7 @@ def test_groups_are_built_by_ampersand(pool: sky.Compute) -> None:
 def test_wrong_operands_are_told_where_parentheses_belong(pool: sky.Compute) -> None:
     """Both mistakes are a `TypeError` that shows the right way."""
     with pytest.raises(TypeError, match="&"):
-        add(1, 2) & 5  # type: ignore[operator]
+        add(1, 2) & 5  # type: ignore[operator]  # that is the mistake
     with pytest.raises(TypeError, match=r"\(.*&.*\) >> pool"):
         add(1, 2) & echo(3) >> pool
 
@@ -198,7 +198,7 @@ def test_gather_takes_any_number_of_calls(pool: sky.Compute) -> None:
     assert sky.gather(add(i, 1) for i in range(3)) >> pool == (1, 2, 3)
     assert sky.gather() >> pool == ()
     with pytest.raises(TypeError, match="takes calls"):
-        sky.gather(1, 2)  # type: ignore[call-overload]
+        sky.gather(1, 2)  # type: ignore[call-overload]  # that is the mistake
 
 
 @pytest.mark.rule("R11")

@@ -3,7 +3,10 @@
 A line that ends in ``# E: <mypy code> <pyright rule>`` must be an error for both; every other line for neither.
 """
 
+import asyncio
+import concurrent.futures  # noqa: TC003 - written as users write it
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import as_completed, wait
 from typing import assert_type
 
 import skyward as sky
@@ -103,6 +106,17 @@ async def later(pool: sky.Compute) -> None:
     assert_type(await (count("a") > pool), int)
     assert_type(count("a") & name(1) > pool, Future[tuple[int, str]])
     assert_type(await (count("a") & name(1) > sky), tuple[int, str])
+    assert_type(await (fetch("u") > pool), bytes)
+    assert_type(await asyncio.gather(count("a") > pool, name(1) > pool), tuple[int, str])
+    futures = [name(i) > pool for i in range(3)]
+    assert_type([future.result() for future in as_completed(futures)], list[str])
+    done, _ = wait(futures, timeout=3)
+    assert_type([future.result() for future in done], list[str])
+    futures[0].add_done_callback(lambda future: print(future.result()))
+    plain: concurrent.futures.Future[str] = futures[0]
+    print(plain)
+    number: int = await (name(1) > pool)  # E: assignment reportAssignmentType
+    print(number)
     assert_type(pool.run_async(name(1)), Future[str])
     assert_type(pool.run_async(name(1) & count("a")), Future[tuple[str, int]])
     assert_type(pool.run(name(1)), str)
@@ -134,7 +148,10 @@ def several(pool: sky.Compute) -> None:
     assert_type((a & (b & c)) >> pool, tuple[int, str, float])
     assert_type(((a & b) & (c & d)) >> pool, tuple[int, str, float, None])
     assert_type((a & b) & (c & d & a), PendingFunctionGroup[int, str, float, None, int])
+    assert_type((a & b & c & d & fetch("u")) >> pool, tuple[int, str, float, None, bytes])
     twelve = a & b & c & d & a & b & c & d & a & b & c & d
+    assert_type(twelve >> pool, tuple[int, str, float, None, int, str, float, None, int, str, float, None])
+    assert_type((a & b & c & d & fetch("u")) > pool, Future[tuple[int, str, float, None, bytes]])
     assert_type(
         (a & b & twelve) >> pool, tuple[int, str, int, str, float, None, int, str, float, None, int, str, float, None]
     )

@@ -134,7 +134,8 @@ def mark_started(node: Node, tasks: list[Task]) -> None:
     move(tasks, START)
     for task in tasks:
         if task.timeout:
-            node.at(node.now + task.timeout, TIMEOUT, task)
+            task.expires = node.now + task.timeout
+            node.at(task.expires, TIMEOUT, task)
 
 
 def _recall(node: Node) -> None:

@@ -87,6 +87,8 @@ def expire(node: Node, task: Task) -> None:
     """End a task that has run as long as it may."""
     if task.state not in (RUNNING, WAITING) or task.worker is None:
         return
+    if node.now < task.expires:
+        return  # it lost its worker and was started again: this is the clock of an earlier run
     if node.limits.threads:
         worker = task.worker
         node.shift([task], REPORT)

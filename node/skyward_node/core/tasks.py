@@ -72,6 +72,7 @@ class Task(Struct, eq=False, gc=False):
     payload: tuple[Buffer, tuple[Buffer, ...]]
     retries: int = 0  # re-runs still allowed
     timeout: float = 0.0  # seconds from its start; 0: none
+    expires: float = 0.0  # the moment that is, counted from its latest start
     state: int = QUEUED
     wish: int = KEEP
     crashes: int = 0  # workers that died under it
