@@ -15,7 +15,7 @@ import io
 import pickle
 import sys
 from importlib import import_module
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
 
 from skyward.wire import reducers
@@ -43,6 +43,7 @@ _HUGE: Final = 2**20  # bytes from which it does even when there are many
 _MANY: Final = 1_000  # buffers in one pickle after which only huge ones get frames of their own
 _MOST: Final = 16_000  # buffers in one pickle: a message holds 65,536
 
+_FILENAME: Final = 10  # its place among the arguments that make a code object
 _VALUE: Final = frozenset(("__main__", "__mp_main__"))  # modules that exist under this name everywhere
 
 
@@ -89,6 +90,8 @@ class _Pickler(_CloudPickler):
         reducer = reducers.TABLE.get(kind)
         if reducer is not None:
             return reducer(obj)
+        if kind is CodeType:
+            return _reduce_code_object(cast("CodeType", obj))
         if kind is FunctionType or issubclass(kind, type):
             return self._reduce_code(obj)
         if isinstance(obj, ModuleType):
@@ -157,6 +160,13 @@ class _BytesPickler(_Pickler):
             number = self._numbers[id(obj)] = len(self._numbers)
             self.kept.append(buffer)
         return number * 2 + (kind is bytearray)
+
+
+def _reduce_code_object(code: CodeType) -> Any:
+    """Keep the name of the file, which cloudpickle from 3.1.3 on replaces: tracebacks show its lines."""
+    make, args = _cloud._code_reduce(code)
+    # A string of its own, as cloudpickle makes of the other names: an interned one would change the pickle's memo.
+    return make, (*args[:_FILENAME], "".join(code.co_filename), *args[_FILENAME + 1 :])
 
 
 def _keep_slots(cls: type[Any], reduced: Any) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import psutil
 import pytest
 
 import skyward as sky
+from tests.chaos.deaths import die
 from tests.rules.work import place, until
 
 if TYPE_CHECKING:
@@ -22,22 +22,6 @@ SIGNALS: Final = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM
 LIMIT: Final = 0.1  # seconds a task that spins may take
 PATIENCE: Final = 20.0  # seconds after which a round counts as stalled; the machine may be busy
 SLACK: Final = 8 * 2**20  # bytes a process may grow: allocators keep some
-
-
-@sky.function
-def die(way: str, number: int) -> Any:
-    """End the worker in some way."""
-    match way:
-        case "signal":
-            os.kill(os.getpid(), number)
-            signal.pause()
-        case "segfault":
-            ctypes.string_at(0)
-        case "exit":
-            os._exit(number)
-        case _:
-            ctypes.PyDLL(None).pause()  # C code that keeps the GIL, for ever
-    return "survived"
 
 
 def one_death(pool: sky.Compute, chance: random.Random) -> float:
@@ -57,6 +41,18 @@ def one_death(pool: sky.Compute, chance: random.Random) -> float:
     return time.monotonic() - began
 
 
+def make_what_is_made_once(pool: sky.Compute, chance: random.Random) -> None:
+    """Let every node lose a worker, so that it has imported structlog to say so; and some more."""
+    for rank in range(2):
+        with pytest.raises(sky.WorkerCrashedError):
+            die("exit", 1).on(rank).with_retries(0) >> pool
+    crew = pool._engine.crew
+    until(lambda: all(crew._provider.log_tail(mate.launched) for mate in crew.mates.values()))
+    for _ in range(10):
+        one_death(pool, chance)
+    assert len(place() @ pool) == 2
+
+
 def sizes(pool: sky.Compute) -> dict[int, tuple[int, int, int]]:
     """Return memory, descriptors and threads of the client and of the daemons, by pid."""
     processes = [psutil.Process(), *(psutil.Process(node.pid) for node in pool.snapshot().nodes)]
@@ -73,8 +69,7 @@ def test_worker_that_dies_is_told_and_replaced(rounds: int, chance: random.Rando
     """The right error each time, no stall, no leak."""
     shared = set(os.listdir("/dev/shm"))
     with sky.Compute(nodes=2, console=False) as pool:
-        assert len([one_death(pool, chance) for _ in range(10)]) == 10  # what is made once is made by now
-        assert len(place() @ pool) == 2
+        make_what_is_made_once(pool, chance)
         workers = len(psutil.Process().children(recursive=True))
         before = sizes(pool)
         times = [one_death(pool, chance) for _ in range(rounds)]
