@@ -63,6 +63,19 @@ def test_nested_calls_work_in_thread_workers(threads: sky.Compute) -> None:
 
 
 @pytest.mark.rule("R22")
+def test_single_thread_is_enough_for_any_depth() -> None:
+    """Calls nest far deeper and wider than there are threads."""
+
+    @sky.function
+    def deeper(n: int) -> int:
+        return 1 + (deeper(n - 1) >> sky) if n else 0
+
+    with sky.Compute(nodes=1, executor="thread") as pool:
+        assert deeper(30) >> pool == 30
+        assert fibonacci(9) >> pool == 34
+
+
+@pytest.mark.rule("R22")
 def test_slot_is_lent_while_its_task_waits(tmp_path: Path) -> None:
     """On the only slot of the only node the child runs while its parent waits, and others with it."""
 

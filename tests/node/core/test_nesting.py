@@ -127,3 +127,28 @@ def test_thread_workers_lend_slots_in_their_process(make_rig: Callable[..., Rig]
     rig.open()
     rig.submit(1, 2)
     assert rig.hear(1, Waiting(1, waiting=True)) == [rig.give(1, 2), Send(b"peer1", Slots(EPOCH, 2))]
+
+
+@pytest.mark.rule("R22")
+def test_threads_lend_their_only_slot_again_and_again(make_rig: Callable[..., Rig]) -> None:
+    """A task that waits behind another that waits lends its slot as well."""
+    rig = make_rig(1, threads=True)
+    rig.open()
+    rig.submit(1)
+    rig.hear(1, Waiting(1, waiting=True))
+    rig.submit(2)
+    assert rig.hear(1, Waiting(2, waiting=True)) == [Send(b"peer1", Slots(EPOCH, 3))]
+    assert rig.submit(3) == [rig.give(1, 3)]
+
+
+@pytest.mark.rule("R22")
+def test_task_that_waits_has_started(make_rig: Callable[..., Rig]) -> None:
+    """A thread may have begun a task of which the node does not know it yet: its slot is lent like any other."""
+    rig = make_rig(1, threads=True)
+    rig.open()
+    rig.teach(100)
+    rig.submit(1)
+    rig.hear(1, Waiting(1, waiting=True))
+    assert rig.submit(2, 3)[-1] == rig.give(1, 2, 3)
+    rig.hear(1, Waiting(1, waiting=False))  # two threads now: the one that ends first takes the next
+    assert rig.hear(1, Waiting(3, waiting=True)) == [Send(b"peer1", Slots(EPOCH, 2))]
