@@ -88,6 +88,7 @@ def on_waiting(node: Node, worker: Worker, id: int, *, waiting: bool) -> None:
         _move_on_without(node, worker)
     elif not waiting and task.state == WAITING:
         node.shift([task], RECLAIM)
+        task.session.seats[worker.index] = worker  # whoever has borrowed the slot takes another one next
     crew.account(node, worker)
     assign.start(node, worker)
 

@@ -37,8 +37,8 @@ class Session:
     __slots__ = (
         "backlog", "blocked", "draining", "echo", "grace", "heartbeat", "held", "highest", "idle", "key",
         "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox", "peer", "queue",
-        "queued", "retries", "returned", "roster", "roster_version", "silence", "started", "tasks", "timeout",
-        "workers",
+        "queued", "retries", "returned", "roster", "roster_version", "seats", "silence", "started", "tasks",
+        "timeout", "workers",
     )  # fmt: skip
 
     def __init__(self, key: bytes) -> None:
@@ -69,6 +69,7 @@ class Session:
         self.nested: dict[int, set[int]] = {}  # unanswered calls of tasks
         self.workers: dict[int, Worker] = {}
         self.idle: dict[int, Worker] = {}  # those of them with nothing to do
+        self.seats: dict[int, Worker] = {}  # by slot, the worker that had it last
         self.roster: Roster | None = None
         self.roster_version = 0
 

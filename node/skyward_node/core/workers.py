@@ -22,8 +22,8 @@ class Worker:
     """One worker process."""
 
     __slots__ = (
-        "dying", "id", "idle_since", "index", "known", "lines", "load", "pace", "place", "retiring", "roster_version",
-        "session", "slots", "spawned", "stuck", "tasks", "threads", "used",
+        "dying", "id", "idle_since", "index", "known", "lines", "load", "pace", "place", "retiring", "session",
+        "slots", "spawned", "stuck", "tasks", "threads", "told", "used",
     )  # fmt: skip
 
     def __init__(self, id: int, slots: int, place: int, now: float, *, threads: bool) -> None:
@@ -32,12 +32,12 @@ class Worker:
         self.threads = threads  # one more starts while one waits, also if there is a single slot
         self.place = place  # among the workers of the node
         self.session: Session | None = None
-        self.index = 0  # among the workers of its session
+        self.index = 0  # the slot of the node that its tasks run on, as they see it; see `crew.seat`
         self.tasks: dict[int, Task] = {}  # given and not finished, in order
         self.load = 0  # slots of the node it takes
         self.pace = 0.0  # expected µs of each of its tasks
         self.known: set[bytes] = set()  # keys of code it has
-        self.roster_version = -1
+        self.told: tuple[int, int] = (-1, 0)  # version of the roster, and index
         self.spawned = False
         self.used = False  # it was given a task
         self.stuck = False  # what it runs takes longer than expected: nothing is queued behind it

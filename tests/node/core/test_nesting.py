@@ -52,7 +52,7 @@ def test_waiting_task_lends_its_slot(make_rig: Callable[..., Rig]) -> None:
     rig.open()
     rig.submit(1)
     assert rig.hear(1, Waiting(1, waiting=True)) == [Send(b"peer1", Slots(EPOCH, 2))]
-    assert rig.submit(2) == [Spawn(2, 1, 1), *rig.first(2, 2, index=1)]
+    assert rig.submit(2) == [Spawn(2, 1, 1), *rig.first(2, 2)]
 
 
 @pytest.mark.rule("R22")
@@ -78,7 +78,7 @@ def test_tasks_behind_a_waiting_one_are_taken_back(make_rig: Callable[..., Rig])
     rig.submit(1, 2)
     actions = rig.hear(1, Waiting(1, waiting=True))
     assert actions == [rig.withdraw(1, 2, running=False), Send(b"peer1", Slots(EPOCH, 2))]
-    assert rig.hand_back(1, 2) == [Spawn(2, 1, 1), *rig.first(2, 2, index=1)]
+    assert rig.hand_back(1, 2) == [Spawn(2, 1, 1), *rig.first(2, 2)]
 
 
 @pytest.mark.rule("R22")
@@ -152,3 +152,18 @@ def test_task_that_waits_has_started(make_rig: Callable[..., Rig]) -> None:
     assert rig.submit(2, 3)[-1] == rig.give(1, 2, 3)
     rig.hear(1, Waiting(1, waiting=False))  # two threads now: the one that ends first takes the next
     assert rig.hear(1, Waiting(3, waiting=True)) == [Send(b"peer1", Slots(EPOCH, 2))]
+
+
+@pytest.mark.rule("R26")
+def test_worker_takes_the_slot_that_was_lent(make_rig: Callable[..., Rig]) -> None:
+    """Indexes of slots stay below the node's concurrency, and tasks that run at once have different ones."""
+    rig = make_rig(2)
+    rig.open()
+    rig.teach(50_000)
+    rig.submit(1, 2)
+    rig.hear(1, Waiting(1, waiting=True))
+    assert rig.submit(3) == [Spawn(3, 1, 2), *rig.first(3, 3)]
+    rig.hear(1, Waiting(1, waiting=False))
+    rig.finish(2, 2)
+    rig.finish(3, 3)
+    assert rig.submit(4)[0] == rig.context(3, index=1)
