@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from skyward.transport.links import Link
     from skyward.wire.functions import FunctionBlob
 
-CLOSE_WAIT: Final = 5.0  # seconds that callbacks and output may take at close
+CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at close
+CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
 GOODBYE: Final = 200  # milliseconds the last messages may take at close
 
 
@@ -111,8 +112,8 @@ class Engine:
 
         self.loop.wait(waiter, start=start)
 
-    def close(self) -> None:
-        """Cancel what is unsettled and leave nothing behind."""
+    def close(self, patience: float = CLOSE_WAIT) -> None:
+        """Cancel what is unsettled and leave nothing behind; callbacks and output get ``patience`` seconds each."""
         self.loop.run(self._say_goodbye)
         self.loop.close(timeout=10.0)
         for mate in list(self.crew.mates.values()):
@@ -121,8 +122,8 @@ class Engine:
         self.hub.close()
         self.crew.close()
         self.loop.release_fd()
-        self.callbacks.close(timeout=CLOSE_WAIT)
-        self.console.close(timeout=CLOSE_WAIT)
+        self.callbacks.close(timeout=patience)
+        self.console.close(timeout=patience)
 
     def _say_goodbye(self) -> None:
         self.closing = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,29 @@ def test_interpreter_exit_ends_an_open_pool(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "still open at exit" in err
     assert not Path(f"/proc/{out.strip()}").exists()
+
+
+@pytest.mark.rule("R30")
+@pytest.mark.rule("F6")
+def test_callback_that_blocks_does_not_hold_up_the_exit(tmp_path: Path) -> None:
+    """Cancelled futures call back, and the interpreter does not wait until that is done."""
+    source = """
+import threading
+import time
+import skyward as sky
+
+pool = sky.Compute(nodes=1).open()
+future = sky.function(time.sleep)(100) > pool
+future.add_done_callback(lambda _: (print("called back", flush=True), threading.Event().wait()))
+print("end", flush=True)
+"""
+    with script(source, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "end\n"
+        began = time.monotonic()
+        assert process.wait(timeout=30) == 0
+        assert time.monotonic() - began < 4  # 2, and some for a busy machine
+        assert process.stdout.read() == "called back\n"
 
 
 @pytest.mark.rule("R30")
