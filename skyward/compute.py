@@ -129,7 +129,7 @@ class Compute(PoolOperations):
                 deactivate(self._activation, self)
 
     def __enter__(self) -> Self:
-        return self.open()
+        return self if self.is_active else self.open()  # as a file, which is open already
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -139,8 +139,9 @@ class Compute(PoolOperations):
     async def __aenter__(self) -> Self:
         import asyncio
 
-        await asyncio.to_thread(self._open_elsewhere)
-        self._activation = activate(self)
+        if not self.is_active:
+            await asyncio.to_thread(self._open_elsewhere)
+            self._activation = activate(self)
         return self
 
     def _open_elsewhere(self) -> None:

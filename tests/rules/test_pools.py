@@ -66,6 +66,16 @@ def test_pool_works_without_a_with_block(tmp_path: Path) -> None:
 
 
 @pytest.mark.rule("R30")
+def test_with_block_takes_a_pool_that_is_open() -> None:
+    """It closes the pool at its end, as it does a file; a closed pool stays closed."""
+    with sky.Compute(nodes=1).open() as pool:
+        assert add(1, 2) >> pool == add(1, 2) >> sky == 3
+    assert not pool.is_active
+    with pytest.raises(sky.PoolClosedError, match="opened once"), pool:
+        pass
+
+
+@pytest.mark.rule("R30")
 @pytest.mark.rule("F6")
 def test_interpreter_exit_ends_an_open_pool(tmp_path: Path) -> None:
     """The program exits, says what it has cancelled, and leaves nothing."""
