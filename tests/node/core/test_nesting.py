@@ -9,6 +9,7 @@ import pytest
 from skyward.wire.messages import REFUSED, Answer, Revoke, Slots, Submit
 from skyward_node.core import crew
 from skyward_node.core.actions import Control, Send, Spawn
+from skyward_node.core.tasks import RUNNING
 from skyward_node.pipe_messages import Waiting
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def test_threads_lend_their_only_slot_again_and_again(make_rig: Callable[..., Ri
     rig.submit(1)
     rig.hear(1, Waiting(1, waiting=True))
     rig.submit(2)
+    assert rig.core.node.workers[1].tasks[2].state == RUNNING
     assert rig.hear(1, Waiting(2, waiting=True)) == [Send(b"peer1", Slots(EPOCH, 3))]
     assert rig.submit(3) == [rig.give(1, 3)]
 
