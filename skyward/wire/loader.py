@@ -207,8 +207,13 @@ class _World:
         return {name: module for name, module in found if module is not None and _is_shipped(module)}
 
     def leave(self) -> None:
-        """Take the modules out of ``sys.modules``."""
+        """Take the modules out of ``sys.modules``, and submodules out of their packages."""
         self._away = self._imported()
+        for name, module in self._away.items():
+            # `from package import leaf` looks at the package first, which the next world may share.
+            package, leaf = _place(name)
+            if package.get(leaf) is module:
+                del package[leaf]
         for name in self._away:
             del sys.modules[name]
 
@@ -216,10 +221,15 @@ class _World:
         """Put the modules into ``sys.modules``, and submodules into their packages."""
         sys.modules.update(self._away)
         for name, module in self._away.items():
-            package, _, leaf = name.rpartition(".")
-            if package in sys.modules:
-                setattr(sys.modules[package], leaf, module)
+            package, leaf = _place(name)
+            package.setdefault(leaf, module)  # the package may have a function of that name
         self._away = {}
+
+
+def _place(name: str) -> tuple[dict[str, Any], str]:
+    """Return the names of the package that a module is in, and what it is called there."""
+    package, _, leaf = name.rpartition(".")
+    return vars(sys.modules[package]) if package in sys.modules else {}, leaf
 
 
 _NOWHERE: Final = _World()
