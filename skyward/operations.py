@@ -19,6 +19,7 @@ from skyward.results import Collection, Single, Sink, broadcast_values, unwrap
 from skyward.runtime import Pool, active_pool
 from skyward.streams import ResultStream, StreamBuffer
 from skyward.wire import payload
+from skyward.wire.functions import LONGEST_NAME
 
 if TYPE_CHECKING:
     import itertools
@@ -122,7 +123,8 @@ class PoolOperations(Pool):
         retries = _first(call.retries, function.retries, options.retries)
         timeout = _first(call.timeout, function.timeout, options.timeout or 0.0)
         rank = ANY if call.rank is None else call.rank
-        task = Task(next(self._ids), blob, packed.data, packed.buffers, sink, index, retries, timeout, rank)
+        name = blob.name if call.label is None else f"{blob.name} {call.label!r}"[:LONGEST_NAME]
+        task = Task(next(self._ids), blob, packed.data, packed.buffers, sink, index, retries, timeout, rank, name)
         if task.size > self._max_payload:
             payload.refuse_size(function, task.size, self._max_payload)
         return task
@@ -178,8 +180,8 @@ class PoolOperations(Pool):
         return broadcast_values(ranks, collection)
 
     def _copy(self, task: Task, index: int, rank: int) -> Task:
-        id = next(self._ids)
-        return Task(id, task.function, task.data, task.buffers, task.sink, index, task.retries, task.timeout, rank)
+        same = (task.retries, task.timeout, rank, task.name)
+        return Task(next(self._ids), task.function, task.data, task.buffers, task.sink, index, *same)
 
     def _run_to_end(self, tasks: Sequence[Task], waiter: Waiter) -> None:
         if not tasks:
