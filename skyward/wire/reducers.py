@@ -27,7 +27,7 @@ _NO_VALUES: Final = {
         "PendingFunctionGroup",
     ): "a group cannot be an argument: calls cannot be nested yet; run it first",
     ("skyward.pending", "PendingStream"): "a group cannot be an argument: calls cannot be nested yet; run it first",
-    ("skyward.results", "Future"): "a future cannot be an argument: calls cannot be nested yet; pass its result()",
+    ("skyward.futures", "Future"): "a future cannot be an argument: calls cannot be nested yet; pass its result()",
     ("concurrent.futures._base", "Future"): (
         "a future cannot be an argument: calls cannot be nested yet; pass its result()"
     ),
@@ -35,6 +35,10 @@ _NO_VALUES: Final = {
         "skyward.streams",
         "ResultStream",
     ): "a stream cannot be an argument: calls cannot be nested yet; pass a list of it",
+    (
+        "skyward.mapping",
+        "MapIterator",
+    ): "the results of a map cannot be an argument: calls cannot be nested yet; pass a list of them",
 }
 _missing: Final[set[tuple[str, str]]] = {*_NO_VALUES, ("numpy", "ndarray"), ("torch", "Tensor")}
 

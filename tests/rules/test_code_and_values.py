@@ -313,14 +313,15 @@ def test_async_function_can_be_cancelled(pool: sky.Compute, tmp_path: Path) -> N
 
 @pytest.mark.rule("R5")
 def test_pool_travels_to_its_own_nodes_only(pool: sky.Compute) -> None:
-    """Another pool, a call, or a future as an argument is a `TypeError` that says so."""
+    """Another pool, a call, or what a pool gives for calls, as an argument is a `TypeError` that says so."""
     with sky.Compute(nodes=1) as other, pytest.raises(TypeError, match="its own nodes"):
         echo(other) >> pool
-    with pytest.raises(TypeError):
-        echo(add(1, 2)) >> pool
     future = add(1, 2) > pool
-    with pytest.raises(TypeError):
-        echo(future) >> pool
-    assert future.result() == 3
+    stream = sky.gather(add(1, 2), add(3, 4), stream=True) >> pool
+    mapped = pool.map(add, [1, 2])
+    for value in (add(1, 2), add(1, 2) & add(3, 4), future, stream, mapped):
+        with pytest.raises(TypeError, match="cannot be an argument: calls cannot be nested yet"):
+            echo([value]) >> pool
+    assert (future.result(), list(stream), list(mapped)) == (3, [3, 7], [1, 2])
     with pytest.raises(TypeError):
         echo(threading.Lock()) >> pool
