@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from skyward.calls import Function
     from skyward.config import Options
     from skyward.mapping import MapIterator
-    from skyward.pending import Group, PendingFunction, PendingFunctionGroup
+    from skyward.pending import Group, PendingFunction, PendingFunctionGroup, PendingStream
     from skyward.waiting import Waiter
     from skyward.wire.functions import FunctionBlob, FunctionStore
 
@@ -131,15 +131,24 @@ class PoolOperations(Pool):
 
     # --- operators -------------------------------------------------------------------------
 
-    def run(self, call: PendingFunction[T]) -> T:
-        """Run the call on one node and return its value; ``call >> pool``."""
+    @overload
+    def run(self, call: PendingFunction[T]) -> T: ...
+    @overload
+    def run(  # type: ignore[overload-overlap]  # a stream is a group; that it gives no tuple is the difference
+        self, call: PendingStream[T]
+    ) -> ResultStream[T]: ...
+    @overload
+    def run(self, call: PendingFunctionGroup[*Ts]) -> tuple[*Ts]: ...
+    def run(self, call: Any) -> Any:
+        """Run a call on one node for its value, or a group as `run_group` does; ``call >> pool``."""
         self._check()
+        if is_group(call):
+            return self.run_group(call)
         _require_call(call)
         single = Single()
         self._run_to_end(self._tasks([call], single, snapshot=False), single)
         assert single.outcome is not None
-        value: T = unwrap(single.outcome)
-        return value
+        return unwrap(single.outcome)
 
     @overload
     def run_async(self, call: PendingFunction[T]) -> Future[T]: ...

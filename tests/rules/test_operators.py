@@ -251,7 +251,9 @@ def test_no_pool_says_how_to_open_one() -> None:
 @pytest.mark.rule("R15")
 def test_methods_do_what_operators_do(pool: sky.Compute) -> None:
     """`run`, `run_async`, `broadcast` and `run_parallel` are the operators by name."""
-    assert pool.run(add(1, 2)) == 3
+    assert pool.run(add(1, 2)) == sky.sky.run(add(1, 2)) == 3
+    assert pool.run(add(1, 2) & add(3)) == (3, 3)
+    assert list(pool.run(sky.gather(add(1), add(2), stream=True))) == [1, 2]
     assert pool.run_async(add(2, 2)).result() == 4
     assert pool.broadcast(echo(5)) == [5, 5]
     assert pool.run_parallel(add(1, 1), add(2, 2)) == (2, 4)
