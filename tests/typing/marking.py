@@ -65,6 +65,10 @@ def methods(pool: sky.Compute) -> None:
     model.predict("a")  # E: arg-type reportArgumentType
 
 
+def names() -> None:
+    sky.Computer()  # E: attr-defined reportAttributeAccessIssue
+
+
 def places() -> None:
     info = sky.instance_info()
     print(info.node)  # E: union-attr reportOptionalMemberAccess
