@@ -15,11 +15,11 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 
-from skyward.calls import Function, function
+from skyward.calls import BoundFunction, Function, function
 from skyward.errors import PoolClosedError, SerializationError, TaskError
 from skyward.results import CancelledError
 from skyward.runtime import instance_info
-from skyward.wire import failures
+from skyward.wire import failures, payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -40,20 +40,15 @@ class Chunk:
     """Applies a function to several items: returns seconds, its node, and a value or an encoded failure for each."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
-        self.fn = fn
-        self.__qualname__ = self.__name__ = getattr(fn, "__qualname__", type(fn).__name__)
+        self.fn = fn  # a marked one stays so: what is marked is what its module has under the name, and travels as it
+        self.__qualname__ = self.__name__ = getattr(_marked(fn) or fn, "__qualname__", type(fn).__name__)
 
     def __call__(self, items: list[tuple[Any, ...]]) -> tuple[float, int, list[tuple[bool, Any]]]:
         """Return the seconds it took, the node's rank, and (whether it went well, value or failure) of each item."""
         started = time.perf_counter()
-        outcomes = [self._apply(args) for args in items]
+        fn = _original(self.fn)
+        outcomes = [_apply(fn, args) for args in items]
         return time.perf_counter() - started, _rank(), outcomes
-
-    def _apply(self, args: tuple[Any, ...]) -> tuple[bool, Any]:
-        try:
-            return True, self.fn(*args)
-        except Exception as error:  # raised to whoever takes this item
-            return False, failures.encode(failures.from_exception(error))
 
 
 class AsyncChunk(Chunk):
@@ -66,14 +61,34 @@ class AsyncChunk(Chunk):
         import asyncio
 
         started = time.perf_counter()
-        outcomes = await asyncio.gather(*(self._apply_async(args) for args in items))
+        fn = _original(self.fn)
+        outcomes = await asyncio.gather(*(_apply_async(fn, args) for args in items))
         return time.perf_counter() - started, _rank(), list(outcomes)
 
-    async def _apply_async(self, args: tuple[Any, ...]) -> tuple[bool, Any]:
-        try:
-            return True, await self.fn(*args)
-        except Exception as error:
-            return False, failures.encode(failures.from_exception(error))
+
+def _marked(fn: Any) -> Function[..., Any] | None:
+    """Return the marked function that a function, or a method of an object, is."""
+    found: Any = cast("Any", fn).__func__ if isinstance(fn, BoundFunction) else fn
+    return cast("Function[..., Any]", found) if isinstance(found, Function) else None
+
+
+def _original(fn: Any) -> Callable[..., Any]:
+    original: Callable[..., Any] = fn if _marked(fn) is None else fn.local
+    return original
+
+
+def _apply(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[bool, Any]:
+    try:
+        return True, fn(*args)
+    except Exception as error:  # raised to whoever takes this item
+        return False, failures.encode(failures.from_exception(error))
+
+
+async def _apply_async(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[bool, Any]:
+    try:
+        return True, await fn(*args)
+    except Exception as error:
+        return False, failures.encode(failures.from_exception(error))
 
 
 def _rank() -> int:
@@ -102,11 +117,12 @@ class MapIterator(Generic[T]):
             raise TypeError(f"map takes a function, got {fn!r}")
         if not iterables:
             raise TypeError("map needs at least one iterable: pool.map(f, items)")
-        marked = cast("Function[..., Any]", fn) if isinstance(fn, Function) else None
-        original = cast("Any", fn if marked is None else marked.__wrapped__)
-        chunk = AsyncChunk(original) if inspect.iscoroutinefunction(original) else Chunk(original)
+        marked = _marked(fn)
+        original = fn if marked is None else cast("Any", fn).__wrapped__
+        chunk = AsyncChunk(fn) if inspect.iscoroutinefunction(original) else Chunk(fn)
         timeout = marked.timeout if marked is not None else None
         retries = marked.retries if marked is not None else None
+        self._original = original
         self._run = function(timeout=timeout, retries=retries)(chunk)
         self._name = chunk.__qualname__
         self._alone = bool(timeout or options.timeout) or (options.retries if retries is None else retries) == 0
@@ -156,9 +172,20 @@ class MapIterator(Generic[T]):
         try:
             future = self._pool.run_async(self._run(items))
         except SerializationError as error:
-            return _Sent(items, None, error=error)
+            return _Sent(items, None, error=self._explained(items, error))
         tasks = future.tasks
         return _Sent(items, future, tasks[0].id if tasks else 0)
+
+    def _explained(self, items: list[tuple[Any, ...]], error: SerializationError) -> SerializationError:
+        """Return the error with the path that the user knows: of his function's own arguments, with no chunk."""
+        if error.path[:1] == (".fn",):
+            return SerializationError(error.what, error.path[1:], error.reason)
+        if len(items) == 1:  # else they are sent again one by one
+            try:
+                payload.dumps_call(items[0], {}, function=self._original)
+            except SerializationError as own:
+                return own
+        return error
 
     def _take(self, sent: _Sent) -> None:
         """Take in the outcomes of the first chunk; if it failed as a whole, send its items one by one."""

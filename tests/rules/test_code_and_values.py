@@ -157,6 +157,15 @@ def test_users_modules_travel_as_source(module: Any) -> None:
         assert (work.work(1) >> pool)[0] == 2000
 
 
+@pytest.mark.rule("R4")
+def test_map_sends_a_marked_function_of_a_module_by_name(pool: sky.Compute, module: Any) -> None:
+    """It has the globals that the module's source makes, not those of the client."""
+    source = "import skyward as sky\nX = 1\n@sky.function\ndef work(_): return X, __name__\n"
+    work = module("skytest_map", source)
+    work.X = 2
+    assert list(pool.map(work.work, [0])) == [work.work(0) >> pool] == [(1, "skytest_map")]
+
+
 @pytest.mark.rule("R48")
 def test_running_tasks_keep_what_they_started_with(pool: sky.Compute, tmp_path: Path) -> None:
     """Rebinding a captured name is new code for the next call alone."""

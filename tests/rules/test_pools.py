@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 import skyward as sky
+from skyward.errors import SerializationError
 from tests.rules.processes import daemons, family, script
 from tests.rules.work import add, hold, meet, place, runs, until
 
@@ -278,6 +280,42 @@ def test_map_is_lazy_ordered_and_isolates_errors(pool: sky.Compute) -> None:
     assert isinstance(outcomes[50], sky.WorkerCrashedError)
     assert list(pool.map(add, [1, 2, 3], [10, 20, 30])) == [11, 22, 33]
     assert len({pid for _, pid, _ in pool.map(place, range(50))}) == 2
+
+
+@pytest.mark.rule("R15")
+def test_map_takes_methods_that_are_marked(pool: sky.Compute) -> None:
+    """A marked method of an object, plain or async, is run for each item."""
+
+    class Scale:
+        factor = 3
+
+        @sky.function
+        def times(self, x: int) -> int:
+            return self.factor * x
+
+        @sky.function
+        async def later(self, x: int) -> int:
+            return self.factor * x
+
+    assert list(pool.map(Scale().times, [1, 2])) == [3, 6]
+    assert list(pool.map(Scale().later, [1, 2])) == [3, 6]
+
+
+@pytest.mark.rule("R5")
+def test_map_names_the_culprit_in_the_words_of_its_function(pool: sky.Compute) -> None:
+    """The path to what cannot be pickled starts at the function's own argument or variable."""
+    lock = threading.Lock()
+
+    def size(cfg: object) -> int:
+        return len(str(cfg))
+
+    results = pool.map(size, [1, [lock], 22])
+    assert next(results) == 1
+    with pytest.raises(SerializationError, match=r"arguments of .*size: argument 'cfg' → \[0\] → _thread.lock"):
+        next(results)
+    assert list(results) == [2]
+    with pytest.raises(SerializationError, match=r"lambda>: closure variable 'lock' → _thread.lock"):
+        next(pool.map(lambda _: lock, [1]))
 
 
 def test_repr_is_for_the_log(pool: sky.Compute) -> None:
