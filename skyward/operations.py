@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import itertools
     from collections.abc import Callable, Coroutine, Iterable, Sequence
 
-    from skyward.calls import Function
+    from skyward.calls import BoundFunction, Function
     from skyward.config import Options
     from skyward.mapping import MapIterator
     from skyward.pending import Group, PendingFunction, PendingFunctionGroup, PendingStream
@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     from skyward.wire.functions import FunctionBlob, FunctionStore
 
 T = TypeVar("T")
+A = TypeVar("A")
 Ts = TypeVarTuple("Ts")
+
+if TYPE_CHECKING:
+    Marked = Function[..., T] | BoundFunction[..., T]
 
 
 class _Dispatching(threading.local):
@@ -201,12 +205,27 @@ class PoolOperations(Pool):
             self.cancel_tasks(tasks)
             raise
 
+    @overload  # type: ignore[override]  # unlike any pool, it checks the items against the function
+    def map(self, fn: Marked[Coroutine[Any, Any, T]], *iterables: Iterable[Any]) -> MapIterator[T]: ...
     @overload
-    def map(self, fn: Function[..., Coroutine[Any, Any, T]], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    def map(self, fn: Marked[T], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    @overload  # from the items a lambda's parameter has its type
+    def map(self, fn: Callable[[A], Coroutine[Any, Any, T]], items: Iterable[A], /) -> MapIterator[T]: ...
     @overload
-    def map(self, fn: Function[..., T], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    def map(self, fn: Callable[[A], T], items: Iterable[A], /) -> MapIterator[T]: ...
     @overload
-    def map(self, fn: Callable[..., T], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        first: Iterable[Any],
+        second: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+    ) -> MapIterator[T]: ...
+    @overload
+    def map(
+        self, fn: Callable[..., T], first: Iterable[Any], second: Iterable[Any], /, *more: Iterable[Any]
+    ) -> MapIterator[T]: ...
     def map(self, fn: Any, *iterables: Iterable[Any]) -> MapIterator[Any]:
         """Return an iterator over ``fn(*args)`` for args from the zipped iterables, in order.
 

@@ -62,6 +62,7 @@ def methods(pool: sky.Compute) -> None:
     assert_type(model.predict(1) >> pool, float)
     assert_type(Model.predict(model, 1) >> pool, float)
     assert_type(Model.load("x") >> pool, Model)
+    assert_type(list(pool.map(model.predict, [1])), list[float])
     model.predict("a")  # E: arg-type reportArgumentType
 
 

@@ -37,6 +37,10 @@ async def fetch(url: str) -> bytes:
     return url.encode()
 
 
+async def plain_fetch(url: str) -> bytes:
+    return url.encode()
+
+
 @sky.function(timeout=1)
 async def fetch_soon(url: str) -> list[bytes]:
     return [url.encode()]
@@ -125,7 +129,14 @@ async def later(pool: sky.Compute) -> None:
     pool.run(5)  # E: call-overload reportArgumentType
     assert_type(pool.broadcast(name(1)), list[str])
     assert_type(pool.run_parallel(name(1), name(2)), tuple[str, ...])
+    assert_type(list(pool.map(name, [1])), list[str])
     assert_type(list(pool.map(name.local, [1])), list[str])
+    assert_type(list(pool.map(fetch, ["u"])), list[bytes])
+    assert_type(list(pool.map(plain_fetch, ["u"])), list[bytes])
+    assert_type(list(pool.map(half.local, range(3))), list[float])
+    assert_type(list(pool.map(str.replace, ["a"], ["b"], ["c"])), list[str])
+    pool.map(name.local, ["a"])  # E: arg-type reportArgumentType
+    assert_type(list(pool.map(lambda number: number + 1, [1])), list[int])
 
 
 async def context() -> None:
