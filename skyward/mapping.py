@@ -13,7 +13,7 @@ import inspect
 import time
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from skyward.calls import BoundFunction, Function, function
 from skyward.errors import PoolClosedError, SerializationError, TaskError
@@ -22,13 +22,15 @@ from skyward.runtime import instance_info
 from skyward.wire import failures, payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
 
     from skyward.config import Options
     from skyward.futures import Future
     from skyward.operations import PoolOperations
 
 T = TypeVar("T")
+
+Outcomes: TypeAlias = tuple[float, int, list[tuple[bool, Any]]]  # see `Chunk.__call__`
 
 WORTHWHILE: Final = 0.01  # seconds of work in a chunk: a message costs some hundred microseconds
 LARGEST: Final = 4_096  # items in a chunk; bounds what a lost worker costs
@@ -43,27 +45,31 @@ class Chunk:
         self.fn = fn  # a marked one stays so: what is marked is what its module has under the name, and travels as it
         self.__qualname__ = self.__name__ = getattr(_marked(fn) or fn, "__qualname__", type(fn).__name__)
 
-    def __call__(self, items: list[tuple[Any, ...]]) -> tuple[float, int, list[tuple[bool, Any]]]:
-        """Return the seconds it took, the node's rank, and (whether it went well, value or failure) of each item."""
+    def __call__(self, items: list[tuple[Any, ...]]) -> Outcomes | Coroutine[Any, Any, Outcomes]:
+        """Return the seconds it took, the node's rank, and (whether it went well, value or failure) of each item.
+
+        If calling the function gives coroutines, return one that awaits them all at once, as the worker will.
+        """
         started = time.perf_counter()
         fn = _original(self.fn)
         outcomes = [_apply(fn, args) for args in items]
+        if any(inspect.iscoroutine(value) for _, value in outcomes):
+            return _awaited(started, outcomes)
         return time.perf_counter() - started, _rank(), outcomes
 
 
-class AsyncChunk(Chunk):
-    """The same for an ``async def``: the items run concurrently on the worker's event loop."""
+async def _awaited(started: float, outcomes: list[tuple[bool, Any]]) -> Outcomes:
+    import asyncio
 
-    async def __call__(  # type: ignore[override]  # awaited by the worker
-        self, items: list[tuple[Any, ...]]
-    ) -> tuple[float, int, list[tuple[bool, Any]]]:
-        """Return the same, when awaited."""
-        import asyncio
+    outcomes = await asyncio.gather(*(_outcome(*outcome) for outcome in outcomes))
+    return time.perf_counter() - started, _rank(), outcomes
 
-        started = time.perf_counter()
-        fn = _original(self.fn)
-        outcomes = await asyncio.gather(*(_apply_async(fn, args) for args in items))
-        return time.perf_counter() - started, _rank(), list(outcomes)
+
+async def _outcome(ok: bool, value: Any) -> tuple[bool, Any]:
+    try:
+        return ok, (await value if inspect.iscoroutine(value) else value)
+    except Exception as error:  # as in `_apply`
+        return False, failures.encode(failures.from_exception(error))
 
 
 def _marked(fn: Any) -> Function[..., Any] | None:
@@ -81,13 +87,6 @@ def _apply(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[bool, Any]:
     try:
         return True, fn(*args)
     except Exception as error:  # raised to whoever takes this item
-        return False, failures.encode(failures.from_exception(error))
-
-
-async def _apply_async(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[bool, Any]:
-    try:
-        return True, await fn(*args)
-    except Exception as error:
         return False, failures.encode(failures.from_exception(error))
 
 
@@ -118,11 +117,10 @@ class MapIterator(Generic[T]):
         if not iterables:
             raise TypeError("map needs at least one iterable: pool.map(f, items)")
         marked = _marked(fn)
-        original = fn if marked is None else cast("Any", fn).__wrapped__
-        chunk = AsyncChunk(fn) if inspect.iscoroutinefunction(original) else Chunk(fn)
+        chunk = Chunk(fn)
         timeout = marked.timeout if marked is not None else None
         retries = marked.retries if marked is not None else None
-        self._original = original
+        self._original = fn if marked is None else cast("Any", fn).__wrapped__
         self._run = function(timeout=timeout, retries=retries)(chunk)
         self._name = chunk.__qualname__
         self._alone = bool(timeout or options.timeout) or (options.retries if retries is None else retries) == 0

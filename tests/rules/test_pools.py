@@ -301,6 +301,21 @@ def test_map_takes_methods_that_are_marked(pool: sky.Compute) -> None:
     assert list(pool.map(Scale().later, [1, 2])) == [3, 6]
 
 
+@pytest.mark.rule("R49")
+def test_map_awaits_coroutines(pool: sky.Compute) -> None:
+    """Those of a plain function as well; an item that fails is the only one that does."""
+
+    async def divide(x: int) -> float:
+        return 6 / x
+
+    for fn in (divide, sky.function(divide), sky.function(divide).local, lambda x: divide(x + 0)):
+        results = pool.map(fn, [1, 0, 2])
+        assert next(results) == 6
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+        assert list(results) == [3]
+
+
 @pytest.mark.rule("R5")
 def test_map_names_the_culprit_in_the_words_of_its_function(pool: sky.Compute) -> None:
     """The path to what cannot be pickled starts at the function's own argument or variable."""
