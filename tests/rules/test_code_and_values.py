@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import subprocess
@@ -155,6 +156,31 @@ def test_users_modules_travel_as_source(module: Any) -> None:
         assert (work.work(1) >> pool)[0] == 20
         module("skytest_helper", "def twice(x): return 200 * x\n")
         assert (work.work(1) >> pool)[0] == 2000
+
+
+@pytest.mark.rule("R4")
+def test_cached_functions_and_properties_travel(pool: sky.Compute, module: Any) -> None:
+    """By value, with empty caches, or by name from a module."""
+
+    @functools.lru_cache(maxsize=10, typed=True)
+    def fibonacci(n: int) -> int:
+        return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+    class Lazy:
+        @functools.cached_property
+        def pid(self) -> int:
+            return os.getpid()
+
+    @sky.function
+    def work(lazy: Lazy) -> tuple[Any, ...]:
+        return fibonacci(80), fibonacci.cache_parameters(), fibonacci.cache_info().currsize, lazy.pid == os.getpid()
+
+    fibonacci(5)
+    assert work(Lazy()) >> pool == (fibonacci(80), {"maxsize": 10, "typed": True}, 10, True)
+    named = module("skytest_cached", "import functools\n@functools.cache\ndef where(): return __name__\n")
+    assert echo(named.where) >> pool is named.where
+    assert sky.function(lambda: [named.where()])() >> pool == ["skytest_cached"]
+    assert sky.function(named.where)() >> pool == "skytest_cached"
 
 
 @pytest.mark.rule("R4")
