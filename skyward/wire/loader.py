@@ -27,6 +27,7 @@ from skyward.wire.modules import Source, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from importlib.readers import FileReader
     from types import CodeType, ModuleType
 
     from skyward.wire.frames import Buffer
@@ -302,6 +303,18 @@ class _Loader(InspectLoader):
 
     def __init__(self, source: Source) -> None:
         self.shipped_source = source
+        self.path = source.path
+
+    def get_data(self, path: str) -> bytes:
+        """Return a file beside the module, where the files of the client are (`pkgutil.get_data`)."""
+        with open(path, "rb") as file:
+            return file.read()
+
+    def get_resource_reader(self, _fullname: str) -> FileReader:
+        """Return what `importlib.resources` reads such files with."""
+        from importlib.readers import FileReader
+
+        return FileReader(cast("Any", self))  # it asks for the path alone
 
     def get_source(self, fullname: str) -> str:  # each of these loads one module
         return decode_source(self.shipped_source.code)
