@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 import pytest
 
 ROOT: Final = Path(__file__).parents[1]
+RULES: Final = (*range(1, 18), 19, 22, 26, *range(29, 34), 38, 39, *range(47, 53))  # those that must be in the table
 HANG: Final = 40  # seconds after which a test that hangs under a mutation counts as red
 OPTIONS: Final = ("-q", "-x", "-p", "no:cacheprovider", "-m", "slow or not slow", f"--timeout={HANG}")
 LONGEST: Final = 2 * HANG
@@ -42,6 +43,11 @@ def _plain(cell: str) -> str:
 
 
 MUTATIONS: Final = _read()
+
+
+def test_no_rule_is_missing() -> None:
+    """Each rule of the list has a line in the table."""
+    assert {f"R{number}" for number in RULES} <= {mutation.rule for mutation in MUTATIONS}
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: f"{mutation.rule}-{mutation.test}")

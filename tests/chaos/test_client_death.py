@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.rules.processes import GONE
+
 if TYPE_CHECKING:
     import random
 
@@ -35,7 +37,6 @@ while True:
             assert work(3) @ pool == [3, 3]
 """
 LATEST: Final = 1.5  # seconds after its start: several rounds of open, work and close
-ALLOWED: Final = 2.0  # seconds until nothing is left
 
 
 def living(mark: str) -> list[int]:
@@ -77,7 +78,7 @@ def one_death(number: int, delay: float, directory: Path) -> float:
         left = [*living(mark), *temporary.iterdir(), *(set(os.listdir("/dev/shm")) - shared)]
         if not left:
             break
-        if time.monotonic() - began > ALLOWED:
+        if time.monotonic() - began > GONE:
             client.kill()
             client.wait()
             pytest.fail(f"{signal.Signals(number).name} after {delay:.3f} s left {left}")
