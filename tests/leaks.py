@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MARK: Final = "SKYWARD_TEST_RUN"  # environment variable that names this run
-PATIENCE = 5.0  # seconds that threads and processes may take to end
+PATIENCE = 20.0  # seconds that threads and processes may take to end
 PAUSE: Final = 0.005  # seconds between looks: the kernel has no event for "all of this is gone"
 SHARED_MEMORY: Final = "/dev/shm"
 OURS: Final = "skyward"  # what names of ours in shared memory start with; other programs use it too

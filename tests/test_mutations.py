@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -74,13 +75,16 @@ def test_mutation_turns_the_test_red(mutation: Mutation, tmp_path: Path) -> None
     broken = tmp_path / mutation.file
     broken.write_text(broken.read_text(encoding="utf-8").replace(mutation.old, mutation.new), encoding="utf-8")
     places = [str(tmp_path), str(tmp_path / "node"), str(tmp_path / "scripts")]
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *OPTIONS, mutation.test],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1"},
-        timeout=LONGEST,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # A run that hangs is ended without cleaning up.
+    with tempfile.TemporaryDirectory(prefix="", ignore_cleanup_errors=True) as temporary:
+        settings = {"PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": temporary}
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", *OPTIONS, mutation.test],
+            cwd=tmp_path,
+            env=os.environ | settings,
+            timeout=LONGEST,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert run.returncode == 1, run.stdout + run.stderr
