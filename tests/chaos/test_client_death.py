@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests import leaks
 from tests.rules.processes import GONE
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def one_death(number: int, delay: float, directory: Path) -> float:
     mark = uuid.uuid4().hex
     temporary = directory / mark[:8]
     temporary.mkdir()
-    shared = set(os.listdir("/dev/shm"))
+    shared = leaks.shared_memory()
     client = subprocess.Popen(
         [sys.executable, "-c", CLIENT],
         env=os.environ | {"TMPDIR": str(temporary), "SKYWARD_CHAOS": mark},
@@ -75,7 +76,7 @@ def one_death(number: int, delay: float, directory: Path) -> float:
     began = time.monotonic()
     while True:
         client.poll()
-        left = [*living(mark), *temporary.iterdir(), *(set(os.listdir("/dev/shm")) - shared)]
+        left = [*living(mark), *temporary.iterdir(), *(leaks.shared_memory() - shared)]
         if not left:
             break
         if time.monotonic() - began > GONE:

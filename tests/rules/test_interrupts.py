@@ -116,8 +116,11 @@ def test_interrupt_leaves_futures_of_another_wait_alone(pool: sky.Compute, tmp_p
     import concurrent.futures
 
     futures = [hold(str(tmp_path), str(i)) > pool for i in range(2)]
-    sender, _ = interrupt_when(lambda: runs(tmp_path, "0"))
+    runs(tmp_path, "0")
+    waiting = threading.Event()
+    sender, _ = interrupt_when(waiting.wait)
     with pytest.raises(KeyboardInterrupt):
+        waiting.set()
         concurrent.futures.wait(futures)
     sender.join()
     for i in range(2):
