@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from pathlib import Path
@@ -28,6 +29,8 @@ PRIVATE = pytest.StashKey[str]()
 def pytest_configure(config: pytest.Config) -> None:
     """Give the run its name and its temporary directory, where whatever is left must be ours."""
     os.environ[leaks.MARK] = uuid.uuid4().hex
+    # A shell that runs us in the background has Ctrl-C ignored, and what we start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _send_without_copy()
     # pytest's own directories outlive the run, so that a person can look into them.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())

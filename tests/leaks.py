@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MARK: Final = "SKYWARD_TEST_RUN"  # environment variable that names this run
-PATIENCE = 5.0  # seconds that threads and processes may take to end
+PATIENCE = 20.0  # seconds that threads and processes may take to end
 PAUSE: Final = 0.005  # seconds between looks: the kernel has no event for "all of this is gone"
 SHARED_MEMORY: Final = "/dev/shm"
 OURS: Final = "skyward"  # what names of ours in shared memory start with; other programs use it too
@@ -88,6 +88,11 @@ def wait_until_clean(
     return left
 
 
+def shared_memory() -> set[str]:
+    """Return the names of what is ours in shared memory, now."""
+    return {name for name in _names(SHARED_MEMORY) if name.startswith(OURS)}
+
+
 # --- looking --------------------------------------------------------------------------------
 
 
@@ -103,9 +108,10 @@ def _fds() -> list[tuple[int, str]]:
 
 
 def _files() -> list[str]:
-    shared = [name for name in _names(SHARED_MEMORY) if name.startswith(OURS)]
     temporary = tempfile.gettempdir()
-    return [f"{SHARED_MEMORY}/{name}" for name in shared] + [f"{temporary}/{name}" for name in _names(temporary)]
+    return [f"{SHARED_MEMORY}/{name}" for name in shared_memory()] + [
+        f"{temporary}/{name}" for name in _names(temporary)
+    ]
 
 
 def _names(directory: str) -> list[str]:

@@ -11,12 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
 ROOT: Final = Path(__file__).parents[1]
+RULES: Final = (*range(1, 18), 19, 22, 26, *range(29, 34), 38, 39, *range(47, 53))  # those that must be in the table
 HANG: Final = 40  # seconds after which a test that hangs under a mutation counts as red
 OPTIONS: Final = ("-q", "-x", "-p", "no:cacheprovider", "-m", "slow or not slow", f"--timeout={HANG}")
 LONGEST: Final = 2 * HANG
@@ -44,6 +46,11 @@ def _plain(cell: str) -> str:
 MUTATIONS: Final = _read()
 
 
+def test_no_rule_is_missing() -> None:
+    """Each rule of the list has a line in the table."""
+    assert {f"R{number}" for number in RULES} <= {mutation.rule for mutation in MUTATIONS}
+
+
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: f"{mutation.rule}-{mutation.test}")
 def test_mutation_still_fits_the_source(mutation: Mutation) -> None:
     """The line to break stands in the source just once, and the test is there and marked with the rule."""
@@ -68,13 +75,16 @@ def test_mutation_turns_the_test_red(mutation: Mutation, tmp_path: Path) -> None
     broken = tmp_path / mutation.file
     broken.write_text(broken.read_text(encoding="utf-8").replace(mutation.old, mutation.new), encoding="utf-8")
     places = [str(tmp_path), str(tmp_path / "node"), str(tmp_path / "scripts")]
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *OPTIONS, mutation.test],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1"},
-        timeout=LONGEST,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # A run that hangs is ended without cleaning up.
+    with tempfile.TemporaryDirectory(prefix="", ignore_cleanup_errors=True) as temporary:
+        settings = {"PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": temporary}
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", *OPTIONS, mutation.test],
+            cwd=tmp_path,
+            env=os.environ | settings,
+            timeout=LONGEST,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert run.returncode == 1, run.stdout + run.stderr

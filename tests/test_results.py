@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from skyward.dispatch.tasks import Task
 from skyward.errors import BroadcastError, NodeLostError, PoolClosedError, TaskTimeoutError
 from skyward.results import (
     DISCARD,
@@ -19,50 +18,13 @@ from skyward.results import (
     unwrap,
     unwrap_in_place,
 )
-from skyward.wire import failures, payload
-from skyward.wire.messages import CANCELLED, OK, Failure
+from tests.outcomes import CANCELLED_THERE, Interrupting, raised, tasks, value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from skyward.dispatch.tasks import Task
     from skyward.results import Outcome
-
-
-def value(what: object) -> Outcome:
-    """Return the outcome that is this value."""
-    packed = payload.dumps_value(what)
-    return (OK, packed.data, packed.buffers, 1, 17, "f")
-
-
-def raised(error: Exception) -> Outcome:
-    """Return the outcome of a task that has raised."""
-    failure = failures.from_exception(error)
-    return (failure.status, failures.encode(failure), (), 1, 17, "f")
-
-
-CANCELLED_THERE: Outcome = (CANCELLED, failures.encode(Failure(CANCELLED)), (), 1, 17, "f")
-
-
-class Interrupting:
-    """Interrupts the client when it is unpickled."""
-
-    times = 1
-
-    def __reduce__(self) -> Any:
-        return interrupt, ()
-
-
-def interrupt() -> str:
-    """Raise once, as Ctrl-C does."""
-    if Interrupting.times:
-        Interrupting.times -= 1
-        raise KeyboardInterrupt
-    return "unpickled"
-
-
-def tasks(count: int) -> list[Task]:
-    """Return the tasks of a group."""
-    return [Task(100 + index, None, b"", (), None, index, 0) for index in range(count)]
 
 
 class Group:

@@ -234,7 +234,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_dead(pids: Sequence[int], patience: float = 2.0) -> None:
+def wait_dead(pids: Sequence[int], patience: float = PATIENCE) -> None:
     """Wait for processes that need not be children to end; AssertionError if one does not in time."""
     poller = select.poll()
     deadline = time.monotonic() + patience

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests import leaks
+from tests.rules.processes import GONE
+
 if TYPE_CHECKING:
     import random
 
@@ -35,7 +38,6 @@ while True:
             assert work(3) @ pool == [3, 3]
 """
 LATEST: Final = 1.5  # seconds after its start: several rounds of open, work and close
-ALLOWED: Final = 2.0  # seconds until nothing is left
 
 
 def living(mark: str) -> list[int]:
@@ -58,7 +60,7 @@ def one_death(number: int, delay: float, directory: Path) -> float:
     mark = uuid.uuid4().hex
     temporary = directory / mark[:8]
     temporary.mkdir()
-    shared = set(os.listdir("/dev/shm"))
+    shared = leaks.shared_memory()
     client = subprocess.Popen(
         [sys.executable, "-c", CLIENT],
         env=os.environ | {"TMPDIR": str(temporary), "SKYWARD_CHAOS": mark},
@@ -74,10 +76,10 @@ def one_death(number: int, delay: float, directory: Path) -> float:
     began = time.monotonic()
     while True:
         client.poll()
-        left = [*living(mark), *temporary.iterdir(), *(set(os.listdir("/dev/shm")) - shared)]
+        left = [*living(mark), *temporary.iterdir(), *(leaks.shared_memory() - shared)]
         if not left:
             break
-        if time.monotonic() - began > ALLOWED:
+        if time.monotonic() - began > GONE:
             client.kill()
             client.wait()
             pytest.fail(f"{signal.Signals(number).name} after {delay:.3f} s left {left}")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import skyward as sky
-from tests.rules.work import add, until
+from tests.rules.work import BUSY, add, until
 
 if TYPE_CHECKING:
     import random
 
-SOON: Final = 1.0  # seconds within which an interrupt must surface
+SOON: Final = 1.0 * BUSY  # seconds within which an interrupt must surface
 
 
 @sky.function
@@ -85,22 +85,18 @@ def interrupt_once(pool: sky.Compute, kind: int, delay: float) -> float:
 @pytest.mark.parametrize("rounds", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_interrupt_surfaces_and_harms_nobody(rounds: int, chance: random.Random) -> None:
     """Each within a second; no result of another thread is lost; the pool works afterwards."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with sky.Compute(nodes=2) as pool:
-            bystander = Bystander(pool)
-            bystander.start()
-            try:
-                times = [interrupt_once(pool, i % 3, chance.uniform(0, 0.06)) for i in range(rounds)]
-            finally:
-                bystander.stop.set()
-                bystander.join()
-            assert bystander.error is None
-            until(lambda: pool.snapshot().in_flight == 0)
-            assert sky.gather(*[nap(i) for i in range(100)]) >> pool == tuple(range(100))
-            results: list[Any] = [add(i) @ pool for i in range(4)]
-            assert results == [[i, i] for i in range(4)]
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    with sky.Compute(nodes=2) as pool:
+        bystander = Bystander(pool)
+        bystander.start()
+        try:
+            times = [interrupt_once(pool, i % 3, chance.uniform(0, 0.06)) for i in range(rounds)]
+        finally:
+            bystander.stop.set()
+            bystander.join()
+        assert bystander.error is None
+        until(lambda: pool.snapshot().in_flight == 0)
+        assert sky.gather(*[nap(i) for i in range(100)]) >> pool == tuple(range(100))
+        results: list[Any] = [add(i) @ pool for i in range(4)]
+        assert results == [[i, i] for i in range(4)]
     assert max(times) < SOON
     print(f"{rounds} interrupts, longest {max(times):.3f} s; {bystander.rounds} rounds of the other thread")

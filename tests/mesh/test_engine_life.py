@@ -99,7 +99,7 @@ def test_pool_without_nodes_opens_at_once(mesh: Mesh) -> None:
 @pytest.mark.rule("R33")
 def test_broadcast_wakes_a_pool_without_nodes(mesh: Mesh) -> None:
     """A call for every node is a call: it starts one where there is none."""
-    with sky.Compute(mesh.provider, nodes=sky.Nodes(0, max=1), heartbeat=0.1, console=False) as pool:
+    with sky.Compute(mesh.provider, nodes=sky.Nodes(0, max=1), heartbeat=100.0, console=False) as pool:
         node = mesh.node()
         mesh.provider.add(node)
         values: list[list[int]] = []

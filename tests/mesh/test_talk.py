@@ -156,7 +156,7 @@ def test_session_refused_for_ever_is_a_lost_node(mesh: Mesh) -> None:
 @pytest.mark.rule("R36")
 def test_connection_that_broke_is_resumed(mesh: Mesh) -> None:
     """After a reconnect the tasks in flight are sent again, in batches, and their results are taken."""
-    (node,) = mesh.open(slots=2 * BATCH, heartbeat=0.5)
+    (node,) = mesh.open(slots=2 * BATCH, heartbeat=1.0)
     singles = [Single() for _ in range(BATCH + 1)]
     tasks = [mesh.task(sink=single) for single in singles]
     ids = [task.id for task in tasks]

@@ -61,7 +61,7 @@ def test_tasks_acknowledge_results(mesh: Mesh) -> None:
 
 def test_beat_acknowledges_results(mesh: Mesh) -> None:
     """A client that has nothing to say says what it has seen at its next heartbeat."""
-    (node,) = mesh.open(heartbeat=0.1)
+    (node,) = mesh.open(heartbeat=0.5)
     task, single = mesh.send(node)
     node.finish([task.id])
     mesh.outcome(single)

@@ -305,7 +305,7 @@ def assert_gone_fixture() -> Callable[..., None]:
     return assert_gone
 
 
-def assert_gone(pids: set[int], patience: float = 5.0) -> None:
+def assert_gone(pids: set[int], patience: float = PATIENCE) -> None:
     """Wait until none of the processes exists."""
     deadline = time.monotonic() + patience
     left = set(pids)

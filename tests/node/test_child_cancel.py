@@ -10,43 +10,38 @@ import pytest
 
 from skyward.wire.messages import CANCELLED, OK
 from skyward_node.testing import Rig
-
-
-def nap(seconds: float) -> float:
-    import time
-
-    time.sleep(seconds)
-    return seconds
-
-
-nap.__module__ = "__main__"  # by value: a test module is no user module
+from tests.node.work import hold, let_go
 
 
 @pytest.mark.rule("R7")
-def test_cancel_drops_what_has_not_started() -> None:
+def test_cancel_drops_what_has_not_started(tmp_path: Path) -> None:
     """Queued tasks end as cancelled and never run; the running one and the rest are not touched."""
     with Rig() as rig:
         worker = rig.spawn()
-        first, *others = rig.submit_all(worker, nap, [(0.3,), (0,), (0,), (0,)])
+        first = rig.submit(worker, hold, str(tmp_path / "a"))
+        others = rig.submit_all(worker, abs, [(-1,)] * 3)
         rig.until(lambda: first in rig.started)
         rig.cancel(worker, others[:2])
-        rig.until(lambda: len(rig.results) == 3)
-        rig.value(first)
+        rig.until(lambda: len(rig.results) == 2)
+        let_go(tmp_path / "a")
+        assert rig.value(first) == "let go"
         assert [rig.outcome(task)[0] for task in others] == [CANCELLED, CANCELLED, OK]
 
 
 @pytest.mark.rule("R18")
-def test_take_back_returns_what_has_not_started() -> None:
+def test_take_back_returns_what_has_not_started(tmp_path: Path) -> None:
     """Without ``running``, queued tasks are handed back, also those that still sit in the pipe."""
     with Rig() as rig:
         worker = rig.spawn()
-        first, *others = rig.submit_all(worker, nap, [(0.3,), (0,)])
+        first, other = rig.submit_all(worker, hold, [(str(tmp_path / name),) for name in "ab"])
         rig.until(lambda: first in rig.started)
-        unread = rig.submit_all(worker, nap, [(0,)] * 300)
-        rig.cancel(worker, [first, *others, *unread], running=False)
+        unread = rig.submit_all(worker, abs, [(-1,)] * 300)
+        rig.cancel(worker, [first, other, *unread], running=False)
+        rig.until(lambda: other in rig.returned)
+        let_go(tmp_path / "a")
         rig.value(first)
         rig.until(lambda: len(rig.returned) == 301)
-        assert sorted(rig.returned) == [*others, *unread]
+        assert sorted(rig.returned) == [other, *unread]
         assert set(rig.results) == {first}
 
 
@@ -204,12 +199,12 @@ def test_cancel_never_hits_another_task() -> None:
         assert worker not in rig.exits, seed
 
 
-def test_cancel_hammers_one_running_task_after_the_other() -> None:
+def test_cancel_hammers_one_running_task_after_the_other(tmp_path: Path) -> None:
     """Each of many tasks cancelled around its start ends as cancelled, or with its value, and none takes its time."""
     with Rig() as rig:
         worker = rig.spawn()
         for _ in range(300):
-            task = rig.submit(worker, nap, 30)
+            task = rig.submit(worker, hold, str(tmp_path / "a"))
             rig.cancel(worker, [task])
             assert rig.outcome(task)[0] == CANCELLED
         assert rig.call(worker, abs, -1) == 1

@@ -10,9 +10,11 @@ import pytest
 
 from skyward.wire.messages import CANCELLED, CRASHED, OK
 from skyward_node.testing import Rig
+from tests.node.work import hold, let_go, meet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SLOTS = 3
 
@@ -39,23 +41,11 @@ def test_every_task_has_one_result(rig: Rig) -> None:
     assert not rig.repeated
 
 
-def test_as_many_tasks_run_as_there_are_slots(rig: Rig) -> None:
+def test_as_many_tasks_run_as_there_are_slots(rig: Rig, tmp_path: Path) -> None:
     """Tasks that wait for one another meet, if there are slots for all."""
-
-    def meet(path: str, count: int) -> int:
-        import os
-        import time
-
-        os.close(os.open(f"{path}/{time.monotonic_ns()}-{os.urandom(4).hex()}", os.O_CREAT))
-        while len(os.listdir(path)) < count:
-            time.sleep(0.001)
-        return count
-
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as path:
-        tasks = [rig.submit(worker, meet, path, SLOTS) for worker in workers(rig)]
-        assert [rig.value(task) for task in tasks] == [SLOTS] * SLOTS
+    paths = [str(tmp_path / str(number)) for number in range(SLOTS)]
+    tasks = [rig.submit(worker, meet, path, paths) for worker, path in zip(workers(rig), paths, strict=True)]
+    assert [rig.value(task) for task in tasks] == [None] * SLOTS
 
 
 def test_failures_stay_with_their_task(rig: Rig) -> None:
@@ -87,45 +77,35 @@ def test_coroutines_run(rig: Rig) -> None:
     assert [rig.value(task) for task in tasks] == [2 * n for n in range(3 * SLOTS)]
 
 
-def test_queued_tasks_can_be_cancelled_and_taken_back(rig: Rig) -> None:
+def test_queued_tasks_can_be_cancelled_and_taken_back(rig: Rig, tmp_path: Path) -> None:
     """What has not started is dropped or handed back, and nothing else is touched."""
     worker = workers(rig)[0]
     slots = SLOTS if rig.config.executor == "thread" else 1
 
-    def nap(seconds: float) -> float:
-        import time
-
-        time.sleep(seconds)
-        return seconds
-
-    running = rig.submit_all(worker, nap, [(0.5,)] * slots)
-    queued = rig.submit_all(worker, nap, [(0.0,)] * 40)
+    running = rig.submit_all(worker, hold, [(str(tmp_path / "a"),)] * slots)
+    queued = rig.submit_all(worker, abs, [(-1,)] * 40)
     rig.until(lambda: set(running) <= set(rig.started))
     rig.cancel(worker, queued[:10])
     rig.cancel(worker, queued[10:20], running=False)
+    rig.until(lambda: len(rig.results) + len(rig.returned) == 20)
+    let_go(tmp_path / "a")
     rig.until(lambda: len(rig.results) + len(rig.returned) == slots + 40)
     assert {rig.outcome(task)[0] for task in queued[:10]} == {CANCELLED}
     assert sorted(rig.returned) == queued[10:20]
     assert {rig.outcome(task)[0] for task in running + queued[20:]} == {OK}
 
 
-def test_cancel_of_a_running_task_stops_it_or_says_that_it_runs(rig: Rig) -> None:
+def test_cancel_of_a_running_task_stops_it_or_says_that_it_runs(rig: Rig, tmp_path: Path) -> None:
     """A process is interrupted; of a thread the worker says that the task has started, and lets it finish."""
     worker = workers(rig)[0]
-
-    def nap() -> str:
-        import time
-
-        print("running", flush=True)
-        time.sleep(0.5)
-        return "done"
-
-    task = rig.submit(worker, nap)
+    path = tmp_path / "a"
+    task = rig.submit(worker, hold, str(path))
     rig.until(lambda: worker in rig.printed)
     rig.cancel(worker, [task])
     if rig.config.executor == "thread":
         rig.until(lambda: task in rig.started)
-        assert rig.value(task) == "done"
+        let_go(path)
+        assert rig.value(task) == "let go"
     else:
         assert rig.outcome(task)[0] == CANCELLED
 
@@ -174,18 +154,17 @@ def test_a_death_is_reported_once_with_what_ran(rig: Rig) -> None:
 
 
 @pytest.mark.rule("R26")
-def test_each_slot_has_an_index_of_its_own(rig: Rig) -> None:
+def test_each_slot_has_an_index_of_its_own(rig: Rig, tmp_path: Path) -> None:
     """The slots of a node are numbered from 0."""
 
-    def index() -> int:
-        import time
-
+    def index(own: str, others: list[str]) -> int:
         from skyward import runtime
 
+        meet(own, others)  # so that each slot gets one
         info = runtime.instance_info()
         assert info is not None
-        time.sleep(0.05)  # so that each slot gets one
         return info.worker
 
-    tasks = [rig.submit(worker, index) for worker in workers(rig)]
+    paths = [str(tmp_path / str(number)) for number in range(SLOTS)]
+    tasks = [rig.submit(worker, index, path, paths) for worker, path in zip(workers(rig), paths, strict=True)]
     assert {rig.value(task) for task in tasks} == set(range(SLOTS))

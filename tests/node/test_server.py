@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from skyward.wire.messages import CANCELLED, CRASHED, OK, RAISED, TIMED_OUT, Bye, Draining, Pulse, Refused
+from tests.node.work import hold, let_go, meet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,17 +28,6 @@ def nap(seconds: float) -> float:
 
     time.sleep(seconds)
     return seconds
-
-
-def meet(own: str, others: list[str]) -> None:
-    import os
-    import time
-
-    open(own, "w").close()
-    deadline = time.monotonic() + 20
-    while not all(map(os.path.exists, others)):
-        assert time.monotonic() < deadline, "the others never ran beside this task"
-        time.sleep(0.005)
 
 
 def own_pid() -> int:
@@ -66,13 +56,6 @@ def kill_once(path: str) -> str:
 
 def kill_always() -> None:
     os.kill(os.getpid(), 9)
-
-
-def mark_and_nap(path: str, seconds: float) -> None:
-    import time
-
-    open(path, "w").close()
-    time.sleep(seconds)
 
 
 def leave_child(path: str) -> None:
@@ -140,8 +123,8 @@ def test_daemon_killed_outright_leaves_no_worker(serve: Serve, assert_gone: Call
     """SIGKILL of the daemon takes its workers along."""
     daemon, client = serve(concurrency=2)
     client.value(client.submit(add, 1, 2))
+    client.until(lambda: len(daemon.descendants()) == 3)
     below = daemon.descendants()
-    assert len(below) == 3
     daemon.process.kill()
     assert_gone(below)
 
@@ -163,12 +146,13 @@ def test_daemon_ends_with_its_template(serve: Serve, assert_gone: Callable[..., 
 def test_sigterm_drains(serve: Serve, directory: Any) -> None:
     """What runs is finished, what waits is handed back, and the daemon says goodbye."""
     daemon, client = serve()
-    running = client.submit(mark_and_nap, str(directory / "runs"), 0.5)
+    running = client.submit(hold, str(directory / "a"))
     waiting = client.submit(nap, 0.0)
-    client.until((directory / "runs").exists)
+    client.until((directory / "a-runs").exists)
     daemon.process.terminate()
     client.wait_for(Draining)
-    assert client.outcome(running) == (OK, None)
+    let_go(directory / "a")
+    assert client.outcome(running) == (OK, "let go")
     client.until(lambda: waiting in client.returned)
     client.until(lambda: any(isinstance(message, Bye) for message, _ in client.log))
     daemon.end()
@@ -345,7 +329,7 @@ def test_goodbye_stops_a_clients_tasks(serve: Serve, context: Callable[..., Any]
 @pytest.mark.rule("R40")
 def test_tasks_of_a_silent_client_are_stopped(serve: Serve, assert_gone: Any) -> None:
     """A client that says nothing for the time of its lease loses its workers."""
-    _, client = serve(lease=0.5)
+    _, client = serve(lease=1.5)
     assert_gone({client.value(client.submit(own_pid))})
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from skyward_node import processes
 from skyward_node.executors.events import TemplateLost
-from skyward_node.testing import Rig, alive, descendants, wait_dead
+from skyward_node.testing import PATIENCE, Rig, alive, descendants, wait_dead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -187,7 +187,7 @@ def cgroup(controller: str, name: str) -> Path:
 
 def remove(path: Path) -> None:
     """Remove a cgroup as soon as it is empty."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             path.rmdir()
@@ -212,7 +212,7 @@ def test_refused_forks_are_retried() -> None:
             task = rig.submit(second, abs, -2)
             assert rig.call(first, abs, -1) == 1
             refused = group / "pids.events"
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + PATIENCE
             while "max 0" in refused.read_text() and time.monotonic() < deadline:
                 os.sched_yield()
             assert second not in rig.pids

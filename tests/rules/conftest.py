@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 import skyward as sky
+from skyward import compute
+from tests.rules.work import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def patient_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `cancel` wait for its answer as long as a busy machine may need."""
+    monkeypatch.setattr(compute, "_CANCEL_SLACK", LONG)
 
 
 @pytest.fixture

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from tests.rules.work import BUSY, until
+
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     import skyward as sky
+
+GONE: Final = 2.0 * BUSY  # seconds in which nothing is left after a death
 
 
 def script(source: str, *, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
@@ -37,3 +45,22 @@ def daemons(pool: sky.Compute) -> list[psutil.Process]:
 def family(pool: sky.Compute) -> list[psutil.Process]:
     """Return all processes of a pool."""
     return [process for daemon in daemons(pool) for process in (daemon, *daemon.children(recursive=True))]
+
+
+def ended(pids: Iterable[int], within: float = GONE) -> bool:
+    """Return whether the processes end in time: their pidfds are the events."""
+    deadline = time.monotonic() + within
+    fds: list[int] = []
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            fds.append(os.pidfd_open(pid))
+    try:
+        return all(select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0] for fd in fds)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def replaced(pool: sky.Compute, lost: Collection[int], size: int = 2) -> None:
+    """Wait until the pool has so many nodes, none of them with one of these pids."""
+    until(lambda: pool.current_nodes() == size and not {node.pid for node in pool.snapshot().nodes}.intersection(lost))

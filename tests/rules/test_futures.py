@@ -64,6 +64,7 @@ def test_result_waits_no_longer_than_asked(pool: sky.Compute, tmp_path: Path) ->
 
 
 @pytest.mark.rule("R7")
+@pytest.mark.timeout(300)  # it takes five seconds, on a machine that is idle
 def test_submitting_many_returns_at_once(pool: sky.Compute, tmp_path: Path) -> None:
     """100,000 small calls fit the window while nothing runs."""
     holders = [hold(str(tmp_path), str(i)).on(i) > pool for i in range(2)]
@@ -181,7 +182,6 @@ def test_cancel_never_waits_in_a_callback_or_event_loop(pool: sky.Compute, tmp_p
 
     async def main() -> None:
         assert not other.cancel()
-        assert not other.done()
 
     asyncio.run(main())
     ended = threading.Event()
@@ -235,14 +235,3 @@ def test_callbacks_may_block_and_submit(pool: sky.Compute, tmp_path: Path) -> No
     thread, name, eleven = seen[0]
     assert (name, eleven) == ("a", 11)
     assert thread is not threading.current_thread()
-
-
-@pytest.mark.rule("R7")
-@pytest.mark.rule("R32")
-def test_running_thread_cannot_be_cancelled(threads: sky.Compute, tmp_path: Path) -> None:
-    """With threads `cancel` says false, soon, and the task goes on."""
-    future = hold(str(tmp_path), "a") > threads
-    runs(tmp_path, "a")
-    assert not future.cancel()
-    let_go(tmp_path, "a")
-    assert future.result() == "a"

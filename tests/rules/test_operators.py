@@ -122,7 +122,7 @@ def test_name_shows_in_errors(pool: sky.Compute) -> None:
 @pytest.mark.rule("R3")
 def test_group_timeout_cuts_off_members(pool: sky.Compute, tmp_path: Path) -> None:
     """The time limit of a group runs from dispatch, and cancels whoever is late."""
-    group = sky.gather(hold(str(tmp_path), "a"), add(1, 2), return_exceptions=True).with_timeout(0.5)
+    group = sky.gather(hold(str(tmp_path), "a"), add(1, 2), return_exceptions=True).with_timeout(2)
     late, three = group >> pool
     assert isinstance(late, TaskTimeoutError)
     assert three == 3
@@ -133,6 +133,7 @@ def test_group_timeout_cuts_off_members(pool: sky.Compute, tmp_path: Path) -> No
 
 
 @pytest.mark.rule("R5")
+@pytest.mark.rule("F28")
 def test_what_cannot_be_pickled_fails_before_anything_is_sent(pool: sky.Compute, tmp_path: Path) -> None:
     """The error names the path to the culprit, and no member of the group has run."""
     import threading
@@ -293,3 +294,46 @@ def test_failure_is_not_retried(pool: sky.Compute) -> None:
         fail(3) >> pool
     until(lambda: pool.snapshot().in_flight == 0)
     assert pool.snapshot().rerun == 0
+
+
+@pytest.mark.rule("R15")
+def test_map_is_lazy_ordered_and_isolates_errors(pool: sky.Compute) -> None:
+    """Plain and marked functions; an item that fails, or kills its worker, is the only one that does."""
+    pulled: list[int] = []
+
+    def items() -> Any:
+        for i in range(100_000):
+            pulled.append(i)
+            yield i
+
+    results = pool.map(lambda x: 2 * x, items())
+    assert [next(results) for _ in range(100)] == [2 * i for i in range(100)]
+    assert len(pulled) < 100_000
+    results.close()
+
+    def odd(x: int) -> int:
+        if x == 5:
+            raise ValueError(f"bad {x}")
+        if x == 50:
+            os._exit(3)
+        return x
+
+    outcomes: list[Any] = []
+    results = pool.map(odd, range(100))
+    while True:
+        try:
+            outcomes.append(next(results))
+        except StopIteration:
+            break
+        except Exception as error:  # the test is about these
+            outcomes.append(error)
+    assert [o for o in outcomes if isinstance(o, int)] == [i for i in range(100) if i not in (5, 50)]
+    assert isinstance(outcomes[5], ValueError)
+    assert isinstance(outcomes[50], sky.WorkerCrashedError)
+    assert list(pool.map(add, [1, 2, 3], [10, 20, 30])) == [11, 22, 33]
+    assert len({pid for _, pid, _ in pool.map(place, range(50))}) == 2
+
+
+def test_repr_is_for_the_log(pool: sky.Compute) -> None:
+    """It tells how many nodes are ready."""
+    assert repr(pool) == "<sky.Compute on local, 2 of 2 nodes ready>"

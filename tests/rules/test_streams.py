@@ -22,7 +22,7 @@ def test_stream_yields_in_submission_order(pool: sky.Compute, tmp_path: Path) ->
     assert iter(stream) is stream
     assert len(stream) == 4
     runs(tmp_path, "a")
-    until(lambda: pool.snapshot().in_flight == 1)
+    until(lambda: (pool.snapshot().in_flight, pool.snapshot().queued) == (1, 0))
     let_go(tmp_path, "a")
     first, *rest = stream
     assert first == "a"
@@ -137,7 +137,7 @@ def test_failures_stand_in_place_when_asked_for(tmp_path: Path) -> None:
         ]
         future = sky.gather(*calls, return_exceptions=True) > pool
         runs(tmp_path, "n")
-        until(lambda: pool.snapshot().in_flight == 1)
+        until(lambda: (pool.snapshot().in_flight, pool.snapshot().queued) == (1, 0))
         os.kill(victim.pid, signal.SIGKILL)
         value, error, timeout, crash, lost = future.result()
         assert value == 3

@@ -7,15 +7,18 @@ import ctypes
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import skyward as sky
 
+BUSY: Final = 5  # how many times as long as promised things may take on a machine that does much else
+LONG: Final = 30.0  # seconds for what should take milliseconds
+HELD: Final = 10 * LONG  # seconds: a task that is held does not end before the test has given up
 
-def until(condition: Any, timeout: float = 30.0) -> None:
+
+def until(condition: Any, timeout: float = LONG) -> None:
     """Return when the condition holds; fail after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -44,6 +47,12 @@ def place(value: Any = None) -> tuple[Any, int, int]:
 
 
 @sky.function
+def where(value: int = 0) -> tuple[int, sky.InstanceInfo | None]:
+    """Return the value and where the task runs."""
+    return value, sky.instance_info()
+
+
+@sky.function
 def fail(value: Any) -> Any:
     """Raise."""
     raise ValueError(f"bad {value}")
@@ -59,10 +68,16 @@ def meet(directory: str, name: str, total: int) -> tuple[str, int]:
 
 
 @sky.function
+def meet_where(directory: str, name: str, total: int) -> tuple[sky.InstanceInfo | None, int]:
+    """Return where the task runs, once ``total`` tasks are here at the same time."""
+    return sky.instance_info(), meet.local(directory, name, total)[1]
+
+
+@sky.function
 def hold(directory: str, name: str) -> str:
     """Say that the task runs, and return when it is let go."""
     Path(directory, f"{name}-runs").touch()
-    until(lambda: Path(directory, f"{name}-go").exists())
+    until(Path(directory, f"{name}-go").exists, timeout=HELD)
     Path(directory, f"{name}-done").touch()
     return name
 
@@ -120,7 +135,33 @@ def fibonacci(n: int) -> int:
     return int(a + b)
 
 
+class OddError(Exception):
+    """An error with fields of its own, that survives pickling."""
+
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
+
+
 @sky.function
-def thread_names(_: int) -> list[str]:
-    """Return the names of the worker's threads."""
-    return [thread.name for thread in threading.enumerate()]
+def raise_odd(code: int) -> None:
+    """Raise an error of the user's, caused by another."""
+    try:
+        raise KeyError("inner")
+    except KeyError as error:
+        raise OddError(code, "of the user's") from error
+
+
+@sky.function
+def zeros(size: int) -> bytes:
+    """Return so many bytes."""
+    return bytes(size)
+
+
+@sky.function
+def count(start: int) -> tuple[int, int]:
+    """Return a number that grows with each run in this process, and the process."""
+    state: Any = sys
+    state.runs_here = getattr(state, "runs_here", start) + 1
+    return state.runs_here, os.getpid()

@@ -319,7 +319,7 @@ def test_interrupt_ends_the_wait_of_a_driver(rig: Rig) -> None:
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         rig.loop.wait(waiter)
-    assert time.monotonic() - begin < 1.0
+    assert time.monotonic() - begin < LONG / 2
     striker.join()
     assert not rig.inside.locked()
     rig.loop.run(waiter.finish)

@@ -1,0 +1,146 @@
+"""Tasks that fork, and what each worker has of its own (R50)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import skyward as sky
+from tests.rules.processes import ended
+from tests.rules.work import add, place, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@pytest.mark.rule("R50")
+@pytest.mark.parametrize("leave", ["return", "raise", "exit", "quick"])
+def test_forked_child_of_a_task_says_nothing_to_the_pool(pool: sky.Compute, tmp_path: Path, leave: str) -> None:
+    """However it leaves the task: its parent's result comes, once, and the worker serves on."""
+
+    @sky.function
+    def split(way: str, directory: str) -> tuple[str, int, int]:
+        child = os.fork()
+        if child == 0:
+            with open(os.path.join(directory, str(os.getpid())), "x", encoding="ascii"):
+                pass
+            if way == "raise":
+                raise ValueError("of the child")
+            if way == "exit":
+                raise SystemExit(4)
+            if way == "quick":
+                os._exit(5)
+            return "child", 0, 0
+        _, status = os.waitpid(child, 0)
+        return way, os.getpid(), os.waitstatus_to_exitcode(status)
+
+    expected = {"return": 0, "raise": 1, "exit": 4, "quick": 5}[leave]
+    results = split(leave, str(tmp_path)) @ pool
+    assert [(way, code) for way, _, code in results] == [(leave, expected)] * 2
+    assert len(list(tmp_path.iterdir())) == 2
+    assert [pid for _, pid, _ in place(1) @ pool] == [pid for _, pid, _ in results]
+    assert pool.snapshot().done == 4
+
+
+@pytest.mark.rule("R50")
+def test_child_that_lives_on_does_not_hold_the_link(pool: sky.Compute, tmp_path: Path) -> None:
+    """The task's result does not wait for it, nor does the end of the pool; the pool is refused to it."""
+
+    @sky.function
+    def leave_child(directory: str) -> int:
+        child = os.fork()
+        if child == 0:
+            try:
+                add(1, 2) >> sky
+            except Exception as error:
+                with open(os.path.join(directory, "part"), "x", encoding="ascii") as file:
+                    file.write(type(error).__name__)
+                os.rename(os.path.join(directory, "part"), os.path.join(directory, f"said-{os.getpid()}"))
+            import signal
+
+            signal.pause()
+        return child
+
+    children = leave_child(str(tmp_path)).on(0) >> pool, leave_child(str(tmp_path)).on(1) >> pool
+    for child in children:
+        until((tmp_path / f"said-{child}").exists)
+        assert (tmp_path / f"said-{child}").read_text() == "ForkedPoolError"
+    assert [value for value, _, _ in place(2) @ pool] == [2, 2]
+    pool.close()
+    assert ended(children, 0.0)
+
+
+@pytest.mark.rule("R50")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_task_may_use_multiprocessing(pool: sky.Compute, method: str) -> None:
+    """With each way of starting processes, and with an executor of the standard library."""
+
+    @sky.function
+    def spread(way: str, values: list[int]) -> tuple[list[int], int]:
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
+        context: Any = multiprocessing.get_context(way)
+        with ProcessPoolExecutor(2, mp_context=context) as processes:
+            return list(processes.map(abs, values)), os.getpid()
+
+    results = spread(method, [-1, 2, -3]) @ pool
+    assert [squares for squares, _ in results] == [[1, 2, 3]] * 2
+    assert len({pid for _, pid in results}) == 2
+    assert [value for value, _, _ in place(1) @ pool] == [1, 1]
+
+
+@pytest.mark.rule("R50")
+def test_workers_draw_different_numbers() -> None:
+    """From `random`, NumPy and `uuid`; workers of a node, of two nodes, and one that replaces another."""
+
+    @sky.function
+    def draw(_: int) -> tuple[float, float, str, int]:
+        import random
+        import uuid
+
+        import numpy as np
+
+        numbers = random.random(), float(np.random.rand())  # noqa: NPY002 - it is the global state that matters
+        return *numbers, str(uuid.uuid4()), os.getpid()
+
+    with sky.Compute(nodes=2, reuse_processes=False) as pool:
+        drawn = sky.gather(*[draw(i) for i in range(8)]) >> pool
+    assert len({pid for *_, pid in drawn}) == 8
+    for column in range(3):
+        assert len({row[column] for row in drawn}) == 8
+
+
+@sky.function
+def limits(names: tuple[str, ...] = THREADS) -> list[str | None]:
+    """Return what the environment says of these."""
+    return [os.environ.get(name) for name in names]
+
+
+@pytest.mark.rule("R50")
+@pytest.mark.parametrize(("nodes", "concurrency"), [(1, 1), (2, 1), (1, 2), (2, 4)])
+def test_blas_threads_are_the_cpus_divided_by_all_slots(
+    monkeypatch: pytest.MonkeyPatch, nodes: int, concurrency: int
+) -> None:
+    """At least one; all nodes of a pool share this machine."""
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    share = str(max(1, len(os.sched_getaffinity(0)) // (nodes * concurrency)))
+    with sky.Compute(nodes=nodes, concurrency=concurrency) as pool:
+        assert limits() @ pool == [[share] * len(THREADS)] * nodes
+
+
+@pytest.mark.rule("R50")
+@pytest.mark.parametrize("chosen", THREADS)
+def test_blas_threads_of_the_user_stay(monkeypatch: pytest.MonkeyPatch, chosen: str) -> None:
+    """What the client's environment says of one library holds for it; `OMP_NUM_THREADS` holds for all."""
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(chosen, "7")
+    others = None if chosen == "OMP_NUM_THREADS" else str(max(1, len(os.sched_getaffinity(0)) // 2))
+    with sky.Compute(nodes=2) as pool:
+        assert limits() @ pool == [["7" if name == chosen else others for name in THREADS]] * 2

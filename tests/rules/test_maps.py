@@ -1,0 +1,61 @@
+"""`pool.map` on real nodes, with what users hand to it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import skyward as sky
+from skyward.errors import SerializationError
+
+
+@pytest.mark.rule("R15")
+def test_map_takes_methods_that_are_marked(pool: sky.Compute) -> None:
+    """A marked method of an object, plain or async, is run for each item."""
+
+    class Scale:
+        factor = 3
+
+        @sky.function
+        def times(self, x: int) -> int:
+            return self.factor * x
+
+        @sky.function
+        async def later(self, x: int) -> int:
+            return self.factor * x
+
+    assert list(pool.map(Scale().times, [1, 2])) == [3, 6]
+    assert list(pool.map(Scale().later, [1, 2])) == [3, 6]
+
+
+@pytest.mark.rule("R49")
+def test_map_awaits_coroutines(pool: sky.Compute) -> None:
+    """Those of a plain function as well; an item that fails is the only one that does."""
+
+    async def divide(x: int) -> float:
+        return 6 / x
+
+    for fn in (divide, sky.function(divide), sky.function(divide).local, lambda x: divide(x + 0)):
+        results = pool.map(fn, [1, 0, 2])
+        assert next(results) == 6
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+        assert list(results) == [3]
+
+
+@pytest.mark.rule("R5")
+def test_map_names_the_culprit_in_the_words_of_its_function(pool: sky.Compute) -> None:
+    """The path to what cannot be pickled starts at the function's own argument or variable."""
+    lock = threading.Lock()
+
+    def size(cfg: object) -> int:
+        return len(str(cfg))
+
+    results = pool.map(size, [1, [lock], 22])
+    assert next(results) == 1
+    with pytest.raises(SerializationError, match=r"arguments of .*size: argument 'cfg' → \[0\] → _thread.lock"):
+        next(results)
+    assert list(results) == [2]
+    with pytest.raises(SerializationError, match=r"lambda>: closure variable 'lock' → _thread.lock"):
+        next(pool.map(lambda _: lock, [1]))

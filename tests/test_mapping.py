@@ -1,0 +1,245 @@
+"""`pool.map`: chunks, and what keeps them apart; they run in this process, when they are waited for."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from skyward import mapping
+from skyward.calls import function
+from skyward.errors import PoolClosedError, SerializationError, WorkerCrashedError
+from skyward.results import CancelledError
+from skyward.wire import payload
+from tests.operating import OperatedPool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def fail_at_three(number: int) -> int:
+    if number == 3:
+        raise ValueError("three")
+    return number
+
+
+def taken(results: Iterator[Any], count: int) -> list[Any]:
+    """Return so many results; an exception stands for itself."""
+    found: list[Any] = []
+    for _ in range(count):
+        try:
+            found.append(next(results))
+        except Exception as error:  # the test is about these
+            found.append(error)
+    return found
+
+
+def sizes(pool: OperatedPool) -> list[int]:
+    """Return how many items each chunk that was sent has."""
+    return [len(items(task)) for tasks in pool.submitted for task in tasks]
+
+
+def items(task: Any) -> list[Any]:
+    """Return the items of a chunk."""
+    args, _ = payload.loads_call(bytes(task.data), task.buffers)
+    return list(args[0])
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every item take no time, so that chunks grow as fast as they may."""
+    monkeypatch.setattr(mapping, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+
+
+# --- order and chunks ----------------------------------------------------------------------
+
+
+@pytest.mark.rule("R15")
+def test_map_gives_values_in_order() -> None:
+    """Of plain and of marked functions, of several iterables as long as the shortest, of no items at all."""
+    pool = OperatedPool()
+    assert list(pool.map(double, range(100))) == [2 * i for i in range(100)]
+    assert list(pool.map(function(double), [1, 2])) == [2, 4]
+    assert list(pool.map(pow, [2, 3, 4], (5, 2))) == [32, 9]
+    assert list(pool.map(double, [])) == []
+
+
+@pytest.mark.rule("R15")
+@pytest.mark.usefixtures("quick")
+def test_chunks_grow_while_items_are_cheap() -> None:
+    """By a factor at most, up to a limit; the first ones have one item."""
+    pool = OperatedPool()
+    ahead = mapping.AHEAD * pool.slots
+    total = 3 * mapping.LARGEST
+    assert list(pool.map(double, range(total))) == [2 * i for i in range(total)]
+    found = sizes(pool)
+    assert found[: ahead + 3] == [1] * ahead + [mapping.GROWTH, mapping.GROWTH**2, mapping.GROWTH**3]
+    assert max(found) == mapping.LARGEST
+    assert sum(found) == total
+
+
+@pytest.mark.rule("R15")
+def test_chunks_of_dear_items_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that they are spread over all workers."""
+    clock = iter(range(1_000))
+    monkeypatch.setattr(mapping, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    pool = OperatedPool()
+    assert list(pool.map(double, range(20))) == [2 * i for i in range(20)]
+    assert sizes(pool) == [1] * 20
+
+
+@pytest.mark.rule("R15")
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("alone", ["timeout", "pool timeout", "retries", "pool retries"])
+def test_items_with_a_limit_of_their_own_stand_alone(alone: str) -> None:
+    """A time limit is an item's, and an item that must not run twice must not share a chunk."""
+    options: dict[str, Any] = {"pool timeout": {"timeout": 5}, "pool retries": {"retries": 0}}.get(alone, {})
+    marks: dict[str, Any] = {"timeout": {"timeout": 5}, "retries": {"retries": 0}}.get(alone, {})
+    pool = OperatedPool(**options)
+    assert list(pool.map(function(**marks)(double), range(50))) == [2 * i for i in range(50)]
+    assert sizes(pool) == [1] * 50
+
+
+@pytest.mark.rule("R15")
+def test_items_are_pulled_as_results_are_taken() -> None:
+    """Some chunks ahead of what has been taken, and no more."""
+    pool = OperatedPool(lazy=True)
+    pulled: list[int] = []
+
+    def endless() -> Iterator[int]:
+        number = 0
+        while True:
+            pulled.append(number)
+            yield number
+            number += 1
+
+    results = pool.map(double, endless())
+    assert pulled == []
+    pool.lazy = False
+    assert next(results) == 0
+    assert len(pulled) == mapping.AHEAD * pool.slots
+    results.close()
+
+
+@pytest.mark.rule("R49")
+def test_items_of_a_coroutine_function_run_together() -> None:
+    """Each item's failure is its own there, too."""
+
+    async def work(number: int) -> int:
+        return fail_at_three(number)
+
+    values = taken(OperatedPool().map(work, range(5)), 5)
+    assert [value for value in values if isinstance(value, int)] == [0, 1, 2, 4]
+    assert isinstance(values[3], ValueError)
+
+
+# --- failures ------------------------------------------------------------------------------
+
+
+@pytest.mark.rule("R15")
+def test_item_that_fails_is_the_only_one() -> None:
+    """It raises when it is its turn, with a note of where it ran, and iteration goes on."""
+    values = taken(OperatedPool().map(fail_at_three, range(6)), 6)
+    error = values.pop(3)
+    assert isinstance(error, ValueError)
+    assert error.__notes__[0].startswith("raised by fail_at_three on node")
+    assert values == [0, 1, 2, 4, 5]
+
+
+@pytest.mark.rule("R15")
+@pytest.mark.usefixtures("quick")
+def test_chunk_whose_worker_died_is_run_again_item_by_item() -> None:
+    """Only the culprit fails."""
+    pool = OperatedPool()
+    ahead = mapping.AHEAD * pool.slots
+    results = pool.map(double, range(ahead + mapping.GROWTH))
+    assert taken(results, ahead) == [2 * i for i in range(ahead)]
+    assert sizes(pool)[ahead:] == [mapping.GROWTH]
+    crash = WorkerCrashedError(exitcode=3)
+    chunk = ahead + 1
+    pool.failures = {chunk: crash, chunk + mapping.GROWTH - 2: crash}  # and its third item alone: the last goes first
+    values = taken(results, mapping.GROWTH)
+    assert values.pop(2) is crash
+    assert values == [2 * i for i in range(ahead, ahead + mapping.GROWTH) if i != ahead + 2]
+    assert sizes(pool)[ahead:] == [mapping.GROWTH] + [1] * mapping.GROWTH
+
+
+@pytest.mark.rule("R15")
+def test_item_that_cannot_be_pickled_is_the_only_one() -> None:
+    """Whether it leads or shares its chunk."""
+    things: list[Any] = [1, 2, threading.Lock(), 4, *range(100), threading.Lock(), 5]
+    values = taken(OperatedPool().map(repr, things), len(things))
+    assert [index for index, value in enumerate(values) if isinstance(value, SerializationError)] == [2, 104]
+    assert [value for value in values if isinstance(value, str)] == [
+        repr(thing) for thing in things if isinstance(thing, int)
+    ]
+
+
+@pytest.mark.rule("R15")
+def test_failure_of_the_iterable_is_raised_in_its_turn() -> None:
+    """After the items that came before it."""
+
+    def broken() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise KeyError("broken")
+
+    values = taken(OperatedPool().map(double, broken()), 3)
+    assert values[:2] == [2, 4]
+    assert isinstance(values[2], KeyError)
+
+
+def test_end_of_the_pool_is_no_item() -> None:
+    """It ends the iteration."""
+    pool = OperatedPool(lazy=True)
+    results = pool.map(double, range(10))
+    pool.interrupt = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    pool = OperatedPool()
+    pool.failures = {1: CancelledError()}
+    results = pool.map(double, range(10))
+    with pytest.raises(PoolClosedError):
+        next(results)
+    assert list(results) == []
+
+
+# --- the end -------------------------------------------------------------------------------
+
+
+@pytest.mark.rule("R15")
+@pytest.mark.parametrize("way", ["close", "with", "drop"])
+def test_end_of_the_iterator_cancels_what_is_under_way(way: str) -> None:
+    """By `close`, by leaving its block, by losing the last reference."""
+    pool = OperatedPool()
+    results = pool.map(double, range(1_000))
+    assert next(results) == 0
+    under_way = [task.id for task in pool.queue]
+    assert under_way
+    if way == "close":
+        results.close()
+        assert list(results) == []
+    elif way == "with":
+        with results as same:
+            assert same is results
+    else:
+        del results
+        gc.collect()
+    assert pool.cancelled == under_way
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((5, [1]), "map takes a function, got 5"), ((double,), "map needs at least one iterable")],
+)
+def test_wrong_arguments_are_told(arguments: Any, message: str) -> None:
+    """At the call."""
+    with pytest.raises(TypeError, match=message):
+        OperatedPool().map(*arguments)
