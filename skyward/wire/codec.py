@@ -84,11 +84,12 @@ def encode(message: Message) -> bytes:
 
 
 class Decoder:
-    """Decodes the headers of the message types that its owner takes."""
+    """Decodes the headers of the message types that its owner takes, of at most ``most`` bytes each."""
 
-    __slots__ = ("_kinds",)
+    __slots__ = ("_kinds", "_most")
 
-    def __init__(self, types: tuple[type[Message], ...]) -> None:
+    def __init__(self, types: tuple[type[Message], ...], most: int = MAX_HEADER) -> None:
+        self._most = most
         self._kinds = {kind.TYPE: (kind, msgpack.Decoder(kind).decode, _header_check(kind)) for kind in types}
 
     def decode(self, frame: Buffer) -> Message | None:
@@ -96,7 +97,7 @@ class Decoder:
 
         Raises `ProtocolError` for everything that no correct peer sends; it names the field that is wrong.
         """
-        if not 2 < len(frame) <= MAX_HEADER:
+        if not 2 < len(frame) <= self._most:
             raise ProtocolError(f"a header of {len(frame)} bytes")
         number = frame[1]
         if frame[0] != PROTOCOL and number not in _TIMELESS:
