@@ -63,7 +63,7 @@ def good(type_: inspect.Type, random: Random, *, most: int = 3) -> Any:
             value = random.choice(NAMES)[:longest]
         case inspect.BytesType(min_length=shortest):
             value = (
-                random.randbytes(random.randrange(40)) if shortest is None else bytes([random.randrange(4)]) * shortest
+                random.randbytes(random.randrange(40)) if shortest is None else bytes([random.randrange(3)]) * shortest
             )
         case inspect.ListType(item_type=item):
             value = [good(item, random) for _ in range(random.randint(0, most))]
