@@ -13,6 +13,8 @@ from msgspec import inspect
 from skyward.wire import messages as wire
 from skyward.wire.codec import Decoder, check_body, encode
 from skyward.wire.pipe import MAX_COUNT, Unpacker, pack
+from skyward_node.core.intake import BESIDE
+from skyward_node.pipe_messages import MAX_UP
 
 DOC: Final = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 ALL: Final = tuple(dict.fromkeys(wire.CLIENT_MESSAGES + wire.NODE_MESSAGES))
@@ -191,6 +193,8 @@ def test_pipe_has_the_bytes_of_the_code() -> None:
         (wire.MAX_MODULES, "[key]: {} |"),
         (wire.MAX_TEXT, "| text | UTF-8 str | at most {} characters |"),
         (wire.MAX_HEADER // 2**20, "A header has at most {} MiB"),
+        (BESIDE // 2**10, "MUST leave {} KiB of the 4 MiB"),
+        (wire.MAX_HEADER - MAX_UP, "at most 4 MiB less {} bytes"),
         (wire.HINT, "A type below {} that"),
         (MAX_COUNT, "number of frames, 1 … {} |"),
     ],
