@@ -15,7 +15,7 @@ import msgspec
 from msgspec import inspect, msgpack
 
 from tests.fuzz import values
-from tests.fuzz.samples import ALL_TYPES, BY_NUMBER, WIRE_TYPES, Frames, sample
+from tests.fuzz.samples import ALL_TYPES, BY_NUMBER, EPOCH, WIRE_TYPES, Frames, sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,19 +33,23 @@ _raws: Final = msgpack.Decoder(list[msgspec.Raw]).decode
 
 
 class Garbage:
-    """Gives messages of which most are nearly right; those of types that travel between client and node."""
+    """Gives messages of which most are nearly right; those of types that travel between client and node.
 
-    def __init__(self, seed: int, types: tuple[type[wire.Message], ...] = WIRE_TYPES) -> None:
+    For a live node take `CLIENT_MESSAGES` and its epoch: what it would refuse for another one goes further then.
+    """
+
+    def __init__(self, seed: int, types: tuple[type[wire.Message], ...] = WIRE_TYPES, epoch: int = EPOCH) -> None:
         self._random = random = Random(seed)
         self._types = types
-        self._pools = {kind: [sample(kind, random) for _ in range(POOL)] for kind in types}
+        self._epoch = epoch
+        self._pools = {kind: [sample(kind, random, epoch) for _ in range(POOL)] for kind in types}
 
     def __iter__(self) -> Iterator[Frames]:
         random = self._random
         for count, kind in enumerate(itertools.cycle(self._types)):
             pool = self._pools[kind]
             if count % FRESH == 0:
-                pool[random.randrange(POOL)] = sample(kind, random)
+                pool[random.randrange(POOL)] = sample(kind, random, self._epoch)
             yield mutate(pool[int(random.random() * POOL)], random)
 
 

@@ -7,6 +7,7 @@ what fields say about each other.
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import inspect, msgpack
@@ -24,7 +25,7 @@ Frames = list[bytes]  # of a message: its header, then its body
 EPOCH: Final = 7  # of the small world's node
 SESSIONS: Final = tuple(bytes([number]) * 16 for number in range(3))
 PICKLE: Final = b"\x80\x05N."  # of None
-PYTHON: Final = "3.11.7"
+PYTHON: Final = platform.python_version()
 LARGE: Final = 33_000  # bytes: a pickle above `codec.OWN_FRAME`
 
 WIRE_TYPES: Final[tuple[type[wire.Message], ...]] = tuple(dict.fromkeys(wire.CLIENT_MESSAGES + wire.NODE_MESSAGES))
@@ -60,9 +61,11 @@ class Payloads(NamedTuple):
     body: list[bytes]
 
 
-def sample(kind: type[wire.Message], random: Random) -> Frames:
-    """Return a good message of a type."""
+def sample(kind: type[wire.Message], random: Random, epoch: int = EPOCH) -> Frames:
+    """Return a good message of a type, most often for the node of this epoch."""
     fields = {field.name: _value(field.name, field.type, random) for field in values.fields_of(kind)}
+    if fields.get("epoch") == EPOCH:
+        fields["epoch"] = epoch
     body: list[bytes] = []
     if kind in BATCHES:
         body = _fill_batch(fields, kind, random)

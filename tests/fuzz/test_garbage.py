@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections import Counter
@@ -85,6 +86,17 @@ def test_garbage_is_of_every_type() -> None:
     """No type is left out."""
     passed = Counter(frames[0][1] for frames in garbage(2) if fate(frames) == "taken")
     assert {kind.TYPE for kind in WIRE_TYPES} <= set(passed)
+
+
+def test_garbage_is_for_the_node_of_an_epoch() -> None:
+    """What is meant for a live node is not refused for its epoch alone."""
+    found = Counter[int]()
+    for header, *_ in itertools.islice(Garbage(6, (wire.Beat,), epoch=2**63), 1_000):
+        with contextlib.suppress(ProtocolError):
+            message = DECODER.decode(header)
+            if isinstance(message, wire.Beat):
+                found[message.epoch] += 1
+    assert found[2**63] > 0.6 * found.total()
 
 
 def test_garbage_depends_on_nothing_but_its_seed() -> None:
