@@ -121,12 +121,12 @@ class Session:
         chunk = [first]
         if most > 1 and first.retries and not first.crashes:
             spent = first.code.cost
-            room = MAX_BUFFERS - _frames(first)
+            room = MAX_BUFFERS - 1 - len(first.payload[1])  # its pickle may be a frame, too
             while queue and len(chunk) < most:
                 task = queue[0]
                 if task.state == QUEUED:
                     spent += task.code.cost
-                    room -= _frames(task)
+                    room -= 1 + len(task.payload[1])
                     if spent > budget or room < 0 or not task.retries or task.crashes:
                         break
                     chunk.append(task)
@@ -137,8 +137,3 @@ class Session:
     def __repr__(self) -> str:
         bound = "bound" if self.peer is not None else "unbound"
         return f"<Session {self.key.hex()[:8]} of {self.label or '?'}: {bound}, {len(self.tasks)} tasks>"
-
-
-def _frames(task: Task) -> int:
-    """Return how many buffers the task takes of a message at most: its pickle may be one."""
-    return 1 + len(task.payload[1])
