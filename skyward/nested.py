@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.config import Options
+from skyward.dispatch.assignment import split
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError
 from skyward.hand import Alarm, Hand
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from skyward.wire.functions import FunctionBlob
     from skyward.wire.messages import Answer, Message
 
-BATCH: Final = 256  # calls in one message, as on the client
+BATCH: Final = 256  # calls in one message that takes calls back, as many as on the client
 FIRST: Final = 2**62  # numbers of calls start at random below it: a re-run parent must not take its first run's answers
 
 
@@ -112,8 +113,8 @@ class NestedPool(PoolOperations):
 
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         parent = self._parent()
-        for start in range(0, len(tasks), BATCH):
-            self._send_calls(parent, tasks[start : start + BATCH])
+        for batch in split(list(tasks)) if tasks else ():
+            self._send_calls(parent, batch)
         if wait_for is not None:
             self.wait_for(wait_for)
 

@@ -16,6 +16,7 @@ from typing import Annotated, ClassVar, Final
 from msgspec import Meta
 
 from skyward.wire.messages import (
+    MAX_HEADER,
     MAX_NODES,
     U32,
     U64,
@@ -35,6 +36,10 @@ from skyward.wire.messages import (
     Submit,
     Tasks,
 )
+
+MAX_UP: Final = (
+    MAX_HEADER - 64
+)  # bytes of a worker's header: the daemon puts its epoch and a seq in when it passes it on
 
 
 class Context(Message, frozen=True):

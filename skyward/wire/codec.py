@@ -10,6 +10,7 @@ It must not know what pickles mean, who sends which message, or what a session i
 
 from __future__ import annotations
 
+import re
 from itertools import accumulate, chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -19,6 +20,7 @@ from msgspec import DecodeError, msgpack
 from skyward.errors import ProtocolError
 from skyward.wire.messages import (
     HINT,
+    MAX_BUFFERS,
     MAX_HEADER,
     MAX_TEXT,
     PROTOCOL,
@@ -59,6 +61,8 @@ _OPTIONAL: Final[dict[type[Message], tuple[str, ...]]] = {
 # A refusal must be readable whatever the versions are: the layout of these two only ever grows at its end.
 _TIMELESS: Final = (Hello.TYPE, Refused.TYPE)
 
+_PLACE: Final = re.compile(r"`\$\[(\d+)\]")  # how msgspec says which element of the array is wrong
+
 _encode: Final = msgpack.Encoder().encode
 _prefixes: Final[dict[type[Message], bytes]] = {}
 
@@ -80,56 +84,65 @@ def encode(message: Message) -> bytes:
 
 
 class Decoder:
-    """Decodes the headers of the message types that its owner takes."""
+    """Decodes the headers of the message types that its owner takes, of at most ``most`` bytes each."""
 
-    __slots__ = ("_kinds",)
+    __slots__ = ("_kinds", "_most")
 
-    def __init__(self, types: tuple[type[Message], ...]) -> None:
-        self._kinds = {kind.TYPE: (msgpack.Decoder(kind).decode, _header_check(kind)) for kind in types}
+    def __init__(self, types: tuple[type[Message], ...], most: int = MAX_HEADER) -> None:
+        self._most = most
+        self._kinds = {kind.TYPE: (kind, msgpack.Decoder(kind).decode, _header_check(kind)) for kind in types}
 
     def decode(self, frame: Buffer) -> Message | None:
         """Return the message of a frame 0; None for an unknown hint, which is to be ignored.
 
-        Raises `ProtocolError` for everything that no correct peer sends.
+        Raises `ProtocolError` for everything that no correct peer sends; it names the field that is wrong.
         """
-        if not 2 < len(frame) <= MAX_HEADER:
+        if not 2 < len(frame) <= self._most:
             raise ProtocolError(f"a header of {len(frame)} bytes")
-        kind = frame[1]
-        if frame[0] != PROTOCOL and kind not in _TIMELESS:
+        number = frame[1]
+        if frame[0] != PROTOCOL and number not in _TIMELESS:
             raise ProtocolError(f"protocol differs: the peer speaks {frame[0]}, we speak {PROTOCOL}")
-        if kind not in self._kinds:
-            if kind >= HINT:
+        if number not in self._kinds:
+            if number >= HINT:
                 return None
-            raise ProtocolError(f"message type {kind} is unknown or out of place")
-        decode, check = self._kinds[kind]
+            raise ProtocolError(f"message type {number} is unknown or out of place")
+        kind, decode, check = self._kinds[number]
         try:
             message = decode(frame[2:])
         except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ProtocolError(f"malformed header of message type {kind}: {error}") from error
+            raise ProtocolError(f"malformed header of {kind.__name__}{_place(kind, error)}: {error}") from error
         if check is not None:
             check(message)
         return message
+
+
+def _place(kind: type[Message], error: Exception) -> str:
+    """Return which field the error is about, as far as it says."""
+    found = _PLACE.search(str(error))
+    return f", field {kind.__struct_fields__[int(found[1])]!r}" if found else ""
 
 
 def _header_check(kind: type[Message]) -> Callable[[Any], None] | None:
     """Return the check of what the fields of a message of this type say about each other."""
     if kind not in _COLUMNS:
         return None
-    columns = cast("Callable[[Message], tuple[list[Any], ...]]", attrgetter(*_COLUMNS[kind]))
+    names = _COLUMNS[kind]
+    columns = cast("Callable[[Message], tuple[list[Any], ...]]", attrgetter(*names))
     optional = _OPTIONAL.get(kind, ())
 
     def check(message: Any) -> None:
         lengths = set(map(len, columns(message)))
         if len(lengths) != 1:
-            raise ProtocolError(f"columns of {kind.__name__} differ in length")
+            found = ", ".join(f"{name} has {len(column)}" for name, column in zip(names, columns(message), strict=True))
+            raise ProtocolError(f"columns of {kind.__name__} differ in length: {found}")
         for name in optional:
             if (column := getattr(message, name)) and len(column) not in lengths:
-                raise ProtocolError(f"column {name!r} of {kind.__name__} has the wrong length")
+                raise ProtocolError(f"column {name!r} of {kind.__name__} has {len(column)} instead of {lengths.pop()}")
         if isinstance(message, Tasks | Submit):
             if message.fns and max(message.fns) >= len(message.functions):
-                raise ProtocolError(f"{kind.__name__} refers to a function that it does not name")
+                raise ProtocolError(f"'fns' of {kind.__name__} refers to a function that it does not name")
         elif isinstance(message, Items) and message.failed and not message.sizes:
-            raise ProtocolError("a stream that failed without saying how")
+            raise ProtocolError("'failed' of Items without a last element that says how")
 
     return check
 
@@ -146,28 +159,33 @@ def check_body(message: Message, frames: Sequence[Buffer]) -> None:
         _check_batch(message.sizes, message.buffers, frames)
         return
     if isinstance(message, Output):
-        expected = message.lines
+        if len(frames) != message.lines:
+            raise ProtocolError(f"Output came with {len(frames)} body frames, but its 'lines' says {message.lines}")
         if any(len(line) > MAX_TEXT for line in frames):
             raise ProtocolError(f"a line of more than {MAX_TEXT} bytes")
-    else:
-        expected = 1 if isinstance(message, Function | Module) else 0
+        return
+    expected = 1 if isinstance(message, Function | Module) else 0
     if len(frames) != expected:
         raise ProtocolError(f"{type(message).__name__} came with {len(frames)} body frames instead of {expected}")
 
 
 def _check_batch(sizes: list[int], buffers: list[int], frames: Sequence[Buffer]) -> None:
-    if len(frames) != 1 + sum(buffers):
-        raise ProtocolError(f"a batch with {len(frames)} body frames instead of {1 + sum(buffers)}")
+    count = sum(buffers)
+    if count > MAX_BUFFERS:
+        raise ProtocolError(f"'buffers' says {count}, more than {MAX_BUFFERS}")
+    if len(frames) != 1 + count:
+        raise ProtocolError(f"a batch with {len(frames)} body frames, but 'buffers' says 1 + {count}")
     if len(frames[0]) != sum(sizes):
-        raise ProtocolError(f"a blob of {len(frames[0])} bytes instead of {sum(sizes)}")
+        raise ProtocolError(f"a blob of {len(frames[0])} bytes, but 'sizes' says {sum(sizes)}")
     if 0 in sizes and (0, 0) in zip(sizes, buffers, strict=True):
-        raise ProtocolError("an entry without a pickle")
+        raise ProtocolError("an entry without a pickle: 0 in both 'sizes' and 'buffers'")
 
 
 def pack_body(payloads: Sequence[Payload]) -> tuple[list[int], list[int], list[Buffer]]:
     """Return the columns ``sizes`` and ``buffers``, and the body frames, of a batch.
 
-    Buffers are not copied; pickles of up to `OWN_FRAME` bytes are, into the blob.
+    Buffers are not copied; pickles of up to `OWN_FRAME` bytes are, into the blob, and so are larger ones
+    when the message has no room for more frames.
     """
     if not payloads:
         return [], [], [b""]
@@ -176,12 +194,14 @@ def pack_body(payloads: Sequence[Payload]) -> tuple[list[int], list[int], list[B
     buffers = list(map(len, extra))
     if max(sizes) <= OWN_FRAME and 0 not in sizes:
         return sizes, buffers, [b"".join(data), *chain.from_iterable(extra)]
+    room = MAX_BUFFERS - sum(buffers) - sizes.count(0)  # a pickle without bytes can only be a frame
     small: list[Buffer] = []
     frames: list[Buffer] = [b""]
     for index, pickle in enumerate(data):
-        if 0 < sizes[index] <= OWN_FRAME:
+        if 0 < sizes[index] <= OWN_FRAME or (sizes[index] and room <= 0):
             small.append(pickle)
         else:
+            room -= sizes[index] > 0
             sizes[index] = 0
             buffers[index] += 1
             frames.append(pickle)

@@ -1,7 +1,8 @@
 """Hypothesis strategies for every message of the protocol with a body that fits, and for damaged ones.
 
-``messages()`` gives (message, body frames) that a correct peer could send. ``damaged_headers()`` gives
-bytes that are nearly a frame 0, ``damaged_bodies()`` a good message with frames that do not fit it.
+``messages()`` gives (message, body frames) that a correct peer could send, ``FAILURE`` what stands where a
+value would. ``damaged_headers()`` gives bytes that are nearly a frame 0, ``damaged_bodies()`` a good message
+with frames that do not fit it. The fuzzer has a faster source of the same, `tests.fuzz.samples`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from skyward.wire import messages as wire
 from skyward.wire.codec import encode, pack_body
 from skyward.wire.frames import Payload
+from skyward_node import pipe_messages as pipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +41,13 @@ PAYLOAD: Final = st.builds(
     st.lists(st.binary(max_size=20), max_size=3).map(tuple),
 )
 MEMBER: Final = st.builds(wire.Member, U32, NAME, NAME, NAME)
+INDEX: Final = st.integers(0, wire.MAX_BATCH - 1)
+PORT: Final = st.integers(0, 65_535)
+FAILURE: Final = st.builds(
+    wire.Failure,
+    *(BYTE, NAME, NAME, NAME, st.binary(max_size=20), st.integers(0, 128), st.integers(-1, 2**31)),
+    *(st.lists(NAME, max_size=3), U64, U64, st.booleans(), U32, U64, U64, SECONDS, NAME),
+)
 
 
 def column(draw: st.DrawFn, element: SearchStrategy[Any], count: int) -> list[Any]:
@@ -130,7 +139,28 @@ def rosters(draw: st.DrawFn) -> Sample:
     """Give `Roster`."""
     members = draw(st.lists(MEMBER, max_size=4))
     slots = column(draw, U32, len(members))
-    return wire.Roster(draw(U64), draw(U32), draw(NAME), members, slots, draw(st.integers(0, 65_535))), []
+    return wire.Roster(draw(U64), draw(U32), draw(NAME), members, slots, draw(PORT)), []
+
+
+@st.composite
+def contexts(draw: st.DrawFn) -> Sample:
+    """Give `Context`."""
+    members = draw(st.lists(MEMBER, max_size=4))
+    message = pipe.Context(
+        session=draw(KEY),
+        rank=draw(U32),
+        job=draw(NAME),
+        members=members,
+        slots=column(draw, U32, len(members)),
+        head_port=draw(PORT),
+        index=draw(U32),
+        cancel_grace=draw(SECONDS),
+        max_payload=draw(U64),
+        accelerators=draw(st.lists(NAME, max_size=3)),
+        retries=draw(U32),
+        timeout=draw(SECONDS),
+    )
+    return message, []
 
 
 @st.composite
@@ -140,17 +170,27 @@ def outputs(draw: st.DrawFn) -> Sample:
     return wire.Output(draw(U64), draw(U64), draw(st.integers(1, 2)), len(lines), draw(U64)), lines
 
 
-def bare(message: Callable[..., wire.Message], *fields: SearchStrategy[Any]) -> SearchStrategy[Sample]:
-    """Give messages without a body."""
-    return st.builds(message, *fields).map(lambda built: (built, []))
+def bare(kind: type[wire.Message], *fields: SearchStrategy[Any]) -> SearchStrategy[Sample]:
+    """Give messages without a body; there is a strategy for every field."""
+    return built(kind, *fields).map(lambda message: (message, []))
 
 
-def with_frame(message: Callable[..., wire.Message], *fields: SearchStrategy[Any]) -> SearchStrategy[Sample]:
+def with_frame(kind: type[wire.Message], *fields: SearchStrategy[Any]) -> SearchStrategy[Sample]:
     """Give messages with one opaque frame."""
-    return st.tuples(st.builds(message, *fields), st.binary(max_size=30)).map(lambda pair: (pair[0], [pair[1]]))
+    return st.tuples(built(kind, *fields), st.binary(max_size=30)).map(lambda pair: (pair[0], [pair[1]]))
 
 
-HELLO: Final = (U32, NAME, VERSIONS, KEY, U64, U64, SECONDS, SECONDS, SECONDS, U64, NAME, NAME)
+def built(kind: type[wire.Message], *fields: SearchStrategy[Any]) -> SearchStrategy[wire.Message]:
+    """Give messages of a type."""
+    assert len(fields) == len(kind.__struct_fields__), f"{kind.__name__} has fields without a strategy"
+    make: Callable[..., wire.Message] = kind
+    return st.builds(make, *fields)
+
+
+HELLO: Final = (
+    *(U32, NAME, VERSIONS, KEY, U64, U64, SECONDS, SECONDS, SECONDS, U64, NAME, NAME),
+    *(INDEX, SECONDS),
+)
 WELCOME: Final = (
     *(U32, NAME, VERSIONS, KEY, U64, U32, st.sampled_from(["process", "thread"]), NAME, NAME, U32),
     *(st.lists(NAME, max_size=3), st.booleans()),
@@ -182,11 +222,17 @@ BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
     wire.Draining: bare(wire.Draining, U64, SECONDS, NAME),
     wire.Refused: bare(wire.Refused, NAME, NAME, NAME, U32),
 }
+# Those that never leave a node.
+INSIDE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
+    pipe.Context: contexts(),
+    pipe.Waiting: bare(pipe.Waiting, U64, st.booleans()),
+}
 
 
 def messages(*types: type[wire.Message]) -> SearchStrategy[Sample]:
     """Give good messages of these types, or of any."""
-    return st.one_of([BY_TYPE[kind] for kind in types or BY_TYPE])
+    every = BY_TYPE | INSIDE
+    return st.one_of([every[kind] for kind in types or BY_TYPE])
 
 
 # --- damage --------------------------------------------------------------------------------

@@ -8,23 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import Phase, example, find, given, settings
 from hypothesis import strategies as st
 
 from skyward.errors import ProtocolError
 from skyward.wire import messages as wire
 from skyward.wire.codec import OWN_FRAME, Decoder, check_body, encode, pack_body, split_body
 from skyward.wire.frames import Payload
+from skyward_node.pipe_messages import CONTROL_MESSAGES, DATA_MESSAGES, WORKER_MESSAGES, Context, Waiting
+from tests.fuzz import values
 from tests.wire import strategies
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from skyward.wire.frames import Buffer
     from tests.wire.strategies import Sample
 
 ALL = tuple(dict.fromkeys(wire.CLIENT_MESSAGES + wire.NODE_MESSAGES))
-DECODER = Decoder(ALL)
+INSIDE = (Context, Waiting)
+DECODER = Decoder((*ALL, *INSIDE))
 KEY = bytes(16)
 
 
@@ -45,8 +48,39 @@ def take(header: Buffer, body: Sequence[Buffer]) -> wire.Message | None:
 
 
 def test_strategies_cover_every_message() -> None:
-    """There is a strategy for each type of both directions."""
+    """There is a strategy for each type of both directions, and of the pipes inside a node."""
     assert set(strategies.BY_TYPE) == set(ALL)
+    assert set(strategies.INSIDE) == {*DATA_MESSAGES, *CONTROL_MESSAGES, *WORKER_MESSAGES} - set(ALL)
+
+
+@pytest.mark.parametrize("kind", [*ALL, *INSIDE, wire.Failure])
+def test_strategies_fill_optional_fields(kind: type[msgspec.Struct]) -> None:
+    """No field that may be left out is left out always, or only ever has its default."""
+    names = kind.__struct_fields__[len(kind.__struct_fields__) - len(kind.__struct_defaults__) :]
+    plain = plainest(kind)
+    quickly = settings(phases=[Phase.generate], database=None)  # the simplest such message does not matter
+    for name in names:
+        found = find(samples_of(kind), differs(name, getattr(plain, name)), settings=quickly)
+        assert isinstance(found, kind)
+
+
+def differs(name: str, value: object) -> Callable[[Any], bool]:
+    """Return whether a field has another value than this."""
+    return lambda message: getattr(message, name) != value
+
+
+def plainest(kind: type[msgspec.Struct]) -> msgspec.Struct:
+    """Return a message whose optional fields are left out."""
+    required = [field for field in values.fields_of(kind) if field.required]
+    return msgspec.convert([values.simplest(field.type) for field in required], kind)
+
+
+def samples_of(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
+    """Give messages of a type, or failures."""
+    if kind is wire.Failure:
+        return strategies.FAILURE
+    assert issubclass(kind, wire.Message)
+    return strategies.messages(kind).map(lambda sample: sample[0])
 
 
 @pytest.mark.parametrize("direction", [wire.CLIENT_MESSAGES, wire.NODE_MESSAGES])
@@ -57,7 +91,7 @@ def test_types_have_numbers_of_their_own(direction: tuple[type[wire.Message], ..
     assert max(numbers) < wire.HINT
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", [*ALL, *INSIDE])
 @given(data=st.data())
 def test_message_survives_the_way_through_bytes(kind: type[wire.Message], data: st.DataObject) -> None:
     """What is decoded equals what was encoded, and its body fits."""
@@ -328,6 +362,16 @@ def test_empty_body_has_a_blob() -> None:
     """A batch without entries has one empty frame, and a pickle without bytes one of its own."""
     assert pack_body([]) == ([], [], [b""])
     assert pack_body([Payload(b"", ())]) == ([0], [1], [b"", b""])
+
+
+@pytest.mark.parametrize("pickles", [[bytes(OWN_FRAME + 1)], [bytes(OWN_FRAME + 1)] * 3, [b"", bytes(OWN_FRAME + 1)]])
+def test_large_pickle_is_copied_when_there_is_no_room_for_a_frame(pickles: list[bytes]) -> None:
+    """A message with all the buffers it may have does not get one more: the pickle goes into the blob."""
+    spare = wire.MAX_BUFFERS - pickles.count(b"")
+    payloads = [Payload(pickle) for pickle in pickles[:-1]] + [Payload(pickles[-1], (b"",) * spare)]
+    sizes, buffers, frames = pack_body(payloads)
+    check_body(wire.Items(1, 2, 0, 0, sizes, buffers, end=False), frames)
+    assert split_body(sizes, buffers, frames) == [tuple(payload) for payload in payloads]
 
 
 @pytest.mark.rule("R20")

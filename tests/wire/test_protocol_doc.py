@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import pytest
+from msgspec import inspect
 
 from skyward.wire import messages as wire
 from skyward.wire.codec import Decoder, check_body, encode
 from skyward.wire.pipe import MAX_COUNT, Unpacker, pack
+from skyward_node.core.intake import BESIDE
+from skyward_node.pipe_messages import MAX_UP
 
 DOC: Final = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 ALL: Final = tuple(dict.fromkeys(wire.CLIENT_MESSAGES + wire.NODE_MESSAGES))
@@ -84,6 +87,51 @@ def test_fields_are_those_of_the_code(name: str) -> None:
     assert optional == fields[len(fields) - len(kind.__struct_defaults__) :]
 
 
+# What a word of the tables' third column is in the code.
+WORDS: Final[dict[str, Any]] = {
+    "u64": wire.U64,
+    "u32": wire.U32,
+    "byte": wire.Byte,
+    "count": Annotated[int, msgspec.Meta(ge=0, le=65_536)],
+    "index": Annotated[int, msgspec.Meta(ge=0, lt=16_384)],
+    "seconds": Annotated[float, msgspec.Meta(ge=0.0, le=1e9)],
+    "bool": bool,
+    "key": Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)],
+    "name": Annotated[str, msgspec.Meta(max_length=1_024)],
+    "text": Annotated[str, msgspec.Meta(max_length=65_536)],
+    "bin": bytes,
+    "member": wire.Member,
+    "1 or 2": Annotated[int, msgspec.Meta(ge=1, le=2)],
+    "0 … 128": Annotated[int, msgspec.Meta(ge=0, le=128)],
+    "\N{MINUS SIGN}1 … 2³¹": Annotated[int, msgspec.Meta(ge=-1, le=2**31)],
+    "\N{MINUS SIGN}2 … 16,383": Annotated[int, msgspec.Meta(ge=-2, lt=16_384)],
+    "{name: name}, at most 256": wire.Versions,
+}
+
+
+def type_of(words: str, note: str) -> inspect.Type:
+    """Return the type that a row of a table says a field has."""
+    if words == "u32" and "(below 65,536)" in note:
+        return inspect.IntType(ge=0, lt=65_536)
+    if not words.startswith("["):
+        return inspect.type_info(WORDS[words])
+    element = words[1:-1]
+    bound = re.search(r"at most ([\d,]+)$", note)
+    most = int(bound[1].replace(",", "")) if bound else 65_536 if element == "key" else 16_384
+    return inspect.ListType(inspect.type_info(WORDS[element]), max_length=most)
+
+
+def test_types_of_fields_are_those_of_the_code() -> None:
+    """What the tables say that a field may be is what is checked when it comes."""
+    kinds = {f"{kind.TYPE} {name}": kind for name, kind in BY_NAME.items()} | {"12. Failures": wire.Failure}
+    for title, kind in kinds.items():
+        described = inspect.type_info(kind)
+        assert isinstance(described, inspect.StructType)
+        rows = [row for row in rows_of(section(title)) if row[1].startswith("`")]
+        found = {field.name: field.type for field in described.fields}
+        assert found == {row[1].strip("`"): type_of(row[2], row[3]) for row in rows}, title
+
+
 def test_table_of_types_is_that_of_the_code() -> None:
     """Numbers, names, directions and bodies of all types are in the table."""
     rows = [row[:4] for row in rows_of(section("5. Types"))]
@@ -145,6 +193,8 @@ def test_pipe_has_the_bytes_of_the_code() -> None:
         (wire.MAX_MODULES, "[key]: {} |"),
         (wire.MAX_TEXT, "| text | UTF-8 str | at most {} characters |"),
         (wire.MAX_HEADER // 2**20, "A header has at most {} MiB"),
+        (BESIDE // 2**10, "MUST leave {} KiB of the 4 MiB"),
+        (wire.MAX_HEADER - MAX_UP, "at most 4 MiB less {} bytes"),
         (wire.HINT, "A type below {} that"),
         (MAX_COUNT, "number of frames, 1 … {} |"),
     ],

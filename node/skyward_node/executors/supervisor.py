@@ -26,7 +26,7 @@ from skyward.wire.messages import Cancel
 from skyward_node.cells import Cells
 from skyward_node.executors.channel import Channel
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost, WorkerEvent
-from skyward_node.pipe_messages import WORKER_MESSAGES
+from skyward_node.pipe_messages import MAX_UP, WORKER_MESSAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +85,7 @@ class Supervisor:
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._speakers: dict[int, _Worker] = {}  # by fd of an output pipe
         self._requests: deque[tuple[bytes, tuple[socket.socket | int, ...]]] = deque()
-        self._decoder = Decoder(WORKER_MESSAGES)
+        self._decoder = Decoder(WORKER_MESSAGES, MAX_UP)
         self._spawned: list[WorkerEvent] = []
         self._printed: list[WorkerEvent] = []
         self._received: list[WorkerEvent] = []

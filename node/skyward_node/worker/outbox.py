@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.wire.codec import encode, pack_body
-from skyward.wire.messages import Results, Returned
+from skyward.wire.messages import MAX_BUFFERS, Results, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,7 +65,11 @@ class Outbox:
 
     def _pop(self) -> list[Outcome]:
         done, batch = self.done, list[Outcome]()
+        room = MAX_BUFFERS
         while done and len(batch) < MOST:  # slots may append meanwhile; only the lock's holder removes
+            room -= 1 + len(done[0][2].buffers)  # its pickle may be a frame, too
+            if room < 0 and batch:
+                break
             batch.append(done.popleft())
         return batch
 

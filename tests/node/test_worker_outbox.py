@@ -1,0 +1,41 @@
+"""What a worker has to send: as few messages as possible, and none that nobody would take."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from skyward.wire import pipe
+from skyward.wire.codec import Decoder, check_body
+from skyward.wire.frames import Payload
+from skyward.wire.messages import MAX_BUFFERS, OK, Results
+from skyward_node.worker.outbox import MOST, Outbox
+
+
+def ids_of(*payloads: Payload) -> list[list[int]]:
+    """Return the tasks of each message that these outcomes are sent in; each is one that a daemon takes."""
+    outbox = Outbox(cast("Any", None), lambda: None)
+    outbox.done.extend((id, OK, payload, 0) for id, payload in enumerate(payloads))
+    found: list[list[int]] = []
+    for header, *body in outbox.take():
+        message = Decoder((Results,)).decode(header)
+        assert isinstance(message, Results)
+        check_body(message, body)
+        pipe.pack([header, *body])
+        found.append(message.ids)
+    return found
+
+
+def test_outcomes_share_a_message() -> None:
+    """As many as have come, up to a bound."""
+    assert ids_of(*[Payload(b"value")] * 3) == [[0, 1, 2]]
+    assert list(map(len, ids_of(*[Payload(b"value")] * (MOST + 1)))) == [MOST, 1]
+
+
+@pytest.mark.rule("R43")
+def test_outcomes_with_many_buffers_do_not_share_a_message() -> None:
+    """What is too many buffers together goes in several messages; one outcome alone goes whatever it has."""
+    third = Payload(b"value", (b"",) * (MAX_BUFFERS // 3))
+    assert ids_of(*[third] * 5) == [[0, 1], [2, 3], [4]]
+    assert ids_of(Payload(bytes(40_000), (b"",) * MAX_BUFFERS), Payload(b"value")) == [[0], [1]]
