@@ -86,7 +86,9 @@ class Compute(PoolOperations):
         provider = self._provider.for_pool()
         try:
             provider.prepare()
-            self._engine = Engine(self._options, provider, LaunchSpec.of(self._options, nodes.most), nodes)
+            keys = provider.keys()
+            spec = LaunchSpec.of(self._options, nodes.most, client_key=keys.public if keys else "")
+            self._engine = Engine(self._options, provider, spec, nodes, keys)
             self._ids = self._engine.ids
             self._max_payload = self._engine.max_payload
             self._engine.open()

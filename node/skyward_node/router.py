@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 import zmq
 
 from skyward.errors import ProtocolError
-from skyward.transport.sockets import receive_frames, send_frames
+from skyward.transport.sockets import receive_frames, receive_user, send_frames
 from skyward.wire.codec import Decoder, check_body, encode
 from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
@@ -49,8 +49,9 @@ class _Backlog:
 class Router:
     """All connections of a node."""
 
-    def __init__(self, socket: Socket) -> None:
+    def __init__(self, socket: Socket, *, curve: bool = False) -> None:
         self.socket = socket
+        self._curve = curve
         self._decoder = Decoder(CLIENT_MESSAGES)
         self._backlogs: dict[bytes, _Backlog] = {}
 
@@ -66,14 +67,24 @@ class Router:
         events: list[Event] = []
         try:
             for _ in range(READS):
-                event = self._decode(receive_frames(self.socket, copied=2))
+                event = self._receive_keyed() if self._curve else self._decode(receive_frames(self.socket, copied=2))
                 if event is not None:
                     events.append(event)
         except zmq.Again:
             pass
         return events
 
-    def _decode(self, frames: list[Buffer]) -> Event | None:
+    def _receive_keyed(self) -> Event | None:
+        """Receive a message on a socket that knows whose key each came under."""
+        peer, user = receive_user(self.socket)
+        frames: list[Buffer] = [peer]
+        if self.socket.getsockopt(zmq.RCVMORE):
+            frames += receive_frames(self.socket, copied=1)
+        if not user:  # ZeroMQ admits nobody without one: it is our own bug, or worse
+            return Nonsense(peer, "auth", "a message that came under no key")
+        return self._decode(frames, user)
+
+    def _decode(self, frames: list[Buffer], user: str = "") -> Event | None:
         peer = cast("bytes", frames[0])
         if len(frames) < 2:
             return Nonsense(peer, "protocol", "a message without a header")
@@ -86,7 +97,7 @@ class Router:
         except ProtocolError as error:
             code = "version" if len(header) and header[0] != PROTOCOL else "protocol"
             return Nonsense(peer, code, str(error))
-        return Incoming(peer, message, body)
+        return Incoming(peer, message, body, user)
 
     # --- out ---------------------------------------------------------------------------------
 

@@ -21,11 +21,13 @@ from skyward.hand import Hand
 from skyward.mesh.console import Console
 from skyward.mesh.crew import Crew
 from skyward.mesh.nesting import Nesting
+from skyward.mesh.reach import Reach
 from skyward.mesh.talk import Talk
 from skyward.mesh.window import Window
 from skyward.model import PoolSnapshot
 from skyward.results import CancelledError
-from skyward.transport.hub import Hub
+from skyward.transport.hub import Hub, News
+from skyward.transport.links import Link
 from skyward.transport.loop import Loop
 from skyward.waiting import Waiter
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from skyward.model import Nodes
     from skyward.providers.base import LaunchSpec, Provider
     from skyward.results import Outcome, Sink
-    from skyward.transport.links import Link
+    from skyward.transport.keys import KeyPair
     from skyward.wire.functions import FunctionBlob
 
 CLOSE_WAIT: Final = 5.0  # seconds that callbacks and output may take at close
@@ -47,10 +49,11 @@ GOODBYE: Final = 200  # milliseconds the last messages may take at close
 class Engine:
     """Drives one pool; see the module."""
 
-    def __init__(self, options: Options, provider: Provider, spec: LaunchSpec, nodes: Nodes) -> None:
+    def __init__(
+        self, options: Options, provider: Provider, spec: LaunchSpec, nodes: Nodes, keys: KeyPair | None = None
+    ) -> None:
         self.options = options
         self.max_payload = options.payload_limit()
-        self._threads = options.worker.executor == "thread"
         self.window = Window(options.window_size())
         self.session = os.urandom(16)
         self.pid = os.getpid()
@@ -64,11 +67,12 @@ class Engine:
         self.failed = 0
         self.closing = False
         self.bug: Exception | None = None
-        self.hub = Hub()
+        self.hub = Hub(keys)
         self.loop = Loop(self, f"skyward-pool-{self.session[:3].hex()}")
         self.hub.watch(self.loop.wake_fd)
         self.crew = Crew(self, provider, spec, nodes)
         self.talk = Talk(self)
+        self.reach = Reach(self)
         self._opening = Waiter()
         self._open_error: BaseException | None = None
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -118,6 +122,7 @@ class Engine:
         for mate in list(self.crew.mates.values()):
             self.crew.forget(mate, linger=GOODBYE)
         self._closed = True
+        self.reach.close()
         self.hub.close()
         self.crew.close()
         self.loop.release_fd()
@@ -141,11 +146,13 @@ class Engine:
         if self._closed:
             return
         for source in self.hub.poll(timeout):
-            if not isinstance(source, int):
+            if isinstance(source, Link):
                 self._read(source)
+            elif isinstance(source, News):
+                self.reach.on_news(*source)
             elif source == self.loop.wake_fd:
                 os.eventfd_read(source)
-            else:
+            elif not self.reach.answered(source):
                 self.crew.died(source)
         if self.nesting.has_answers:
             for rank, message, body in self.nesting.flush(self.crew.epoch):
@@ -194,10 +201,10 @@ class Engine:
             self.crew.heard(mate.rank)
         for frames in messages:
             try:
-                self.talk.handle(mate, frames)
+                self.talk.handle(mate, link, frames)
             except ProtocolError as error:
                 self.crew.lose(mate, f"it sent a message that makes no sense: {error}")
-            if mate.link is not link:
+            if self.crew.of(link) is not mate:
                 return
 
     def _tick(self, now: float) -> None:
@@ -242,15 +249,15 @@ class Engine:
 
     def started(self, rank: int, ids: Iterable[int]) -> None:
         """A node runs these tasks now; of one that shall be cancelled it says that it goes on."""
-        node = self.scheduler.nodes.get(rank)
-        if node is None:
+        node, mate = self.scheduler.nodes.get(rank), self.crew.mates.get(rank)
+        if node is None or mate is None:
             return
         for id in ids:
             task = node.in_flight.get(id)
             if task is not None:
                 sink: Sink = task.sink
                 # Processes can be stopped: there it is the answer to a recall that was faster than the cancel.
-                sink.on_started(unstoppable=task.cancelled and self._threads)
+                sink.on_started(unstoppable=task.cancelled and mate.threads)
 
     def after_settling(self) -> None:
         """See what may go on now that tasks have ended; called once per batch."""

@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.dispatch.assignment import split
-from skyward.errors import ProtocolError, VersionMismatchError
+from skyward.errors import AuthError, ProtocolError, VersionMismatchError
+from skyward.versions import differences, package_versions
 from skyward.wire.codec import Decoder, check_body, encode, pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward.wire.functions import FunctionBlob, ModuleBlob
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from skyward.dispatch.tasks import Task
     from skyward.mesh.engine import Engine
     from skyward.mesh.mate import Mate
+    from skyward.transport.links import Link
     from skyward.wire.frames import Buffer
 
 HELLOS: Final = 5  # unanswered hellos after which a node does not want us
@@ -58,6 +60,7 @@ class Talk:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._decode = Decoder(NODE_MESSAGES).decode
+        self._versions = package_versions(sys.path)
         self._sources: dict[bytes, ModuleBlob] = {}  # module sources that came from nodes
 
     # --- to the node -----------------------------------------------------------------------
@@ -68,15 +71,13 @@ class Talk:
         if link is not None:
             link.send([encode(message), *body])
 
-    def hello(self, mate: Mate) -> None:
+    def hello(self, mate: Mate, link: Link) -> None:
         """Open the session on a fresh connection."""
         options = self._engine.options
-        link = mate.link
-        assert link is not None
         hello = Hello(
             protocol=PROTOCOL,
             python=platform.python_version(),
-            versions=library_versions(),
+            versions=self._versions,
             session=self._engine.session,
             epoch=link.epoch,
             ack=link.seen,
@@ -85,11 +86,12 @@ class Talk:
             cancel_grace=options.cancel_grace,
             max_payload=self._engine.max_payload,
             label=f"{platform.node()}:{self._engine.pid}",
+            channel="control" if link is mate.control else "data",
             retries=options.retries,
             timeout=options.timeout or 0.0,
         )
         link.greeted += 1
-        self.send(mate, hello)
+        link.send_first([encode(hello)])
 
     def tasks(self, mate: Mate, tasks: Sequence[Task]) -> None:
         """Send a batch of tasks, with the code that the node lacks before it."""
@@ -142,10 +144,13 @@ class Talk:
 
     def beat(self, mate: Mate, now: float) -> None:
         """Show that we live, and acknowledge results."""
-        link = mate.link
+        link, control = mate.link, mate.control
         if link is not None and link.ready:
             link.unacked = 0
-            self.send(mate, Beat(link.epoch, link.seen, now))
+            frame = encode(Beat(link.epoch, link.seen, now))
+            link.send([frame])  # also to find out if the node knows this connection
+            if control is not None and control.ready:
+                control.send([frame])
 
     def goodbye(self, mate: Mate) -> None:
         """End the session."""
@@ -169,20 +174,21 @@ class Talk:
 
     # --- from the node ---------------------------------------------------------------------
 
-    def handle(self, mate: Mate, frames: list[Buffer]) -> None:
+    def handle(self, mate: Mate, link: Link, frames: list[Buffer]) -> None:
         """Act on one message; raises `ProtocolError` on nonsense."""
         message = self._decode(frames[0])
         if message is None:
             return  # a hint we do not know
         body = frames[1:]
         check_body(message, body)
-        link = mate.link
-        assert link is not None
+        if isinstance(message, Refused):
+            self._refused(mate, link, message)
+            return
+        if link is mate.control:
+            self._control(mate, link, message)
+            return
         if isinstance(message, Welcome):
             self._welcomed(mate, message)
-            return
-        if isinstance(message, Refused):
-            self._refused(mate, message)
             return
         if getattr(message, "epoch", link.epoch) != link.epoch:
             return  # from another life of the node
@@ -229,6 +235,8 @@ class Talk:
         if not link.ready:
             link.epoch = message.epoch
             link.ready = True
+            mate.threads = message.executor == "thread"
+            engine.console.tell(mate.rank, differences(self._versions, message.versions))
             engine.crew.ready(mate, message.slots)
         elif message.epoch != link.epoch:
             engine.crew.lose(mate, "it was restarted")
@@ -248,11 +256,23 @@ class Talk:
             if cancelled := [task.id for task in tasks if task.cancelled]:
                 self.cancel(mate, cancelled, running=True)
 
-    def _refused(self, mate: Mate, message: Refused) -> None:
-        link = mate.link
-        assert link is not None
+    def _control(self, mate: Mate, link: Link, message: Message) -> None:
+        """Act on what comes over the second link: signs of life, which have been noted."""
+        match message:
+            case Welcome(epoch=epoch):
+                link.greeted = 0
+                link.epoch = epoch
+                link.ready = True
+            case Pulse():
+                pass
+            case _:
+                raise ProtocolError(f"{type(message).__name__} does not belong on a control channel")
+
+    def _refused(self, mate: Mate, link: Link, message: Refused) -> None:
         if message.code == "session" and link.greeted < HELLOS:
-            self.hello(mate)  # the connection is a new one, and does not know us yet
+            self.hello(mate, link)  # the connection is a new one, and does not know us yet
+        elif link is mate.control:
+            self._engine.crew.forget_control(mate)
         else:
             self._engine.crew.refused(mate, refusal(message))
 
@@ -319,11 +339,6 @@ def refusal(message: Refused) -> Any:
     if message.code == "version":
         client = f"Python {platform.python_version()}, protocol {PROTOCOL}"
         return VersionMismatchError("version", client, f"Python {message.python}, protocol {message.protocol}")
+    if message.code == "auth":
+        return AuthError(f"the node refused us: {message.reason}")
     return ProtocolError(f"the node refused us ({message.code}): {message.reason}")
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of libraries that matter for unpickling, of those already imported."""
-    names = ("skyward", "cloudpickle", "msgspec", "numpy", "pandas", "torch")
-    found = {name: getattr(sys.modules.get(name), "__version__", None) for name in names}
-    return {name: str(version) for name, version in found.items() if version is not None}

@@ -1,39 +1,73 @@
-"""A link: the client's DEALER socket to one node, and what has been said over it.
+"""A link: one of the client's DEALER sockets to a node, and what has been said over it.
 
-Only the owner of the loop touches a link. Frames that the socket does not take at once wait in the
-link, in order, until the hub flushes it.
+A node has two: one for data, and one for heartbeats, which no amount of data can hold up. Only the owner of the
+loop touches a link. Frames that the socket does not take at once wait in the link, in order, until the hub
+flushes it.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
-from skyward.transport.sockets import make_dealer, receive_frames, send_frames
+from skyward.transport.sockets import HANDSHAKES, make_dealer, receive_frames, send_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from skyward.transport.keys import KeyPair
     from skyward.transport.sockets import Context, Socket
     from skyward.wire.frames import Buffer
 
 READS: Final = 256  # messages read from one link before the others get their turn
+EVENTS: Final = HANDSHAKES | int(zmq.EVENT_DISCONNECTED)  # that a link hears of its connection
 COPIED: Final = 2  # frames of a message that come as bytes, header and blob: the others may become arrays
+
+
+class Connection(Enum):
+    """What has become of a connection."""
+
+    UP = "up"  # both sides have proved who they are
+    REFUSED = "refused"  # the node does not admit our key
+    FAILED = "failed"  # the handshake came to nothing: a wrong key of the node's, no CURVE there, a break
+    DOWN = "down"  # it was up, and broke
+
+
+_NEWS: Final = {
+    int(zmq.EVENT_HANDSHAKE_SUCCEEDED): Connection.UP,
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): Connection.REFUSED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): Connection.FAILED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): Connection.FAILED,
+    int(zmq.EVENT_DISCONNECTED): Connection.DOWN,
+}
 
 
 class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_on_blocked", "_pending", "epoch", "functions", "greeted", "modules", "rank", "ready", "seen", "socket",
-        "unacked",
+        "_on_blocked", "_pending", "epoch", "failures", "functions", "greeted", "modules", "monitor", "rank", "ready",
+        "seen", "socket", "unacked",
     )  # fmt: skip
 
-    def __init__(self, context: Context, endpoint: str, rank: int, on_blocked: Callable[[Link], object]) -> None:
-        self.socket: Socket = make_dealer(context)
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        rank: int,
+        on_blocked: Callable[[Link], object],
+        keys: KeyPair | None = None,
+        server_key: str = "",
+    ) -> None:
+        self.socket: Socket = make_dealer(context, keys=keys, server_key=server_key)
+        # What becomes of the connection; of a socket file's owner there are quicker witnesses.
+        self.monitor: Socket | None = self.socket.get_monitor_socket(EVENTS) if server_key else None
         self.socket.connect(endpoint)
+        self.failures = 0  # handshakes in a row that have failed
         self._pending: deque[Sequence[Buffer]] = deque()
         self._on_blocked = on_blocked  # called when frames begin to wait
         self.rank = rank
@@ -76,9 +110,29 @@ class Link:
             pass
         return messages
 
+    def news(self) -> list[Connection]:
+        """Return what has become of the connection since the last time."""
+        found: list[Connection] = []
+        monitor = self.monitor
+        while monitor is not None and monitor.poll(0):
+            kind = _NEWS.get(int(recv_monitor_message(monitor)["event"]))
+            if kind is not None:
+                found.append(kind)
+        return found
+
+    def send_first(self, frames: Sequence[Buffer]) -> None:
+        """Send a message before all that wait."""
+        if self._pending:
+            self._pending.appendleft(frames)
+        else:
+            self.send(frames)
+
     def close(self, linger: int = 0) -> None:
         """Close the socket; ``linger`` is how many milliseconds unsent messages may take."""
         self._pending.clear()
+        if self.monitor is not None:
+            self.socket.disable_monitor()
+            self.monitor.close(0)
         self.socket.close(linger)
 
     def __repr__(self) -> str:

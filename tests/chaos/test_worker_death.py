@@ -46,6 +46,7 @@ def make_what_is_made_once(pool: sky.Compute, chance: random.Random) -> None:
     for rank in range(2):
         with pytest.raises(sky.WorkerCrashedError):
             die("exit", 1).on(rank).with_retries(0) >> pool
+    assert pool._engine is not None
     crew = pool._engine.crew
     until(lambda: all(crew._provider.log_tail(mate.launched) for mate in crew.mates.values()))
     for _ in range(10):

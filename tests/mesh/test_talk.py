@@ -10,9 +10,10 @@ import pytest
 
 from skyward.dispatch.scheduler import BATCH
 from skyward.errors import NodeLostError, ProtocolError, VersionMismatchError
-from skyward.mesh.talk import HELLOS, library_versions, refusal
+from skyward.mesh.talk import HELLOS, refusal
 from skyward.model import Nodes
 from skyward.results import CancelledError, Single
+from skyward.versions import package_versions
 from skyward.wire import failures
 from skyward.wire.messages import (
     CANCELLED,
@@ -50,7 +51,7 @@ def test_hello_says_what_the_node_must_know(mesh: Mesh) -> None:
     assert hello == Hello(
         protocol=PROTOCOL,
         python=platform.python_version(),
-        versions=library_versions(),
+        versions=package_versions(sys.path),
         session=engine.session,
         epoch=0,
         ack=0,
@@ -62,15 +63,6 @@ def test_hello_says_what_the_node_must_know(mesh: Mesh) -> None:
         retries=2,
         timeout=9.0,
     )
-
-
-def test_library_versions_name_what_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Versions that matter for unpickling are told, of libraries that are there already."""
-    versions = library_versions()
-    assert versions["msgspec"] == sys.modules["msgspec"].__version__
-    monkeypatch.delitem(sys.modules, "numpy", raising=False)
-    assert "numpy" not in library_versions()
-    assert "numpy" not in sys.modules, "asking has imported it"
 
 
 def test_roster_names_all_nodes_and_the_receiver(mesh: Mesh) -> None:

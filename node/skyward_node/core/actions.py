@@ -26,6 +26,7 @@ class Incoming(Struct, frozen=True, gc=False):
     peer: bytes
     message: Message
     body: Sequence[Buffer] = ()
+    user: str = ""  # the key of who sent it; "" on links that need none
 
 
 class Nonsense(Struct, frozen=True):
@@ -47,6 +48,12 @@ class Blocked(Struct, frozen=True):
 
     peer: bytes
     blocked: bool
+
+
+class Admitted(Struct, frozen=True):
+    """These are the keys of the clients that may use the node, and no others."""
+
+    keys: frozenset[str]
 
 
 class Shutdown(Struct, frozen=True):
@@ -117,5 +124,5 @@ class Exit(Struct, frozen=True):
     code: int
 
 
-Event = Incoming | Nonsense | Gone | Blocked | Shutdown | WorkerEvent
+Event = Incoming | Nonsense | Gone | Blocked | Admitted | Shutdown | WorkerEvent
 Action = Send | Spawn | Give | Control | Kill | Retire | Log | Exit

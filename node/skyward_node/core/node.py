@@ -58,6 +58,7 @@ class Limits(Struct, frozen=True):
     reuse: bool  # a process may run more than one task
     lease: float  # seconds
     max_payload: int  # bytes
+    alone: float = 0.0  # seconds without any session after which the daemon ends; 0: it does not
 
 
 class Node:
@@ -72,6 +73,8 @@ class Node:
         self.sessions: dict[bytes, Session] = {}
         self.turns: deque[Session] = deque()  # the same sessions; the first is next to get a slot
         self.peers: dict[bytes, Session] = {}  # connection -> the session bound to it
+        self.admitted: frozenset[str] | None = None  # keys of clients; None: links here need none
+        self.alone = 0.0  # seconds without a session
         self.refused: dict[bytes, None] = {}  # connections that were told so, oldest first
         self.workers: dict[int, Worker] = {}
         self.unbound: dict[int, Worker] = {}  # those that belong to no session yet

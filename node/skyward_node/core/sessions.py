@@ -35,16 +35,18 @@ class Session:
     """Everything that belongs to one client."""
 
     __slots__ = (
-        "backlog", "blocked", "draining", "echo", "grace", "heartbeat", "held", "highest", "idle", "key",
+        "backlog", "blocked", "control", "draining", "echo", "grace", "heartbeat", "held", "highest", "idle", "key",
         "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox", "peer", "queue",
         "queued", "retries", "returned", "roster", "roster_version", "silence", "started", "tasks", "timeout",
-        "workers",
+        "user", "workers",
     )  # fmt: skip
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, user: str = "") -> None:
         self.key = key
+        self.user = user  # whose it is: the client's public key; "" on links that need none
         self.label = ""
         self.peer: bytes | None = None
+        self.control: bytes | None = None  # its second connection, which bulk data cannot block
         self.blocked = False  # its connection takes no messages for now
         self.heartbeat = BEAT
         self.lease = 0.0
