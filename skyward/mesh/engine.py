@@ -156,7 +156,7 @@ class Engine:
                 self.crew.died(source)
         if self.nesting.has_answers:
             for rank, message, body in self.nesting.flush(self.crew.epoch):
-                self.talk.send(self.crew.mates[rank], message, body)
+                self.talk.answer(self.crew.mates[rank], message, body)
         now = time.monotonic()
         if now >= self._next_tick:
             self._tick(now)

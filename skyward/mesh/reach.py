@@ -42,9 +42,10 @@ class Reach:
         match what:
             case Connection.UP:
                 link.failures = 0
-                if link.ready:  # it is a new connection, which knows nothing of us yet
+                if link.broken:  # it is a new connection, which knows nothing of us yet
                     self._engine.talk.hello(mate, link)
             case Connection.DOWN:
+                link.broken = True
                 if link.ready:
                     self.probe(mate)
             case Connection.REFUSED:

@@ -17,6 +17,7 @@ from skyward.wire.messages import (
     NODE_MESSAGES,
     OK,
     PROTOCOL,
+    Answer,
     Beat,
     Bye,
     Cancel,
@@ -89,9 +90,9 @@ class Talk:
             channel="control" if link is mate.control else "data",
             retries=options.retries,
             timeout=options.timeout or 0.0,
+            heard=link.heard,
         )
-        link.greeted += 1
-        link.send_first([encode(hello)])
+        link.greet([encode(hello)])
 
     def tasks(self, mate: Mate, tasks: Sequence[Task]) -> None:
         """Send a batch of tasks, with the code that the node lacks before it."""
@@ -147,7 +148,7 @@ class Talk:
         link, control = mate.link, mate.control
         if link is not None and link.ready:
             link.unacked = 0
-            frame = encode(Beat(link.epoch, link.seen, now))
+            frame = encode(Beat(link.epoch, link.seen, now, link.heard))
             link.send([frame])  # also to find out if the node knows this connection
             if control is not None and control.ready:
                 control.send([frame])
@@ -201,8 +202,8 @@ class Talk:
         match message:
             case Results():
                 self._results(mate, message, body)
-            case Pulse():
-                pass  # it lives: noted by whoever read the message
+            case Pulse(heard=heard):
+                self._confirmed(mate, heard)  # that it lives was noted by whoever read the message
             case Output():
                 engine.console.show(rank, message, body)
             case Progress(started=started):
@@ -212,8 +213,10 @@ class Talk:
             case Slots(slots=slots):
                 engine.perform(scheduler.on_node_slots(rank, slots))
             case Submit():
+                self._count(mate)
                 engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
             case Revoke(parent=parent, calls=calls):
+                self._count(mate)
                 engine.cancel(engine.nesting.revoke(rank, parent, calls))
             case Function():
                 self._learn(mate, message, body)
@@ -243,10 +246,31 @@ class Talk:
         elif not message.resumed:
             engine.crew.lose(mate, "it has given up our session")
         else:
-            self._resume(mate)
+            self._resume(mate, message.heard)
+            engine.perform(engine.scheduler.on_node_slots(mate.rank, message.slots))
 
-    def _resume(self, mate: Mate) -> None:
+    def answer(self, mate: Mate, message: Answer, body: Sequence[Buffer]) -> None:
+        """Tell a task what became of its calls."""
+        if mate.link is not None:
+            mate.link.unconfirmed.add(message, body)
+            self.send(mate, message, body)
+
+    @staticmethod
+    def _count(mate: Mate) -> None:
+        if mate.link is not None:
+            mate.link.heard += 1
+
+    @staticmethod
+    def _confirmed(mate: Mate, heard: int) -> None:
+        if mate.link is not None:
+            mate.link.unconfirmed.confirm(heard)
+
+    def _resume(self, mate: Mate, heard: int) -> None:
         """Send again what may have been lost with the connection; the node knows what it has."""
+        assert mate.link is not None
+        mate.link.unconfirmed.confirm(heard)
+        for message, body in mate.link.unconfirmed:
+            self.send(mate, message, body)
         self.roster()
         node = self._engine.scheduler.nodes.get(mate.rank)
         if node is not None and node.in_flight:
@@ -263,8 +287,10 @@ class Talk:
                 link.greeted = 0
                 link.epoch = epoch
                 link.ready = True
+            case Pulse(epoch=epoch, heard=heard) if epoch == link.epoch:
+                self._confirmed(mate, heard)
             case Pulse():
-                pass
+                pass  # from another life of the node
             case _:
                 raise ProtocolError(f"{type(message).__name__} does not belong on a control channel")
 

@@ -15,6 +15,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from skyward.transport.sockets import HANDSHAKES, make_dealer, receive_frames, send_frames
+from skyward.wire.unconfirmed import Unconfirmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,8 +51,8 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_on_blocked", "_pending", "epoch", "failures", "functions", "greeted", "modules", "monitor", "rank", "ready",
-        "seen", "socket", "unacked",
+        "_on_blocked", "_pending", "broken", "epoch", "failures", "functions", "greeted", "heard", "modules", "monitor",
+        "rank", "ready", "seen", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -71,16 +72,32 @@ class Link:
         self._pending: deque[Sequence[Buffer]] = deque()
         self._on_blocked = on_blocked  # called when frames begin to wait
         self.rank = rank
-        self.greeted = 0  # hellos that have not been answered
+        self.broken = False  # the connection has broken at least once
+        self.greeted = 0  # hellos that have not been answered: until they are, nothing else is said
         self.ready = False  # the node has said Welcome
         self.epoch = 0
         self.seen = 0  # last Results.seq
+        self.heard = 0  # SUBMIT and REVOKE messages that have come
+        self.unconfirmed = Unconfirmed()  # ANSWER messages that the node may not have got
         self.unacked = 0  # bytes of results the node does not yet know we have
         self.functions: set[bytes] = set()  # keys of code the node has
         self.modules: set[bytes] = set()
 
+    def greet(self, frames: Sequence[Buffer]) -> None:
+        """Send a hello, and until it is answered nothing but hellos: what else is sent would be lost, or come twice."""
+        self.greeted += 1
+        self._pending.clear()
+        self._send(frames)
+
     def send(self, frames: Sequence[Buffer]) -> None:
-        """Send a message, now or when the socket takes it."""
+        """Send a message, now or when the socket takes it; drop it if the node is being greeted.
+
+        What a node must not miss is sent again after the greeting.
+        """
+        if not self.greeted:
+            self._send(frames)
+
+    def _send(self, frames: Sequence[Buffer]) -> None:
         if self._pending:
             self._pending.append(frames)
         elif not self._try_send(frames):
@@ -119,13 +136,6 @@ class Link:
             if kind is not None:
                 found.append(kind)
         return found
-
-    def send_first(self, frames: Sequence[Buffer]) -> None:
-        """Send a message before all that wait."""
-        if self._pending:
-            self._pending.appendleft(frames)
-        else:
-            self.send(frames)
 
     def close(self, linger: int = 0) -> None:
         """Close the socket; ``linger`` is how many milliseconds unsent messages may take."""

@@ -82,9 +82,10 @@ class Hello(Message, frozen=True):
     cancel_grace: Seconds  # between interrupt and kill of a running task
     max_payload: U64  # bytes one result may have; 0: the node's default
     label: Name  # "host:pid", for logs
-    channel: Name = "data"  # reserved: "control" for a second link
+    channel: Name = "data"  # "control": a second connection of the session, for heartbeats alone
     retries: Annotated[int, Meta(ge=0, lt=MAX_BATCH)] = 0  # of calls that tasks make and that do not say
     timeout: Seconds = 0.0  # of the same; 0: none
+    heard: U64 = 0  # SUBMIT and REVOKE messages of this session that have come
 
 
 class Tasks(Message, frozen=True):
@@ -142,6 +143,7 @@ class Beat(Message, frozen=True):
     epoch: U64
     ack: U64
     at: Seconds  # the sender's monotonic clock, echoed
+    heard: U64 = 0  # SUBMIT and REVOKE messages of this session that have come
 
 
 class Credit(Message, frozen=True):
@@ -230,6 +232,7 @@ class Welcome(Message, frozen=True):
     pid: U32
     accelerators: Annotated[list[Name], Meta(max_length=1024)]
     resumed: bool  # the node still had this session
+    heard: U64 = 0  # ANSWER messages of this session that have come
 
 
 class Progress(Message, frozen=True):
@@ -320,6 +323,7 @@ class Pulse(Message, frozen=True):
     running: U64
     queued: U64
     echo: Seconds
+    heard: U64 = 0  # ANSWER messages of this session that have come
 
 
 class Slots(Message, frozen=True):

@@ -8,10 +8,11 @@ PURE: no sockets; the clock is a number.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final
 
-from skyward.wire.messages import PROTOCOL, Bye, Progress, Pulse, Refused, Welcome
-from skyward_node.core import crew
+from skyward.wire.messages import PROTOCOL, Bye, Draining, Progress, Pulse, Refused, Welcome
+from skyward_node.core import crew, intake, nesting
 from skyward_node.core.actions import Exit, Send
 from skyward_node.core.sessions import STEP, Session
 
@@ -48,6 +49,7 @@ def on_hello(node: Node, peer: bytes, hello: Hello, user: str = "") -> None:
     session.next_pulse = node.now + session.heartbeat
     if resumed and hello.epoch == node.epoch:
         session.outbox.ack(hello.ack)
+        session.unconfirmed.confirm(hello.heard)
     _welcome(node, session, resumed=resumed)
     if not resumed:
         crew.prepare(node)
@@ -80,7 +82,7 @@ def _key_complaint(node: Node, user: str, session: Session | None) -> tuple[str,
 def _room_complaint(node: Node, hello: Hello, session: Session | None) -> tuple[str, str] | None:
     if hello.channel not in CHANNELS:
         return "protocol", f"there is no channel {hello.channel!r}"
-    if node.draining:
+    if node.draining and session is None:
         return "full", "the node is shutting down"
     if session is None and hello.channel == CONTROL:
         return "session", "there is no such session; say hello on a data channel first"
@@ -131,15 +133,19 @@ def _greeting(node: Node, session: Session, *, resumed: bool) -> Welcome:
         pid=me.pid,
         accelerators=me.accelerators,
         resumed=resumed,
+        heard=session.heard,
     )
 
 
 def _welcome(node: Node, session: Session, *, resumed: bool) -> None:
     """Greet, and say again what the client may have missed."""
     node.say(session, _greeting(node, session, resumed=resumed))
-    held, session.held = session.held, []
-    for message, body in [*session.outbox.unacked(), *held]:
+    for message, body in session.outbox.unacked():
         node.say(session, message, body)
+    if session.draining < inf:
+        node.say(session, Draining(node.epoch, max(0.0, session.draining - node.now), "it was draining before"))
+    nesting.repeat(node, session)
+    intake.ask_again(node, session)
     node.print_backlog(session)
 
 
@@ -197,11 +203,15 @@ def pulse(node: Node) -> None:
             peer = session.control or (None if session.blocked else session.peer)
             if peer is not None:
                 queued = sum(s.queued for s in node.sessions.values()) if queued < 0 else queued
-                node.actions.append(Send(peer, Pulse(node.epoch, max(node.running, 0), queued, session.echo)))
+                node.actions.append(Send(peer, _pulse(node, session, queued)))
             # A worker that has nothing but one task does not report it; by now it is worth knowing.
             started = [task.id for worker in session.workers.values() for task in worker.unannounced()]
             if started:
                 node.say(session, Progress(node.epoch, [], started))
+
+
+def _pulse(node: Node, session: Session, queued: int) -> Pulse:
+    return Pulse(node.epoch, max(node.running, 0), queued, session.echo, session.heard)
 
 
 def end(node: Node, session: Session, reason: str = "") -> None:

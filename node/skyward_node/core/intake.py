@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from itertools import repeat
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
 from skyward.wire.codec import split_body
@@ -19,6 +19,8 @@ from skyward.wire.messages import Need, Roster
 from skyward_node.core.actions import Send
 from skyward_node.core.outcomes import give_back
 from skyward_node.core.tasks import CODE_CAME, HELD, Task, move
+
+MOST_KEYS: Final = 16_384  # in one message: the protocol's bound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,8 +89,15 @@ def _hold(node: Node, session: Session, tasks: Sequence[Task]) -> list[Task]:
             code.asked = True
             need.append(code.key)
     if need:
-        node.tell(session, Need(node.epoch, need, []))
+        node.say(session, Need(node.epoch, need, []))
     return ready
+
+
+def ask_again(node: Node, session: Session) -> None:
+    """Ask for what is still missing: the question, or its answer, may have been lost with a connection."""
+    need = session.library.missing()
+    for some in (need[start : start + MOST_KEYS] for start in range(0, len(need), MOST_KEYS)):
+        node.say(session, Need(node.epoch, some, []))
 
 
 def on_module(session: Session, message: Module, body: Sequence[Buffer]) -> None:
@@ -100,7 +109,7 @@ def on_function(node: Node, session: Session, message: Function, body: Sequence[
     """Keep a function's code, and queue the tasks that waited for it."""
     code, lacking = session.library.add_function(message, body)
     if lacking:
-        node.tell(session, Need(node.epoch, [message.key], lacking))
+        node.say(session, Need(node.epoch, [message.key], lacking))
         return
     held, code.held = code.held, []
     move(held, CODE_CAME)

@@ -120,7 +120,7 @@ class Core:
             if session.returned:
                 returned, session.returned = session.returned, []
                 for some in batches(returned):
-                    node.tell(session, Returned(node.epoch, some))
+                    node.say(session, Returned(node.epoch, some))
             for message, body in session.outbox.flush(node.epoch):
                 node.say(session, message, body)
 
@@ -152,8 +152,9 @@ class Core:
         match message:
             case Tasks():
                 intake.on_tasks(node, session, message, body)
-            case Beat(ack=ack, at=at):
+            case Beat(ack=ack, at=at, heard=heard):
                 session.outbox.ack(ack)
+                session.unconfirmed.confirm(heard)
                 session.echo = at
             case Function():
                 intake.on_function(node, session, message, body)

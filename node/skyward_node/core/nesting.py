@@ -61,11 +61,23 @@ def on_code(node: Node, worker: Worker, message: Function | Module, body: Sequen
         session.library.add_module(message, body)
     else:
         session.library.add_function(message, body)
-    node.tell(session, replace(message, epoch=node.epoch), body)
+    node.say(session, replace(message, epoch=node.epoch), body)
+
+
+def repeat(node: Node, session: Session) -> None:
+    """Say again what may have been lost with a connection, with the code that goes with it."""
+    known: set[bytes] = set()
+    for message, body in session.unconfirmed:
+        if isinstance(message, Submit):
+            for key in message.functions:
+                for part, source in session.library.parts(session.library.code(key), known):
+                    node.say(session, replace(part, epoch=node.epoch), source)
+        node.say(session, message, body)
 
 
 def on_answer(node: Node, session: Session, message: Answer, body: Sequence[Buffer]) -> None:
     """Hand the outcomes of calls to the task that waits for them."""
+    session.heard += 1
     task = session.tasks.get(message.parent)
     if task is None or task.worker is None:
         return

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from skyward.wire.frames import Buffer
-    from skyward.wire.messages import Message
+    from skyward.wire.messages import Message, Revoke, Submit
     from skyward_node.core.actions import Action
     from skyward_node.core.library import Part as CodePart
     from skyward_node.core.sessions import Session
@@ -98,12 +98,10 @@ class Node:
         if session.peer is not None:
             self.actions.append(Send(session.peer, message, body))
 
-    def tell(self, session: Session, message: Message, body: Sequence[Buffer] = ()) -> None:
-        """Send to the client now, or when it is back."""
-        if session.peer is not None:
-            self.actions.append(Send(session.peer, message, body))
-        else:
-            session.held.append((message, body))
+    def tell(self, session: Session, message: Submit | Revoke, body: Sequence[Buffer] = ()) -> None:
+        """Send to the client now, and again after every break until it confirms."""
+        session.unconfirmed.add(message, body)
+        self.say(session, message, body)
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Note something for people."""

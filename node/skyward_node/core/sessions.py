@@ -12,6 +12,7 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from skyward.wire.unconfirmed import Unconfirmed
 from skyward_node.core.library import Library
 from skyward_node.core.lines import Backlog
 from skyward_node.core.outbox import Outbox
@@ -20,8 +21,7 @@ from skyward_node.core.tasks import QUEUED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skyward.wire.frames import Buffer
-    from skyward.wire.messages import Hello, Message, Roster
+    from skyward.wire.messages import Hello, Roster
     from skyward_node.core.tasks import Task
     from skyward_node.core.workers import Worker
 
@@ -35,10 +35,10 @@ class Session:
     """Everything that belongs to one client."""
 
     __slots__ = (
-        "backlog", "blocked", "control", "draining", "echo", "grace", "heartbeat", "held", "highest", "idle", "key",
+        "backlog", "blocked", "control", "draining", "echo", "grace", "heard", "heartbeat", "highest", "idle", "key",
         "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox", "peer", "queue",
         "queued", "retries", "returned", "roster", "roster_version", "silence", "started", "tasks", "timeout",
-        "user", "workers",
+        "unconfirmed", "user", "workers",
     )  # fmt: skip
 
     def __init__(self, key: bytes, user: str = "") -> None:
@@ -65,7 +65,8 @@ class Session:
         self.queued = 0  # tasks in the queue that have not
         self.outbox = Outbox()
         self.backlog = Backlog()
-        self.held: list[tuple[Message, Sequence[Buffer]]] = []  # to be sent when the client is back
+        self.unconfirmed = Unconfirmed()  # SUBMIT and REVOKE messages that the client may not have got
+        self.heard = 0  # ANSWER messages that have come
         self.returned: list[int] = []  # of this turn
         self.started: list[int] = []  # of this turn
         self.nested: dict[int, set[int]] = {}  # unanswered calls of tasks
