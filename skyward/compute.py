@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from skyward.futures import Future
     from skyward.model import PoolSnapshot
     from skyward.waiting import Waiter
+    from skyward.wire.frames import Payload
 
 _CANCEL_SLACK = 1.0  # seconds beyond `cancel_grace` that `Future.cancel` waits: a kill and a new worker fit in
 _NO_NODE_PAUSE = 0.05  # seconds between looks for a node to broadcast to
@@ -201,6 +202,12 @@ class Compute(PoolOperations):
     def _call_later(self, delay: float, command: Callable[[], None]) -> None:
         engine = self._open_engine()
         engine.loop.post(lambda: engine.call_later(delay, command))
+
+    def _place(self, packed: Payload, *, snapshot: bool) -> Payload:
+        engine = self._open_engine()
+        if engine.sharing is not None:
+            packed = engine.sharing.place(packed)
+        return super()._place(packed, snapshot=snapshot)
 
     def _wait_for_room(self, size: int) -> None:
         if not must_not_block():

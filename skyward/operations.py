@@ -19,6 +19,7 @@ from skyward.results import Collection, Single, Sink, broadcast_values, unwrap
 from skyward.runtime import Pool, active_pool
 from skyward.streams import ResultStream, StreamBuffer
 from skyward.wire import payload
+from skyward.wire.frames import size_of
 
 if TYPE_CHECKING:
     import itertools
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from skyward.mapping import MapIterator
     from skyward.pending import Group, PendingFunction, PendingFunctionGroup
     from skyward.waiting import Waiter
+    from skyward.wire.frames import Payload
     from skyward.wire.functions import FunctionBlob, FunctionStore
 
 T = TypeVar("T")
@@ -90,6 +92,10 @@ class PoolOperations(Pool):
     def call_back(self, callback: Callable[[], None]) -> None:
         """Run a callback in the callback thread."""
 
+    def _place(self, packed: Payload, *, snapshot: bool) -> Payload:
+        """Return the arguments as they wait to be sent; with ``snapshot`` the caller may go on and change them."""
+        return payload.snapshot(packed) if snapshot else packed
+
     @property
     @abstractmethod
     def slots(self) -> int:
@@ -116,13 +122,15 @@ class PoolOperations(Pool):
             blob = self._functions.resolve(function, modules)
             if not modules:
                 blobs[id(function)] = blob
-        if snapshot and packed.buffers:
-            packed = payload.snapshot(packed)
+        if packed.buffers:
+            packed = self._place(packed, snapshot=snapshot)
         options = self._options
         retries = _first(call.retries, function.retries, options.retries)
         timeout = _first(call.timeout, function.timeout, options.timeout or 0.0)
         rank = ANY if call.rank is None else call.rank
         task = Task(next(self._ids), blob, packed.data, packed.buffers, sink, index, retries, timeout, rank)
+        if packed.buffers:
+            task.size = len(packed.data) + size_of(packed.buffers)
         if task.size > self._max_payload:
             payload.refuse_size(function, task.size, self._max_payload)
         return task
@@ -179,7 +187,9 @@ class PoolOperations(Pool):
 
     def _copy(self, task: Task, index: int, rank: int) -> Task:
         id = next(self._ids)
-        return Task(id, task.function, task.data, task.buffers, task.sink, index, task.retries, task.timeout, rank)
+        copy = Task(id, task.function, task.data, task.buffers, task.sink, index, task.retries, task.timeout, rank)
+        copy.size = task.size
+        return copy
 
     def _run_to_end(self, tasks: Sequence[Task], waiter: Waiter) -> None:
         if not tasks:

@@ -82,7 +82,7 @@ def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, 
     logger = Logger(config.log_level, config.log_format, Sink(sys.stderr.fileno()), node=node)
     stack.callback(logger.close, LAST_WORDS)
     core = Core(limits, identity, time.monotonic())
-    router = Router(socket, curve=door is not None)
+    router = Router(socket, 2 * limit, curve=door is not None)
     server = Server(config, core, router, supervisor, signals=signals, logger=logger, door=door)
     place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
     _report(config, place | {"pid": os.getpid()})

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import zmq
 
 from skyward.errors import ProtocolError
 from skyward.transport.sockets import receive_frames, receive_user, send_frames
-from skyward.wire.codec import Decoder, check_body, encode
-from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL
+from skyward.wire.codec import Decoder, check_body, encode, mark_refs
+from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL, Parcels, Part, Tasks
+from skyward.wire.parcels import LARGEST, Cutter, Joiner
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
 
 if TYPE_CHECKING:
@@ -49,9 +50,13 @@ class _Backlog:
 class Router:
     """All connections of a node."""
 
-    def __init__(self, socket: Socket, *, curve: bool = False) -> None:
+    def __init__(self, socket: Socket, limit: int, *, curve: bool = False) -> None:
+        """``limit``: bytes of large frames of one connection that may be incomplete."""
         self.socket = socket
         self._curve = curve
+        self._limit = limit
+        self._joiners: dict[bytes, Joiner] = {}
+        self._cutters: dict[bytes, Cutter] = {}
         self._decoder = Decoder(CLIENT_MESSAGES)
         self._backlogs: dict[bytes, _Backlog] = {}
 
@@ -93,7 +98,16 @@ class Router:
             message = self._decoder.decode(header)
             if message is None:
                 return None  # a hint that we do not know
+            if (joiner := self._joiners.get(peer)) is not None:
+                joiner.join(body)
             check_body(message, body)
+            if type(message) is Part:
+                self._joiners.setdefault(peer, Joiner(self._limit)).add(message, body[0])
+                return Incoming(peer, message, (), user)  # whether it may come at all is not decided here
+            if type(message) is Parcels:
+                self._joiners.setdefault(peer, Joiner(self._limit)).expect(message)
+            if type(message) is Tasks and message.shared:
+                mark_refs(message, body)
         except ProtocolError as error:
             code = "version" if len(header) and header[0] != PROTOCOL else "protocol"
             return Nonsense(peer, code, str(error))
@@ -103,7 +117,24 @@ class Router:
 
     def send(self, peer: bytes, message: Message, body: Sequence[Buffer]) -> Event | None:
         """Send a message, now or when the connection takes it; return what that says about the connection."""
-        frames: list[Buffer] = [peer, encode(message), *body]
+        if self._curve and len(body) and max(map(len, body)) > LARGEST:
+            return self._send_in_pieces(peer, message, body)
+        return self._send(peer, [peer, encode(message), *body])
+
+    def _send_in_pieces(self, peer: bytes, message: Any, body: Sequence[Buffer]) -> Event | None:
+        said: Event | None = None
+        for frames in self._cutters.setdefault(peer, Cutter()).cut(message.epoch, message, body):
+            said = self._send(peer, [peer, *frames]) or said
+            if isinstance(said, Gone):
+                break
+        return said
+
+    def forget(self, peer: bytes) -> None:
+        """Drop what is there of a connection that is gone, or not served any more."""
+        for kept in (self._joiners, self._cutters, self._backlogs):
+            kept.pop(peer, None)
+
+    def _send(self, peer: bytes, frames: list[Buffer]) -> Event | None:
         backlog = self._backlogs.get(peer)
         if backlog is None:
             return self._try(peer, frames)

@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Any, Final
 import zmq
 
 from skyward.wire.codec import encode
-from skyward_node.core.actions import Admitted, Control, Exit, Give, Kill, Log, Retire, Send, Shutdown, Spawn
+from skyward_node.core.actions import (
+    Admitted,
+    Bury,
+    Control,
+    Exit,
+    Forget,
+    Give,
+    Kill,
+    Log,
+    Retire,
+    Send,
+    Shutdown,
+    Spawn,
+)
 from skyward_node.executors.environment import worker_environment
 from skyward_node.executors.events import Exited
 
@@ -76,6 +89,8 @@ class Server:
             Control: lambda action: supervisor.send(action.worker, [encode(action.message), *action.body], True),
             Kill: lambda action: supervisor.kill(action.worker),
             Retire: lambda action: supervisor.retire(action.worker),
+            Forget: lambda action: router.forget(action.peer),
+            Bury: lambda action: supervisor.bury(action.worker),
             Log: lambda action: logger.log(action.level, action.event, action.fields),
             Exit: self._exit,
         }

@@ -140,6 +140,8 @@ class Crew:
         if death_fd is not None and self._by_death_fd.pop(death_fd, None) is not None:
             hub.unwatch(death_fd)
         self._liveness.forget(mate.rank)
+        if self._engine.sharing is not None:
+            self._engine.sharing.forget(mate.rank)
 
     def forget_control(self, mate: Mate) -> None:
         """Do without a second link to a node."""

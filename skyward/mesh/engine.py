@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from skyward.config import available_memory
 from skyward.dispatch.scheduler import Scheduler
 from skyward.dispatch.tasks import SETTLED, Absent, Action, Cancelled, Lost, NoNodes, Send, Settle, Stop
 from skyward.errors import AbsentRankError, NodeLostError, NoNodesError, PoolClosedError, ProtocolError
@@ -22,6 +23,7 @@ from skyward.mesh.console import Console
 from skyward.mesh.crew import Crew
 from skyward.mesh.nesting import Nesting
 from skyward.mesh.reach import Reach
+from skyward.mesh.sharing import Sharing
 from skyward.mesh.talk import Talk
 from skyward.mesh.window import Window
 from skyward.model import PoolSnapshot
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
     from skyward.wire.functions import FunctionBlob
 
+ARENA_SHARE: Final = 4  # of the available memory may hold arguments: the rest is for those who read them
 CLOSE_WAIT: Final = 5.0  # seconds that callbacks and output may take at close
 GOODBYE: Final = 200  # milliseconds the last messages may take at close
 
@@ -67,6 +70,7 @@ class Engine:
         self.failed = 0
         self.closing = False
         self.bug: Exception | None = None
+        self.sharing = Sharing(available_memory() // ARENA_SHARE) if provider.shares_memory else None
         self.hub = Hub(keys)
         self.loop = Loop(self, f"skyward-pool-{self.session[:3].hex()}")
         self.hub.watch(self.loop.wake_fd)
@@ -238,6 +242,8 @@ class Engine:
     def settled(self, task: Task, outcome: Outcome) -> None:
         """Hand a task's outcome to whom it belongs, once."""
         self.window.release(task.size)
+        if task.buffers and self.sharing is not None:
+            self.sharing.ended(task, outcome)
         task.data, task.buffers = b"", ()
         sink, task.sink = task.sink, None
         sink.deliver(task, outcome)

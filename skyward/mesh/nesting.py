@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from skyward.dispatch.scheduler import BATCH
 from skyward.dispatch.tasks import ANY, Task
 from skyward.errors import ProtocolError
+from skyward.memory import opened
 from skyward.results import DISCARD, Sink
 from skyward.wire import failures
 from skyward.wire.codec import pack_body, split_body
@@ -72,7 +73,8 @@ class Parent(Sink):
         for _, outcome, _ in answers:
             if isinstance(outcome, tuple):
                 statuses.append(outcome[0])
-                payloads.append(Payload(outcome[1], outcome[2]))
+                # Another node's worker cannot hold a lease: it gets the bytes.
+                payloads.append(Payload(outcome[1], opened(outcome[2], lambda ref: ref.owner.open(ref))))
             else:
                 failure = failures.from_exception(outcome)
                 statuses.append(failure.status)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.dispatch.assignment import split
 from skyward.errors import AuthError, ProtocolError, VersionMismatchError
 from skyward.versions import differences, package_versions
-from skyward.wire.codec import Decoder, check_body, encode, pack_body, split_body
-from skyward.wire.frames import Payload
+from skyward.wire.codec import Decoder, check_body, encode, mark_refs, pack_body, split_body
+from skyward.wire.frames import Payload, shared_among, size_of
 from skyward.wire.functions import FunctionBlob, ModuleBlob
 from skyward.wire.messages import (
     MAX_BATCH,
@@ -29,9 +29,12 @@ from skyward.wire.messages import (
     Module,
     Need,
     Output,
+    Parcels,
+    Part,
     Progress,
     Pulse,
     Refused,
+    Release,
     Results,
     Returned,
     Revoke,
@@ -41,6 +44,7 @@ from skyward.wire.messages import (
     Tasks,
     Welcome,
 )
+from skyward.wire.parcels import Joiner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -69,8 +73,13 @@ class Talk:
     def send(self, mate: Mate, message: Message, body: Sequence[Buffer] = ()) -> None:
         """Send one message."""
         link = mate.link
-        if link is not None:
+        if link is None:
+            return
+        if link.cutter is None or not body:
             link.send([encode(message), *body])
+            return
+        for frames in link.cutter.cut(link.epoch, message, body):
+            link.send(frames)
 
     def hello(self, mate: Mate, link: Link) -> None:
         """Open the session on a fresh connection."""
@@ -91,6 +100,7 @@ class Talk:
             retries=options.retries,
             timeout=options.timeout or 0.0,
             heard=link.heard,
+            shared=self._engine.sharing is not None,
         )
         link.greet([encode(hello)])
 
@@ -120,7 +130,9 @@ class Talk:
             buffers,
             retries if any(retries) else [],
             timeouts if any(timeouts) else [],
+            shared_among(body),
         )
+        self.release(mate)  # first, so that what these tasks return finds room
         link.unacked = 0
         self.send(mate, message, body)
 
@@ -148,10 +160,18 @@ class Talk:
         link, control = mate.link, mate.control
         if link is not None and link.ready:
             link.unacked = 0
+            self.release(mate)
             frame = encode(Beat(link.epoch, link.seen, now, link.heard))
             link.send([frame])  # also to find out if the node knows this connection
             if control is not None and control.ready:
                 control.send([frame])
+
+    def release(self, mate: Mate) -> None:
+        """Say which results in shared memory nobody reads any more."""
+        sharing, link = self._engine.sharing, mate.link
+        if sharing is not None and link is not None:
+            while regions := sharing.released(mate.rank):
+                self.send(mate, Release(link.epoch, regions))
 
     def goodbye(self, mate: Mate) -> None:
         """End the session."""
@@ -181,7 +201,12 @@ class Talk:
         if message is None:
             return  # a hint we do not know
         body = frames[1:]
+        if link.joiner is not None:
+            link.joiner.join(body)
         check_body(message, body)
+        if isinstance(message, Part | Parcels):
+            self._join(link, message, body)
+            return
         if isinstance(message, Refused):
             self._refused(mate, link, message)
             return
@@ -280,6 +305,15 @@ class Talk:
             if cancelled := [task.id for task in tasks if task.cancelled]:
                 self.cancel(mate, cancelled, running=True)
 
+    def _join(self, link: Link, message: Part | Parcels, body: list[Buffer]) -> None:
+        """Take in a piece of a large frame, or where such frames belong."""
+        if link.joiner is None:
+            link.joiner = Joiner(2 * self._engine.max_payload)
+        if isinstance(message, Part):
+            link.joiner.add(message, body[0])
+        else:
+            link.joiner.expect(message)
+
     def _control(self, mate: Mate, link: Link, message: Message) -> None:
         """Act on what comes over the second link: signs of life, which have been noted."""
         match message:
@@ -312,6 +346,10 @@ class Talk:
         link.seen = message.seq
         engine = self._engine
         rank = mate.rank
+        if message.shared:
+            if engine.sharing is None:
+                raise ProtocolError("shared memory that was not agreed upon")
+            engine.sharing.receive(rank, mark_refs(message, body))
         tasks = engine.scheduler.on_results(rank, message.ids, message.elapsed)
         rows = split_body(message.sizes, message.buffers, body)
         try:
@@ -325,7 +363,7 @@ class Talk:
             engine.strand(tasks)
             raise
         engine.after_settling()
-        link.unacked += sum(memoryview(frame).nbytes for frame in body)
+        link.unacked += size_of(body)
         if link.unacked > ACK_EVERY:
             self.beat(mate, 0.0)
 

@@ -70,6 +70,7 @@ class Provider(ABC):
     """Launches nodes for one pool and ends them."""
 
     name: ClassVar[str]
+    shares_memory: bool = False  # its nodes are processes of this machine: they and we can read each other's memory
 
     @abstractmethod
     def for_pool(self) -> Self:

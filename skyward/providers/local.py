@@ -74,6 +74,7 @@ class Local(Provider):
         if transport not in ("ipc", "tcp"):
             raise ConfigError(f"transport must be 'ipc' or 'tcp', got {transport!r}")
         self.transport: Literal["ipc", "tcp"] = transport
+        self.shares_memory = transport == "ipc"
         self._lock = threading.Condition()  # of all that follows; notified when a launch is over
         self._launches = 0  # under way
         self._surroundings: Surroundings | None = None

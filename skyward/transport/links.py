@@ -15,6 +15,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from skyward.transport.sockets import HANDSHAKES, make_dealer, receive_frames, send_frames
+from skyward.wire.parcels import Cutter
 from skyward.wire.unconfirmed import Unconfirmed
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
     from skyward.transport.sockets import Context, Socket
     from skyward.wire.frames import Buffer
+    from skyward.wire.parcels import Joiner
 
 READS: Final = 256  # messages read from one link before the others get their turn
 EVENTS: Final = HANDSHAKES | int(zmq.EVENT_DISCONNECTED)  # that a link hears of its connection
@@ -51,8 +53,24 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_on_blocked", "_pending", "broken", "epoch", "failures", "functions", "greeted", "heard", "modules", "monitor",
-        "rank", "ready", "seen", "socket", "unacked", "unconfirmed",
+        "_on_blocked",
+        "_pending",
+        "broken",
+        "cutter",
+        "epoch",
+        "failures",
+        "functions",
+        "greeted",
+        "heard",
+        "joiner",
+        "modules",
+        "monitor",
+        "rank",
+        "ready",
+        "seen",
+        "socket",
+        "unacked",
+        "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +86,8 @@ class Link:
         # What becomes of the connection; of a socket file's owner there are quicker witnesses.
         self.monitor: Socket | None = self.socket.get_monitor_socket(EVENTS) if server_key else None
         self.socket.connect(endpoint)
+        self.cutter = Cutter() if server_key else None  # of large frames, where they travel in pieces
+        self.joiner: Joiner | None = None  # of those that come in pieces
         self.failures = 0  # handshakes in a row that have failed
         self._pending: deque[Sequence[Buffer]] = deque()
         self._on_blocked = on_blocked  # called when frames begin to wait
@@ -87,6 +107,7 @@ class Link:
         """Send a hello, and until it is answered nothing but hellos: what else is sent would be lost, or come twice."""
         self.greeted += 1
         self._pending.clear()
+        self.joiner = None
         self._send(frames)
 
     def send(self, frames: Sequence[Buffer]) -> None:

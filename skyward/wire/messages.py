@@ -44,6 +44,7 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Ids = Annotated[list[U64], Meta(max_length=MAX_BATCH)]
 Sizes = Annotated[list[U64], Meta(max_length=MAX_BATCH)]
 Counts = Annotated[list[Annotated[int, Meta(ge=0, le=MAX_BUFFERS)]], Meta(max_length=MAX_BATCH)]
+Frames = Annotated[list[Annotated[int, Meta(ge=1, le=MAX_BUFFERS)]], Meta(max_length=MAX_BUFFERS)]
 Indexes = Annotated[list[Annotated[int, Meta(ge=0, lt=MAX_BATCH)]], Meta(max_length=MAX_BATCH)]
 Keys = Annotated[list[Key], Meta(max_length=MAX_MODULES)]
 Versions = Annotated[dict[Name, Name], Meta(max_length=256)]
@@ -86,6 +87,7 @@ class Hello(Message, frozen=True):
     retries: Annotated[int, Meta(ge=0, lt=MAX_BATCH)] = 0  # of calls that tasks make and that do not say
     timeout: Seconds = 0.0  # of the same; 0: none
     heard: U64 = 0  # SUBMIT and REVOKE messages of this session that have come
+    shared: bool = False  # client and workers read each other's memory: they are processes of one machine
 
 
 class Tasks(Message, frozen=True):
@@ -106,6 +108,7 @@ class Tasks(Message, frozen=True):
     buffers: Counts
     retries: Indexes = []  # re-runs still allowed after a loss; default 0
     timeouts: Annotated[list[Seconds], Meta(max_length=MAX_BATCH)] = []  # 0: none
+    shared: Frames = []  # which body frames are references to shared memory; see docs/protocol.md
 
 
 class Function(Message, frozen=True):
@@ -216,6 +219,33 @@ class Bye(Message, frozen=True):
 # --- node to client ------------------------------------------------------------------------
 
 
+class Release(Message, frozen=True):
+    """The client does not read these results in shared memory any more."""
+
+    TYPE: ClassVar[int] = 13
+    epoch: U64
+    regions: Ids
+
+
+class Part(Message, frozen=True):
+    """A piece of a large frame of a later message. Body: one frame. Travels in both directions."""
+
+    TYPE: ClassVar[int] = 14
+    epoch: U64
+    number: U64  # of the parcel: 1, 2, 3, … per connection and direction
+    size: U64  # bytes of the whole frame
+    offset: U64  # of this piece
+
+
+class Parcels(Message, frozen=True):
+    """In the next message these frames, which are empty there, have come as parcels. Travels in both directions."""
+
+    TYPE: ClassVar[int] = 15
+    epoch: U64
+    frames: Annotated[list[Annotated[int, Meta(ge=0, le=MAX_BUFFERS)]], Meta(max_length=MAX_BUFFERS)]
+    numbers: Annotated[list[U64], Meta(max_length=MAX_BUFFERS)]
+
+
 class Welcome(Message, frozen=True):
     """Answer to Hello: the session is bound to this connection."""
 
@@ -258,6 +288,7 @@ class Results(Message, frozen=True):
     sizes: Sizes
     buffers: Counts
     elapsed: Annotated[list[U64], Meta(max_length=MAX_BATCH)]  # microseconds each task ran
+    shared: Frames = []  # which body frames are references to shared memory; see docs/protocol.md
 
 
 class Returned(Message, frozen=True):
@@ -389,9 +420,10 @@ class Failure(Struct, array_like=True, frozen=True):
 
 
 CLIENT_MESSAGES: Final[tuple[type[Message], ...]] = (
-    Hello, Tasks, Function, Module, Cancel, Beat, Credit, Items, Answer, Roster, Drain, Bye,
+    Hello, Tasks, Function, Module, Cancel, Beat, Credit, Items, Answer, Roster, Drain, Bye, Release,
+    Part, Parcels,
 )  # fmt: skip
 NODE_MESSAGES: Final[tuple[type[Message], ...]] = (
     Welcome, Progress, Results, Returned, Need, Submit, Revoke, Output, Pulse, Slots, Draining, Refused,
-    Function, Module, Credit, Items, Bye,
+    Function, Module, Credit, Items, Bye, Part, Parcels,
 )  # fmt: skip

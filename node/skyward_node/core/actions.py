@@ -74,6 +74,12 @@ class Send(Struct, frozen=True, gc=False):
     body: Sequence[Buffer] = ()
 
 
+class Forget(Struct, frozen=True):
+    """Nothing of a connection is wanted any more."""
+
+    peer: bytes
+
+
 class Spawn(Struct, frozen=True):
     """Start a worker. It may be given work before it has started."""
 
@@ -110,6 +116,12 @@ class Retire(Struct, frozen=True):
     worker: int
 
 
+class Bury(Struct, frozen=True):
+    """Forget the memory of a worker that is gone: nobody reads it any more."""
+
+    worker: int
+
+
 class Log(Struct, frozen=True):
     """Something that a person may want to read."""
 
@@ -125,4 +137,4 @@ class Exit(Struct, frozen=True):
 
 
 Event = Incoming | Nonsense | Gone | Blocked | Admitted | Shutdown | WorkerEvent
-Action = Send | Spawn | Give | Control | Kill | Retire | Log | Exit
+Action = Send | Forget | Spawn | Give | Control | Kill | Retire | Bury | Log | Exit

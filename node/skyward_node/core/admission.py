@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.wire.messages import PROTOCOL, Bye, Draining, Progress, Pulse, Refused, Welcome
 from skyward_node.core import crew, intake, nesting
-from skyward_node.core.actions import Exit, Send
+from skyward_node.core.actions import Bury, Exit, Forget, Send
 from skyward_node.core.sessions import STEP, Session
 
 if TYPE_CHECKING:
@@ -100,8 +100,9 @@ def _admit(node: Node, hello: Hello, user: str) -> Session:
 
 
 def _bind(node: Node, session: Session, peer: bytes) -> None:
-    if session.peer is not None:
+    if session.peer is not None and session.peer != peer:
         node.peers.pop(session.peer, None)
+        node.actions.append(Forget(session.peer))
     session.peer = peer
     session.blocked = False
     session.silence = 0.0
@@ -159,6 +160,7 @@ def refuse(node: Node, peer: bytes, code: str, reason: str) -> None:
         del node.refused[next(iter(node.refused))]
     node.log("warning", "client refused", code=code, reason=reason)
     node.actions.append(Send(peer, Refused(code, reason, node.identity.python, PROTOCOL)))
+    node.actions.append(Forget(peer))
 
 
 def unbind(node: Node, peer: bytes) -> None:
@@ -223,7 +225,9 @@ def end(node: Node, session: Session, reason: str = "") -> None:
     for peer in (session.peer, session.control):
         if peer is not None:
             node.peers.pop(peer, None)
+            node.actions.append(Forget(peer))
     session.peer = session.control = None
+    node.actions += [Bury(worker) for worker in session.graves.clear()]
     del node.sessions[session.key]
     node.turns.remove(session)
     for worker in list(session.workers.values()):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
 from skyward.wire.codec import split_body
-from skyward.wire.messages import Need, Roster
-from skyward_node.core.actions import Send
+from skyward.wire.messages import Need, Release, Roster
+from skyward_node.core.actions import Give, Send
 from skyward_node.core.outcomes import give_back
 from skyward_node.core.tasks import CODE_CAME, HELD, Task, move
 
@@ -35,6 +35,8 @@ def on_tasks(node: Node, session: Session, message: Tasks, body: Sequence[Buffer
     """Queue the tasks that are new; say again what became of the others."""
     session.outbox.ack(message.ack)
     ids = message.ids
+    if message.shared and not session.shared:
+        raise ProtocolError("shared memory that was not agreed upon")
     if len(set(ids)) != len(ids):
         raise ProtocolError("a batch names a task twice")
     codes = [session.library.code(key) for key in message.functions]
@@ -114,6 +116,16 @@ def on_function(node: Node, session: Session, message: Function, body: Sequence[
     held, code.held = code.held, []
     move(held, CODE_CAME)
     session.enqueue(held)
+
+
+def on_release(node: Node, session: Session, regions: Sequence[int]) -> None:
+    """Tell workers which results the client reads no more; the upper half of a region's number is its worker's."""
+    by_worker: dict[int, list[int]] = {}
+    for region in regions:
+        by_worker.setdefault(region >> 32, []).append(region)
+    for worker, theirs in by_worker.items():
+        if worker in session.workers:
+            node.actions.append(Give(worker, Release(0, theirs)))
 
 
 def on_roster(session: Session, message: Roster) -> None:

@@ -23,7 +23,10 @@ from skyward.wire.messages import (
     Hello,
     Items,
     Module,
+    Parcels,
+    Part,
     Progress,
+    Release,
     Results,
     Returned,
     Revoke,
@@ -32,7 +35,7 @@ from skyward.wire.messages import (
     Tasks,
 )
 from skyward_node.core import admission, assign, crew, draining, intake, nesting, outcomes, stopping
-from skyward_node.core.actions import Admitted, Blocked, Exit, Gone, Incoming, Nonsense, Shutdown
+from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Gone, Incoming, Nonsense, Shutdown
 from skyward_node.core.node import GRACE, LEAVE, PARTIAL, TIMEOUT, Identity, Limits, Node, batches
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost
 from skyward_node.pipe_messages import Waiting
@@ -123,6 +126,9 @@ class Core:
                     node.say(session, Returned(node.epoch, some))
             for message, body in session.outbox.flush(node.epoch):
                 node.say(session, message, body)
+            if session.graves:
+                outbox = session.outbox
+                node.actions += [Bury(worker) for worker in session.graves.settle(outbox.seq, outbox.acked)]
 
     # --- connections -------------------------------------------------------------------------
 
@@ -163,6 +169,8 @@ class Core:
             case Cancel(ids=ids, running=running):
                 stop = stopping.cancel if running else stopping.take_back
                 stop(node, session, intake.known_tasks(session, ids))
+            case Release(regions=regions):
+                intake.on_release(node, session, regions)
             case Answer():
                 nesting.on_answer(node, session, message, body)
             case Roster():
@@ -172,6 +180,8 @@ class Core:
             case Bye(ack=ack):
                 session.outbox.ack(ack)
                 admission.end(node, session)
+            case Part() | Parcels():
+                pass  # put together where they came in
             case Credit() | Items():
                 pass  # streams of values come with generators
             case _:

@@ -13,6 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from skyward.wire.unconfirmed import Unconfirmed
+from skyward_node.core.graves import Graves
 from skyward_node.core.library import Library
 from skyward_node.core.lines import Backlog
 from skyward_node.core.outbox import Outbox
@@ -35,10 +36,40 @@ class Session:
     """Everything that belongs to one client."""
 
     __slots__ = (
-        "backlog", "blocked", "control", "draining", "echo", "grace", "heard", "heartbeat", "highest", "idle", "key",
-        "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox", "peer", "queue",
-        "queued", "retries", "returned", "roster", "roster_version", "silence", "started", "tasks", "timeout",
-        "unconfirmed", "user", "workers",
+        "backlog",
+        "blocked",
+        "control",
+        "draining",
+        "echo",
+        "grace",
+        "graves",
+        "heard",
+        "heartbeat",
+        "highest",
+        "idle",
+        "key",
+        "label",
+        "lease",
+        "library",
+        "max_payload",
+        "nested",
+        "next_pulse",
+        "outbox",
+        "peer",
+        "queue",
+        "queued",
+        "retries",
+        "returned",
+        "roster",
+        "roster_version",
+        "shared",
+        "silence",
+        "started",
+        "tasks",
+        "timeout",
+        "unconfirmed",
+        "user",
+        "workers",
     )  # fmt: skip
 
     def __init__(self, key: bytes, user: str = "") -> None:
@@ -64,6 +95,8 @@ class Session:
         self.queue: deque[Task] = deque()  # may hold tasks that have ended
         self.queued = 0  # tasks in the queue that have not
         self.outbox = Outbox()
+        self.shared = False  # the client reads the memory of workers, and they its
+        self.graves = Graves()
         self.backlog = Backlog()
         self.unconfirmed = Unconfirmed()  # SUBMIT and REVOKE messages that the client may not have got
         self.heard = 0  # ANSWER messages that have come
@@ -84,6 +117,7 @@ class Session:
         self.max_payload = hello.max_payload or max_payload
         self.retries = hello.retries
         self.timeout = hello.timeout
+        self.shared = hello.shared
 
     def wants_slot(self) -> bool:
         """Return whether a task waits that may start."""
