@@ -70,6 +70,8 @@ class Compute(PoolOperations):
         self._functions = FunctionStore()
         self._ids = itertools.count(1)
         self._max_payload = 0
+        self._window_size = 0
+        self._feeders = []
         self._engine: Engine | None = None
         self._activation: Activation | None = None
         self._closing = threading.Lock()  # held by whoever closes
@@ -92,6 +94,7 @@ class Compute(PoolOperations):
             self._engine = Engine(self._options, provider, spec, nodes, keys)
             self._ids = self._engine.ids
             self._max_payload = self._engine.max_payload
+            self._window_size = self._engine.window.limit
             self._engine.open()
         except BaseException:
             self._end()
@@ -123,6 +126,8 @@ class Compute(PoolOperations):
         with Guard(lambda: None), self._closing:  # an interrupt waits until nothing is left
             engine = self._engine
             if engine is not None and not self._closed:
+                engine.refuse()
+                self.stop_feeders()
                 engine.close()
             self._closed = True
             _open_pools.discard(self)
@@ -178,8 +183,7 @@ class Compute(PoolOperations):
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         engine = self._open_engine()
         if wait_for is None:
-            engine.loop.post(lambda: engine.submit(tasks, admitted=True))
-            engine.window.admit(sum([task.size for task in tasks]))
+            engine.hand_in(tasks)
         else:
             engine.loop.wait(wait_for, start=lambda: engine.submit(tasks))
 

@@ -11,6 +11,7 @@ import itertools
 import os
 import socket
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -85,6 +86,8 @@ class Engine:
         self._idle_waiters: list[Waiter] = []
         self._room_waiters: list[tuple[int, Waiter]] = []
         self._stranded: list[Task] = []  # in nobody's hands, because what handled them has failed
+        self._handed_in: deque[Task] = deque()
+        self._taking_in = False
         self._closed = False
 
     # --- life (any thread) -----------------------------------------------------------------
@@ -118,6 +121,15 @@ class Engine:
                 self._idle_waiters.append(waiter)
 
         self.loop.wait(waiter, start=start)
+
+    def refuse(self) -> None:
+        """Take no more calls: what waits for room gives up."""
+        self.loop.run(self._refuse)
+
+    def _refuse(self) -> None:
+        self.closing = True
+        for _, waiter in self._room_waiters:
+            waiter.finish()
 
     def close(self) -> None:
         """Cancel what is unsettled and leave nothing behind."""
@@ -220,6 +232,21 @@ class Engine:
         self.crew.retire_idle()
 
     # --- tasks -----------------------------------------------------------------------------
+
+    def hand_in(self, tasks: Sequence[Task]) -> None:
+        """Take in tasks from any thread; those that come before the owner looks go as one batch."""
+        self.window.admit(sum([task.size for task in tasks]))
+        self._handed_in.extend(tasks)
+        if not self._taking_in:
+            self._taking_in = True
+            self.loop.post(self._take_in)
+
+    def _take_in(self) -> None:
+        self._taking_in = False  # first: whoever hands in after this calls again
+        tasks = list(self._handed_in)
+        for _ in tasks:
+            self._handed_in.popleft()
+        self.submit(tasks, admitted=True)
 
     def submit(self, tasks: Sequence[Task], *, urgent: bool = False, admitted: bool = False) -> None:
         """Take in tasks; ``admitted`` ones are counted in the window already."""
