@@ -125,12 +125,14 @@ _HOMES: Final = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES.get(name, "skyward.errors")), name)
-    globals()[name] = value  # the next use finds it without us
-    return value
+if not TYPE_CHECKING:  # to checkers a module with this has every name, and no misspelt one is an error
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_HOMES.get(name, "skyward.errors")), name)
+        globals()[name] = value  # the next use finds it without us
+        return value
 
 
 def __dir__() -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyward.config import merge_options
 from skyward.errors import ConfigError, ForkedPoolError, NoNodesError, PoolClosedError
-from skyward.mesh.engine import Engine
+from skyward.mesh.engine import CANCEL_WAIT, CLOSE_WAIT, Engine
 from skyward.model import Nodes
 from skyward.operations import PoolOperations, must_not_block
 from skyward.providers.base import LaunchSpec, Provider
@@ -97,7 +97,7 @@ class Compute(PoolOperations):
             self._window_size = self._engine.window.limit
             self._engine.open()
         except BaseException:
-            self._end()
+            self._end(CANCEL_WAIT)
             provider.close()
             raise
         _open_pools.add(self)
@@ -108,11 +108,13 @@ class Compute(PoolOperations):
         """Wait for all calls, or with ``cancel`` cancel them, and end every node. Doing it again does nothing."""
         if self._engine is None or self._closed or os.getpid() != self._pid:
             return
-        try:
-            if not cancel:
+        if not cancel:
+            try:
                 self._engine.wait_idle()
-        finally:
-            self._end()
+            except BaseException:
+                self._end(CANCEL_WAIT)
+                raise
+        self._end(CANCEL_WAIT if cancel else CLOSE_WAIT)
 
     def close_at_exit(self) -> None:
         """Cancel all calls and end every node, and say so if that ends somebody's work."""
@@ -122,20 +124,20 @@ class Compute(PoolOperations):
                 warnings.warn(f"{self!r} is still open at exit: its calls are cancelled", RuntimeWarning, stacklevel=2)
         self.close(cancel=True)
 
-    def _end(self) -> None:
+    def _end(self, patience: float) -> None:
         with Guard(lambda: None), self._closing:  # an interrupt waits until nothing is left
             engine = self._engine
             if engine is not None and not self._closed:
                 engine.refuse()
                 self.stop_feeders()
-                engine.close()
+                engine.close(patience)
             self._closed = True
             _open_pools.discard(self)
             if self._activation is not None:
                 deactivate(self._activation, self)
 
     def __enter__(self) -> Self:
-        return self.open()
+        return self if self.is_active else self.open()  # as a file, which is open already
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -145,8 +147,9 @@ class Compute(PoolOperations):
     async def __aenter__(self) -> Self:
         import asyncio
 
-        await asyncio.to_thread(self._open_elsewhere)
-        self._activation = activate(self)
+        if not self.is_active:
+            await asyncio.to_thread(self._open_elsewhere)
+            self._activation = activate(self)
         return self
 
     def _open_elsewhere(self) -> None:

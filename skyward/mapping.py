@@ -13,22 +13,24 @@ import inspect
 import time
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
-from skyward.calls import Function, function
+from skyward.calls import BoundFunction, Function, function
 from skyward.errors import PoolClosedError, SerializationError, TaskError
 from skyward.results import CancelledError
 from skyward.runtime import instance_info
-from skyward.wire import failures
+from skyward.wire import failures, payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
 
     from skyward.config import Options
     from skyward.futures import Future
     from skyward.operations import PoolOperations
 
 T = TypeVar("T")
+
+Outcomes: TypeAlias = tuple[float, int, list[tuple[bool, Any]]]  # see `Chunk.__call__`
 
 WORTHWHILE: Final = 0.01  # seconds of work in a chunk: a message costs some hundred microseconds
 LARGEST: Final = 4_096  # items in a chunk; bounds what a lost worker costs
@@ -40,40 +42,52 @@ class Chunk:
     """Applies a function to several items: returns seconds, its node, and a value or an encoded failure for each."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
-        self.fn = fn
-        self.__qualname__ = self.__name__ = getattr(fn, "__qualname__", type(fn).__name__)
+        self.fn = fn  # a marked one stays so: what is marked is what its module has under the name, and travels as it
+        self.__qualname__ = self.__name__ = getattr(_marked(fn) or fn, "__qualname__", type(fn).__name__)
 
-    def __call__(self, items: list[tuple[Any, ...]]) -> tuple[float, int, list[tuple[bool, Any]]]:
-        """Return the seconds it took, the node's rank, and (whether it went well, value or failure) of each item."""
+    def __call__(self, items: list[tuple[Any, ...]]) -> Outcomes | Coroutine[Any, Any, Outcomes]:
+        """Return the seconds it took, the node's rank, and (whether it went well, value or failure) of each item.
+
+        If calling the function gives coroutines, return one that awaits them all at once, as the worker will.
+        """
         started = time.perf_counter()
-        outcomes = [self._apply(args) for args in items]
+        fn = _original(self.fn)
+        outcomes = [_apply(fn, args) for args in items]
+        if any(inspect.iscoroutine(value) for _, value in outcomes):
+            return _awaited(started, outcomes)
         return time.perf_counter() - started, _rank(), outcomes
 
-    def _apply(self, args: tuple[Any, ...]) -> tuple[bool, Any]:
-        try:
-            return True, self.fn(*args)
-        except Exception as error:  # raised to whoever takes this item
-            return False, failures.encode(failures.from_exception(error))
+
+async def _awaited(started: float, outcomes: list[tuple[bool, Any]]) -> Outcomes:
+    import asyncio
+
+    outcomes = await asyncio.gather(*(_outcome(*outcome) for outcome in outcomes))
+    return time.perf_counter() - started, _rank(), outcomes
 
 
-class AsyncChunk(Chunk):
-    """The same for an ``async def``: the items run concurrently on the worker's event loop."""
+async def _outcome(ok: bool, value: Any) -> tuple[bool, Any]:
+    try:
+        return ok, (await value if inspect.iscoroutine(value) else value)
+    except Exception as error:  # as in `_apply`
+        return False, failures.encode(failures.from_exception(error))
 
-    async def __call__(  # type: ignore[override]  # awaited by the worker
-        self, items: list[tuple[Any, ...]]
-    ) -> tuple[float, int, list[tuple[bool, Any]]]:
-        """Return the same, when awaited."""
-        import asyncio
 
-        started = time.perf_counter()
-        outcomes = await asyncio.gather(*(self._apply_async(args) for args in items))
-        return time.perf_counter() - started, _rank(), list(outcomes)
+def _marked(fn: Any) -> Function[..., Any] | None:
+    """Return the marked function that a function, or a method of an object, is."""
+    found: Any = cast("Any", fn).__func__ if isinstance(fn, BoundFunction) else fn
+    return cast("Function[..., Any]", found) if isinstance(found, Function) else None
 
-    async def _apply_async(self, args: tuple[Any, ...]) -> tuple[bool, Any]:
-        try:
-            return True, await self.fn(*args)
-        except Exception as error:
-            return False, failures.encode(failures.from_exception(error))
+
+def _original(fn: Any) -> Callable[..., Any]:
+    original: Callable[..., Any] = fn if _marked(fn) is None else fn.local
+    return original
+
+
+def _apply(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[bool, Any]:
+    try:
+        return True, fn(*args)
+    except Exception as error:  # raised to whoever takes this item
+        return False, failures.encode(failures.from_exception(error))
 
 
 def _rank() -> int:
@@ -102,11 +116,11 @@ class MapIterator(Generic[T]):
             raise TypeError(f"map takes a function, got {fn!r}")
         if not iterables:
             raise TypeError("map needs at least one iterable: pool.map(f, items)")
-        marked = cast("Function[..., Any]", fn) if isinstance(fn, Function) else None
-        original = cast("Any", fn if marked is None else marked.__wrapped__)
-        chunk = AsyncChunk(original) if inspect.iscoroutinefunction(original) else Chunk(original)
+        marked = _marked(fn)
+        chunk = Chunk(fn)
         timeout = marked.timeout if marked is not None else None
         retries = marked.retries if marked is not None else None
+        self._original = fn if marked is None else cast("Any", fn).__wrapped__
         self._run = function(timeout=timeout, retries=retries)(chunk)
         self._name = chunk.__qualname__
         self._alone = bool(timeout or options.timeout) or (options.retries if retries is None else retries) == 0
@@ -156,9 +170,20 @@ class MapIterator(Generic[T]):
         try:
             future = self._pool.run_async(self._run(items))
         except SerializationError as error:
-            return _Sent(items, None, error=error)
+            return _Sent(items, None, error=self._explained(items, error))
         tasks = future.tasks
         return _Sent(items, future, tasks[0].id if tasks else 0)
+
+    def _explained(self, items: list[tuple[Any, ...]], error: SerializationError) -> SerializationError:
+        """Return the error with the path that the user knows: of his function's own arguments, with no chunk."""
+        if error.path[:1] == (".fn",):
+            return SerializationError(error.what, error.path[1:], error.reason)
+        if len(items) == 1:  # else they are sent again one by one
+            try:
+                payload.dumps_call(items[0], {}, function=self._original)
+            except SerializationError as own:
+                return own
+        return error
 
     def _take(self, sent: _Sent) -> None:
         """Take in the outcomes of the first chunk; if it failed as a whole, send its items one by one."""

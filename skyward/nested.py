@@ -86,7 +86,7 @@ class NestedPool(PoolOperations):
             with self._lock:
                 task = self.awaited.get(message.parent, {}).pop(call, None)
                 if task is not None:  # else it was cancelled meanwhile
-                    self._settle(task, (status, data, buffers, rank, task.id, task.function.name))
+                    self._settle(task, (status, data, buffers, rank, task.id, task.name))
 
     def ended(self, parent: int) -> None:
         """A task has ended: what it has not awaited is not answered any more."""
@@ -137,7 +137,7 @@ class NestedPool(PoolOperations):
             retries=[task.retries for task in tasks],
             timeouts=[task.timeout for task in tasks],
             ranks=[task.rank for task in tasks],
-            names=[task.function.name for task in tasks],
+            names=[task.name for task in tasks],
         )
         with self._lock:
             self.awaited.setdefault(parent, {}).update((task.id, task) for task in tasks)

@@ -21,15 +21,16 @@ from skyward.runtime import Pool, active_pool
 from skyward.streams import ResultStream, StreamBuffer
 from skyward.wire import payload
 from skyward.wire.frames import size_of
+from skyward.wire.functions import LONGEST_NAME
 
 if TYPE_CHECKING:
     import itertools
     from collections.abc import Callable, Coroutine, Iterable, Sequence
 
-    from skyward.calls import Function
+    from skyward.calls import BoundFunction, Function
     from skyward.config import Options
     from skyward.mapping import MapIterator
-    from skyward.pending import Group, PendingFunction, PendingFunctionGroup
+    from skyward.pending import Group, PendingFunction, PendingFunctionGroup, PendingStream
     from skyward.waiting import Waiter
     from skyward.wire.frames import Payload
     from skyward.wire.functions import FunctionBlob, FunctionStore
@@ -37,7 +38,11 @@ if TYPE_CHECKING:
 FEEDER_END: Final = 1.0  # seconds the thread of a stream may take to end: a user's iterator may not return at all
 
 T = TypeVar("T")
+A = TypeVar("A")
 Ts = TypeVarTuple("Ts")
+
+if TYPE_CHECKING:
+    Marked = Function[..., T] | BoundFunction[..., T]
 
 
 class _Dispatching(threading.local):
@@ -135,7 +140,8 @@ class PoolOperations(Pool):
         retries = _first(call.retries, function.retries, options.retries)
         timeout = _first(call.timeout, function.timeout, options.timeout or 0.0)
         rank = ANY if call.rank is None else call.rank
-        task = Task(next(self._ids), blob, packed.data, packed.buffers, sink, index, retries, timeout, rank)
+        name = blob.name if call.label is None else f"{blob.name} {call.label!r}"[:LONGEST_NAME]
+        task = Task(next(self._ids), blob, packed.data, packed.buffers, sink, index, retries, timeout, rank, name)
         if packed.buffers:
             task.size = len(packed.data) + size_of(packed.buffers)
         if task.size > self._max_payload:
@@ -144,15 +150,24 @@ class PoolOperations(Pool):
 
     # --- operators -------------------------------------------------------------------------
 
-    def run(self, call: PendingFunction[T]) -> T:
-        """Run the call on one node and return its value; ``call >> pool``."""
+    @overload
+    def run(self, call: PendingFunction[T]) -> T: ...
+    @overload
+    def run(  # type: ignore[overload-overlap]  # a stream is a group; that it gives no tuple is the difference
+        self, call: PendingStream[T]
+    ) -> ResultStream[T]: ...
+    @overload
+    def run(self, call: PendingFunctionGroup[*Ts]) -> tuple[*Ts]: ...
+    def run(self, call: Any) -> Any:
+        """Run a call on one node for its value, or a group as `run_group` does; ``call >> pool``."""
         self._check()
+        if is_group(call):
+            return self.run_group(call)
         _require_call(call)
         single = Single()
         self._run_to_end(self.make_tasks([call], single, snapshot=False), single)
         assert single.outcome is not None
-        value: T = unwrap(single.outcome)
-        return value
+        return unwrap(single.outcome)
 
     @overload
     def run_async(self, call: PendingFunction[T]) -> Future[T]: ...
@@ -193,8 +208,8 @@ class PoolOperations(Pool):
         return broadcast_values(ranks, collection)
 
     def _copy(self, task: Task, index: int, rank: int) -> Task:
-        id = next(self._ids)
-        copy = Task(id, task.function, task.data, task.buffers, task.sink, index, task.retries, task.timeout, rank)
+        same = (task.retries, task.timeout, rank, task.name)
+        copy = Task(next(self._ids), task.function, task.data, task.buffers, task.sink, index, *same)
         copy.size = task.size
         return copy
 
@@ -207,12 +222,27 @@ class PoolOperations(Pool):
             self.cancel_tasks(tasks)
             raise
 
+    @overload  # type: ignore[override]  # unlike any pool, it checks the items against the function
+    def map(self, fn: Marked[Coroutine[Any, Any, T]], *iterables: Iterable[Any]) -> MapIterator[T]: ...
     @overload
-    def map(self, fn: Function[..., Coroutine[Any, Any, T]], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    def map(self, fn: Marked[T], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    @overload  # from the items a lambda's parameter has its type
+    def map(self, fn: Callable[[A], Coroutine[Any, Any, T]], items: Iterable[A], /) -> MapIterator[T]: ...
     @overload
-    def map(self, fn: Function[..., T], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    def map(self, fn: Callable[[A], T], items: Iterable[A], /) -> MapIterator[T]: ...
     @overload
-    def map(self, fn: Callable[..., T], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        first: Iterable[Any],
+        second: Iterable[Any],
+        /,
+        *more: Iterable[Any],
+    ) -> MapIterator[T]: ...
+    @overload
+    def map(
+        self, fn: Callable[..., T], first: Iterable[Any], second: Iterable[Any], /, *more: Iterable[Any]
+    ) -> MapIterator[T]: ...
     def map(self, fn: Any, *iterables: Iterable[Any]) -> MapIterator[Any]:
         """Return an iterator over ``fn(*args)`` for args from the zipped iterables, in order.
 

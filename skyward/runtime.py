@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from skyward.futures import Future
-    from skyward.pending import PendingFunction, PendingFunctionGroup
+    from skyward.pending import PendingFunction, PendingFunctionGroup, PendingStream
+    from skyward.streams import ResultStream
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -134,8 +135,16 @@ def active_pool() -> Pool:
 class ActivePool(Pool):
     """Stands for whatever pool is active when it is used; ``sky.sky``."""
 
-    def run(self, call: PendingFunction[T]) -> T:
-        """Run the call on one node of the active pool and return its value."""
+    @overload
+    def run(self, call: PendingFunction[T]) -> T: ...
+    @overload
+    def run(  # type: ignore[overload-overlap]  # a stream is a group; that it gives no tuple is the difference
+        self, call: PendingStream[T]
+    ) -> ResultStream[T]: ...
+    @overload
+    def run(self, call: PendingFunctionGroup[*Ts]) -> tuple[*Ts]: ...
+    def run(self, call: Any) -> Any:
+        """Run a call on one node of the active pool and return its value, or run a group."""
         return active_pool().run(call)
 
     @overload

@@ -33,6 +33,7 @@ from skyward_node.worker.interrupts import Interrupts
 from skyward_node.worker.outbox import Outbox
 from skyward_node.worker.pipes import PipeReader, PipeWriter
 from skyward_node.worker.process import flush_streams, prepare
+from skyward_node.worker.seats import Seats
 from skyward_node.worker.slot import Slot
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class _Worker:
         self._context: Context | None = None
         self._forked = False
         self._slots = birth.slots
-        self._local = threading.local()  # .slot, in thread mode
+        self._seats = Seats(birth.slots)
+        self._local = threading.local()  # .slot and .seat, in thread mode
         self._pool_threads: list[threading.Thread] = []  # in thread mode; those beyond ``slots`` run while others wait
         self._lending = 0  # threads whose tasks wait for calls of their own
         self._lending_lock = threading.Lock()
@@ -157,27 +159,27 @@ class _Worker:
             thread.join()
 
     def _start_thread(self) -> None:
-        index = len(self._pool_threads)
-        thread = threading.Thread(target=self._serve_slot, args=(self._new_slot(None), index))
+        thread = threading.Thread(target=self._serve_slot, args=(self._new_slot(None),))
         self._pool_threads.append(thread)
         thread.start()
 
-    def _serve_slot(self, slot: Slot, index: int) -> None:
+    def _serve_slot(self, slot: Slot) -> None:
         queue, pending, control, outbox = self._queue, self._inbox.pending, self._control, self._outbox
-        self._local.slot = slot
-        context = None
+        local, cells, context, seat = self._local, self._cells.view, None, -1
+        local.slot = slot
         while (id := queue.get()) is not None:
             slot.current = id
             entry = pending.pop(id, None)
             if entry is not None:
-                if context is not self._context:
-                    context = self._context
-                    self._enter(context, index % self._slots)
+                local.seat = self._seats.take()
+                if context is not self._context or seat != local.seat:
+                    context, seat = self._context, local.seat
+                    self._enter(context, seat)
                 if (pending or outbox.done) and not control.watching:
                     control.watch()
-                if index < self._slots:
-                    self._cells.view[index] = id
+                cells[seat] = id
                 outbox.done.append(slot.run(entry))
+                self._seats.leave(local.seat)
                 self._end_calls(id)
             slot.current = entry = None
             outbox.flush()
@@ -285,6 +287,11 @@ class _Worker:
                 self._lending += 1 if waiting else -1
                 if len(self._pool_threads) < self._slots + self._lending:
                     self._start_thread()
+            if waiting:
+                self._seats.leave(self._local.seat)
+            else:
+                seat = self._local.seat = self._seats.take()
+                self._cells.view[seat] = task
         self._send(Waiting(task, waiting), ())
 
     def _end_calls(self, task: int) -> None:

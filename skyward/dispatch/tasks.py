@@ -37,6 +37,7 @@ class Task:
         "index",
         "losses",
         "movable",
+        "name",
         "node",
         "place",
         "rank",
@@ -58,9 +59,11 @@ class Task:
         retries: int,
         timeout: float = 0.0,
         rank: int = ANY,
+        name: str = "",
     ) -> None:
         self.id = id
         self.function = function  # anything with a ``key``
+        self.name = name  # for errors
         self.data = data
         self.buffers = buffers
         self.size = len(data) + sum(memoryview(b).nbytes for b in buffers) if buffers else len(data)

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from skyward.wire.functions import FunctionBlob
 
 ARENA_SHARE: Final = 4  # of the available memory may hold arguments: the rest is for those who read them
-CLOSE_WAIT: Final = 5.0  # seconds that callbacks and output may take at close
+CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at close
+CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
 GOODBYE: Final = 200  # milliseconds the last messages may take at close
 
 
@@ -131,8 +132,8 @@ class Engine:
         for _, waiter in self._room_waiters:
             waiter.finish()
 
-    def close(self) -> None:
-        """Cancel what is unsettled and leave nothing behind."""
+    def close(self, patience: float = CLOSE_WAIT) -> None:
+        """Cancel what is unsettled and leave nothing behind; callbacks and output get ``patience`` seconds each."""
         self.loop.run(self._say_goodbye)
         self.loop.close(timeout=10.0)
         for mate in list(self.crew.mates.values()):
@@ -142,8 +143,8 @@ class Engine:
         self.hub.close()
         self.crew.close()
         self.loop.release_fd()
-        self.callbacks.close(timeout=CLOSE_WAIT)
-        self.console.close(timeout=CLOSE_WAIT)
+        self.callbacks.close(timeout=patience)
+        self.console.close(timeout=patience)
 
     def _say_goodbye(self) -> None:
         self.closing = True

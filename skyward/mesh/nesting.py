@@ -114,7 +114,8 @@ class Nesting:
             zip(message.calls, message.fns, rows, message.ranks, strict=True)
         ):
             retries, timeout = message.retries[index], message.timeouts[index]
-            task = Task(self._new_id(), functions[fn], data, buffers, parent, 0, retries, timeout, wanted)
+            name = message.names[index]
+            task = Task(self._new_id(), functions[fn], data, buffers, parent, 0, retries, timeout, wanted, name)
             parent.expect(call, task)
             tasks.append(task)
         return tasks

@@ -357,7 +357,7 @@ class Talk:
                 if task is not None:  # else it was cancelled, or is none of this node's
                     if status != OK:
                         engine.failed += 1
-                    engine.settled(task, (status, data, buffers, rank, task.id, task.function.name))
+                    engine.settled(task, (status, data, buffers, rank, task.id, task.name))
                     engine.ended(rank, task.id)
         except Exception:
             engine.strand(tasks)

@@ -53,24 +53,8 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_on_blocked",
-        "_pending",
-        "broken",
-        "cutter",
-        "epoch",
-        "failures",
-        "functions",
-        "greeted",
-        "heard",
-        "joiner",
-        "modules",
-        "monitor",
-        "rank",
-        "ready",
-        "seen",
-        "socket",
-        "unacked",
-        "unconfirmed",
+        "_on_blocked", "_pending", "broken", "cutter", "epoch", "failures", "functions", "greeted", "heard",
+        "joiner", "modules", "monitor", "rank", "ready", "seen", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(

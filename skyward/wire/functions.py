@@ -35,7 +35,7 @@ __all__ = ["FunctionBlob", "FunctionLoader", "FunctionStore", "ModuleBlob"]
 
 _KEPT: Final = 1024  # functions: those in cycles with what they capture are never let go by their users
 _EXTRAS: Final = 64  # sets of modules that arguments add to one function's own
-_NAME: Final = 1024  # characters, the protocol's bound
+LONGEST_NAME: Final = 1024  # characters, the protocol's bound
 
 
 class FunctionBlob(NamedTuple):
@@ -126,7 +126,7 @@ def _blob(name: str, body: bytes, closure: Closure) -> FunctionBlob:
 
 def _name(function: Any) -> str:
     name = str(getattr(function, "__qualname__", None) or getattr(function, "__name__", type(function).__name__))
-    return name[:_NAME].encode("utf-8", "replace").decode("utf-8")
+    return name[:LONGEST_NAME].encode("utf-8", "replace").decode("utf-8")
 
 
 # --- by reference --------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from skyward.wire.modules import Source, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from importlib.readers import FileReader
     from types import CodeType, ModuleType
 
     from skyward.wire.frames import Buffer
@@ -207,8 +208,13 @@ class _World:
         return {name: module for name, module in found if module is not None and _is_shipped(module)}
 
     def leave(self) -> None:
-        """Take the modules out of ``sys.modules``."""
+        """Take the modules out of ``sys.modules``, and submodules out of their packages."""
         self._away = self._imported()
+        for name, module in self._away.items():
+            # `from package import leaf` looks at the package first, which the next world may share.
+            package, leaf = _place(name)
+            if package.get(leaf) is module:
+                del package[leaf]
         for name in self._away:
             del sys.modules[name]
 
@@ -216,10 +222,15 @@ class _World:
         """Put the modules into ``sys.modules``, and submodules into their packages."""
         sys.modules.update(self._away)
         for name, module in self._away.items():
-            package, _, leaf = name.rpartition(".")
-            if package in sys.modules:
-                setattr(sys.modules[package], leaf, module)
+            package, leaf = _place(name)
+            package.setdefault(leaf, module)  # the package may have a function of that name
         self._away = {}
+
+
+def _place(name: str) -> tuple[dict[str, Any], str]:
+    """Return the names of the package that a module is in, and what it is called there."""
+    package, _, leaf = name.rpartition(".")
+    return vars(sys.modules[package]) if package in sys.modules else {}, leaf
 
 
 _NOWHERE: Final = _World()
@@ -292,6 +303,18 @@ class _Loader(InspectLoader):
 
     def __init__(self, source: Source) -> None:
         self.shipped_source = source
+        self.path = source.path
+
+    def get_data(self, path: str) -> bytes:
+        """Return a file beside the module, where the files of the client are (`pkgutil.get_data`)."""
+        with open(path, "rb") as file:
+            return file.read()
+
+    def get_resource_reader(self, _fullname: str) -> FileReader:
+        """Return what `importlib.resources` reads such files with."""
+        from importlib.readers import FileReader
+
+        return FileReader(cast("Any", self))  # it asks for the path alone
 
     def get_source(self, fullname: str) -> str:  # each of these loads one module
         return decode_source(self.shipped_source.code)

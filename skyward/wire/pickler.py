@@ -88,8 +88,8 @@ class _Pickler(_CloudPickler):
     def reducer_override(self, obj: object, /) -> Any:
         kind = type(obj)
         reducer = reducers.TABLE.get(kind)
-        if reducer is not None:
-            return reducer(obj)
+        if reducer is not None and (reduced := reducer(obj)) is not NotImplemented:
+            return reduced
         if kind is CodeType:
             return _reduce_code_object(cast("CodeType", obj))
         if kind is FunctionType or issubclass(kind, type):

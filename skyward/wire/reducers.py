@@ -1,12 +1,14 @@
-"""How arrays and tensors travel, and what may not travel at all.
+"""How arrays, tensors and caches travel, and what may not travel at all.
 
 An array arrives writable: from a read-only one a copy is sent, because pickle would make the other end
 read-only too. A tensor travels as the array that shares its memory. NumPy and torch are never imported
-here: there are no arrays before the user's program has done so.
+here: there are no arrays before the user's program has done so. What `functools` makes to cache results
+is by itself tied to its process; the function inside travels, and begins with an empty cache.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -27,7 +29,7 @@ _NO_VALUES: Final = {
         "PendingFunctionGroup",
     ): "a group cannot be an argument: calls cannot be nested yet; run it first",
     ("skyward.pending", "PendingStream"): "a group cannot be an argument: calls cannot be nested yet; run it first",
-    ("skyward.results", "Future"): "a future cannot be an argument: calls cannot be nested yet; pass its result()",
+    ("skyward.futures", "Future"): "a future cannot be an argument: calls cannot be nested yet; pass its result()",
     ("concurrent.futures._base", "Future"): (
         "a future cannot be an argument: calls cannot be nested yet; pass its result()"
     ),
@@ -35,6 +37,10 @@ _NO_VALUES: Final = {
         "skyward.streams",
         "ResultStream",
     ): "a stream cannot be an argument: calls cannot be nested yet; pass a list of it",
+    (
+        "skyward.mapping",
+        "MapIterator",
+    ): "the results of a map cannot be an argument: calls cannot be nested yet; pass a list of them",
 }
 _missing: Final[set[tuple[str, str]]] = {*_NO_VALUES, ("numpy", "ndarray"), ("torch", "Tensor")}
 
@@ -82,6 +88,40 @@ def _rebuild_tensor(array: Any, requires_grad: bool) -> Any:
     tensor = import_module("torch").from_numpy(array)
     return tensor.requires_grad_() if requires_grad else tensor
 
+
+def _reduce_cache(cached: Any) -> Any:
+    if _is_importable(cached):
+        return NotImplemented
+    return _rebuild_cache, (cached.__wrapped__, cached.cache_parameters())
+
+
+def _rebuild_cache(function: Any, parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+def _is_importable(named: Any) -> bool:
+    """Return whether importing its module elsewhere gives it under its name."""
+    module = sys.modules.get(named.__module__)
+    if module is None or module.__spec__ is None or module.__name__ in ("__main__", "__mp_main__"):
+        return False
+    found: Any = module
+    for name in named.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is named
+
+
+def _reduce_cached_property(cached: Any) -> Any:
+    return _rebuild_cached_property, (cached.func, cached.attrname)
+
+
+def _rebuild_cached_property(function: Any, name: str | None) -> Any:
+    cached = functools.cached_property(function)
+    cached.attrname = name
+    return cached
+
+
+TABLE[type(functools.cache(len))] = _reduce_cache
+TABLE[functools.cached_property] = _reduce_cached_property
 
 _REDUCERS: Final[dict[tuple[str, str], Callable[[Any], Any]]] = {
     ("numpy", "ndarray"): _reduce_array,

@@ -336,7 +336,8 @@ class Mesh:
     def task(self, function: FunctionBlob | None = None, data: bytes = b"args", **fields: Any) -> Task:
         """Return a task for a thread that waits."""
         fields = {"sink": Single(), "index": 0, "retries": 3, "rank": ANY, **fields}
-        return Task(next(self.engine.ids), function or blob(), data, (), **fields)
+        function = function or blob()
+        return Task(next(self.engine.ids), function, data, (), name=function.name, **fields)
 
     def submit(self, *tasks: Task) -> None:
         """Hand tasks to the scheduler; a bug on the way is the engine's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import subprocess
@@ -155,6 +156,40 @@ def test_users_modules_travel_as_source(module: Any) -> None:
         assert (work.work(1) >> pool)[0] == 20
         module("skytest_helper", "def twice(x): return 200 * x\n")
         assert (work.work(1) >> pool)[0] == 2000
+
+
+@pytest.mark.rule("R4")
+def test_cached_functions_and_properties_travel(pool: sky.Compute, module: Any) -> None:
+    """By value, with empty caches, or by name from a module."""
+
+    @functools.lru_cache(maxsize=10, typed=True)
+    def fibonacci(n: int) -> int:
+        return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+    class Lazy:
+        @functools.cached_property
+        def pid(self) -> int:
+            return os.getpid()
+
+    @sky.function
+    def work(lazy: Lazy) -> tuple[Any, ...]:
+        return fibonacci(80), fibonacci.cache_parameters(), fibonacci.cache_info().currsize, lazy.pid == os.getpid()
+
+    fibonacci(5)
+    assert work(Lazy()) >> pool == (fibonacci(80), {"maxsize": 10, "typed": True}, 10, True)
+    named = module("skytest_cached", "import functools\n@functools.cache\ndef where(): return __name__\n")
+    assert echo(named.where) >> pool is named.where
+    assert sky.function(lambda: [named.where()])() >> pool == ["skytest_cached"]
+    assert sky.function(named.where)() >> pool == "skytest_cached"
+
+
+@pytest.mark.rule("R4")
+def test_map_sends_a_marked_function_of_a_module_by_name(pool: sky.Compute, module: Any) -> None:
+    """It has the globals that the module's source makes, not those of the client."""
+    source = "import skyward as sky\nX = 1\n@sky.function\ndef work(_): return X, __name__\n"
+    work = module("skytest_map", source)
+    work.X = 2
+    assert list(pool.map(work.work, [0])) == [work.work(0) >> pool] == [(1, "skytest_map")]
 
 
 @pytest.mark.rule("R48")
@@ -313,14 +348,15 @@ def test_async_function_can_be_cancelled(pool: sky.Compute, tmp_path: Path) -> N
 
 @pytest.mark.rule("R5")
 def test_pool_travels_to_its_own_nodes_only(pool: sky.Compute) -> None:
-    """Another pool, a call, or a future as an argument is a `TypeError` that says so."""
+    """Another pool, a call, or what a pool gives for calls, as an argument is a `TypeError` that says so."""
     with sky.Compute(nodes=1) as other, pytest.raises(TypeError, match="its own nodes"):
         echo(other) >> pool
-    with pytest.raises(TypeError):
-        echo(add(1, 2)) >> pool
     future = add(1, 2) > pool
-    with pytest.raises(TypeError):
-        echo(future) >> pool
-    assert future.result() == 3
+    stream = sky.gather(add(1, 2), add(3, 4), stream=True) >> pool
+    mapped = pool.map(add, [1, 2])
+    for value in (add(1, 2), add(1, 2) & add(3, 4), future, stream, mapped):
+        with pytest.raises(TypeError, match="cannot be an argument: calls cannot be nested yet"):
+            echo([value]) >> pool
+    assert (future.result(), list(stream), list(mapped)) == (3, [3, 7], [1, 2])
     with pytest.raises(TypeError):
         echo(threading.Lock()) >> pool

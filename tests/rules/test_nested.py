@@ -63,6 +63,37 @@ def test_nested_calls_work_in_thread_workers(threads: sky.Compute) -> None:
 
 
 @pytest.mark.rule("R22")
+def test_single_thread_is_enough_for_any_depth() -> None:
+    """Calls nest far deeper and wider than there are threads."""
+
+    @sky.function
+    def deeper(n: int) -> int:
+        return 1 + (deeper(n - 1) >> sky) if n else 0
+
+    with sky.Compute(nodes=1, executor="thread") as pool:
+        assert deeper(30) >> pool == 30
+        assert fibonacci(9) >> pool == 34
+
+
+@pytest.mark.rule("R26")
+@pytest.mark.parametrize("executor", ["process", "thread"])
+def test_indexes_of_workers_are_those_of_slots(executor: Any, tmp_path: Path) -> None:
+    """Also after calls have nested, and then two tasks that run at once on a node have different ones."""
+
+    @sky.function
+    def slot(directory: str, name: str) -> tuple[int, int]:
+        meet.local(directory, name, 2)
+        info = sky.instance_info()
+        assert info is not None
+        return info.worker, info.global_worker_index
+
+    with sky.Compute(nodes=1, executor=executor, concurrency=2) as pool:
+        assert fibonacci(7) >> pool == 13
+        both = (slot(str(tmp_path), "a") & slot(str(tmp_path), "b")) >> pool
+    assert sorted(both) == [(0, 0), (1, 1)]
+
+
+@pytest.mark.rule("R22")
 def test_slot_is_lent_while_its_task_waits(tmp_path: Path) -> None:
     """On the only slot of the only node the child runs while its parent waits, and others with it."""
 

@@ -101,6 +101,25 @@ def test_name_shows_in_the_repr() -> None:
 
 
 @pytest.mark.rule("R3")
+def test_name_shows_in_errors(pool: sky.Compute) -> None:
+    """Beside that of the function, in the note of an exception and in errors of ours; at any length."""
+    with pytest.raises(ValueError, match="bad 1") as caught:
+        fail(1).named("tuesday") >> pool
+    assert "raised by fail 'tuesday' on node" in caught.value.__notes__[0]
+    with pytest.raises(sky.RemoteError, match="'monday'"):
+        sky.function(lambda: next(iter(())))().named("monday") >> pool
+    with pytest.raises(sky.BroadcastError) as broadcast:
+        fail(2).named("friday") @ pool
+    assert all("friday" in error.__notes__[0] for error in broadcast.value.errors.values())
+
+    @sky.function
+    def nest() -> int:
+        return add(1, 2).named("x" * 5_000) >> sky
+
+    assert nest() >> pool == 3
+
+
+@pytest.mark.rule("R3")
 def test_group_timeout_cuts_off_members(pool: sky.Compute, tmp_path: Path) -> None:
     """The time limit of a group runs from dispatch, and cancels whoever is late."""
     group = sky.gather(hold(str(tmp_path), "a"), add(1, 2), return_exceptions=True).with_timeout(0.5)
@@ -232,7 +251,9 @@ def test_no_pool_says_how_to_open_one() -> None:
 @pytest.mark.rule("R15")
 def test_methods_do_what_operators_do(pool: sky.Compute) -> None:
     """`run`, `run_async`, `broadcast` and `run_parallel` are the operators by name."""
-    assert pool.run(add(1, 2)) == 3
+    assert pool.run(add(1, 2)) == sky.sky.run(add(1, 2)) == 3
+    assert pool.run(add(1, 2) & add(3)) == (3, 3)
+    assert list(pool.run(sky.gather(add(1), add(2), stream=True))) == [1, 2]
     assert pool.run_async(add(2, 2)).result() == 4
     assert pool.broadcast(echo(5)) == [5, 5]
     assert pool.run_parallel(add(1, 1), add(2, 2)) == (2, 4)

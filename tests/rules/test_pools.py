@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import psutil
 import pytest
 
 import skyward as sky
+from skyward.errors import SerializationError
 from tests.rules.processes import daemons, family, script
 from tests.rules.work import add, hold, meet, place, runs, until
 
@@ -65,6 +68,16 @@ def test_pool_works_without_a_with_block(tmp_path: Path) -> None:
 
 
 @pytest.mark.rule("R30")
+def test_with_block_takes_a_pool_that_is_open() -> None:
+    """It closes the pool at its end, as it does a file; a closed pool stays closed."""
+    with sky.Compute(nodes=1).open() as pool:
+        assert add(1, 2) >> pool == add(1, 2) >> sky == 3
+    assert not pool.is_active
+    with pytest.raises(sky.PoolClosedError, match="opened once"), pool:
+        pass
+
+
+@pytest.mark.rule("R30")
 @pytest.mark.rule("F6")
 def test_interpreter_exit_ends_an_open_pool(tmp_path: Path) -> None:
     """The program exits, says what it has cancelled, and leaves nothing."""
@@ -79,6 +92,29 @@ def test_interpreter_exit_ends_an_open_pool(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "still open at exit" in err
     assert not Path(f"/proc/{out.strip()}").exists()
+
+
+@pytest.mark.rule("R30")
+@pytest.mark.rule("F6")
+def test_callback_that_blocks_does_not_hold_up_the_exit(tmp_path: Path) -> None:
+    """Cancelled futures call back, and the interpreter does not wait until that is done."""
+    source = """
+import threading
+import time
+import skyward as sky
+
+pool = sky.Compute(nodes=1).open()
+future = sky.function(time.sleep)(100) > pool
+future.add_done_callback(lambda _: (print("called back", flush=True), threading.Event().wait()))
+print("end", flush=True)
+"""
+    with script(source, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "end\n"
+        began = time.monotonic()
+        assert process.wait(timeout=30) == 0
+        assert time.monotonic() - began < 4  # 2, and some for a busy machine
+        assert process.stdout.read() == "called back\n"
 
 
 @pytest.mark.rule("R30")
@@ -244,6 +280,57 @@ def test_map_is_lazy_ordered_and_isolates_errors(pool: sky.Compute) -> None:
     assert isinstance(outcomes[50], sky.WorkerCrashedError)
     assert list(pool.map(add, [1, 2, 3], [10, 20, 30])) == [11, 22, 33]
     assert len({pid for _, pid, _ in pool.map(place, range(50))}) == 2
+
+
+@pytest.mark.rule("R15")
+def test_map_takes_methods_that_are_marked(pool: sky.Compute) -> None:
+    """A marked method of an object, plain or async, is run for each item."""
+
+    class Scale:
+        factor = 3
+
+        @sky.function
+        def times(self, x: int) -> int:
+            return self.factor * x
+
+        @sky.function
+        async def later(self, x: int) -> int:
+            return self.factor * x
+
+    assert list(pool.map(Scale().times, [1, 2])) == [3, 6]
+    assert list(pool.map(Scale().later, [1, 2])) == [3, 6]
+
+
+@pytest.mark.rule("R49")
+def test_map_awaits_coroutines(pool: sky.Compute) -> None:
+    """Those of a plain function as well; an item that fails is the only one that does."""
+
+    async def divide(x: int) -> float:
+        return 6 / x
+
+    for fn in (divide, sky.function(divide), sky.function(divide).local, lambda x: divide(x + 0)):
+        results = pool.map(fn, [1, 0, 2])
+        assert next(results) == 6
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+        assert list(results) == [3]
+
+
+@pytest.mark.rule("R5")
+def test_map_names_the_culprit_in_the_words_of_its_function(pool: sky.Compute) -> None:
+    """The path to what cannot be pickled starts at the function's own argument or variable."""
+    lock = threading.Lock()
+
+    def size(cfg: object) -> int:
+        return len(str(cfg))
+
+    results = pool.map(size, [1, [lock], 22])
+    assert next(results) == 1
+    with pytest.raises(SerializationError, match=r"arguments of .*size: argument 'cfg' → \[0\] → _thread.lock"):
+        next(results)
+    assert list(results) == [2]
+    with pytest.raises(SerializationError, match=r"lambda>: closure variable 'lock' → _thread.lock"):
+        next(pool.map(lambda _: lock, [1]))
 
 
 def test_repr_is_for_the_log(pool: sky.Compute) -> None:

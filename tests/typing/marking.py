@@ -62,7 +62,12 @@ def methods(pool: sky.Compute) -> None:
     assert_type(model.predict(1) >> pool, float)
     assert_type(Model.predict(model, 1) >> pool, float)
     assert_type(Model.load("x") >> pool, Model)
+    assert_type(list(pool.map(model.predict, [1])), list[float])
     model.predict("a")  # E: arg-type reportArgumentType
+
+
+def names() -> None:
+    sky.Computer()  # E: attr-defined reportAttributeAccessIssue
 
 
 def places() -> None:

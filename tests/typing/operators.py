@@ -10,7 +10,7 @@ from concurrent.futures import as_completed, wait
 from typing import assert_type
 
 import skyward as sky
-from skyward import Future, PendingFunction, PendingFunctionGroup
+from skyward import Future, PendingFunction, PendingFunctionGroup, ResultStream
 
 
 @sky.function
@@ -34,6 +34,10 @@ def nothing() -> None: ...
 
 @sky.function
 async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+async def plain_fetch(url: str) -> bytes:
     return url.encode()
 
 
@@ -120,9 +124,19 @@ async def later(pool: sky.Compute) -> None:
     assert_type(pool.run_async(name(1)), Future[str])
     assert_type(pool.run_async(name(1) & count("a")), Future[tuple[str, int]])
     assert_type(pool.run(name(1)), str)
+    assert_type(pool.run(name(1) & count("a")), tuple[str, int])
+    assert_type(sky.sky.run(sky.gather(name(1), name(2), stream=True)), ResultStream[str])
+    pool.run(5)  # E: call-overload reportArgumentType
     assert_type(pool.broadcast(name(1)), list[str])
     assert_type(pool.run_parallel(name(1), name(2)), tuple[str, ...])
+    assert_type(list(pool.map(name, [1])), list[str])
     assert_type(list(pool.map(name.local, [1])), list[str])
+    assert_type(list(pool.map(fetch, ["u"])), list[bytes])
+    assert_type(list(pool.map(plain_fetch, ["u"])), list[bytes])
+    assert_type(list(pool.map(half.local, range(3))), list[float])
+    assert_type(list(pool.map(str.replace, ["a"], ["b"], ["c"])), list[str])
+    pool.map(name.local, ["a"])  # E: arg-type reportArgumentType
+    assert_type(list(pool.map(lambda number: number + 1, [1])), list[int])
 
 
 async def context() -> None:

@@ -82,6 +82,22 @@ def test_changed_submodule_is_seen_through_its_package(project: Project, elsewhe
 
 
 @pytest.mark.rule("R48")
+def test_changed_submodule_is_seen_by_a_from_import(project: Project, elsewhere: Elsewhere) -> None:
+    """``from package import module`` takes no attribute that an earlier version has left on the package."""
+    project.write("fun_fi/__init__.py", "from .same import same\n")
+    project.write("fun_fi/same.py", "def same(): return 'a function'\n")
+    project.write("fun_fi/part.py", "value = 1\n")
+    project.write("fun_fi/user.py", "from . import part, same\ndef f(): return part.value, same()\n")
+    module = project.load("fun_fi.user")
+    old = elsewhere.send(module.f)
+    assert elsewhere.call(module.f) == (1, "a function")
+    project.write("fun_fi/part.py", "value = 2\n")
+    assert elsewhere.call(module.f) == (2, "a function")
+    assert elsewhere.call_key(old, module.f, (), {}) == (1, "a function")
+    assert elsewhere.call(module.f) == (2, "a function")
+
+
+@pytest.mark.rule("R48")
 def test_class_of_a_changed_module_is_the_new_one(project: Project, elsewhere: Elsewhere) -> None:
     """Arguments are unpickled with the classes of the function's version."""
     module = project.load("fun_cls", "class C:\n    v = 1\ndef f(c):\n    return isinstance(c, C), c.v\n")

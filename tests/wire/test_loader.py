@@ -167,3 +167,23 @@ def test_key_depends_on_the_modules() -> None:
     """The same body with another version of a module is another function."""
     one, two = (pack(Source("m", "/m.py", "module", (), code)) for code in (b"x = 1\n", b"x = 2\n"))
     assert one.key != two.key
+
+
+@pytest.mark.rule("R4")
+def test_package_finds_the_files_beside_it(project: Project, elsewhere: Elsewhere) -> None:
+    """Where the client's files are, by all the ways that Python has for it."""
+    project.write("fun_files/words.txt", "hello")
+    project.write(
+        "fun_files/__init__.py",
+        """
+        import importlib.resources, os, pkgutil
+        def read():
+            with open(os.path.join(os.path.dirname(__file__), "words.txt")) as file:
+                return [
+                    file.read(),
+                    importlib.resources.files(__name__).joinpath("words.txt").read_text(),
+                    pkgutil.get_data(__name__, "words.txt").decode(),
+                ]
+        """,
+    )
+    assert elsewhere.call(project.load("fun_files").read) == ["hello"] * 3

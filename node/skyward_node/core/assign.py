@@ -96,8 +96,11 @@ def _has_room_ahead(worker: Worker, task: Task) -> bool:
 def give(node: Node, worker: Worker, chunk: list[Task]) -> None:
     """Hand tasks to a worker of their session, with the code that it lacks before them."""
     session = chunk[0].session
-    if worker.roster_version != session.roster_version:
-        worker.roster_version = session.roster_version
+    if not worker.tasks and not worker.threads:  # threads share the process's slots among themselves
+        crew.seat(session, worker)
+    place = (session.roster_version, worker.index)
+    if worker.told != place:
+        worker.told = place
         node.actions.append(Give(worker.id, make_context(session, worker, node)))
     codes = dict.fromkeys([task.code for task in chunk])
     for code in codes:

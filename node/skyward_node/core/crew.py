@@ -9,6 +9,7 @@ PURE: no processes; the clock is a number.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Final
 
 from skyward_node.core.actions import Kill, Retire, Spawn
@@ -30,7 +31,8 @@ def spawn(node: Node) -> Worker:
     """Start a worker without a session."""
     taken = {other.place for other in node.workers.values() if not other.leaving}
     place = next(place for place in range(len(taken) + 1) if place not in taken)
-    worker = Worker(node.next_worker, node.limits.concurrency if node.limits.threads else 1, place, node.now)
+    threads = node.limits.threads
+    worker = Worker(node.next_worker, node.limits.concurrency if threads else 1, place, node.now, threads=threads)
     node.next_worker += 1
     node.workers[worker.id] = worker
     node.unbound[worker.id] = worker
@@ -93,12 +95,26 @@ def bind(node: Node, session: Session) -> Worker:
     if worker is None:
         worker = next(iter(node.unbound.values()))
     del node.unbound[worker.id]
-    taken = {other.index for other in session.workers.values() if not other.leaving}
-    worker.index = next(index for index in range(len(taken) + 1) if index not in taken)
     worker.session = session
     session.workers[worker.id] = worker
     session.idle[worker.id] = worker
     return worker
+
+
+def seat(session: Session, worker: Worker) -> None:
+    """Say which slot of the node an idle worker takes: the one it had if that is free, else the lowest.
+
+    There are more workers than slots while slots are lent, and for some time afterwards.
+    """
+    seats = session.seats
+
+    def is_free(index: int) -> bool:
+        holder = seats.get(index)
+        return holder is None or holder is worker or not holder.load
+
+    if not is_free(worker.index):
+        worker.index = next(filter(is_free, itertools.count()))
+    seats[worker.index] = worker
 
 
 def account(node: Node, worker: Worker) -> None:

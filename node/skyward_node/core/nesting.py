@@ -20,7 +20,7 @@ from skyward_node.core import assign, crew
 from skyward_node.core.actions import Control
 from skyward_node.core.node import batches
 from skyward_node.core.outbox import encode_failure
-from skyward_node.core.tasks import LEND, RECLAIM, RUNNING, WAITING
+from skyward_node.core.tasks import GIVEN, LEND, RECLAIM, RUNNING, WAITING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,6 +90,8 @@ def on_waiting(node: Node, worker: Worker, id: int, *, waiting: bool) -> None:
     task = worker.tasks.get(id)
     if task is None:
         return
+    if waiting and task.state == GIVEN:  # the worker knows better than we do what it has begun
+        assign.mark_started(node, [task])
     if waiting and task.state == RUNNING:
         if node.lent >= crew.EXTRA:
             _refuse(node, worker, task)
@@ -98,13 +100,14 @@ def on_waiting(node: Node, worker: Worker, id: int, *, waiting: bool) -> None:
         _move_on_without(node, worker)
     elif not waiting and task.state == WAITING:
         node.shift([task], RECLAIM)
+        task.session.seats[worker.index] = worker  # whoever has borrowed the slot takes another one next
     crew.account(node, worker)
     assign.start(node, worker)
 
 
 def _move_on_without(node: Node, worker: Worker) -> None:
     """Take back what sits behind a task that waits: it may be what the task waits for."""
-    if worker.slots == 1 and (ids := [task.id for task in worker.not_started() if not task.recalled]):
+    if not worker.threads and (ids := [task.id for task in worker.not_started() if not task.recalled]):
         assign.recall(node, worker, ids)
 
 

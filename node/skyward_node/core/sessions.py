@@ -36,40 +36,10 @@ class Session:
     """Everything that belongs to one client."""
 
     __slots__ = (
-        "backlog",
-        "blocked",
-        "control",
-        "draining",
-        "echo",
-        "grace",
-        "graves",
-        "heard",
-        "heartbeat",
-        "highest",
-        "idle",
-        "key",
-        "label",
-        "lease",
-        "library",
-        "max_payload",
-        "nested",
-        "next_pulse",
-        "outbox",
-        "peer",
-        "queue",
-        "queued",
-        "retries",
-        "returned",
-        "roster",
-        "roster_version",
-        "shared",
-        "silence",
-        "started",
-        "tasks",
-        "timeout",
-        "unconfirmed",
-        "user",
-        "workers",
+        "backlog", "blocked", "control", "draining", "echo", "grace", "graves", "heard", "heartbeat", "highest", "idle",
+        "key", "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox", "peer", "queue",
+        "queued", "retries", "returned", "roster", "roster_version", "seats", "shared", "silence", "started", "tasks",
+        "timeout", "unconfirmed", "user", "workers",
     )  # fmt: skip
 
     def __init__(self, key: bytes, user: str = "") -> None:
@@ -105,6 +75,7 @@ class Session:
         self.nested: dict[int, set[int]] = {}  # unanswered calls of tasks
         self.workers: dict[int, Worker] = {}
         self.idle: dict[int, Worker] = {}  # those of them with nothing to do
+        self.seats: dict[int, Worker] = {}  # by slot, the worker that had it last
         self.roster: Roster | None = None
         self.roster_version = 0
 

@@ -22,21 +22,22 @@ class Worker:
     """One worker process."""
 
     __slots__ = (
-        "dying", "id", "idle_since", "index", "known", "lines", "load", "pace", "place", "retiring", "roster_version",
-        "session", "slots", "spawned", "stuck", "tasks", "used",
+        "dying", "id", "idle_since", "index", "known", "lines", "load", "pace", "place", "retiring", "session",
+        "slots", "spawned", "stuck", "tasks", "threads", "told", "used",
     )  # fmt: skip
 
-    def __init__(self, id: int, slots: int, place: int, now: float) -> None:
+    def __init__(self, id: int, slots: int, place: int, now: float, *, threads: bool) -> None:
         self.id = id
         self.slots = slots
+        self.threads = threads  # one more starts while one waits, also if there is a single slot
         self.place = place  # among the workers of the node
         self.session: Session | None = None
-        self.index = 0  # among the workers of its session
+        self.index = 0  # the slot of the node that its tasks run on, as they see it; see `crew.seat`
         self.tasks: dict[int, Task] = {}  # given and not finished, in order
         self.load = 0  # slots of the node it takes
         self.pace = 0.0  # expected µs of each of its tasks
         self.known: set[bytes] = set()  # keys of code it has
-        self.roster_version = -1
+        self.told: tuple[int, int] = (-1, 0)  # version of the roster, and index
         self.spawned = False
         self.used = False  # it was given a task
         self.stuck = False  # what it runs takes longer than expected: nothing is queued behind it
@@ -55,7 +56,7 @@ class Worker:
         before = self.load
         if self.dying or not self.tasks:
             self.load = 0
-        elif self.slots == 1:
+        elif not self.threads:
             # Behind a task that waits nothing can run: its slot is free for other workers.
             self.load = 0 if next(iter(self.tasks.values())).state == WAITING else 1
         else:
@@ -67,7 +68,7 @@ class Worker:
         """Return the tasks that run by now, by the order in which they were given, and are not yet marked."""
         if not self.spawned or self.dying:
             return []
-        if self.slots == 1:
+        if not self.threads:
             head = next(iter(self.tasks.values()), None)
             return [head] if head is not None and head.state == GIVEN else []
         first: list[Task] = []

@@ -9,6 +9,7 @@ import pytest
 from skyward.wire.messages import REFUSED, Answer, Revoke, Slots, Submit
 from skyward_node.core import crew
 from skyward_node.core.actions import Control, Send, Spawn
+from skyward_node.core.tasks import RUNNING
 from skyward_node.pipe_messages import Waiting
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def test_waiting_task_lends_its_slot(make_rig: Callable[..., Rig]) -> None:
     rig.open()
     rig.submit(1)
     assert rig.hear(1, Waiting(1, waiting=True)) == [Send(b"peer1", Slots(EPOCH, 2))]
-    assert rig.submit(2) == [Spawn(2, 1, 1), *rig.first(2, 2, index=1)]
+    assert rig.submit(2) == [Spawn(2, 1, 1), *rig.first(2, 2)]
 
 
 @pytest.mark.rule("R22")
@@ -78,7 +79,7 @@ def test_tasks_behind_a_waiting_one_are_taken_back(make_rig: Callable[..., Rig])
     rig.submit(1, 2)
     actions = rig.hear(1, Waiting(1, waiting=True))
     assert actions == [rig.withdraw(1, 2, running=False), Send(b"peer1", Slots(EPOCH, 2))]
-    assert rig.hand_back(1, 2) == [Spawn(2, 1, 1), *rig.first(2, 2, index=1)]
+    assert rig.hand_back(1, 2) == [Spawn(2, 1, 1), *rig.first(2, 2)]
 
 
 @pytest.mark.rule("R22")
@@ -127,3 +128,44 @@ def test_thread_workers_lend_slots_in_their_process(make_rig: Callable[..., Rig]
     rig.open()
     rig.submit(1, 2)
     assert rig.hear(1, Waiting(1, waiting=True)) == [rig.give(1, 2), Send(b"peer1", Slots(EPOCH, 2))]
+
+
+@pytest.mark.rule("R22")
+def test_threads_lend_their_only_slot_again_and_again(make_rig: Callable[..., Rig]) -> None:
+    """A task that waits behind another that waits lends its slot as well."""
+    rig = make_rig(1, threads=True)
+    rig.open()
+    rig.submit(1)
+    rig.hear(1, Waiting(1, waiting=True))
+    rig.submit(2)
+    assert rig.core.node.workers[1].tasks[2].state == RUNNING
+    assert rig.hear(1, Waiting(2, waiting=True)) == [Send(b"peer1", Slots(EPOCH, 3))]
+    assert rig.submit(3) == [rig.give(1, 3)]
+
+
+@pytest.mark.rule("R22")
+def test_task_that_waits_has_started(make_rig: Callable[..., Rig]) -> None:
+    """A thread may have begun a task of which the node does not know it yet: its slot is lent like any other."""
+    rig = make_rig(1, threads=True)
+    rig.open()
+    rig.teach(100)
+    rig.submit(1)
+    rig.hear(1, Waiting(1, waiting=True))
+    assert rig.submit(2, 3)[-1] == rig.give(1, 2, 3)
+    rig.hear(1, Waiting(1, waiting=False))  # two threads now: the one that ends first takes the next
+    assert rig.hear(1, Waiting(3, waiting=True)) == [Send(b"peer1", Slots(EPOCH, 2))]
+
+
+@pytest.mark.rule("R26")
+def test_worker_takes_the_slot_that_was_lent(make_rig: Callable[..., Rig]) -> None:
+    """Indexes of slots stay below the node's concurrency, and tasks that run at once have different ones."""
+    rig = make_rig(2)
+    rig.open()
+    rig.teach(50_000)
+    rig.submit(1, 2)
+    rig.hear(1, Waiting(1, waiting=True))
+    assert rig.submit(3) == [Spawn(3, 1, 2), *rig.first(3, 3)]
+    rig.hear(1, Waiting(1, waiting=False))
+    rig.finish(2, 2)
+    rig.finish(3, 3)
+    assert rig.submit(4)[0] == rig.context(3, index=1)
