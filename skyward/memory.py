@@ -199,6 +199,11 @@ class Files:
                 del self._files[next(iter(self._files))]
         return file
 
+    def close(self) -> None:
+        """Keep no file open; those that are being read close with their last reader."""
+        with self._lock:
+            self._files.clear()
+
 
 _mapped: Final[set[int]] = set()  # ids of the mappings there are
 

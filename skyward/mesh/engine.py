@@ -143,6 +143,8 @@ class Engine:
         self.hub.close()
         self.crew.close()
         self.loop.release_fd()
+        if self.sharing is not None:
+            self.sharing.close()
         self.callbacks.close(timeout=patience)
         self.console.close(timeout=patience)
 
