@@ -147,7 +147,7 @@ class Engine:
             return
         for source in self.hub.poll(timeout):
             if isinstance(source, Link):
-                self._read(source)
+                self.read(source)
             elif isinstance(source, News):
                 self.reach.on_news(*source)
             elif source == self.loop.wake_fd:
@@ -192,20 +192,24 @@ class Engine:
         """Note tasks that the scheduler has let go of and that have no outcome: `on_bug` ends them."""
         self._stranded += [task for task in tasks if task is not None]
 
-    def _read(self, link: Link) -> None:
+    def read(self, link: Link) -> None:
+        """Handle what has come over a link, and greet the node if its connection is a new one."""
         mate = self.crew.of(link)
         if mate is None:
             return
-        messages = link.receive()
-        if messages:
+        while messages := link.receive():
             self.crew.heard(mate.rank)
-        for frames in messages:
-            try:
-                self.talk.handle(mate, link, frames)
-            except ProtocolError as error:
-                self.crew.lose(mate, f"it sent a message that makes no sense: {error}")
-            if self.crew.of(link) is not mate:
+            for frames in messages:
+                try:
+                    self.talk.handle(mate, link, frames)
+                except ProtocolError as error:
+                    self.crew.lose(mate, f"it sent a message that makes no sense: {error}")
+                if self.crew.of(link) is not mate:
+                    return
+            if not link.fresh:  # else nothing of the old connection may come after the answer to the greeting
                 return
+        if link.fresh:
+            self.talk.hello(mate, link)
 
     def _tick(self, now: float) -> None:
         self.crew.tick(now)

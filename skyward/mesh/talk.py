@@ -41,6 +41,7 @@ from skyward.wire.messages import (
     Tasks,
     Welcome,
 )
+from skyward.wire.unconfirmed import is_new
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from skyward.transport.links import Link
     from skyward.wire.frames import Buffer
 
-HELLOS: Final = 5  # unanswered hellos after which a node does not want us
+REFUSALS: Final = 5  # times that a node may ask for a hello before it answers one; it has to once per connection
 ACK_EVERY: Final = 4 * 2**20  # bytes of results after which we acknowledge without waiting for the next beat
 
 
@@ -212,12 +213,12 @@ class Talk:
                 engine.perform(scheduler.on_returned(rank, ids))
             case Slots(slots=slots):
                 engine.perform(scheduler.on_node_slots(rank, slots))
-            case Submit():
-                self._count(mate)
-                engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
-            case Revoke(parent=parent, calls=calls):
-                self._count(mate)
-                engine.cancel(engine.nesting.revoke(rank, parent, calls))
+            case Submit(seq=seq):
+                if self._is_new(mate, seq):
+                    self._submitted(mate, message, body)
+            case Revoke(seq=seq, parent=parent, calls=calls):
+                if self._is_new(mate, seq):
+                    engine.cancel(engine.nesting.revoke(rank, parent, calls))
             case Function():
                 self._learn(mate, message, body)
             case Module(key=key, name=name):
@@ -234,7 +235,7 @@ class Talk:
     def _welcomed(self, mate: Mate, message: Welcome) -> None:
         link, engine = mate.link, self._engine
         assert link is not None
-        link.greeted = 0
+        link.greeted = link.refusals = 0
         if not link.ready:
             link.epoch = message.epoch
             link.ready = True
@@ -252,13 +253,23 @@ class Talk:
     def answer(self, mate: Mate, message: Answer, body: Sequence[Buffer]) -> None:
         """Tell a task what became of its calls."""
         if mate.link is not None:
-            mate.link.unconfirmed.add(message, body)
-            self.send(mate, message, body)
+            self.send(mate, mate.link.unconfirmed.add(message, body), body)
 
     @staticmethod
-    def _count(mate: Mate) -> None:
-        if mate.link is not None:
-            mate.link.heard += 1
+    def _is_new(mate: Mate, seq: int) -> bool:
+        """Return whether we hear this for the first time."""
+        link = mate.link
+        assert link is not None
+        if not is_new(seq, link.heard):
+            return False
+        link.heard = seq
+        return True
+
+    def _submitted(self, mate: Mate, message: Submit, body: list[Buffer]) -> None:
+        engine, rank = self._engine, mate.rank
+        node = engine.scheduler.nodes.get(rank)
+        if node is not None and message.parent in node.in_flight:  # else it has ended: nobody waits for its calls
+            engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
 
     @staticmethod
     def _confirmed(mate: Mate, heard: int) -> None:
@@ -295,12 +306,13 @@ class Talk:
                 raise ProtocolError(f"{type(message).__name__} does not belong on a control channel")
 
     def _refused(self, mate: Mate, link: Link, message: Refused) -> None:
-        if message.code == "session" and link.greeted < HELLOS:
-            self.hello(mate, link)  # the connection is a new one, and does not know us yet
-        elif link is mate.control:
-            self._engine.crew.forget_control(mate)
-        else:
+        link.refusals += 1
+        if link is mate.control:
+            self._engine.crew.forget_control(mate)  # the next heartbeat opens another
+        elif message.code != "session" or link.refusals > REFUSALS:
             self._engine.crew.refused(mate, refusal(message))
+        elif not link.greeted:  # else a hello is on its way already, behind what this refuses
+            link.fresh = True
 
     def _results(self, mate: Mate, message: Results, body: list[Buffer]) -> None:
         link = mate.link
