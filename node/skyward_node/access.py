@@ -36,16 +36,17 @@ class Access:
         self.problem = ""  # why the file as it is now does not count
 
     def look(self) -> bool:
-        """Read the file again if it has changed; return whether something did: `keys`, or `problem`."""
+        """Read the file again if it has changed, or did not count; return whether `keys` or `problem` changed."""
         stamp = self._stamp()
-        if stamp == self._seen:
+        if stamp == self._seen and not self.problem:
             return False
         self._seen = stamp
+        before = self.keys, self.problem
         try:
             self.keys, self.problem = self._read(), ""
         except ConfigError as error:
             self.problem = str(error)
-        return True
+        return (self.keys, self.problem) != before
 
     def _read(self) -> frozenset[str]:
         clients = read_clients(self._path) if self._path else ()
@@ -56,5 +57,5 @@ class Access:
             status = os.stat(self._path) if self._path else None
         except OSError:
             status = None
-        # The mode too: a file that was repaired by chmod alone is to be believed again.
+        # The mode too: a file that others can write from now on is not to be believed.
         return () if status is None else (status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Whose arguments are keys: one may begin with a dash, and hold the letter of any short option.
+TAKES_KEY = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 KEYS_HELP = "Directory of the node's key and of the keys it admits; mode 0700."
 
 
@@ -40,7 +42,12 @@ def _default_directory() -> str:
 
 def _keys_option(name: str) -> Callable[[Command], Command]:
     return click.option(
-        name, "directory", default=_default_directory, show_default="~/.config/skyward/node", help=KEYS_HELP
+        name,
+        "directory",
+        metavar="DIRECTORY",
+        default=_default_directory,
+        show_default="~/.config/skyward/node",
+        help=KEYS_HELP,
     )
 
 
@@ -163,7 +170,7 @@ def list_(directory: str, *, as_json: bool) -> None:
         click.echo(f"{client.key} {client.label}".rstrip())
 
 
-@keys.command(context_settings={"ignore_unknown_options": True})
+@keys.command(context_settings=TAKES_KEY)
 @click.argument("key")
 @click.argument("label", default="")
 @_keys_option("--dir")
@@ -178,7 +185,7 @@ def add(key: str, label: str, directory: str) -> None:
     _tried(change)
 
 
-@keys.command(context_settings={"ignore_unknown_options": True})
+@keys.command(context_settings=TAKES_KEY)
 @click.argument("key")
 @_keys_option("--dir")
 def remove(key: str, directory: str) -> None:

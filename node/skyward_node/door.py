@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import zmq
 
 from skyward.errors import ConfigError
-from skyward.transport.sockets import secure_router
+from skyward.transport.sockets import secure_router, use_family
 from skyward_node import endpoint
 from skyward_node.access import Access, own_pair
 from skyward_node.zap import Zap, refuses_strangers
@@ -38,6 +38,7 @@ class Door:
         self.zap = Zap(context, self.access.keys)
         stack.callback(self.zap.close)
         secure_router(socket, keys)
+        use_family(socket, config.bind)
         try:
             socket.bind(endpoint.wildcard(config.bind))
         except zmq.ZMQError as error:

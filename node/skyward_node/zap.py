@@ -19,7 +19,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from skyward.errors import ConfigError
 from skyward.transport.keys import make_pair
-from skyward.transport.sockets import DOMAIN, FAILED_HANDSHAKE, HANDSHAKES, make_dealer
+from skyward.transport.sockets import DOMAIN, FAILED_HANDSHAKE, HANDSHAKES, make_dealer, use_family
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -50,8 +50,10 @@ class Zap:
             pass
 
     def _answer(self, frames: list[bytes]) -> None:
-        envelope, (_, request, *question) = frames[:2], frames[2:]
-        user = who(question, self.admitted)
+        if len(frames) < 4:
+            return  # no request: there is nothing that an answer could belong to
+        *envelope, version, request = frames[:4]
+        user = who(frames[4:], self.admitted) if version == VERSION else ""
         status, text = (b"200", b"OK") if user else (b"400", b"this key is not admitted")
         self.socket.send_multipart([*envelope, VERSION, request, status, text, user.encode("ascii"), b""])
 
@@ -79,6 +81,7 @@ def refuses_strangers(context: Context, endpoint: str, server_key: str, zap: Zap
     dealer = make_dealer(context, keys=make_pair(), server_key=server_key)
     monitor = dealer.get_monitor_socket(HANDSHAKES)
     try:
+        use_family(dealer, endpoint)
         dealer.connect(endpoint.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:"))
         event = _first_event(monitor, zap)
     finally:

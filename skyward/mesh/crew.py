@@ -79,7 +79,7 @@ class Crew:
         if launched.death_fd is not None:
             self._by_death_fd[launched.death_fd] = mate
             engine.hub.watch(launched.death_fd)
-        engine.talk.hello(mate, mate.link)
+        engine.greeting.hello(mate, mate.link)
         self._liveness.heard(rank)
 
     def ready(self, mate: Mate, slots: int) -> None:
@@ -195,7 +195,7 @@ class Crew:
         if mate.since and mate.control is None and mate.link is not None:
             engine, launched = self._engine, mate.launched
             mate.control = engine.hub.connect(launched.endpoint, mate.rank, launched.public_key)
-            engine.talk.hello(mate, mate.control)
+            engine.greeting.hello(mate, mate.control)
 
     def next_tick(self, now: float) -> float:
         """Return when `tick` must be called again: a heartbeat from now, or when a silent node becomes dead."""

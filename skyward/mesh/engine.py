@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
-import socket
 import time
 from collections import deque
 from contextlib import suppress
@@ -22,6 +21,8 @@ from skyward.errors import AbsentRankError, NodeLostError, NoNodesError, PoolClo
 from skyward.hand import Hand
 from skyward.mesh.console import Console
 from skyward.mesh.crew import Crew
+from skyward.mesh.greeting import Greeting
+from skyward.mesh.launching import free_port
 from skyward.mesh.nesting import Nesting
 from skyward.mesh.reach import Reach
 from skyward.mesh.sharing import Sharing
@@ -78,6 +79,7 @@ class Engine:
         self.hub.watch(self.loop.wake_fd)
         self.crew = Crew(self, provider, spec, nodes)
         self.talk = Talk(self)
+        self.greeting = Greeting(self)
         self.reach = Reach(self)
         self._opening = Waiter()
         self._open_error: BaseException | None = None
@@ -166,7 +168,7 @@ class Engine:
             return
         for source in self.hub.poll(timeout):
             if isinstance(source, Link):
-                self._read(source)
+                self.read(source)
             elif isinstance(source, News):
                 self.reach.on_news(*source)
             elif source == self.loop.wake_fd:
@@ -211,20 +213,24 @@ class Engine:
         """Note tasks that the scheduler has let go of and that have no outcome: `on_bug` ends them."""
         self._stranded += [task for task in tasks if task is not None]
 
-    def _read(self, link: Link) -> None:
+    def read(self, link: Link) -> None:
+        """Handle what has come over a link, and greet the node if its connection is a new one."""
         mate = self.crew.of(link)
         if mate is None:
             return
-        messages = link.receive()
-        if messages:
+        while messages := link.receive():
             self.crew.heard(mate.rank)
-        for frames in messages:
-            try:
-                self.talk.handle(mate, link, frames)
-            except ProtocolError as error:
-                self.crew.lose(mate, f"it sent a message that makes no sense: {error}")
-            if self.crew.of(link) is not mate:
+            for frames in messages:
+                try:
+                    self.talk.handle(mate, link, frames)
+                except ProtocolError as error:
+                    self.crew.lose(mate, f"it sent a message that makes no sense: {error}")
+                if self.crew.of(link) is not mate:
+                    return
+            if not link.fresh:  # else nothing of the old connection may come after the answer to the greeting
                 return
+        if link.fresh:
+            self.greeting.hello(mate, link)
 
     def _tick(self, now: float) -> None:
         self.crew.tick(now)
@@ -388,11 +394,3 @@ class Engine:
             rerun=scheduler.reruns,
             active=not self.closing,
         )
-
-
-def free_port() -> int:
-    """Return a TCP port that was free on this machine a moment ago, for what tasks set up on the head."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

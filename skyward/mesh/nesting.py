@@ -109,12 +109,12 @@ class Nesting:
         except KeyError as error:
             raise ProtocolError("nested calls of a function that was never sent") from error
         tasks: list[Task] = []
+        count = len(message.calls)
         rows = split_body(message.sizes, message.buffers, body)
-        for index, (call, fn, (data, buffers), wanted) in enumerate(
-            zip(message.calls, message.fns, rows, message.ranks, strict=True)
+        limits = zip(message.retries or [0] * count, message.timeouts or [0.0] * count, strict=True)
+        for call, fn, (data, buffers), wanted, (retries, timeout), name in zip(
+            message.calls, message.fns, rows, message.ranks, limits, message.names, strict=True
         ):
-            retries, timeout = message.retries[index], message.timeouts[index]
-            name = message.names[index]
             task = Task(self._new_id(), functions[fn], data, buffers, parent, 0, retries, timeout, wanted, name)
             parent.expect(call, task)
             tasks.append(task)

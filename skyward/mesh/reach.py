@@ -42,22 +42,26 @@ class Reach:
         match what:
             case Connection.UP:
                 link.failures = 0
-                if link.broken:  # it is a new connection, which knows nothing of us yet
-                    self._engine.talk.hello(mate, link)
+                if link.broken:
+                    link.fresh = True
+                    self._engine.read(link)
             case Connection.DOWN:
                 link.broken = True
                 if link.ready:
                     self.probe(mate)
             case Connection.REFUSED:
-                self._refuse(mate, NOT_ADMITTED)
+                self._refuse(mate, link, NOT_ADMITTED)
             case Connection.FAILED:
                 link.failures += 1
                 if link.failures >= FAILURES and not link.ready:
-                    self._refuse(mate, NOT_PROVEN)
+                    self._refuse(mate, link, NOT_PROVEN)
             case _:
                 assert_never(what)
 
-    def _refuse(self, mate: Mate, reason: str) -> None:
+    def _refuse(self, mate: Mate, link: Link, reason: str) -> None:
+        if link is mate.control:  # what it says of the node, the data link says too, if it is so
+            self._engine.crew.forget_control(mate)
+            return
         launched, keys = mate.launched, self._engine.hub.keys
         public = "" if keys is None else keys.public
         text = reason.format(ours=public, its=launched.public_key)
@@ -69,10 +73,12 @@ class Reach:
         """Ask whether somebody still listens where the node did, unless that is being asked already."""
         if any(probed is mate for _, probed in self._probes.values()):
             return
-        host, _, port = mate.launched.endpoint.removeprefix("tcp://").rpartition(":")
-        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-        probe = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        code = probe.connect_ex((host.strip("[]"), int(port)))
+        host, port = mate.launched.address, int(mate.launched.endpoint.rpartition(":")[2])
+        try:
+            probe = socket.socket(_family(host), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError:
+            return  # out of descriptors: silence will tell
+        code = probe.connect_ex((host, port))
         if code == errno.EINPROGRESS:
             self._probes[probe.fileno()] = probe, mate
             self._engine.hub.watch(probe.fileno())
@@ -102,3 +108,7 @@ class Reach:
             self._engine.hub.unwatch(fd)
             probe.close()
         self._probes.clear()
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from skyward.dispatch.assignment import split
-from skyward.errors import AuthError, ProtocolError, VersionMismatchError
-from skyward.versions import differences, package_versions
+from skyward.errors import ProtocolError
+from skyward.versions import package_versions
 from skyward.wire.codec import Decoder, check_body, encode, mark_refs, pack_body, split_body
 from skyward.wire.frames import Payload, shared_among, size_of
 from skyward.wire.functions import FunctionBlob, ModuleBlob
@@ -16,14 +14,12 @@ from skyward.wire.messages import (
     MAX_BATCH,
     NODE_MESSAGES,
     OK,
-    PROTOCOL,
     Answer,
     Beat,
     Bye,
     Cancel,
     Draining,
     Function,
-    Hello,
     Member,
     Message,
     Module,
@@ -45,6 +41,7 @@ from skyward.wire.messages import (
     Welcome,
 )
 from skyward.wire.parcels import Joiner
+from skyward.wire.unconfirmed import is_new
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,7 +52,6 @@ if TYPE_CHECKING:
     from skyward.transport.links import Link
     from skyward.wire.frames import Buffer
 
-HELLOS: Final = 5  # unanswered hellos after which a node does not want us
 ACK_EVERY: Final = 4 * 2**20  # bytes of results after which we acknowledge without waiting for the next beat
 
 
@@ -80,29 +76,6 @@ class Talk:
             return
         for frames in link.cutter.cut(link.epoch, message, body):
             link.send(frames)
-
-    def hello(self, mate: Mate, link: Link) -> None:
-        """Open the session on a fresh connection."""
-        options = self._engine.options
-        hello = Hello(
-            protocol=PROTOCOL,
-            python=platform.python_version(),
-            versions=self._versions,
-            session=self._engine.session,
-            epoch=link.epoch,
-            ack=link.seen,
-            lease=options.lease,
-            heartbeat=options.heartbeat,
-            cancel_grace=options.cancel_grace,
-            max_payload=self._engine.max_payload,
-            label=f"{platform.node()}:{self._engine.pid}",
-            channel="control" if link is mate.control else "data",
-            retries=options.retries,
-            timeout=options.timeout or 0.0,
-            heard=link.heard,
-            shared=self._engine.sharing is not None,
-        )
-        link.greet([encode(hello)])
 
     def tasks(self, mate: Mate, tasks: Sequence[Task]) -> None:
         """Send a batch of tasks, with the code that the node lacks before it."""
@@ -208,13 +181,13 @@ class Talk:
             self._join(link, message, body)
             return
         if isinstance(message, Refused):
-            self._refused(mate, link, message)
+            self._engine.greeting.refused(mate, link, message)
             return
         if link is mate.control:
-            self._control(mate, link, message)
+            self._engine.greeting.control(mate, link, message)
             return
         if isinstance(message, Welcome):
-            self._welcomed(mate, message)
+            self._engine.greeting.welcomed(mate, message)
             return
         if getattr(message, "epoch", link.epoch) != link.epoch:
             return  # from another life of the node
@@ -224,11 +197,13 @@ class Talk:
         engine = self._engine
         scheduler = engine.scheduler
         rank = mate.rank
+        if isinstance(message, Submit | Revoke) and not self._is_new(mate, message.seq):
+            return
         match message:
             case Results():
                 self._results(mate, message, body)
             case Pulse(heard=heard):
-                self._confirmed(mate, heard)  # that it lives was noted by whoever read the message
+                self.confirmed(mate, heard)  # that it lives was noted by whoever read the message
             case Output():
                 engine.console.show(rank, message, body)
             case Progress(started=started):
@@ -238,10 +213,8 @@ class Talk:
             case Slots(slots=slots):
                 engine.perform(scheduler.on_node_slots(rank, slots))
             case Submit():
-                self._count(mate)
-                engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
+                self._submitted(mate, message, body)
             case Revoke(parent=parent, calls=calls):
-                self._count(mate)
                 engine.cancel(engine.nesting.revoke(rank, parent, calls))
             case Function():
                 self._learn(mate, message, body)
@@ -256,54 +229,32 @@ class Talk:
             case _:
                 pass  # streams come with generators
 
-    def _welcomed(self, mate: Mate, message: Welcome) -> None:
-        link, engine = mate.link, self._engine
-        assert link is not None
-        link.greeted = 0
-        if not link.ready:
-            link.epoch = message.epoch
-            link.ready = True
-            mate.threads = message.executor == "thread"
-            engine.console.tell(mate.rank, differences(self._versions, message.versions))
-            engine.crew.ready(mate, message.slots)
-        elif message.epoch != link.epoch:
-            engine.crew.lose(mate, "it was restarted")
-        elif not message.resumed:
-            engine.crew.lose(mate, "it has given up our session")
-        else:
-            self._resume(mate, message.heard)
-            engine.perform(engine.scheduler.on_node_slots(mate.rank, message.slots))
-
     def answer(self, mate: Mate, message: Answer, body: Sequence[Buffer]) -> None:
         """Tell a task what became of its calls."""
         if mate.link is not None:
-            mate.link.unconfirmed.add(message, body)
-            self.send(mate, message, body)
+            self.send(mate, mate.link.unconfirmed.add(message, body), body)
 
     @staticmethod
-    def _count(mate: Mate) -> None:
-        if mate.link is not None:
-            mate.link.heard += 1
+    def _is_new(mate: Mate, seq: int) -> bool:
+        """Return whether we hear this for the first time."""
+        link = mate.link
+        assert link is not None
+        if not is_new(seq, link.heard):
+            return False
+        link.heard = seq
+        return True
+
+    def _submitted(self, mate: Mate, message: Submit, body: list[Buffer]) -> None:
+        engine, rank = self._engine, mate.rank
+        node = engine.scheduler.nodes.get(rank)
+        if node is not None and message.parent in node.in_flight:  # else it has ended: nobody waits for its calls
+            engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
 
     @staticmethod
-    def _confirmed(mate: Mate, heard: int) -> None:
+    def confirmed(mate: Mate, heard: int) -> None:
+        """Forget the answers that the node has heard."""
         if mate.link is not None:
             mate.link.unconfirmed.confirm(heard)
-
-    def _resume(self, mate: Mate, heard: int) -> None:
-        """Send again what may have been lost with the connection; the node knows what it has."""
-        assert mate.link is not None
-        mate.link.unconfirmed.confirm(heard)
-        for message, body in mate.link.unconfirmed:
-            self.send(mate, message, body)
-        self.roster()
-        node = self._engine.scheduler.nodes.get(mate.rank)
-        if node is not None and node.in_flight:
-            tasks = list(node.in_flight.values())
-            for batch in split(tasks):
-                self.tasks(mate, batch)
-            if cancelled := [task.id for task in tasks if task.cancelled]:
-                self.cancel(mate, cancelled, running=True)
 
     def _join(self, link: Link, message: Part | Parcels, body: list[Buffer]) -> None:
         """Take in a piece of a large frame, or where such frames belong."""
@@ -313,28 +264,6 @@ class Talk:
             link.joiner.add(message, body[0])
         else:
             link.joiner.expect(message)
-
-    def _control(self, mate: Mate, link: Link, message: Message) -> None:
-        """Act on what comes over the second link: signs of life, which have been noted."""
-        match message:
-            case Welcome(epoch=epoch):
-                link.greeted = 0
-                link.epoch = epoch
-                link.ready = True
-            case Pulse(epoch=epoch, heard=heard) if epoch == link.epoch:
-                self._confirmed(mate, heard)
-            case Pulse():
-                pass  # from another life of the node
-            case _:
-                raise ProtocolError(f"{type(message).__name__} does not belong on a control channel")
-
-    def _refused(self, mate: Mate, link: Link, message: Refused) -> None:
-        if message.code == "session" and link.greeted < HELLOS:
-            self.hello(mate, link)  # the connection is a new one, and does not know us yet
-        elif link is mate.control:
-            self._engine.crew.forget_control(mate)
-        else:
-            self._engine.crew.refused(mate, refusal(message))
 
     def _results(self, mate: Mate, message: Results, body: list[Buffer]) -> None:
         link = mate.link
@@ -396,13 +325,3 @@ class Talk:
                 raise ProtocolError("the node asks for code that it was never sent")
             link.modules.difference_update(module.key for module in blob.modules)
             self.function(mate, blob)
-
-
-def refusal(message: Refused) -> Any:
-    """Return the error that a refusal stands for."""
-    if message.code == "version":
-        client = f"Python {platform.python_version()}, protocol {PROTOCOL}"
-        return VersionMismatchError("version", client, f"Python {message.python}, protocol {message.protocol}")
-    if message.code == "auth":
-        return AuthError(f"the node refused us: {message.reason}")
-    return ProtocolError(f"the node refused us ({message.code}): {message.reason}")

@@ -62,7 +62,7 @@ class Launched:
     public_key: str = ""  # of the node's CURVE key; "" on links that need none
     pid: int | None = None  # if it is a process of this machine
     death_fd: int | None = None  # becomes readable when the node dies; the provider closes it in `terminate`
-    address: str = "127.0.0.1"
+    address: str = "127.0.0.1"  # numeric: it is dialled by a thread that must not wait for a name
     private_address: str = "127.0.0.1"  # how other nodes reach it
 
 

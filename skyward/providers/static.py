@@ -7,6 +7,7 @@ because anybody could answer at its address; a socket file needs none, as its di
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, cast
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
 
 CONNECT: Final = 5.0  # seconds a port may take to answer: what runs answers at once, also far away
+_TCP: Final = re.compile(r"tcp://(?P<host>\[[^\s/\[\]]+\]|[^\s/:\[\]]+):(?P<port>\d{1,5})")
 CLIENT_KEY: Final = os.path.join("client", "client.key")  # in `keys.home()`, unless another file is named
 
 
@@ -39,7 +41,8 @@ class Address(NamedTuple):
         endpoint, key = [*map(str, words), "", ""][:2]
         if endpoint.startswith("ipc:///") and not key:
             return cls(endpoint, "")
-        if not endpoint.startswith("tcp://") or not endpoint.rpartition(":")[2].isdigit():
+        match = _TCP.fullmatch(endpoint)
+        if match is None or not 0 < int(match["port"]) < 65_536:
             raise ConfigError(f"{node!r} is no node: one looks like 'tcp://10.0.0.5:7700 KEY', with the node's key")
         if not key or len(words) > 2:
             raise ConfigError(
@@ -148,12 +151,13 @@ class Static(Provider):
 
 
 def _knock(endpoint: str, timeout: float) -> str:
-    """Return the host, if somebody listens; raises `OSError`."""
+    """Return the numeric address, if somebody listens; raises `OSError`."""
     if endpoint.startswith("ipc://"):
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(timeout)
             probe.connect(endpoint.removeprefix("ipc://"))
         return "127.0.0.1"
     host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout).close()
-    return host.strip("[]")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout) as probe:
+        address: str = probe.getpeername()[0]
+        return address

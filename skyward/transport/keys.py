@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -43,7 +44,7 @@ class Client(NamedTuple):
 
 
 def make_pair() -> KeyPair:
-    """Return a new random pair, whose public key no command takes for an option, and no file for a comment."""
+    """Return a new random pair, whose public key no command takes for an option."""
     while True:
         public, secret = zmq.curve_keypair()
         if public[:1].isalnum():
@@ -53,7 +54,7 @@ def make_pair() -> KeyPair:
 def check_public(text: str) -> str:
     """Return the key that the text is; raises `ConfigError` if it is none."""
     if len(text) == LENGTH and text.isascii():
-        with suppress(ValueError, KeyError):
+        with suppress(ValueError, KeyError, struct.error):  # the last for five characters that are over 32 bits
             if len(z85.decode(text)) == 32:
                 return text
     raise ConfigError(f"{text!r} is no key: a key has {LENGTH} characters, as `skyward-node keys show` prints them")
@@ -96,8 +97,8 @@ def read_clients(path: str) -> tuple[Client, ...]:
         return ()
     clients: list[Client] = []
     for number, line in enumerate(_read_private(path), 1):
-        key, _, label = line.strip().partition(" ")
-        if key and key != "#":
+        key, label = [*line.split(maxsplit=1), "", ""][:2]
+        if key and key[0] != "#":  # no key begins with it: its first five characters would be over 32 bits
             try:
                 clients.append(Client(check_public(key), label.strip()))
             except ConfigError as error:
@@ -107,13 +108,13 @@ def read_clients(path: str) -> tuple[Client, ...]:
 
 def write_clients(path: str, clients: Iterable[Client]) -> None:
     """Replace a file of keys, in one step: a node that reads it sees the old one or the new one."""
-    lines = [f"{client.key} {client.label}".rstrip() for client in clients]
+    lines = [" ".join([client.key, *client.label.split()]) for client in clients]  # whatever a label holds
     _write_private(path, _CLIENTS_HEADING + "".join(f"{line}\n" for line in lines), replace=True)
 
 
 def _write_private(path: str, text: str, *, replace: bool) -> None:
-    directory = os.path.dirname(path)
-    temporary = f"{path}.{os.getpid()}.new"
+    directory = os.path.dirname(os.path.abspath(path))
+    temporary = f"{path}.{os.urandom(4).hex()}.new"
     try:
         os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)
         with suppress(FileExistsError):
@@ -121,7 +122,7 @@ def _write_private(path: str, text: str, *, replace: bool) -> None:
         _check_mode(directory, stat.S_ISDIR, "directory")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            with os.fdopen(fd, "w", encoding="ascii", errors="replace") as file:
+            with os.fdopen(fd, "w", encoding="utf-8", errors="replace") as file:
                 file.write(text)
             if replace:
                 os.replace(temporary, path)
@@ -138,9 +139,9 @@ def _write_private(path: str, text: str, *, replace: bool) -> None:
 
 def _read_private(path: str) -> list[str]:
     try:
-        _check_mode(os.path.dirname(path), stat.S_ISDIR, "directory")
+        _check_mode(os.path.dirname(os.path.abspath(path)), stat.S_ISDIR, "directory")
         _check_mode(path, stat.S_ISREG, "file")
-        with open(path, encoding="ascii", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().splitlines()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from skyward.transport.sockets import HANDSHAKES, make_dealer, receive_frames, send_frames
+from skyward.transport.sockets import HANDSHAKES, make_dealer, receive_frames, send_frames, use_family
 from skyward.wire.parcels import Cutter
 from skyward.wire.unconfirmed import Unconfirmed
 
@@ -53,8 +53,8 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_on_blocked", "_pending", "broken", "cutter", "epoch", "failures", "functions", "greeted", "heard",
-        "joiner", "modules", "monitor", "rank", "ready", "seen", "socket", "unacked", "unconfirmed",
+        "_on_blocked", "_pending", "broken", "cutter", "epoch", "failures", "fresh", "functions", "greeted", "heard",
+        "joiner", "modules", "monitor", "rank", "ready", "refusals", "seen", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,7 @@ class Link:
         self.socket: Socket = make_dealer(context, keys=keys, server_key=server_key)
         # What becomes of the connection; of a socket file's owner there are quicker witnesses.
         self.monitor: Socket | None = self.socket.get_monitor_socket(EVENTS) if server_key else None
+        use_family(self.socket, endpoint)
         self.socket.connect(endpoint)
         self.cutter = Cutter() if server_key else None  # of large frames, where they travel in pieces
         self.joiner: Joiner | None = None  # of those that come in pieces
@@ -77,11 +78,13 @@ class Link:
         self._on_blocked = on_blocked  # called when frames begin to wait
         self.rank = rank
         self.broken = False  # the connection has broken at least once
+        self.fresh = False  # the connection is a new one, which knows nothing of us, and has to be greeted
         self.greeted = 0  # hellos that have not been answered: until they are, nothing else is said
+        self.refusals = 0  # since the node's last Welcome
         self.ready = False  # the node has said Welcome
         self.epoch = 0
         self.seen = 0  # last Results.seq
-        self.heard = 0  # SUBMIT and REVOKE messages that have come
+        self.heard = 0  # last seq of SUBMIT and REVOKE messages
         self.unconfirmed = Unconfirmed()  # ANSWER messages that the node may not have got
         self.unacked = 0  # bytes of results the node does not yet know we have
         self.functions: set[bytes] = set()  # keys of code the node has
@@ -90,16 +93,17 @@ class Link:
     def greet(self, frames: Sequence[Buffer]) -> None:
         """Send a hello, and until it is answered nothing but hellos: what else is sent would be lost, or come twice."""
         self.greeted += 1
+        self.fresh = False
         self._pending.clear()
         self.joiner = None
         self._send(frames)
 
     def send(self, frames: Sequence[Buffer]) -> None:
-        """Send a message, now or when the socket takes it; drop it if the node is being greeted.
+        """Send a message, now or when the socket takes it; drop it if the node has to be greeted first.
 
         What a node must not miss is sent again after the greeting.
         """
-        if not self.greeted:
+        if not self.greeted and not self.fresh:
             self._send(frames)
 
     def _send(self, frames: Sequence[Buffer]) -> None:

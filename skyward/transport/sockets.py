@@ -100,6 +100,12 @@ def secure_router(socket: Socket, keys: KeyPair) -> None:
         ) from error
 
 
+def use_family(socket: Socket, endpoint: str) -> None:
+    """Let a socket reach the endpoint if that is an IPv6 address: by itself ZeroMQ knows none."""
+    if endpoint.startswith("tcp://["):
+        socket.setsockopt(zmq.IPV6, 1)
+
+
 def _set_keys(socket: Socket, keys: KeyPair) -> None:
     socket.setsockopt_string(zmq.CURVE_PUBLICKEY, keys.public)
     socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)

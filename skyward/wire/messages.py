@@ -86,7 +86,7 @@ class Hello(Message, frozen=True):
     channel: Name = "data"  # "control": a second connection of the session, for heartbeats alone
     retries: Annotated[int, Meta(ge=0, lt=MAX_BATCH)] = 0  # of calls that tasks make and that do not say
     timeout: Seconds = 0.0  # of the same; 0: none
-    heard: U64 = 0  # SUBMIT and REVOKE messages of this session that have come
+    heard: U64 = 0  # last seq of SUBMIT and REVOKE
     shared: bool = False  # client and workers read each other's memory: they are processes of one machine
 
 
@@ -146,7 +146,7 @@ class Beat(Message, frozen=True):
     epoch: U64
     ack: U64
     at: Seconds  # the sender's monotonic clock, echoed
-    heard: U64 = 0  # SUBMIT and REVOKE messages of this session that have come
+    heard: U64 = 0  # last seq of SUBMIT and REVOKE
 
 
 class Credit(Message, frozen=True):
@@ -185,6 +185,7 @@ class Answer(Message, frozen=True):
     sizes: Sizes
     buffers: Counts
     ranks: Annotated[list[U32], Meta(max_length=MAX_BATCH)]  # where each ran
+    seq: U64 = 0  # 1, 2, 3, … per session; 0 inside a node
 
 
 class Roster(Message, frozen=True):
@@ -262,7 +263,7 @@ class Welcome(Message, frozen=True):
     pid: U32
     accelerators: Annotated[list[Name], Meta(max_length=1024)]
     resumed: bool  # the node still had this session
-    heard: U64 = 0  # ANSWER messages of this session that have come
+    heard: U64 = 0  # last seq of ANSWER
 
 
 class Progress(Message, frozen=True):
@@ -309,7 +310,7 @@ class Need(Message, frozen=True):
 
 
 class Submit(Message, frozen=True):
-    """Nested calls made by a running task. Body as in Tasks. Functions are sent before."""
+    """Nested calls of a running task. Body as in Tasks. Functions are sent before. Rank -1: any node, -2: all."""
 
     TYPE: ClassVar[int] = 38
     epoch: U64
@@ -322,8 +323,8 @@ class Submit(Message, frozen=True):
     retries: Indexes
     timeouts: Annotated[list[Seconds], Meta(max_length=MAX_BATCH)]
     ranks: Annotated[list[Annotated[int, Meta(ge=-2, lt=MAX_NODES)]], Meta(max_length=MAX_BATCH)]
-    # -1: any node; -2: every node (then one Answer entry per node)
     names: Annotated[list[Name], Meta(max_length=MAX_BATCH)]  # function names, for errors
+    seq: U64 = 0  # 1, 2, 3, … per session, over Submit and Revoke; 0 inside a node
 
 
 class Revoke(Message, frozen=True):
@@ -333,6 +334,7 @@ class Revoke(Message, frozen=True):
     epoch: U64
     parent: U64
     calls: Ids
+    seq: U64 = 0  # as in Submit
 
 
 class Output(Message, frozen=True):
@@ -354,7 +356,7 @@ class Pulse(Message, frozen=True):
     running: U64
     queued: U64
     echo: Seconds
-    heard: U64 = 0  # ANSWER messages of this session that have come
+    heard: U64 = 0  # last seq of ANSWER
 
 
 class Slots(Message, frozen=True):

@@ -21,7 +21,7 @@ from tests.mesh.scripted import LONG
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.mesh.scripted import Mesh
+    from tests.mesh.meshes import Mesh
 
 GIVEN_UP = failures.encode(Failure(CANCELLED))
 

@@ -30,7 +30,8 @@ from skyward.wire.messages import (
 from tests.mesh.scripted import LONG, blob
 
 if TYPE_CHECKING:
-    from tests.mesh.scripted import Mesh, Node
+    from tests.mesh.meshes import Mesh
+    from tests.mesh.scripted import Node
 
 GIVEN_UP = failures.encode(Failure(CANCELLED))
 
@@ -47,6 +48,7 @@ def _submit(node: Node, parent: int, calls: list[int], functions: list[bytes], *
         "timeouts": [0.0] * count,
         "ranks": [-1] * count,
         "names": ["g"] * count,
+        "seq": changes.pop("seq", 0) or node.number(),
     }
     node.send(
         Submit(node.epoch, parent, functions, calls, sizes=sizes, buffers=buffers, **{**columns, **changes}), body
@@ -68,7 +70,7 @@ def test_nested_call_goes_round_by_the_client(mesh: Mesh) -> None:
     assert other.payloads(message) == [b"nested"]
     other.finish(message.ids, "nested value")
     answer = node.expect(Answer)
-    assert (answer.parent, answer.calls, answer.statuses, answer.ranks) == (parent.id, [77], [OK], [1])
+    assert (answer.seq, answer.parent, answer.calls, answer.statuses, answer.ranks) == (1, parent.id, [77], [OK], [1])
     ((data, _),) = split_body(answer.sizes, answer.buffers, node.body)
     assert payload.loads_value(data, ()) == "nested value"
     node.finish([parent.id], "parent value")
@@ -109,7 +111,7 @@ def test_revoked_nested_call_is_cancelled(mesh: Mesh) -> None:
     node.send(Function(node.epoch, g.key, [], "g"), [g.body])
     _submit(node, parent.id, [1], [g.key])
     ids = other.tasks()
-    node.send(Revoke(node.epoch, parent.id, [1]))
+    node.send(Revoke(node.epoch, parent.id, [1], node.number()))
     assert other.expect(Cancel) == Cancel(other.epoch, ids, True)
     other.finish(ids, status=CANCELLED, data=GIVEN_UP)
     node.finish([parent.id], "fine")

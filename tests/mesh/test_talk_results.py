@@ -27,7 +27,7 @@ from skyward.wire.messages import (
 from tests.mesh.scripted import LONG
 
 if TYPE_CHECKING:
-    from tests.mesh.scripted import Mesh
+    from tests.mesh.meshes import Mesh
 
 GIVEN_UP = failures.encode(Failure(CANCELLED))
 

@@ -93,7 +93,7 @@ def answers(draw: st.DrawFn) -> Sample:
     """Give `Answer`."""
     count, sizes, buffers, body = batch(draw)
     calls, statuses, ranks = unique_ids(draw, count), column(draw, BYTE, count), column(draw, U32, count)
-    return wire.Answer(draw(U64), draw(U64), calls, statuses, sizes, buffers, ranks), body
+    return wire.Answer(draw(U64), draw(U64), calls, statuses, sizes, buffers, ranks, draw(U64)), body
 
 
 @st.composite
@@ -121,6 +121,7 @@ def submits(draw: st.DrawFn) -> Sample:
         timeouts=optional_column(draw, SECONDS, count),
         ranks=column(draw, st.integers(-2, wire.MAX_NODES - 1), count),
         names=column(draw, NAME, count),
+        seq=draw(U64),
     )
     return message, body
 
@@ -150,10 +151,13 @@ def with_frame(message: Callable[..., wire.Message], *fields: SearchStrategy[Any
     return st.tuples(st.builds(message, *fields), st.binary(max_size=30)).map(lambda pair: (pair[0], [pair[1]]))
 
 
-HELLO: Final = (U32, NAME, VERSIONS, KEY, U64, U64, SECONDS, SECONDS, SECONDS, U64, NAME, NAME)
+HELLO: Final = (
+    *(U32, NAME, VERSIONS, KEY, U64, U64, SECONDS, SECONDS, SECONDS, U64, NAME, NAME),
+    *(st.integers(0, 10_000), SECONDS, U64),
+)
 WELCOME: Final = (
     *(U32, NAME, VERSIONS, KEY, U64, U32, st.sampled_from(["process", "thread"]), NAME, NAME, U32),
-    *(st.lists(NAME, max_size=3), st.booleans()),
+    *(st.lists(NAME, max_size=3), st.booleans(), U64),
 )
 
 BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
@@ -162,7 +166,7 @@ BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
     wire.Function: with_frame(wire.Function, U64, KEY, KEYS, NAME),
     wire.Module: with_frame(wire.Module, U64, KEY, NAME),
     wire.Cancel: bare(wire.Cancel, U64, IDS, st.booleans()),
-    wire.Beat: bare(wire.Beat, U64, U64, SECONDS),
+    wire.Beat: bare(wire.Beat, U64, U64, SECONDS, U64),
     wire.Credit: bare(wire.Credit, U64, U64, U32, U64, U64),
     wire.Items: items(),
     wire.Answer: answers(),
@@ -175,9 +179,9 @@ BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
     wire.Returned: bare(wire.Returned, U64, IDS),
     wire.Need: bare(wire.Need, U64, KEYS, KEYS),
     wire.Submit: submits(),
-    wire.Revoke: bare(wire.Revoke, U64, U64, IDS),
+    wire.Revoke: bare(wire.Revoke, U64, U64, IDS, U64),
     wire.Output: outputs(),
-    wire.Pulse: bare(wire.Pulse, U64, U64, U64, SECONDS),
+    wire.Pulse: bare(wire.Pulse, U64, U64, U64, SECONDS, U64),
     wire.Slots: bare(wire.Slots, U64, U32),
     wire.Draining: bare(wire.Draining, U64, SECONDS, NAME),
     wire.Refused: bare(wire.Refused, NAME, NAME, NAME, U32),

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
+from skyward.errors import ProtocolError
 from skyward.wire.codec import pack_body
 from skyward.wire.frames import Payload
 from skyward.wire.messages import REFUSED, Answer, Failure, Function, Module, Revoke, Slots, Submit
+from skyward.wire.unconfirmed import is_new
 from skyward_node.core import assign, crew
 from skyward_node.core.actions import Control
 from skyward_node.core.node import batches
@@ -39,6 +41,8 @@ def on_submit(node: Node, worker: Worker, message: Submit, body: Sequence[Buffer
     session = worker.session
     if session is None or message.parent not in worker.tasks:
         return
+    if not all(session.library.code(key).ready for key in message.functions):
+        raise ProtocolError("it calls functions that it has never sent")
     session.nested.setdefault(message.parent, set()).update(message.calls)
     node.tell(session, replace(message, epoch=node.epoch), body)
 
@@ -77,12 +81,14 @@ def repeat(node: Node, session: Session) -> None:
 
 def on_answer(node: Node, session: Session, message: Answer, body: Sequence[Buffer]) -> None:
     """Hand the outcomes of calls to the task that waits for them."""
-    session.heard += 1
+    if not is_new(message.seq, session.heard):
+        return  # sent again: we have them
+    session.heard = message.seq
     task = session.tasks.get(message.parent)
     if task is None or task.worker is None:
         return
     session.nested.get(message.parent, set()).difference_update(message.calls)
-    node.actions.append(Control(task.worker.id, replace(message, epoch=0), body))
+    node.actions.append(Control(task.worker.id, replace(message, epoch=0, seq=0), body))
 
 
 def on_waiting(node: Node, worker: Worker, id: int, *, waiting: bool) -> None:

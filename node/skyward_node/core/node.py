@@ -100,8 +100,7 @@ class Node:
 
     def tell(self, session: Session, message: Submit | Revoke, body: Sequence[Buffer] = ()) -> None:
         """Send to the client now, and again after every break until it confirms."""
-        session.unconfirmed.add(message, body)
-        self.say(session, message, body)
+        self.say(session, session.unconfirmed.add(message, body), body)
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Note something for people."""

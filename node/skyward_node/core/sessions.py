@@ -69,7 +69,7 @@ class Session:
         self.graves = Graves()
         self.backlog = Backlog()
         self.unconfirmed = Unconfirmed()  # SUBMIT and REVOKE messages that the client may not have got
-        self.heard = 0  # ANSWER messages that have come
+        self.heard = 0  # last seq of ANSWER messages
         self.returned: list[int] = []  # of this turn
         self.started: list[int] = []  # of this turn
         self.nested: dict[int, set[int]] = {}  # unanswered calls of tasks

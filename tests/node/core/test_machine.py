@@ -13,11 +13,11 @@ from skyward.wire.messages import (
     Progress,
     Refused,
     Results,
-    Returned,
     Roster,
     Tasks,
 )
-from skyward_node.core.actions import Give, Incoming, Nonsense, Send, Spawn
+from skyward_node.core import stopping
+from skyward_node.core.actions import Give, Gone, Incoming, Nonsense, Send, Spawn
 from skyward_node.executors.events import Received
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def test_roster_reaches_workers_before_their_next_tasks(rig: Rig) -> None:
 def test_answer_to_a_task_that_is_gone_is_dropped(rig: Rig) -> None:
     """Nobody waits for it any more."""
     rig.open()
-    assert rig.say(Answer(EPOCH, 9, [1], [0], [0], [0], [0]), [b""]) == []
+    assert rig.say(Answer(EPOCH, 9, [1], [0], [0], [0], [0], 1), [b""]) == []
 
 
 def test_same_events_give_the_same_actions(make_rig: Callable[..., Rig]) -> None:
@@ -278,15 +278,17 @@ def test_client_learns_what_runs_long(rig: Rig) -> None:
     assert rig.progress(1, 1) == [Send(b"peer1", Progress(EPOCH, [], [1]))]
 
 
-def test_returned_is_sent_when_the_client_is_back(rig: Rig) -> None:
-    """What a client must learn waits for it while it is away."""
+@pytest.mark.rule("R37")
+def test_task_handed_back_to_a_client_that_is_away_runs_when_it_comes_again(make_rig: Callable[..., Rig]) -> None:
+    """The client does not know that the node has let go of it, and sends it again when it is back."""
+    rig = make_rig(1)
     rig.open()
-    rig.teach(1)
-    rig.submit(*range(1, 7))
-    rig.cancel(3, running=False)
-    node = rig.core.node
-    worker = next(w for w in node.workers.values() if 3 in w.tasks)
-    node.peers.clear()
-    node.sessions[rig.session].peer = None
-    assert rig.hand_back(worker.id, 3) == []
-    assert Send(b"peer2", Returned(EPOCH, [3])) in rig.hello(peer=b"peer2")
+    rig.submit(1, 2)
+    rig.handle(Gone(rig.peer))
+    rig.core.handle([], rig.now)
+    session = rig.core.node.sessions[rig.session]
+    stopping.take_back(rig.core.node, session, [session.tasks[2]])
+    assert rig.handle() == []
+    assert rig.hello(peer=b"peer2", epoch=EPOCH) == [rig.welcome(peer=b"peer2", resumed=True)]
+    assert rig.submit(1, 2, peer=b"peer2") == []
+    assert rig.finish(1, 1) == [Send(b"peer2", *rig.results_message(1, seq=1)), rig.give(1, 2)]
