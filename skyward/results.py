@@ -14,7 +14,7 @@ from skyward.errors import BroadcastError, PoolClosedError, TaskTimeoutError
 from skyward.memory import opened
 from skyward.waiting import Waiter
 from skyward.wire import failures, payload
-from skyward.wire.messages import OK
+from skyward.wire.statuses import OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

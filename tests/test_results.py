@@ -20,7 +20,7 @@ from skyward.results import (
     unwrap_in_place,
 )
 from skyward.wire import failures, payload
-from skyward.wire.messages import CANCELLED, OK, Failure
+from skyward.wire.statuses import CANCELLED, OK, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -44,7 +44,12 @@ class _Backlog:
 
     def add(self, frames: list[Buffer]) -> None:
         self.messages.append(frames)
-        self.size += sum(map(len, frames))
+        self.size += _weight(frames)
+
+
+def _weight(frames: Sequence[Buffer]) -> int:
+    """Return the bytes that a message adds: a piece is a view of a result, which the core keeps and counts."""
+    return 0 if frames[1][1] == Part.TYPE else sum(map(len, frames))
 
 
 class Router:
@@ -173,6 +178,6 @@ class Router:
                     raise
                 del self._backlogs[peer]
                 return Gone(peer)
-            backlog.size -= sum(map(len, backlog.messages.popleft()))
+            backlog.size -= _weight(backlog.messages.popleft())
         del self._backlogs[peer]
         return Blocked(peer, blocked=False)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from skyward.errors import ProtocolError
 from skyward.memory import LEAST, Arena, Files, Lease
 from skyward.wire.frames import Payload, Ref
-from skyward.wire.messages import IMPORT_FAILED, MAX_BATCH, OK, RAISED, TOO_LARGE, UNSERIALIZABLE
+from skyward.wire.messages import MAX_BATCH
+from skyward.wire.statuses import IMPORT_FAILED, OK, RAISED, TOO_LARGE, UNSERIALIZABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,7 +13,6 @@ from skyward.wire.functions import FunctionBlob, ModuleBlob
 from skyward.wire.messages import (
     MAX_BATCH,
     NODE_MESSAGES,
-    OK,
     Answer,
     Beat,
     Bye,
@@ -41,6 +40,7 @@ from skyward.wire.messages import (
     Welcome,
 )
 from skyward.wire.parcels import Joiner
+from skyward.wire.statuses import OK
 from skyward.wire.unconfirmed import is_new
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from skyward.wire.frames import Payload
 from skyward.wire.functions import FunctionBlob, ModuleBlob
 from skyward.wire.messages import (
     CLIENT_MESSAGES,
-    OK,
     PROTOCOL,
     Beat,
     Function,
@@ -33,6 +32,7 @@ from skyward.wire.messages import (
     Tasks,
     Welcome,
 )
+from skyward.wire.statuses import OK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

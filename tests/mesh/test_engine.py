@@ -20,7 +20,8 @@ from skyward.model import Nodes
 from skyward.results import CancelledError, Single
 from skyward.waiting import Waiter
 from skyward.wire import failures
-from skyward.wire.messages import CANCELLED, Bye, Cancel, Failure, Progress, Roster
+from skyward.wire.messages import Bye, Cancel, Progress, Roster
+from skyward.wire.statuses import CANCELLED, Failure
 from tests.mesh.scripted import LONG, blob
 
 if TYPE_CHECKING:

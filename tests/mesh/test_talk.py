@@ -16,12 +16,10 @@ from skyward.results import CancelledError, Single
 from skyward.versions import package_versions
 from skyward.wire import failures
 from skyward.wire.messages import (
-    CANCELLED,
     MAX_BATCH,
     PROTOCOL,
     Bye,
     Cancel,
-    Failure,
     Function,
     Hello,
     Module,
@@ -30,6 +28,7 @@ from skyward.wire.messages import (
     Roster,
     Tasks,
 )
+from skyward.wire.statuses import CANCELLED, Failure
 from tests.mesh.scripted import LONG, blob
 
 if TYPE_CHECKING:

@@ -10,14 +10,11 @@ from skyward.wire import failures, payload
 from skyward.wire.codec import encode, pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward.wire.messages import (
-    CANCELLED,
     MAX_BATCH,
-    OK,
     PROTOCOL,
     Answer,
     Beat,
     Cancel,
-    Failure,
     Function,
     Module,
     Need,
@@ -27,6 +24,7 @@ from skyward.wire.messages import (
     Submit,
     Tasks,
 )
+from skyward.wire.statuses import CANCELLED, OK, Failure
 from tests.mesh.scripted import LONG, blob
 
 if TYPE_CHECKING:

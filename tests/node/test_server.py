@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward.wire.messages import CANCELLED, CRASHED, OK, RAISED, TIMED_OUT, Bye, Draining, Pulse, Refused
+from skyward.wire.messages import Bye, Draining, Pulse, Refused
+from skyward.wire.statuses import CANCELLED, CRASHED, OK, RAISED, TIMED_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -249,7 +249,7 @@ def test_file_of_clients_that_others_may_write_is_refused(home: Path) -> None:
 
 
 def test_file_of_clients_is_replaced_in_one_step(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever reads meanwhile has the old file or the new one; what fails half-way leaves the old one and nothing else."""
+    """Whoever reads meanwhile has the old file or the new one; what fails half-way leaves the old one alone."""
     path = home / "clients"
     keys.write_clients(str(path), [Client("a" * 40, "old")])
     with open(path, encoding="ascii") as reader:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from skyward.wire import messages as wire
 from skyward.wire.codec import encode, pack_body
-from skyward.wire.frames import Payload
+from skyward.wire.frames import REF_SIZE, Payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,17 @@ def functions_of(draw: st.DrawFn, count: int) -> tuple[list[bytes], list[int]]:
     return keys, column(draw, st.integers(0, max(len(keys) - 1, 0)), count)
 
 
+REF: Final = st.binary(min_size=REF_SIZE, max_size=REF_SIZE)
+
+
+def shared(draw: st.DrawFn, body: list[Buffer]) -> list[int]:
+    """Put references to shared memory in the place of some frames; return which."""
+    frames = draw(st.sets(st.integers(1, len(body) - 1))) if len(body) > 1 else set[int]()
+    for index in frames:
+        body[index] = draw(REF)
+    return sorted(frames)
+
+
 @st.composite
 def tasks(draw: st.DrawFn) -> Sample:
     """Give `Tasks`."""
@@ -76,7 +87,8 @@ def tasks(draw: st.DrawFn) -> Sample:
     retries = optional_column(draw, st.integers(0, 10_000), count)
     timeouts = optional_column(draw, SECONDS, count)
     ids = unique_ids(draw, count)
-    return wire.Tasks(draw(U64), draw(U64), keys, ids, fns, sizes, buffers, retries, timeouts), body
+    refs = shared(draw, body)
+    return wire.Tasks(draw(U64), draw(U64), keys, ids, fns, sizes, buffers, retries, timeouts, refs), body
 
 
 @st.composite
@@ -101,7 +113,15 @@ def results(draw: st.DrawFn) -> Sample:
     """Give `Results`."""
     count, sizes, buffers, body = batch(draw)
     ids, statuses, elapsed = unique_ids(draw, count), column(draw, BYTE, count), column(draw, U64, count)
-    return wire.Results(draw(U64), draw(U64), ids, statuses, sizes, buffers, elapsed), body
+    refs = shared(draw, body)
+    return wire.Results(draw(U64), draw(U64), ids, statuses, sizes, buffers, elapsed, refs), body
+
+
+@st.composite
+def parcels(draw: st.DrawFn) -> Sample:
+    """Give `Parcels`."""
+    frames = draw(st.lists(st.integers(0, wire.MAX_BUFFERS), max_size=5, unique=True))
+    return wire.Parcels(draw(U64), frames, unique_ids(draw, len(frames))), []
 
 
 @st.composite
@@ -153,7 +173,7 @@ def with_frame(message: Callable[..., wire.Message], *fields: SearchStrategy[Any
 
 HELLO: Final = (
     *(U32, NAME, VERSIONS, KEY, U64, U64, SECONDS, SECONDS, SECONDS, U64, NAME, NAME),
-    *(st.integers(0, 10_000), SECONDS, U64),
+    *(st.integers(0, 10_000), SECONDS, U64, st.booleans()),
 )
 WELCOME: Final = (
     *(U32, NAME, VERSIONS, KEY, U64, U32, st.sampled_from(["process", "thread"]), NAME, NAME, U32),
@@ -173,6 +193,9 @@ BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
     wire.Roster: rosters(),
     wire.Drain: bare(wire.Drain, U64, SECONDS),
     wire.Bye: bare(wire.Bye, U64, U64, NAME),
+    wire.Release: bare(wire.Release, U64, IDS),
+    wire.Part: with_frame(wire.Part, U64, U64, U64, U64),
+    wire.Parcels: parcels(),
     wire.Welcome: bare(wire.Welcome, *WELCOME),
     wire.Progress: bare(wire.Progress, U64, IDS, IDS),
     wire.Results: results(),

@@ -154,6 +154,7 @@ def refuse(node: Node, peer: bytes, code: str, reason: str) -> None:
     """Tell the connection, once, that it is not served, and forget whom it belonged to."""
     unbind(node, peer)
     if peer in node.refused:
+        node.actions.append(Forget(peer))  # pieces of large frames may have come meanwhile
         return
     node.refused[peer] = None
     if len(node.refused) > REFUSALS:

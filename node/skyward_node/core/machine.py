@@ -35,7 +35,7 @@ from skyward.wire.messages import (
     Tasks,
 )
 from skyward_node.core import admission, assign, crew, draining, intake, nesting, outcomes, stopping
-from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Gone, Incoming, Nonsense, Shutdown
+from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Forget, Gone, Incoming, Nonsense, Shutdown
 from skyward_node.core.node import GRACE, LEAVE, PARTIAL, TIMEOUT, Identity, Limits, Node, batches
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost
 from skyward_node.pipe_messages import Waiting
@@ -192,6 +192,7 @@ class Core:
 
     def _on_gone(self, event: Gone) -> None:
         admission.unbind(self.node, event.peer)
+        self.node.actions.append(Forget(event.peer))
 
     def _on_blocked(self, event: Blocked) -> None:
         session = self.node.peers.get(event.peer)

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from skyward.errors import ProtocolError
 from skyward.wire.codec import pack_body
 from skyward.wire.frames import Payload
-from skyward.wire.messages import REFUSED, Answer, Failure, Function, Module, Revoke, Slots, Submit
+from skyward.wire.messages import Answer, Function, Module, Revoke, Slots, Submit
+from skyward.wire.statuses import REFUSED, Failure
 from skyward.wire.unconfirmed import is_new
 from skyward_node.core import assign, crew
 from skyward_node.core.actions import Control

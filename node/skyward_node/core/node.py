@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from skyward.wire.messages import CANCELLED, MAX_BATCH, Cancel, Failure, Output
+from skyward.wire.messages import MAX_BATCH, Cancel, Output
+from skyward.wire.statuses import CANCELLED, Failure
 from skyward_node.core.actions import Control, Give, Log, Send
 from skyward_node.core.outbox import failures
 from skyward_node.core.tasks import DONE, FINISH, GIVEN, HELD, QUEUED, RUNNING, WAITING, move

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from skyward.wire.frames import Buffer
-    from skyward.wire.messages import Failure
+    from skyward.wire.statuses import Failure
 
 MERGE: Final = 1_048_576  # bytes of blob in one message: the best size for throughput, and no stall for others
 

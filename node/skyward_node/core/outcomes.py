@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
-from skyward.wire.messages import CRASHED, TIMED_OUT, Failure
+from skyward.wire.statuses import CRASHED, TIMED_OUT, Failure
 from skyward_node.core import assign, crew, nesting
 from skyward_node.core.actions import Bury
 from skyward_node.core.lines import PATIENCE

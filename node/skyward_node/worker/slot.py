@@ -14,15 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.memory import LEAST, opened
 from skyward.wire import failures, payload
 from skyward.wire.frames import Payload, size_of
-from skyward.wire.messages import (
-    CANCELLED,
-    CRASHED,
-    IMPORT_FAILED,
-    OK,
-    TOO_LARGE,
-    UNSERIALIZABLE,
-    Failure,
-)
+from skyward.wire.statuses import CANCELLED, CRASHED, IMPORT_FAILED, OK, TOO_LARGE, UNSERIALIZABLE, Failure
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop

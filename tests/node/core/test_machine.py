@@ -11,13 +11,20 @@ from skyward.wire.messages import (
     Beat,
     Need,
     Progress,
-    Refused,
     Results,
     Roster,
     Tasks,
 )
 from skyward_node.core import stopping
-from skyward_node.core.actions import Give, Gone, Incoming, Nonsense, Send, Spawn
+from skyward_node.core.actions import (
+    Forget,
+    Give,
+    Gone,
+    Incoming,
+    Nonsense,
+    Send,
+    Spawn,
+)
 from skyward_node.executors.events import Received
 
 if TYPE_CHECKING:
@@ -48,29 +55,29 @@ def test_hello_is_answered_with_welcome(rig: Rig) -> None:
 def test_hello_with_other_python_is_refused_with_both_versions(rig: Rig, python: str) -> None:
     """A client of another Python minor version is refused, and told both versions."""
     reason = f"Python differs: client has {python}, node has 3.11.7"
-    assert rig.hello(python=python) == [Send(b"peer1", Refused("version", reason, "3.11.7", 1))]
+    assert rig.hello(python=python) == rig.refused("version", reason)
 
 
 @pytest.mark.rule("R35")
 def test_hello_with_other_protocol_is_refused_with_both_versions(rig: Rig) -> None:
     """A client that speaks another version of the protocol is refused, and told both versions."""
     reason = "protocol differs: client has 9, node has 1"
-    assert rig.hello(protocol=9) == [Send(b"peer1", Refused("version", reason, "3.11.7", 1))]
+    assert rig.hello(protocol=9) == rig.refused("version", reason)
 
 
 def test_message_without_session_is_refused_once(rig: Rig) -> None:
     """A connection that never said hello is told so, once."""
     rig.start()
     reason = "this connection has no session here; say hello first"
-    assert rig.submit(1) == [Send(b"peer1", Refused("session", reason, "3.11.7", 1))]
-    assert rig.submit(2) == []
+    assert rig.submit(1) == rig.refused("session", reason)
+    assert rig.submit(2) == [Forget(b"peer1")]
 
 
 def test_message_of_another_epoch_is_refused(rig: Rig) -> None:
     """What was meant for an earlier life of the node does not count."""
     rig.open()
     reason = "this is another life of the node"
-    assert rig.submit(1, epoch=76) == [Send(b"peer1", Refused("session", reason, "3.11.7", 1))]
+    assert rig.submit(1, epoch=76) == rig.refused("session", reason)
     assert rig.core.node.sessions[rig.session].tasks == {}
 
 
@@ -80,7 +87,7 @@ def test_nonsense_drops_its_sender_alone(rig: Rig) -> None:
     rig.open()
     message, body = rig.tasks_message(1)
     actions = rig.handle(Nonsense(b"peer2", "protocol", "no message"), Incoming(rig.peer, message, body))
-    assert actions == [Send(b"peer2", Refused("protocol", "no message", "3.11.7", 1)), *rig.first(1, 1)]
+    assert actions == [*rig.refused("protocol", "no message", b"peer2"), *rig.first(1, 1)]
 
 
 @pytest.mark.rule("R43")
@@ -94,7 +101,7 @@ def test_nonsense_drops_its_sender_alone(rig: Rig) -> None:
 def test_impossible_batch_ends_the_connection(rig: Rig, changes: dict[str, Any], reason: str) -> None:
     """A batch that contradicts itself is refused, and nothing of it runs."""
     rig.open()
-    assert rig.submit(1, 2, **changes) == [Send(b"peer1", Refused("protocol", reason, "3.11.7", 1))]
+    assert rig.submit(1, 2, **changes) == rig.refused("protocol", reason)
     assert rig.core.node.sessions[rig.session].tasks == {}
     assert rig.core.node.peers == {}
 

@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward.wire.messages import REFUSED, Answer, Revoke, Slots, Submit
+from skyward.wire.messages import Answer, Revoke, Slots, Submit
+from skyward.wire.statuses import REFUSED
 from skyward_node.core import crew
-from skyward_node.core.actions import Control, Send, Spawn
+from skyward_node.core.actions import (
+    Bury,
+    Control,
+    Send,
+    Spawn,
+)
 from skyward_node.core.tasks import RUNNING
 from skyward_node.pipe_messages import Waiting
 
@@ -91,7 +97,7 @@ def test_crash_of_a_parent_revokes_its_calls(make_rig: Callable[..., Rig]) -> No
     rig.hear(1, submit_message(rig, 1, 5, 6), [b""])
     rig.hear(1, Waiting(1, waiting=True))
     actions = rig.die(1)
-    assert actions[0] == Send(b"peer1", Revoke(EPOCH, 1, [5, 6], 2))
+    assert actions[:2] == [Bury(1), Send(b"peer1", Revoke(EPOCH, 1, [5, 6], 2))]
     assert Send(b"peer1", Slots(EPOCH, 1)) in actions
     assert rig.core.node.lent == 0
 
