@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from skyward.futures import Future
     from skyward.model import Nodes
     from skyward.providers.local import Local
+    from skyward.providers.static import Static
     from skyward.runtime import InstanceInfo, Peer, instance_info, sky
     from skyward.streams import ResultStream
 
@@ -90,6 +91,7 @@ __all__ = [
     "ResultTooLargeError",
     "SerializationError",
     "SkywardError",
+    "Static",
     "TaskError",
     "TaskTimeoutError",
     "VersionMismatchError",
@@ -114,6 +116,7 @@ _HOMES: Final = {
     "PendingFunction": "skyward.calls",
     "PendingFunctionGroup": "skyward.calls",
     "ResultStream": "skyward.streams",
+    "Static": "skyward.providers.static",
     "Worker": "skyward.config",
     "function": "skyward.calls",
     "gather": "skyward.calls",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from skyward.futures import Future
     from skyward.model import PoolSnapshot
     from skyward.waiting import Waiter
+    from skyward.wire.frames import Payload
 
 _CANCEL_SLACK = 1.0  # seconds beyond `cancel_grace` that `Future.cancel` waits: a kill and a new worker fit in
 _NO_NODE_PAUSE = 0.05  # seconds between looks for a node to broadcast to
@@ -69,6 +70,8 @@ class Compute(PoolOperations):
         self._functions = FunctionStore()
         self._ids = itertools.count(1)
         self._max_payload = 0
+        self._window_size = 0
+        self._feeders = []
         self._engine: Engine | None = None
         self._activation: Activation | None = None
         self._closing = threading.Lock()  # held by whoever closes
@@ -86,9 +89,12 @@ class Compute(PoolOperations):
         provider = self._provider.for_pool()
         try:
             provider.prepare()
-            self._engine = Engine(self._options, provider, LaunchSpec.of(self._options, nodes.most), nodes)
+            keys = provider.keys()
+            spec = LaunchSpec.of(self._options, nodes.most, client_key=keys.public if keys else "")
+            self._engine = Engine(self._options, provider, spec, nodes, keys)
             self._ids = self._engine.ids
             self._max_payload = self._engine.max_payload
+            self._window_size = self._engine.window.limit
             self._engine.open()
         except BaseException:
             self._end(CANCEL_WAIT)
@@ -122,6 +128,8 @@ class Compute(PoolOperations):
         with Guard(lambda: None), self._closing:  # an interrupt waits until nothing is left
             engine = self._engine
             if engine is not None and not self._closed:
+                engine.refuse()
+                self.stop_feeders()
                 engine.close(patience)
             self._closed = True
             _open_pools.discard(self)
@@ -178,8 +186,7 @@ class Compute(PoolOperations):
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         engine = self._open_engine()
         if wait_for is None:
-            engine.loop.post(lambda: engine.submit(tasks, admitted=True))
-            engine.window.admit(sum([task.size for task in tasks]))
+            engine.hand_in(tasks)
         else:
             engine.loop.wait(wait_for, start=lambda: engine.submit(tasks))
 
@@ -202,6 +209,12 @@ class Compute(PoolOperations):
     def _call_later(self, delay: float, command: Callable[[], None]) -> None:
         engine = self._open_engine()
         engine.loop.post(lambda: engine.call_later(delay, command))
+
+    def _place(self, packed: Payload, *, snapshot: bool) -> Payload:
+        engine = self._open_engine()
+        if engine.sharing is not None:
+            packed = engine.sharing.place(packed)
+        return super()._place(packed, snapshot=snapshot)
 
     def _wait_for_room(self, size: int) -> None:
         if not must_not_block():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 from skyward.errors import PoolClosedError
 from skyward.results import CancelledError, Collection, Outcome, Sink, failed, unwrap
 from skyward.waiting import Waiter
-from skyward.wire.messages import CANCELLED
+from skyward.wire.statuses import CANCELLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Final, Literal, NoReturn, TypeVar, cast, overload
 
 from skyward.abbreviation import abbreviate
@@ -173,12 +173,18 @@ def gather(*calls: Any, stream: bool = False, ordered: bool = True, return_excep
     """Join calls, or one iterable of calls, to a group; ``group >> pool`` runs them at once.
 
     The result is the tuple of values in submission order. With ``stream=True`` it is an iterator, in
-    submission order or, with ``ordered=False``, in completion order. With ``return_exceptions=True`` a
+    submission order or, with ``ordered=False``, in completion order; calls of a generator are then pulled as they
+    are needed, at most 1,000 ahead of those that have ended. With ``return_exceptions=True`` a
     failure stands in its call's place; otherwise the first one is raised and the rest cancelled.
     Raises `TypeError` for what is no call, `ValueError` for ``ordered=False`` without a stream.
     """
     if not (stream or ordered):
         raise ValueError("ordered=False needs stream=True: without a stream the results are one tuple, in order")
+    if stream and len(calls) == 1 and _is_lazy(calls[0]):
+        lazy: PendingStream[Any] = PendingStream(
+            (), stream=True, ordered=ordered, return_exceptions=return_exceptions, source=Source(calls[0])
+        )
+        return lazy
     members = _members(calls)
     if stream:
         kept: PendingStream[Any] = PendingStream(
@@ -186,6 +192,30 @@ def gather(*calls: Any, stream: bool = False, ordered: bool = True, return_excep
         )
         return kept
     return PendingFunctionGroup(members, return_exceptions=return_exceptions)
+
+
+class Source:
+    """Calls that are pulled when a stream is dispatched."""
+
+    def __init__(self, calls: Any) -> None:
+        self._calls = calls
+        self._taken = False
+
+    def take(self) -> Iterator[Any]:
+        """Return the iterator; raises `ValueError` if it has been taken and can be pulled only once."""
+        calls: Iterator[Any] = iter(self._calls)
+        if calls is self._calls and self._taken:
+            raise ValueError("this stream of calls was dispatched already, and its iterator can be pulled only once")
+        self._taken = True
+        return calls
+
+    def __repr__(self) -> str:
+        return abbreviate(self._calls)
+
+
+def _is_lazy(calls: object) -> bool:
+    """Return whether calls come one by one; a container has them all already."""
+    return isinstance(calls, Iterable) and not isinstance(calls, Sized) and not is_call(calls) and not is_group(calls)
 
 
 def _members(calls: tuple[Any, ...]) -> tuple[PendingFunction[Any], ...]:

@@ -114,12 +114,15 @@ class NodeConfig:
     """
 
     bind: str  # "ipc:///…/sock" or "tcp://host:port" (port 0: any)
+    keys: str = ""  # directory of the node's key and of those it admits; "": a key for this life only
+    client_keys: tuple[str, ...] = ()  # public keys of clients that are admitted on TCP, beside those in `keys`
     concurrency: int = 1
     executor: Executor = "process"
     reuse_processes: bool = True
     lease: float = 30.0  # seconds of client silence after which its tasks are stopped
     max_payload: int = 0  # bytes of one result; 0: half of available memory
     ready_fd: int = -1
+    alone: float = 0.0  # seconds without any client after which the daemon ends; 0: it does not
     lifeline_fd: int = -1  # the daemon ends when this pipe reads EOF; -1: none
     parent: int = 0  # pid that must stay the parent; 0: not watched
     log_format: Literal["console", "json"] = "json"
@@ -137,6 +140,7 @@ class NodeConfig:
     def from_json(cls, data: bytes) -> NodeConfig:
         """Return the config that `to_json` wrote."""
         fields = json.loads(data)
-        if fields.get("sys_path") is not None:
-            fields["sys_path"] = tuple(fields["sys_path"])
+        for name in ("sys_path", "client_keys"):
+            if fields.get(name) is not None:
+                fields[name] = tuple(fields[name])
         return cls(**fields)

@@ -66,6 +66,8 @@ class NestedPool(PoolOperations):
         self._set_waiting = set_waiting
         self._options = Options(retries=retries, timeout=timeout, max_payload=max_payload)
         self._max_payload = self._options.payload_limit()
+        self._window_size = 2**62  # bytes: the window is the client's
+        self._feeders = []
         self._functions = FunctionStore()
         self._ids = itertools.count(random.SystemRandom().randrange(FIRST))
         self._lock = threading.RLock()

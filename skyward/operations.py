@@ -10,15 +10,17 @@ from __future__ import annotations
 import sys
 import threading
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple, overload
 
 from skyward.dispatch.tasks import ANY, Task
+from skyward.feeding import Feeder, batches
 from skyward.futures import Future
 from skyward.pending import is_call, is_group
 from skyward.results import Collection, Single, Sink, broadcast_values, unwrap
 from skyward.runtime import Pool, active_pool
 from skyward.streams import ResultStream, StreamBuffer
 from skyward.wire import payload
+from skyward.wire.frames import size_of
 from skyward.wire.functions import LONGEST_NAME
 
 if TYPE_CHECKING:
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
     from skyward.mapping import MapIterator
     from skyward.pending import Group, PendingFunction, PendingFunctionGroup, PendingStream
     from skyward.waiting import Waiter
+    from skyward.wire.frames import Payload
     from skyward.wire.functions import FunctionBlob, FunctionStore
+
+FEEDER_END: Final = 1.0  # seconds the thread of a stream may take to end: a user's iterator may not return at all
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -56,6 +61,8 @@ class PoolOperations(Pool):
     _max_payload: int  # bytes
     _functions: FunctionStore
     _ids: itertools.count[int]
+    _window_size: int  # bytes of arguments that may be under way
+    _feeders: list[Feeder]  # of streams that are not fed to their end
 
     # --- primitives ------------------------------------------------------------------------
 
@@ -95,6 +102,10 @@ class PoolOperations(Pool):
     def call_back(self, callback: Callable[[], None]) -> None:
         """Run a callback in the callback thread."""
 
+    def _place(self, packed: Payload, *, snapshot: bool) -> Payload:
+        """Return the arguments as they wait to be sent; with ``snapshot`` the caller may go on and change them."""
+        return payload.snapshot(packed) if snapshot else packed
+
     @property
     @abstractmethod
     def slots(self) -> int:
@@ -102,12 +113,14 @@ class PoolOperations(Pool):
 
     # --- describing work as tasks ----------------------------------------------------------
 
-    def _tasks(self, calls: Iterable[PendingFunction[Any]], sink: Sink, *, snapshot: bool) -> list[Task]:
-        """Serialize the calls; nothing is sent if any of them cannot be."""
+    def make_tasks(
+        self, calls: Iterable[PendingFunction[Any]], sink: Sink, start: int = 0, *, snapshot: bool
+    ) -> list[Task]:
+        """Serialize calls, members of a group from index ``start`` on; raises `SerializationError`."""
         blobs: dict[int, FunctionBlob] = {}
         outer, _dispatching.pool = _dispatching.pool, self
         try:
-            return [self._task(call, sink, index, blobs, snapshot=snapshot) for index, call in enumerate(calls)]
+            return [self._task(call, sink, index, blobs, snapshot=snapshot) for index, call in enumerate(calls, start)]
         finally:
             _dispatching.pool = outer
 
@@ -121,14 +134,16 @@ class PoolOperations(Pool):
             blob = self._functions.resolve(function, modules)
             if not modules:
                 blobs[id(function)] = blob
-        if snapshot and packed.buffers:
-            packed = payload.snapshot(packed)
+        if packed.buffers:
+            packed = self._place(packed, snapshot=snapshot)
         options = self._options
         retries = _first(call.retries, function.retries, options.retries)
         timeout = _first(call.timeout, function.timeout, options.timeout or 0.0)
         rank = ANY if call.rank is None else call.rank
         name = blob.name if call.label is None else f"{blob.name} {call.label!r}"[:LONGEST_NAME]
         task = Task(next(self._ids), blob, packed.data, packed.buffers, sink, index, retries, timeout, rank, name)
+        if packed.buffers:
+            task.size = len(packed.data) + size_of(packed.buffers)
         if task.size > self._max_payload:
             payload.refuse_size(function, task.size, self._max_payload)
         return task
@@ -150,7 +165,7 @@ class PoolOperations(Pool):
             return self.run_group(call)
         _require_call(call)
         single = Single()
-        self._run_to_end(self._tasks([call], single, snapshot=False), single)
+        self._run_to_end(self.make_tasks([call], single, snapshot=False), single)
         assert single.outcome is not None
         return unwrap(single.outcome)
 
@@ -165,7 +180,7 @@ class PoolOperations(Pool):
             return self._group_future(call)
         _require_call(call)
         future: Future[Any] = Future(self)
-        future.tasks = tasks = self._tasks([call], future, snapshot=True)
+        future.tasks = tasks = self.make_tasks([call], future, snapshot=True)
         self._wait_for_room(tasks[0].size)
         self._submit(tasks)
         return future
@@ -177,8 +192,8 @@ class PoolOperations(Pool):
             raise TypeError(f"expected a group of calls, like f(1) & f(2) or sky.gather(...), got {group!r}")
         if group.stream:
             return self._stream(group)
-        collection, tasks = self._collect(group, snapshot=False)
-        self._run_to_end(tasks, collection)
+        collection = Collection(len(group.calls), return_exceptions=group.return_exceptions, cancel=self.cancel_tasks)
+        self._run_to_end(self._feed(group, collection, snapshot=False), collection)
         return collection.values()
 
     def broadcast(self, call: PendingFunction[T]) -> list[T]:
@@ -187,14 +202,16 @@ class PoolOperations(Pool):
         _require_call(call)
         ranks = self._broadcast_ranks()
         collection = Collection(len(ranks), return_exceptions=True, cancel=self.cancel_tasks)
-        (first,) = self._tasks([call], collection, snapshot=False)
+        (first,) = self.make_tasks([call], collection, snapshot=False)
         tasks = [self._copy(first, index, rank) for index, rank in enumerate(ranks)]
         self._run_to_end(tasks, collection)
         return broadcast_values(ranks, collection)
 
     def _copy(self, task: Task, index: int, rank: int) -> Task:
         same = (task.retries, task.timeout, rank, task.name)
-        return Task(next(self._ids), task.function, task.data, task.buffers, task.sink, index, *same)
+        copy = Task(next(self._ids), task.function, task.data, task.buffers, task.sink, index, *same)
+        copy.size = task.size
+        return copy
 
     def _run_to_end(self, tasks: Sequence[Task], waiter: Waiter) -> None:
         if not tasks:
@@ -239,15 +256,26 @@ class PoolOperations(Pool):
 
     # --- groups ----------------------------------------------------------------------------
 
-    def _collect(
-        self, group: Group, future: Future[Any] | None = None, *, snapshot: bool
-    ) -> tuple[Collection, list[Task]]:
-        collection = Collection(len(group.calls), return_exceptions=group.return_exceptions, cancel=self.cancel_tasks)
-        tasks = self._tasks(group.calls, collection, snapshot=snapshot)
-        collection.tasks = tasks
-        collection.future = future  # before the group's time can be over
-        self._limit(group, collection)
-        return collection, tasks
+    def _feed(self, group: Group, collection: Collection, *, snapshot: bool) -> list[Task]:
+        """Dispatch a group as the window allows, all but its last batch, which is returned."""
+        everything: list[Task] = []
+        collection.tasks = everything
+        waiting: list[Task] = []
+        try:
+            for batch in batches(self, group.calls, collection, self._window_size // 2, snapshot=snapshot):
+                if waiting:
+                    self._wait_for_room(sum([task.size for task in waiting]))
+                    self._submit(waiting)
+                if not everything:
+                    self._limit(group, collection)
+                if collection.done:  # a member has failed
+                    return []
+                everything += batch
+                waiting = batch
+        except BaseException:
+            self.cancel_tasks(everything)
+            raise
+        return waiting
 
     def _limit(self, group: Group, sink: Collection | StreamBuffer) -> None:
         timeout = group.timeout
@@ -258,28 +286,61 @@ class PoolOperations(Pool):
         if group.stream:
             raise TypeError("a stream has no future: use gather(..., stream=True) >> pool, or gather(...) > pool")
         future: Future[Any] = Future(self)
-        collection, tasks = self._collect(group, future, snapshot=True)
-        if not tasks:
+        collection = Collection(len(group.calls), return_exceptions=group.return_exceptions, cancel=self.cancel_tasks)
+        if not group.calls:
             future.settle(collection)
             return future
-        future.tasks = tasks
-        self._wait_for_room(sum(task.size for task in tasks))
-        self._submit(tasks)
+        collection.future = future
+        last = self._feed(group, collection, snapshot=True)
+        if last:
+            future.tasks = collection.tasks
+            self._wait_for_room(sum([task.size for task in last]))
+            self._submit(last)
         return future
 
     def _stream(self, group: Group) -> ResultStream[Any]:
+        lazy = group.source is not None
         buffer = StreamBuffer(
-            len(group.calls),
+            None if lazy else len(group.calls),
             ordered=group.ordered,
             return_exceptions=group.return_exceptions,
             cancel=self.cancel_tasks,
         )
-        tasks = self._tasks(group.calls, buffer, snapshot=True)
-        buffer.tasks = tasks
+        if group.source is not None:
+            self._start(Feeder(self, group.source.take(), buffer, 0))
+        else:
+            tasks = next(batches(self, group.calls, buffer, self._window_size // 2, snapshot=True))
+            if tasks:
+                buffer.expect(tasks)
+                self._submit(tasks)
+            if len(tasks) < len(group.calls):
+                rest = iter(group.calls[len(tasks) :])
+                self._start(Feeder(self, rest, buffer, len(tasks), ahead=None))
         self._limit(group, buffer)
-        if tasks:
-            self._submit(tasks)
         return ResultStream(buffer, self.wait_for)
+
+    def _start(self, feeder: Feeder) -> None:
+        self._feeders = [other for other in self._feeders if other.thread.is_alive()]
+        self._feeders.append(feeder)
+        feeder.start()
+
+    def stop_feeders(self) -> None:
+        """End the threads that feed streams, as far as users' iterators let them."""
+        for feeder in self._feeders:
+            feeder.stop()
+        for feeder in self._feeders:
+            if feeder.thread is not threading.current_thread():
+                feeder.thread.join(FEEDER_END)
+
+    def dispatch(self, tasks: list[Task], buffer: StreamBuffer) -> None:
+        """Hand in members of a stream when there is room."""
+        self._wait_for_room(sum([task.size for task in tasks]))
+        buffer.expect(tasks)
+        self._submit(tasks)
+
+    def soon(self, command: Callable[[], None]) -> None:
+        """Run a command where outcomes are delivered."""
+        self._call_later(0.0, command)
 
     # --- travelling ------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from skyward.calls import Function
     from skyward.futures import Future
+    from skyward.gathering import Source
     from skyward.runtime import PoolOperand
     from skyward.streams import ResultStream
 
@@ -210,7 +211,7 @@ class PendingFunctionGroup(_Frozen, Generic[*Ts]):
     ``timeout`` (seconds) is for the whole group, from dispatch. The other options are `gather`'s.
     """
 
-    __slots__ = ("calls", "ordered", "return_exceptions", "stream", "timeout")
+    __slots__ = ("calls", "ordered", "return_exceptions", "source", "stream", "timeout")
 
     def __init__(
         self,
@@ -220,13 +221,16 @@ class PendingFunctionGroup(_Frozen, Generic[*Ts]):
         stream: bool = False,
         ordered: bool = True,
         return_exceptions: bool = False,
+        source: Source | None = None,
     ) -> None:
         if TYPE_CHECKING:
+            self.source: Final = source
             self.calls: Final = calls
             self.timeout: Final = timeout
             self.stream: Final = stream
             self.ordered: Final = ordered
             self.return_exceptions: Final = return_exceptions
+        _set(self, "source", source)  # of calls that are pulled when the group is dispatched; then ``calls`` is empty
         _set(self, "calls", calls)
         _set(self, "timeout", timeout)
         _set(self, "stream", stream)
@@ -234,6 +238,8 @@ class PendingFunctionGroup(_Frozen, Generic[*Ts]):
         _set(self, "return_exceptions", return_exceptions)
 
     def __len__(self) -> int:
+        if self.source is not None:
+            raise TypeError("the length of this group is not known: its calls come from an iterator")
         return len(self.calls)
 
     def __iter__(self) -> Iterator[PendingFunction[Any]]:
@@ -248,6 +254,7 @@ class PendingFunctionGroup(_Frozen, Generic[*Ts]):
             stream=self.stream,
             ordered=self.ordered,
             return_exceptions=self.return_exceptions,
+            source=self.source,
         )
 
     def __rshift__(self, pool: PoolOperand) -> tuple[*Ts]:
@@ -315,7 +322,8 @@ class PendingFunctionGroup(_Frozen, Generic[*Ts]):
             ("ordered", None if self.ordered else False),
             ("return_exceptions", self.return_exceptions or None),
         ]
-        return f"<group of {len(self.calls)}{': ' if members else ''}{' & '.join(members)}{_shown(options)}>"
+        count: object = len(self.calls) if self.source is None else self.source
+        return f"<group of {count}{': ' if members else ''}{' & '.join(members)}{_shown(options)}>"
 
 
 class PendingStream(PendingFunctionGroup[*tuple[T, ...]]):

@@ -11,16 +11,17 @@ import concurrent.futures
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import BroadcastError, PoolClosedError, TaskTimeoutError
+from skyward.memory import opened
 from skyward.waiting import Waiter
 from skyward.wire import failures, payload
-from skyward.wire.messages import OK
+from skyward.wire.statuses import OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from skyward.dispatch.tasks import Task
     from skyward.futures import Future
-    from skyward.wire.frames import Buffer
+    from skyward.wire.frames import Buffer, Ref
 
 # (status, data, buffers, rank, task id, function name) from a node, or an exception made here.
 Outcome = tuple[int, "Buffer", "tuple[Buffer, ...]", int, int, str] | BaseException
@@ -39,8 +40,13 @@ def unwrap(outcome: Outcome) -> Any:
         raise outcome
     status, data, buffers, rank, task, name = outcome
     if status == OK:
-        return payload.loads_value(data, buffers)
+        return payload.loads_value(data, opened(buffers, _open) if buffers else buffers)
     raise failures.to_exception(data, function=name, node=rank, task=task)
+
+
+def _open(ref: Ref) -> Buffer:
+    memory: Buffer = ref.owner.open(ref)
+    return memory
 
 
 def unwrap_in_place(outcome: Outcome) -> Any:

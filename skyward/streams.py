@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from skyward.dispatch.ordering import Ordering
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError, TaskTimeoutError
 from skyward.results import DISCARD, Outcome, Sink, failed, unwrap, unwrap_in_place
 from skyward.waiting import Waiter
+from skyward.wire.frames import size_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from skyward.dispatch.tasks import Task
+    from skyward.feeding import Feeder
+
+OVERHEAD: Final = 300  # bytes that an outcome takes beside its value
 
 T = TypeVar("T")
 
@@ -55,22 +59,35 @@ class StreamBuffer(Sink):
     consumer publishes its waiter *before* it looks a last time, so no delivery goes unnoticed.
     """
 
-    __slots__ = ("_buffer", "_cancel", "_ordered", "_return_exceptions", "abandoned", "tasks", "total", "waiter")
+    __slots__ = (
+        "_buffer", "_cancel", "_ordered", "_return_exceptions", "abandoned", "ended", "error", "feeder", "held",
+        "stopped", "tasks", "total", "waiter",
+    )  # fmt: skip
 
     def __init__(
-        self, total: int, *, ordered: bool, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]
+        self, total: int | None, *, ordered: bool, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]
     ) -> None:
         self._buffer: Ordering[Outcome] = Ordering(ordered=ordered)
         self._cancel = cancel
         self._ordered = ordered
         self._return_exceptions = return_exceptions
-        self.total = total
-        self.tasks: Sequence[Task] = ()
+        self.total = total  # None as long as it is not known
+        self.tasks: dict[int, Task] = {}  # dispatched and not ended, by index
+        self.feeder: Feeder | None = None  # brings members later
+        self.stopped = False  # no more members are wanted
+        self.error: BaseException | None = None  # why there are no more members, for the consumer
+        self.ended = 0  # members that have an outcome
+        self.held = 0  # bytes of outcomes that were not taken
         self.waiter: Waiter | None = None
         self.abandoned = False
 
+    def expect(self, tasks: Sequence[Task]) -> None:
+        """Note members that are about to be dispatched."""
+        self.tasks.update([(task.index, task) for task in tasks])
+
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Take the outcome of the member ``task.index``."""
+        self.tasks.pop(task.index, None)
         self.add(task.index, outcome)
 
     def add(self, index: int, outcome: Outcome) -> None:
@@ -78,29 +95,57 @@ class StreamBuffer(Sink):
         if self.abandoned:
             return
         ready = self._buffer.add(index, outcome)
+        self.ended += 1
+        feeder = self.feeder
+        if feeder is not None:
+            self.held += _size(outcome)
+            if feeder.hungry:
+                feeder.look()
         if not self._return_exceptions and failed(outcome):
+            self.stopped = True
             # In submission order the members before this one still have their turn.
-            self._cancel(self.tasks[index + 1 :] if self._ordered else self.tasks)
+            rest = [task for at, task in list(self.tasks.items()) if at > index or not self._ordered]
+            self._cancel(rest)
         if ready and (waiter := self.waiter) is not None:
+            waiter.finish()
+
+    def finish(self, total: int, error: BaseException | None = None) -> None:
+        """There are so many members; ``error`` says why there are no more, if that is not as it should be."""
+        if self.total is None or error is not None:
+            self.total = total
+            self.error = self.error or error
+        if (waiter := self.waiter) is not None:
             waiter.finish()
 
     def expire(self, timeout: float) -> None:
         """The group's time is over: what is missing failed for that reason."""
-        missing = [task for task in self.tasks if task.state != SETTLED]
+        if self.feeder is not None and self.feeder.thread.is_alive():
+            self.error = TaskTimeoutError(timeout)
+            self.feeder.stop()
+        missing = [task for task in list(self.tasks.values()) if task.state != SETTLED]
         for task in missing:
             task.sink = DISCARD
+            self.tasks.pop(task.index, None)
             self.add(task.index, TaskTimeoutError(timeout))
         self._cancel(missing)
 
     def take(self) -> tuple[int, Outcome] | None:
         """Return the next outcome with its index, or None if its turn has not come."""
-        return self._buffer.take()
+        taken = self._buffer.take()
+        feeder = self.feeder
+        if taken is not None and feeder is not None:
+            self.held -= _size(taken[1])
+            if feeder.hungry:
+                feeder.look()
+        return taken
 
     def abandon(self) -> None:
         """Nobody will take anything any more: drop all, cancel what is left."""
-        self.abandoned = True
-        tasks, self.tasks = self.tasks, ()
+        self.abandoned = self.stopped = True
+        tasks, self.tasks = list(self.tasks.values()), {}
         self._buffer.clear()
+        if self.feeder is not None:
+            self.feeder.stop()
         if (waiter := self.waiter) is not None:  # another thread has closed the stream
             waiter.finish()
         self._cancel(tasks)
@@ -110,6 +155,10 @@ class StreamBuffer(Sink):
         if isinstance(outcome, PoolClosedError) or not self._return_exceptions:
             return unwrap(outcome)
         return unwrap_in_place(outcome)
+
+
+def _size(outcome: Outcome) -> int:
+    return OVERHEAD + len(outcome[1]) + size_of(outcome[2]) if isinstance(outcome, tuple) else OVERHEAD
 
 
 class ResultStream(Generic[T]):
@@ -125,7 +174,9 @@ class ResultStream(Generic[T]):
         self._closed = buffer.total == 0
 
     def __len__(self) -> int:
-        """Return the total number of results, taken or not."""
+        """Return the total number of results, taken or not; `TypeError` while the calls are still being made."""
+        if self._buffer.total is None:
+            raise TypeError("the length of this stream is not known: its calls come from an iterator")
         return self._buffer.total
 
     def __iter__(self) -> Iterator[T]:
@@ -149,13 +200,25 @@ class ResultStream(Generic[T]):
         taken = self._buffer.take()
         while taken is None:
             waiter = self._buffer.waiter = Waiter()
-            if self._closed:  # by another thread
+            if self._is_over():
                 raise StopIteration
             taken = self._buffer.take()
             if taken is None:
                 self._wait_or_close(waiter)
                 taken = self._buffer.take()
         return self._hand_out(taken)
+
+    def _is_over(self) -> bool:
+        """Return whether nothing more will come; raise what ended it, if that is not as it should be."""
+        if self._closed:  # by another thread
+            return True
+        buffer = self._buffer
+        if buffer.total is None or self._taken < buffer.total:
+            return False
+        self._closed = True
+        if buffer.error is not None:
+            raise buffer.error
+        return True
 
     def _wait_or_close(self, waiter: Waiter) -> None:
         try:
@@ -169,7 +232,7 @@ class ResultStream(Generic[T]):
     def _hand_out(self, taken: tuple[int, Outcome]) -> tuple[int, T]:
         index, outcome = taken
         self._taken += 1
-        if self._taken == self._buffer.total:
+        if self._taken == self._buffer.total and self._buffer.error is None:
             self._closed = True
         try:
             return index, self._buffer.value(outcome)
@@ -183,7 +246,7 @@ class ResultStream(Generic[T]):
         taken = self._buffer.take()
         while taken is None:
             waiter = self._buffer.waiter = AsyncWaiter()
-            if self._closed:  # by another thread
+            if self._is_over():
                 raise StopAsyncIteration
             taken = self._buffer.take()
             if taken is None:
@@ -228,5 +291,6 @@ class ResultStream(Generic[T]):
             self.close()
 
     def __repr__(self) -> str:
-        closed = ", closed" if self._closed and self._taken < self._buffer.total else ""
-        return f"<ResultStream {self._taken} of {self._buffer.total} taken{closed}>"
+        total = self._buffer.total
+        closed = ", closed" if self._closed and (total is None or self._taken < total) else ""
+        return f"<ResultStream {self._taken} of {'?' if total is None else total} taken{closed}>"

@@ -46,7 +46,7 @@ class Flow:
         )
         self.buffer.after_look = []
         self.tasks = tasks(total)
-        self.buffer.tasks = self.tasks
+        self.buffer.expect(self.tasks)
         for task in self.tasks:
             task.sink = self.buffer
         self.stream: ResultStream[Any] = ResultStream(self.buffer, self.wait)

@@ -16,7 +16,7 @@ from skyward.operations import PoolOperations
 from skyward.results import CancelledError
 from skyward.wire import failures, payload
 from skyward.wire.functions import FunctionStore
-from skyward.wire.messages import OK
+from skyward.wire.statuses import OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

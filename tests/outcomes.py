@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyward.dispatch.tasks import Task
 from skyward.wire import failures, payload
-from skyward.wire.messages import CANCELLED, OK, Failure
+from skyward.wire.statuses import CANCELLED, OK, Failure
 
 if TYPE_CHECKING:
     from skyward.results import Outcome

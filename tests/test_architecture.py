@@ -33,6 +33,9 @@ ARROWS: dict[str, set[str]] = {
     **dict.fromkeys(CALLS, VALUES | {"config"} | CALLS),
     "wire": VALUES | CALLS,  # what is encoded is a call
     "dispatch": VALUES,
+    "versions": set(),
+    "memory": {"wire.frames"},
+    "feeding": VALUES | {"abbreviation", "pending"},
     "waiting": set(),
     "transport": VALUES | {"config", "wire", "dispatch", "waiting"},
     "providers": VALUES | {"config", "transport.keys"},
@@ -43,14 +46,18 @@ ARROWS: dict[str, set[str]] = {
 NAMED: dict[str, set[str]] = {
     **{part: {"futures", "results", "streams"} for part in CALLS},
     "dispatch": {"wire.frames"},
+    "feeding": {"dispatch.tasks", "operations", "results", "streams"},
 }
 
 # What the daemon and its workers may use of the library.
-NODE = VALUES | CALLS | {"config", "wire", "nested", "transport.sockets", "transport.keys"}
+NODE = VALUES | CALLS | {"config", "memory", "versions", "wire", "nested", "transport.sockets", "transport.keys"}
 
 # Third parties have one home each: (package, the files that may import it).
 HOMES = {
-    "zmq": ("skyward/transport/", *(f"node/skyward_node/{name}.py" for name in ("boot", "router", "server"))),
+    "zmq": (
+        "skyward/transport/",
+        *(f"node/skyward_node/{name}.py" for name in ("boot", "door", "router", "server", "zap")),
+    ),
     "cloudpickle": ("skyward/wire/pickler.py",),
     "click": ("node/skyward_node/cli.py", "scripts/skyward_scripts/"),
     "boto3": ("skyward/providers/aws.py",),
@@ -184,7 +191,7 @@ def test_library_imports_along_the_arrows() -> None:
 
 
 def test_node_imports_along_the_arrows() -> None:
-    """The daemon imports errors, model, config, wire, runtime, and helpers of transport, and nothing else."""
+    """The daemon imports errors, model, config, memory, versions, wire, runtime, helpers of transport, and no more."""
     wrong = [
         complain(found, reason)
         for found in all_imports()

@@ -47,6 +47,7 @@ PUBLIC = {
     "ResultTooLargeError",
     "SerializationError",
     "SkywardError",
+    "Static",
     "TaskError",
     "TaskTimeoutError",
     "VersionMismatchError",

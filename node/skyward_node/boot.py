@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -25,11 +26,15 @@ from skyward_node.logs import Logger, Sink
 if TYPE_CHECKING:
     from types import FrameType
 
+    import zmq
+
     from skyward.model import NodeConfig
+    from skyward_node.door import Door
     from skyward_node.template import TemplateHandle
 
 CANNOT_SERVE: Final = 2  # exit code; click uses the same for wrong usage
 LAST_WORDS: Final = 2.0  # seconds that what is logged at the end may wait for structlog
+MOST_DESCRIPTORS: Final = 65_536  # where the system sets no limit
 YOUNG: Final = 50_000  # allocations between looks for garbage: tasks make none that needs a collector
 
 
@@ -37,7 +42,7 @@ def serve(config: NodeConfig, *, interactive: bool = False) -> int:
     """Run a daemon until it ends; return its exit code. With ``interactive`` Ctrl-C ends it."""
     with ExitStack() as stack:
         try:
-            path = endpoint.socket_path(config.bind)
+            path = endpoint.check(config.bind)
             signals = _catch_signals(stack, interactive=interactive)
             handle = template.start(config)
             stack.callback(_stop, handle)
@@ -65,27 +70,58 @@ def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, 
     stack.callback(context.term)
     socket = make_router(context, max_frame=2 * limit)
     stack.callback(socket.close, GOODBYE)
-    stack.callback(endpoint.remove, path)
-    endpoint.bind_private(path, socket.bind)
+    door = _open(context, socket, config, path, stack)
+    raise_descriptor_limit()
     supervisor = Supervisor(config, handle)
     stack.callback(supervisor.close)
     identity = make_identity(config)
-    limits = Limits(config.concurrency, config.executor == "thread", config.reuse_processes, config.lease, limit)
+    limits = Limits(
+        config.concurrency, config.executor == "thread", config.reuse_processes, config.lease, limit, config.alone
+    )
     node = f"{identity.hostname}:{identity.pid}"
     logger = Logger(config.log_level, config.log_format, Sink(sys.stderr.fileno()), node=node)
     stack.callback(logger.close, LAST_WORDS)
     core = Core(limits, identity, time.monotonic())
-    server = Server(config, core, Router(socket), supervisor, signals=signals, logger=logger)
-    _report(config, {"endpoint": config.bind, "pid": os.getpid(), "public_key": ""})
-    logger.log("info", "serving", {"endpoint": config.bind, "slots": config.concurrency})
+    router = Router(socket, 2 * limit, curve=door is not None)
+    server = Server(config, core, router, supervisor, signals=signals, logger=logger, door=door)
+    place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
+    _report(config, place | {"pid": os.getpid()})
+    logger.log("info", "serving", place | {"slots": config.concurrency})
+    if door is not None and not door.access.keys:
+        logger.log("warning", "no client is admitted yet", {"advice": "skyward-node keys add KEY"})
     processes.become_subreaper()
     processes.set_name("skyward-node")
     gc.freeze()
     gc.set_threshold(YOUNG)
     code = server.run()
-    if server.orphaned:
+    if server.orphaned and path:
         endpoint.remove_for_launcher(path)
     return code
+
+
+def _open(
+    context: zmq.Context[zmq.Socket[bytes]],
+    socket: zmq.Socket[bytes],
+    config: NodeConfig,
+    path: str,
+    stack: ExitStack,
+) -> Door | None:
+    """Listen; return the door of a TCP port."""
+    if path:
+        stack.callback(endpoint.remove, path)
+        endpoint.bind_private(path, socket.bind)
+        return None
+    from skyward_node.door import Door
+
+    return Door(context, socket, config, stack)
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many connections as the system does. The workers keep the limit that the daemon was started with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else max(soft, MOST_DESCRIPTORS)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _catch_signals(stack: ExitStack, *, interactive: bool) -> int:

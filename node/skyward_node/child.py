@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from skyward import runtime
 from skyward.errors import ForkedPoolError, ProtocolError
-from skyward.wire.codec import Decoder
+from skyward.memory import Arena, Files, Mappings
+from skyward.wire.codec import Decoder, mark_refs
 from skyward.wire.functions import FunctionLoader
-from skyward.wire.messages import Cancel, Function, Module, Tasks
+from skyward.wire.messages import Cancel, Function, Module, Release, Tasks
 from skyward_node.cells import Cells
 from skyward_node.pipe_messages import DATA_MESSAGES, Context, Waiting
 from skyward_node.worker.control import Control
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from skyward.model import NodeConfig
     from skyward.nested import NestedPool
-    from skyward.wire.frames import Buffer
+    from skyward.wire.frames import Buffer, Ref
     from skyward.wire.messages import Message
     from skyward_node.template import Birth
     from skyward_node.worker.outbox import Outcome
@@ -86,6 +87,10 @@ class _Worker:
         self._outbox = Outbox(PipeWriter(self._data), flush_streams)
         self._control = Control(control, PipeReader(control), self._inbox, self._outbox, threads=self._threads)
         self._loader = FunctionLoader()
+        self._birth = birth
+        self._arena: Arena | None = None  # made when the first result needs it
+        self._files = Files()
+        self._regions: dict[int, Ref] = {}  # results that the client may be reading
         self._context: Context | None = None
         self._forked = False
         self._slots = birth.slots
@@ -94,6 +99,7 @@ class _Worker:
         self._pool_threads: list[threading.Thread] = []  # in thread mode; those beyond ``slots`` run while others wait
         self._lending = 0  # threads whose tasks wait for calls of their own
         self._lending_lock = threading.Lock()
+        self._sharing = threading.Lock()
         self._nested: NestedPool | None = None
         self._size = 0  # bytes of the outcomes that wait
         self._gathered_since = 0  # perf_counter_ns when the first of them may have been put there
@@ -179,7 +185,7 @@ class _Worker:
             outbox.flush()
 
     def _new_slot(self, interrupts: Interrupts | None) -> Slot:
-        slot = Slot(self._loader.load, interrupts or Interrupts())
+        slot = Slot(self._loader.load, interrupts or Interrupts(), Mappings(self._files))
         self._control.slots.append(slot)
         return slot
 
@@ -196,10 +202,10 @@ class _Worker:
         self._gathered_since = perf_counter_ns()
         return True
 
-    def _on_message(self, message: Message | None, body: Sequence[Buffer]) -> None:
+    def _on_message(self, message: Message | None, body: list[Buffer]) -> None:
         match message:
             case Tasks():
-                for ids, running in self._inbox.add(message, body):
+                for ids, running in self._inbox.add(message, mark_refs(message, body)):
                     self._drop(ids, running=running)
             case Function():
                 self._loader.add_function(message.key, message.name, message.modules, body[0])
@@ -209,6 +215,9 @@ class _Worker:
                 self._drop(self._inbox.settle(message), running=message.running)
             case Context():
                 self._on_context(message)
+            case Release(regions=regions):
+                for region in regions:
+                    self._regions.pop(region, None)
             case _:
                 raise ProtocolError(f"unexpected {message!r}")
 
@@ -221,6 +230,7 @@ class _Worker:
         self._context = context
         for slot in self._control.slots:
             slot.max_payload = context.max_payload
+            slot.share = self._share if context.shared else None
         if not self._threads:
             self._enter(context, 0)
         if first:
@@ -230,6 +240,18 @@ class _Worker:
         """Tell the tasks of this thread where they run."""
         if context is not None:
             runtime.set_instance(instance_of(context, slot))
+
+    def _share(self, buffer: Buffer) -> Buffer:
+        """Return a large buffer of a result as a reference, if there is room for it."""
+        with self._sharing:
+            if self._arena is None:
+                birth = self._birth
+                self._arena = Arena(birth.arena_size, fd=birth.arena, seen_as=birth.arena_seen_as, worker=birth.worker)
+            ref = self._arena.put(buffer)
+        if ref is None:
+            return buffer
+        self._regions[ref.number] = ref
+        return ref
 
     # --- nested calls -------------------------------------------------------------------------
 

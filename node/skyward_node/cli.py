@@ -1,15 +1,30 @@
-"""The options of ``skyward-node`` for people. Thin: it makes a `NodeConfig` and serves."""
+"""``skyward-node`` for people: its options make a `NodeConfig`, ``keys`` looks after who is admitted. Thin."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from skyward.errors import ConfigError
 from skyward.model import NodeConfig
+from skyward.transport import keys as key_files
+from skyward_node.access import CLIENTS, NODE_KEY
 from skyward_node.boot import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Command = Callable[..., Any]
+
+T = TypeVar("T")
+
+# Whose arguments are keys: one may begin with a dash, and hold the letter of any short option.
+TAKES_KEY = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+KEYS_HELP = "Directory of the node's key and of the keys it admits; mode 0700."
 
 
 def _version() -> str:
@@ -21,8 +36,28 @@ def _version() -> str:
         return "unknown"
 
 
-@click.command(name="skyward-node", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--bind", required=True, metavar="ENDPOINT", help="Where to listen: ipc:///directory/name.sock.")
+def _default_directory() -> str:
+    return os.path.join(key_files.home(), "node")
+
+
+def _keys_option(name: str) -> Callable[[Command], Command]:
+    return click.option(
+        name,
+        "directory",
+        metavar="DIRECTORY",
+        default=_default_directory,
+        show_default="~/.config/skyward/node",
+        help=KEYS_HELP,
+    )
+
+
+@click.group(name="skyward-node", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--bind",
+    metavar="ENDPOINT",
+    help="Where to listen: tcp://ADDRESS:PORT (always encrypted, keys required) or ipc:///directory/name.sock.",
+)
+@_keys_option("--keys")
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 4096),
@@ -68,9 +103,12 @@ def _version() -> str:
     help="The least important events that are logged.",
 )
 @click.version_option(_version(), prog_name="skyward-node")
+@click.pass_context
 def command(
+    context: click.Context,
     *,
-    bind: str,
+    bind: str | None,
+    directory: str,
     concurrency: int,
     executor: Literal["process", "thread"],
     fresh_processes: bool,
@@ -84,9 +122,14 @@ def command(
     It serves until it is told to stop: SIGTERM lets running tasks finish (30 s at most), Ctrl-C ends it at once.
     A program that launches nodes passes --config-fd N instead, and writes the configuration there as JSON.
     """
+    if context.invoked_subcommand is not None:
+        return
+    if bind is None:
+        raise click.UsageError("say where to listen, such as --bind tcp://127.0.0.1:7700")
     try:
         config = NodeConfig(
             bind=bind,
+            keys=directory,
             concurrency=concurrency,
             executor=executor,
             reuse_processes=not fresh_processes,
@@ -98,3 +141,65 @@ def command(
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     sys.exit(serve(config, interactive=True))
+
+
+@command.group()
+def keys() -> None:
+    """Show this node's key; list, add and remove the keys of the clients it admits.
+
+    A node that serves notices within a second, and ends the sessions of clients that are removed.
+    """
+
+
+@keys.command()
+@_keys_option("--dir")
+def show(directory: str) -> None:
+    """Print the node's public key, which clients need; a new pair is made if there is none."""
+    click.echo(_tried(lambda: key_files.read_or_make_pair(os.path.join(directory, NODE_KEY))).public)
+
+
+@keys.command(name="list")
+@_keys_option("--dir")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def list_(directory: str, *, as_json: bool) -> None:
+    """Print the keys of the clients that are admitted."""
+    clients = _tried(lambda: key_files.read_clients(os.path.join(directory, CLIENTS)))
+    if as_json:
+        click.echo(json.dumps([client._asdict() for client in clients]))
+    for client in () if as_json else clients:
+        click.echo(f"{client.key} {client.label}".rstrip())
+
+
+@keys.command(context_settings=TAKES_KEY)
+@click.argument("key")
+@click.argument("label", default="")
+@_keys_option("--dir")
+def add(key: str, label: str, directory: str) -> None:
+    """Admit the client with this public key; LABEL says whose it is."""
+    path = os.path.join(directory, CLIENTS)
+
+    def change() -> None:
+        others = [client for client in key_files.read_clients(path) if client.key != key]
+        key_files.write_clients(path, [*others, key_files.Client(key_files.check_public(key), label)])
+
+    _tried(change)
+
+
+@keys.command(context_settings=TAKES_KEY)
+@click.argument("key")
+@_keys_option("--dir")
+def remove(key: str, directory: str) -> None:
+    """Admit the client with this public key or label no more."""
+    path = os.path.join(directory, CLIENTS)
+    clients = _tried(lambda: key_files.read_clients(path))
+    left = [client for client in clients if key not in (client.key, client.label)]
+    if len(left) == len(clients):
+        raise click.ClickException(f"no client {key!r} is admitted; see `skyward-node keys list`")
+    _tried(lambda: key_files.write_clients(path, left))
+
+
+def _tried(action: Callable[[], T]) -> T:
+    try:
+        return action()
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error

@@ -1,13 +1,14 @@
 """Where a daemon listens: checked before anything is started, so that mistakes are cheap and clear.
 
-An ``ipc://`` socket is as safe as its directory: only the owner may enter it. TCP needs CURVE, which
-this version does not have.
+An ``ipc://`` socket is as safe as its directory: only the owner may enter it. A ``tcp://`` port is always behind
+CURVE, on whatever address: see `skyward_node.door`.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import stat
 from contextlib import suppress
@@ -21,16 +22,33 @@ if TYPE_CHECKING:
 LONGEST: Final = 107  # bytes of a Unix socket's path on Linux, without the final NUL
 LAUNCHED: Final = "skyward-"  # how the names of directories begin that a launcher makes for its daemons
 _SCHEME: Final = "ipc://"
+_TCP: Final = re.compile(r"tcp://(?P<host>\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):(?P<port>\*|\d{1,5})")
+
+
+def check(bind: str) -> str:
+    """Return the path of an ``ipc://`` endpoint, or "" for a ``tcp://`` one; raises `ConfigError`."""
+    if not bind.startswith("tcp://"):
+        return socket_path(bind)
+    match = _TCP.fullmatch(bind)
+    if match is None or (match["port"] != "*" and int(match["port"]) > 65_535):
+        raise ConfigError(
+            f"cannot bind {bind}: a TCP endpoint looks like tcp://127.0.0.1:7700, tcp://0.0.0.0:7700 or, for a free "
+            "port, tcp://127.0.0.1:0"
+        )
+    return ""
+
+
+def wildcard(bind: str) -> str:
+    """Return the endpoint as ZeroMQ writes it: port 0 is a star."""
+    return bind.removesuffix(":0") + ":*" if bind.endswith(":0") else bind
 
 
 def socket_path(bind: str) -> str:
     """Return the path of an ``ipc://`` endpoint, its directory made; raises `ConfigError` if it cannot serve."""
-    if bind.startswith("tcp://"):
-        raise ConfigError(
-            f"cannot bind {bind}: TCP links need CURVE keys, which this version does not have; use ipc://"
-        )
     if not bind.startswith(_SCHEME):
-        raise ConfigError(f"cannot bind {bind}: an endpoint looks like ipc:///directory/name.sock")
+        raise ConfigError(
+            f"cannot bind {bind}: an endpoint looks like ipc:///directory/name.sock or tcp://127.0.0.1:7700"
+        )
     path = bind.removeprefix(_SCHEME)
     if not path.startswith("/"):
         raise ConfigError(f"cannot bind {bind}: the path after ipc:// must be absolute")

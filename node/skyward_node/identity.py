@@ -8,16 +8,12 @@ import re
 import sys
 from typing import TYPE_CHECKING, Final
 
+from skyward.versions import package_versions
 from skyward_node.core import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from skyward.model import NodeConfig
 
-# Packages whose version decides whether the other side can unpickle what we send.
-PACKAGES: Final = frozenset({"skyward", "cloudpickle", "msgspec", "numpy", "pandas", "torch"})
-_METADATA: Final = re.compile(r"(?P<name>[A-Za-z0-9_.]+)-(?P<version>[^-]+)\.dist-info")
 _DEVICE: Final = re.compile(r"nvidia(\d+)")
 
 
@@ -32,24 +28,6 @@ def make_identity(config: NodeConfig) -> Identity:
         pid=os.getpid(),
         accelerators=accelerators(config.env.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))),
     )
-
-
-def package_versions(paths: Iterable[str]) -> dict[str, str]:
-    """Return the installed versions of `PACKAGES`, by the names of their metadata directories.
-
-    ``importlib.metadata`` would say the same, but costs some 20 ms before the first result.
-    """
-    found: dict[str, str] = {}
-    for path in paths:
-        try:
-            names = os.listdir(path or ".")
-        except OSError:  # not a directory, or gone
-            continue
-        for name in names:
-            match = _METADATA.fullmatch(name)
-            if match and match["name"].lower() in PACKAGES:
-                found.setdefault(match["name"].lower(), match["version"])
-    return found
 
 
 def accelerators(visible: str | None) -> list[str]:

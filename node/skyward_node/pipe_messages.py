@@ -1,6 +1,6 @@
 """What travels on the pipes between a daemon and its workers: wire messages, and two of their own.
 
-    down, data      Context (before the first tasks, and when the roster changes), Module, Function, Tasks,
+    down, data      Context (before the first tasks, and when the roster changes), Module, Function, Tasks, Release,
                     Cancel (a copy of each on the control pipe, in its place among the tasks)
     down, control   Cancel, Answer
     up, data        Results, Progress, Returned, Waiting; Module, Function, Submit, Revoke of nested calls
@@ -29,6 +29,7 @@ from skyward.wire.messages import (
     Module,
     Name,
     Progress,
+    Release,
     Results,
     Returned,
     Revoke,
@@ -58,6 +59,7 @@ class Context(Message, frozen=True):
     accelerators: Annotated[list[Name], Meta(max_length=1024)] = []  # noqa: RUF012 - msgspec copies it; of the node
     retries: U32 = 0  # of calls that tasks make and that do not say
     timeout: Seconds = 0.0  # of the same; 0: none
+    shared: bool = False  # the client reads the worker's memory
 
 
 class Waiting(Message, frozen=True):
@@ -68,6 +70,6 @@ class Waiting(Message, frozen=True):
     waiting: bool
 
 
-DATA_MESSAGES: Final = (Context, Module, Function, Tasks, Cancel)
+DATA_MESSAGES: Final = (Context, Module, Function, Tasks, Cancel, Release)
 CONTROL_MESSAGES: Final = (Cancel, Answer)
 WORKER_MESSAGES: Final = (Results, Progress, Returned, Waiting, Module, Function, Submit, Revoke)

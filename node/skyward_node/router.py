@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import zmq
 
 from skyward.errors import ProtocolError
-from skyward.transport.sockets import receive_frames, send_frames
-from skyward.wire.codec import Decoder, check_body, encode
-from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL
+from skyward.transport.sockets import receive_frames, receive_user, send_frames
+from skyward.wire.codec import Decoder, check_body, encode, mark_refs
+from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL, Parcels, Part, Tasks
+from skyward.wire.parcels import LARGEST, Cutter, Joiner
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
 
 if TYPE_CHECKING:
@@ -43,14 +44,24 @@ class _Backlog:
 
     def add(self, frames: list[Buffer]) -> None:
         self.messages.append(frames)
-        self.size += sum(map(len, frames))
+        self.size += _weight(frames)
+
+
+def _weight(frames: Sequence[Buffer]) -> int:
+    """Return the bytes that a message adds: a piece is a view of a result, which the core keeps and counts."""
+    return 0 if frames[1][1] == Part.TYPE else sum(map(len, frames))
 
 
 class Router:
     """All connections of a node."""
 
-    def __init__(self, socket: Socket) -> None:
+    def __init__(self, socket: Socket, limit: int, *, curve: bool = False) -> None:
+        """``limit``: bytes of large frames of one connection that may be incomplete."""
         self.socket = socket
+        self._curve = curve
+        self._limit = limit
+        self._joiners: dict[bytes, Joiner] = {}
+        self._cutters: dict[bytes, Cutter] = {}
         self._decoder = Decoder(CLIENT_MESSAGES)
         self._backlogs: dict[bytes, _Backlog] = {}
 
@@ -66,14 +77,24 @@ class Router:
         events: list[Event] = []
         try:
             for _ in range(READS):
-                event = self._decode(receive_frames(self.socket, copied=2))
+                event = self._receive_keyed() if self._curve else self._decode(receive_frames(self.socket, copied=2))
                 if event is not None:
                     events.append(event)
         except zmq.Again:
             pass
         return events
 
-    def _decode(self, frames: list[Buffer]) -> Event | None:
+    def _receive_keyed(self) -> Event | None:
+        """Receive a message on a socket that knows whose key each came under."""
+        peer, user = receive_user(self.socket)
+        frames: list[Buffer] = [peer]
+        if self.socket.getsockopt(zmq.RCVMORE):
+            frames += receive_frames(self.socket, copied=1)
+        if not user:  # ZeroMQ admits nobody without one: it is our own bug, or worse
+            return Nonsense(peer, "auth", "a message that came under no key")
+        return self._decode(frames, user)
+
+    def _decode(self, frames: list[Buffer], user: str = "") -> Event | None:
         peer = cast("bytes", frames[0])
         if len(frames) < 2:
             return Nonsense(peer, "protocol", "a message without a header")
@@ -82,17 +103,43 @@ class Router:
             message = self._decoder.decode(header)
             if message is None:
                 return None  # a hint that we do not know
+            if (joiner := self._joiners.get(peer)) is not None:
+                joiner.join(body)
             check_body(message, body)
+            if type(message) is Part:
+                self._joiners.setdefault(peer, Joiner(self._limit)).add(message, body[0])
+                return Incoming(peer, message, (), user)  # whether it may come at all is not decided here
+            if type(message) is Parcels:
+                self._joiners.setdefault(peer, Joiner(self._limit)).expect(message)
+            if type(message) is Tasks and message.shared:
+                mark_refs(message, body)
         except ProtocolError as error:
             code = "version" if len(header) and header[0] != PROTOCOL else "protocol"
             return Nonsense(peer, code, str(error))
-        return Incoming(peer, message, body)
+        return Incoming(peer, message, body, user)
 
     # --- out ---------------------------------------------------------------------------------
 
     def send(self, peer: bytes, message: Message, body: Sequence[Buffer]) -> Event | None:
         """Send a message, now or when the connection takes it; return what that says about the connection."""
-        frames: list[Buffer] = [peer, encode(message), *body]
+        if self._curve and len(body) and max(map(len, body)) > LARGEST:
+            return self._send_in_pieces(peer, message, body)
+        return self._send(peer, [peer, encode(message), *body])
+
+    def _send_in_pieces(self, peer: bytes, message: Any, body: Sequence[Buffer]) -> Event | None:
+        said: Event | None = None
+        for frames in self._cutters.setdefault(peer, Cutter()).cut(message.epoch, message, body):
+            said = self._send(peer, [peer, *frames]) or said
+            if isinstance(said, Gone):
+                break
+        return said
+
+    def forget(self, peer: bytes) -> None:
+        """Drop what is there of a connection that is gone, or not served any more."""
+        for kept in (self._joiners, self._cutters, self._backlogs):
+            kept.pop(peer, None)
+
+    def _send(self, peer: bytes, frames: list[Buffer]) -> Event | None:
         backlog = self._backlogs.get(peer)
         if backlog is None:
             return self._try(peer, frames)
@@ -131,6 +178,6 @@ class Router:
                     raise
                 del self._backlogs[peer]
                 return Gone(peer)
-            backlog.size -= sum(map(len, backlog.messages.popleft()))
+            backlog.size -= _weight(backlog.messages.popleft())
         del self._backlogs[peer]
         return Blocked(peer, blocked=False)

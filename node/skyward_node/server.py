@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Any, Final
 import zmq
 
 from skyward.wire.codec import encode
-from skyward_node.core.actions import Control, Exit, Give, Kill, Log, Retire, Send, Shutdown, Spawn
+from skyward_node.core.actions import (
+    Admitted,
+    Bury,
+    Control,
+    Exit,
+    Forget,
+    Give,
+    Kill,
+    Log,
+    Retire,
+    Send,
+    Shutdown,
+    Spawn,
+)
 from skyward_node.executors.environment import worker_environment
 from skyward_node.executors.events import Exited
 
@@ -24,6 +37,7 @@ if TYPE_CHECKING:
     from skyward.model import NodeConfig
     from skyward_node.core import Core
     from skyward_node.core.actions import Action, Event
+    from skyward_node.door import Door
     from skyward_node.executors.supervisor import Supervisor
     from skyward_node.logs import Logger
     from skyward_node.router import Router
@@ -39,13 +53,22 @@ class Server:
     """Drives one core."""
 
     def __init__(
-        self, config: NodeConfig, core: Core, router: Router, supervisor: Supervisor, *, signals: int, logger: Logger
+        self,
+        config: NodeConfig,
+        core: Core,
+        router: Router,
+        supervisor: Supervisor,
+        *,
+        signals: int,
+        logger: Logger,
+        door: Door | None = None,
     ) -> None:
         self._config = config
         self._core = core
         self._router = router
         self._supervisor = supervisor
         self._signals = signals
+        self._door = door
         self._logger = logger
         self.orphaned = False  # it ends because its launcher is gone
         self._code: int | None = None
@@ -55,6 +78,9 @@ class Server:
             self._poller.register(source, zmq.POLLIN)
         if config.lifeline_fd >= 0:
             self._poller.register(config.lifeline_fd, zmq.POLLIN)
+        if door is not None:
+            self._poller.register(door.zap.socket, zmq.POLLIN)
+            self._follow_up.append(Admitted(door.zap.admitted))
         self._accelerators = core.node.identity.accelerators
         self._perform_by_type: dict[type, Callable[[Any], None]] = {
             Send: self._send,
@@ -63,6 +89,8 @@ class Server:
             Control: lambda action: supervisor.send(action.worker, [encode(action.message), *action.body], True),
             Kill: lambda action: supervisor.kill(action.worker),
             Retire: lambda action: supervisor.retire(action.worker),
+            Forget: lambda action: router.forget(action.peer),
+            Bury: lambda action: supervisor.bury(action.worker),
             Log: lambda action: logger.log(action.level, action.event, action.fields),
             Exit: self._exit,
         }
@@ -101,6 +129,8 @@ class Server:
         events, self._follow_up = self._follow_up, []
         if self._signals in ready:
             self._on_signals(events)
+        if self._door is not None:
+            self._watch_door(self._door, ready, events)
         if self._router.blocked:
             events += self._router.retry()
         if self._router.socket in ready:
@@ -108,6 +138,14 @@ class Server:
         if self._supervisor.fileno() in ready:
             events += self._supervisor.events()
         return events
+
+    def _watch_door(self, door: Door, ready: set[object], events: list[Event]) -> None:
+        if door.look(time.monotonic()):
+            if door.access.problem:
+                self._logger.log("error", "the file of admitted keys does not count", {"reason": door.access.problem})
+            events.append(Admitted(door.zap.admitted))
+        if door.zap.socket in ready:
+            door.zap.serve()
 
     def _on_signals(self, events: list[Event]) -> None:
         received = set(os.read(self._signals, 4096))

@@ -6,7 +6,8 @@ worker: it alone reaps them, so their pids stay valid until it has killed what t
 
 It talks with the daemon over a SOCK_SEQPACKET pair, one JSON object a message:
 
-    down  {"do": "spawn", "worker", "slots", "env"} + the worker's ends of data, control, stdout, stderr, cells
+    down  {"do": "spawn", "worker", "slots", "env", "arena"} + the worker's ends of data, control, stdout, stderr,
+          cells, arena
           {"do": "kill", "worker"}
     up    {"is": "spawned", "worker", "pid"} + a pidfd
           {"is": "exited", "worker", "status", "peak", "limit", "oom"}     (bytes; limit null if none)
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from skyward.model import NodeConfig
 
 MAX_REQUEST: Final = 128 * 1024  # bytes of one message; an environment is far smaller
-FDS_PER_WORKER: Final = 5
+FDS_PER_WORKER: Final = 6
 RETRY_FIRST: Final = 0.02  # seconds after a fork that the kernel refused: most shortages are short
 RETRY_MOST: Final = 1.0  # seconds; the slot must be back soon once there is room again
 SWEEP: Final = 0.05  # seconds between looks for survivors while the template ends
@@ -79,11 +80,14 @@ class Birth:
     stdout: int
     stderr: int
     cells: int
+    arena: int
+    arena_size: int
+    arena_seen_as: tuple[int, int]  # the daemon's pid and descriptor, by which others open it
 
     @property
     def fds(self) -> tuple[int, ...]:
         """Return the descriptors in the order they travel."""
-        return self.data, self.control, self.stdout, self.stderr, self.cells
+        return self.data, self.control, self.stdout, self.stderr, self.cells, self.arena
 
 
 def start(config: NodeConfig) -> TemplateHandle:
@@ -191,7 +195,11 @@ class _Template:
 
     def _want(self, request: dict[str, Any], fds: list[int]) -> None:
         if len(fds) == FDS_PER_WORKER:
-            self._wanted.append(Birth(request["worker"], request["slots"], request["env"], *fds))
+            data, control, stdout, stderr, cells, arena = fds
+            size, pid, number = request["arena"]
+            pipes = data, control, stdout, stderr, cells
+            birth = Birth(request["worker"], request["slots"], request["env"], *pipes, arena, size, (pid, number))
+            self._wanted.append(birth)
             return
         for fd in fds:  # we ran out of descriptors: the kernel passed on as many as there was room for
             os.close(fd)
@@ -255,7 +263,7 @@ class _Template:
         self._waker.close()
         os.dup2(birth.stdout, 1)
         os.dup2(birth.stderr, 2)
-        processes.close_fds({0, 1, 2, birth.data, birth.control, birth.cells})
+        processes.close_fds({0, 1, 2, birth.data, birth.control, birth.cells, birth.arena})
 
     # --- deaths -----------------------------------------------------------------------------
 

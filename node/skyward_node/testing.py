@@ -17,18 +17,8 @@ from skyward.model import NodeConfig
 from skyward.wire import failures, payload
 from skyward.wire.codec import encode, pack_body, split_body
 from skyward.wire.functions import FunctionStore
-from skyward.wire.messages import (
-    OK,
-    Cancel,
-    Failure,
-    Function,
-    Member,
-    Module,
-    Progress,
-    Results,
-    Returned,
-    Tasks,
-)
+from skyward.wire.messages import Cancel, Function, Member, Module, Progress, Results, Returned, Tasks
+from skyward.wire.statuses import OK, Failure
 from skyward_node import template
 from skyward_node.executors.events import Exited, Printed, Received, Spawned
 from skyward_node.executors.supervisor import Supervisor

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from skyward.wire.messages import Output
 
 STDOUT: Final = 1
+STDERR: Final = 2
 
 
 class Console:
@@ -27,6 +28,11 @@ class Console:
         if self._hand is not None:
             texts = [bytes(line).decode("utf-8", "replace") for line in lines]
             self._hand.do(lambda: _write(rank, message.stream, texts))
+
+    def tell(self, rank: int, lines: Sequence[str]) -> None:
+        """Show lines about a node."""
+        if self._hand is not None and lines:
+            self._hand.do(lambda: _write(rank, STDERR, list(lines)))
 
     def close(self, timeout: float) -> None:
         """Write what is left; give up after ``timeout`` seconds."""

@@ -75,11 +75,11 @@ class Crew:
                 self._change(self.membership.on_launch_failed(rank, str(error), time.monotonic()))
             return
         mate = self.mates[rank] = Mate(rank, launched)
-        mate.link = engine.hub.connect(launched.endpoint, rank)
+        mate.link = engine.hub.connect(launched.endpoint, rank, launched.public_key)
         if launched.death_fd is not None:
             self._by_death_fd[launched.death_fd] = mate
             engine.hub.watch(launched.death_fd)
-        engine.talk.hello(mate)
+        engine.greeting.hello(mate, mate.link)
         self._liveness.heard(rank)
 
     def ready(self, mate: Mate, slots: int) -> None:
@@ -135,10 +135,19 @@ class Crew:
         if mate.link is not None:
             hub.disconnect(mate.link, linger)
             mate.link = None
+        self.forget_control(mate)
         death_fd = mate.launched.death_fd
         if death_fd is not None and self._by_death_fd.pop(death_fd, None) is not None:
             hub.unwatch(death_fd)
         self._liveness.forget(mate.rank)
+        if self._engine.sharing is not None:
+            self._engine.sharing.forget(mate.rank)
+
+    def forget_control(self, mate: Mate) -> None:
+        """Do without a second link to a node."""
+        if mate.control is not None:
+            self._engine.hub.disconnect(mate.control)
+            mate.control = None
 
     def retire_idle(self) -> None:
         """Let those go that shall go and have nothing to do."""
@@ -178,7 +187,15 @@ class Crew:
                 self.lose(mate, f"it was silent for {BEATS * self._engine.options.heartbeat:g} s")
         for mate in self.mates.values():
             self._engine.talk.beat(mate, now)
+            self._open_control(mate)
         self._change(self.membership.on_tick(now))
+
+    def _open_control(self, mate: Mate) -> None:
+        """Give a node that takes part its second link: now, because while the pool opened it would have cost time."""
+        if mate.since and mate.control is None and mate.link is not None:
+            engine, launched = self._engine, mate.launched
+            mate.control = engine.hub.connect(launched.endpoint, mate.rank, launched.public_key)
+            engine.greeting.hello(mate, mate.control)
 
     def next_tick(self, now: float) -> float:
         """Return when `tick` must be called again: a heartbeat from now, or when a silent node becomes dead."""
@@ -191,7 +208,7 @@ class Crew:
     def of(self, link: Link) -> Mate | None:
         """Return the node at the other end, if the link is still in use."""
         mate = self.mates.get(link.rank)
-        return mate if mate is not None and mate.link is link else None
+        return mate if mate is not None and link in (mate.link, mate.control) else None
 
     def epoch(self, rank: int) -> int | None:
         """Return the epoch of a node that is linked."""

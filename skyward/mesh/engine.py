@@ -9,23 +9,29 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
-import socket
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from skyward.config import available_memory
 from skyward.dispatch.scheduler import Scheduler
 from skyward.dispatch.tasks import SETTLED, Absent, Action, Cancelled, Lost, NoNodes, Send, Settle, Stop
 from skyward.errors import AbsentRankError, NodeLostError, NoNodesError, PoolClosedError, ProtocolError
 from skyward.hand import Hand
 from skyward.mesh.console import Console
 from skyward.mesh.crew import Crew
+from skyward.mesh.greeting import Greeting
+from skyward.mesh.launching import free_port
 from skyward.mesh.nesting import Nesting
+from skyward.mesh.reach import Reach
+from skyward.mesh.sharing import Sharing
 from skyward.mesh.talk import Talk
 from skyward.mesh.window import Window
 from skyward.model import PoolSnapshot
 from skyward.results import CancelledError
-from skyward.transport.hub import Hub
+from skyward.transport.hub import Hub, News
+from skyward.transport.links import Link
 from skyward.transport.loop import Loop
 from skyward.waiting import Waiter
 
@@ -37,9 +43,10 @@ if TYPE_CHECKING:
     from skyward.model import Nodes
     from skyward.providers.base import LaunchSpec, Provider
     from skyward.results import Outcome, Sink
-    from skyward.transport.links import Link
+    from skyward.transport.keys import KeyPair
     from skyward.wire.functions import FunctionBlob
 
+ARENA_SHARE: Final = 4  # of the available memory may hold arguments: the rest is for those who read them
 CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at close
 CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
 GOODBYE: Final = 200  # milliseconds the last messages may take at close
@@ -48,10 +55,11 @@ GOODBYE: Final = 200  # milliseconds the last messages may take at close
 class Engine:
     """Drives one pool; see the module."""
 
-    def __init__(self, options: Options, provider: Provider, spec: LaunchSpec, nodes: Nodes) -> None:
+    def __init__(
+        self, options: Options, provider: Provider, spec: LaunchSpec, nodes: Nodes, keys: KeyPair | None = None
+    ) -> None:
         self.options = options
         self.max_payload = options.payload_limit()
-        self._threads = options.worker.executor == "thread"
         self.window = Window(options.window_size())
         self.session = os.urandom(16)
         self.pid = os.getpid()
@@ -65,11 +73,14 @@ class Engine:
         self.failed = 0
         self.closing = False
         self.bug: Exception | None = None
-        self.hub = Hub()
+        self.sharing = Sharing(available_memory() // ARENA_SHARE) if provider.shares_memory else None
+        self.hub = Hub(keys)
         self.loop = Loop(self, f"skyward-pool-{self.session[:3].hex()}")
         self.hub.watch(self.loop.wake_fd)
         self.crew = Crew(self, provider, spec, nodes)
         self.talk = Talk(self)
+        self.greeting = Greeting(self)
+        self.reach = Reach(self)
         self._opening = Waiter()
         self._open_error: BaseException | None = None
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -78,6 +89,8 @@ class Engine:
         self._idle_waiters: list[Waiter] = []
         self._room_waiters: list[tuple[int, Waiter]] = []
         self._stranded: list[Task] = []  # in nobody's hands, because what handled them has failed
+        self._handed_in: deque[Task] = deque()
+        self._taking_in = False
         self._closed = False
 
     # --- life (any thread) -----------------------------------------------------------------
@@ -112,6 +125,15 @@ class Engine:
 
         self.loop.wait(waiter, start=start)
 
+    def refuse(self) -> None:
+        """Take no more calls: what waits for room gives up."""
+        self.loop.run(self._refuse)
+
+    def _refuse(self) -> None:
+        self.closing = True
+        for _, waiter in self._room_waiters:
+            waiter.finish()
+
     def close(self, patience: float = CLOSE_WAIT) -> None:
         """Cancel what is unsettled and leave nothing behind; callbacks and output get ``patience`` seconds each."""
         self.loop.run(self._say_goodbye)
@@ -119,9 +141,12 @@ class Engine:
         for mate in list(self.crew.mates.values()):
             self.crew.forget(mate, linger=GOODBYE)
         self._closed = True
+        self.reach.close()
         self.hub.close()
         self.crew.close()
         self.loop.release_fd()
+        if self.sharing is not None:
+            self.sharing.close()
         self.callbacks.close(timeout=patience)
         self.console.close(timeout=patience)
 
@@ -142,15 +167,17 @@ class Engine:
         if self._closed:
             return
         for source in self.hub.poll(timeout):
-            if not isinstance(source, int):
-                self._read(source)
+            if isinstance(source, Link):
+                self.read(source)
+            elif isinstance(source, News):
+                self.reach.on_news(*source)
             elif source == self.loop.wake_fd:
                 os.eventfd_read(source)
-            else:
+            elif not self.reach.answered(source):
                 self.crew.died(source)
         if self.nesting.has_answers:
             for rank, message, body in self.nesting.flush(self.crew.epoch):
-                self.talk.send(self.crew.mates[rank], message, body)
+                self.talk.answer(self.crew.mates[rank], message, body)
         now = time.monotonic()
         if now >= self._next_tick:
             self._tick(now)
@@ -186,20 +213,24 @@ class Engine:
         """Note tasks that the scheduler has let go of and that have no outcome: `on_bug` ends them."""
         self._stranded += [task for task in tasks if task is not None]
 
-    def _read(self, link: Link) -> None:
+    def read(self, link: Link) -> None:
+        """Handle what has come over a link, and greet the node if its connection is a new one."""
         mate = self.crew.of(link)
         if mate is None:
             return
-        messages = link.receive()
-        if messages:
+        while messages := link.receive():
             self.crew.heard(mate.rank)
-        for frames in messages:
-            try:
-                self.talk.handle(mate, frames)
-            except ProtocolError as error:
-                self.crew.lose(mate, f"it sent a message that makes no sense: {error}")
-            if mate.link is not link:
+            for frames in messages:
+                try:
+                    self.talk.handle(mate, link, frames)
+                except ProtocolError as error:
+                    self.crew.lose(mate, f"it sent a message that makes no sense: {error}")
+                if self.crew.of(link) is not mate:
+                    return
+            if not link.fresh:  # else nothing of the old connection may come after the answer to the greeting
                 return
+        if link.fresh:
+            self.greeting.hello(mate, link)
 
     def _tick(self, now: float) -> None:
         self.crew.tick(now)
@@ -210,6 +241,21 @@ class Engine:
         self.crew.retire_idle()
 
     # --- tasks -----------------------------------------------------------------------------
+
+    def hand_in(self, tasks: Sequence[Task]) -> None:
+        """Take in tasks from any thread; those that come before the owner looks go as one batch."""
+        self.window.admit(sum([task.size for task in tasks]))
+        self._handed_in.extend(tasks)
+        if not self._taking_in:
+            self._taking_in = True
+            self.loop.post(self._take_in)
+
+    def _take_in(self) -> None:
+        self._taking_in = False  # first: whoever hands in after this calls again
+        tasks = list(self._handed_in)
+        for _ in tasks:
+            self._handed_in.popleft()
+        self.submit(tasks, admitted=True)
 
     def submit(self, tasks: Sequence[Task], *, urgent: bool = False, admitted: bool = False) -> None:
         """Take in tasks; ``admitted`` ones are counted in the window already."""
@@ -232,6 +278,8 @@ class Engine:
     def settled(self, task: Task, outcome: Outcome) -> None:
         """Hand a task's outcome to whom it belongs, once."""
         self.window.release(task.size)
+        if task.buffers and self.sharing is not None:
+            self.sharing.ended(task, outcome)
         task.data, task.buffers = b"", ()
         sink, task.sink = task.sink, None
         sink.deliver(task, outcome)
@@ -243,15 +291,15 @@ class Engine:
 
     def started(self, rank: int, ids: Iterable[int]) -> None:
         """A node runs these tasks now; of one that shall be cancelled it says that it goes on."""
-        node = self.scheduler.nodes.get(rank)
-        if node is None:
+        node, mate = self.scheduler.nodes.get(rank), self.crew.mates.get(rank)
+        if node is None or mate is None:
             return
         for id in ids:
             task = node.in_flight.get(id)
             if task is not None:
                 sink: Sink = task.sink
                 # Processes can be stopped: there it is the answer to a recall that was faster than the cancel.
-                sink.on_started(unstoppable=task.cancelled and self._threads)
+                sink.on_started(unstoppable=task.cancelled and mate.threads)
 
     def after_settling(self) -> None:
         """See what may go on now that tasks have ended; called once per batch."""
@@ -346,11 +394,3 @@ class Engine:
             rerun=scheduler.reruns,
             active=not self.closing,
         )
-
-
-def free_port() -> int:
-    """Return a TCP port that was free on this machine a moment ago, for what tasks set up on the head."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

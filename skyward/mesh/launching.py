@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from typing import TYPE_CHECKING
 
@@ -73,3 +74,11 @@ class Launcher:
     def _join(self) -> None:
         for thread in list(self._threads):
             thread.join()
+
+
+def free_port() -> int:
+    """Return a TCP port that was free on this machine a moment ago, for what tasks set up on the head."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

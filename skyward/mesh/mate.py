@@ -10,15 +10,17 @@ if TYPE_CHECKING:
 
 
 class Mate:
-    """One launched node: what its provider says of it, and the link to it."""
+    """One launched node: what its provider says of it, and the links to it."""
 
-    __slots__ = ("launched", "link", "rank", "since", "slots")
+    __slots__ = ("control", "launched", "link", "rank", "since", "slots", "threads")
 
     def __init__(self, rank: int, launched: Launched) -> None:
         self.rank = rank
         self.launched = launched
         self.link: Link | None = None
+        self.control: Link | None = None  # for heartbeats, beside the data; there is none before the first tick
         self.slots = 0
+        self.threads = False  # its tasks share a process, and cannot be stopped
         self.since = 0.0  # `time.monotonic` at which it became ready; 0: it is not
 
     def __repr__(self) -> str:

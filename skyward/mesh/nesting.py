@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from skyward.dispatch.scheduler import BATCH
 from skyward.dispatch.tasks import ANY, Task
 from skyward.errors import ProtocolError
+from skyward.memory import opened
 from skyward.results import DISCARD, Sink
 from skyward.wire import failures
 from skyward.wire.codec import pack_body, split_body
@@ -72,7 +73,8 @@ class Parent(Sink):
         for _, outcome, _ in answers:
             if isinstance(outcome, tuple):
                 statuses.append(outcome[0])
-                payloads.append(Payload(outcome[1], outcome[2]))
+                # Another node's worker cannot hold a lease: it gets the bytes.
+                payloads.append(Payload(outcome[1], opened(outcome[2], lambda ref: ref.owner.open(ref))))
             else:
                 failure = failures.from_exception(outcome)
                 statuses.append(failure.status)
@@ -107,12 +109,12 @@ class Nesting:
         except KeyError as error:
             raise ProtocolError("nested calls of a function that was never sent") from error
         tasks: list[Task] = []
+        count = len(message.calls)
         rows = split_body(message.sizes, message.buffers, body)
-        for index, (call, fn, (data, buffers), wanted) in enumerate(
-            zip(message.calls, message.fns, rows, message.ranks, strict=True)
+        limits = zip(message.retries or [0] * count, message.timeouts or [0.0] * count, strict=True)
+        for call, fn, (data, buffers), wanted, (retries, timeout), name in zip(
+            message.calls, message.fns, rows, message.ranks, limits, message.names, strict=True
         ):
-            retries, timeout = message.retries[index], message.timeouts[index]
-            name = message.names[index]
             task = Task(self._new_id(), functions[fn], data, buffers, parent, 0, retries, timeout, wanted, name)
             parent.expect(call, task)
             tasks.append(task)

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import platform
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from skyward.dispatch.assignment import split
-from skyward.errors import ProtocolError, VersionMismatchError
-from skyward.wire.codec import Decoder, check_body, encode, pack_body, split_body
-from skyward.wire.frames import Payload
+from skyward.errors import ProtocolError
+from skyward.versions import package_versions
+from skyward.wire.codec import Decoder, check_body, encode, mark_refs, pack_body, split_body
+from skyward.wire.frames import Payload, shared_among, size_of
 from skyward.wire.functions import FunctionBlob, ModuleBlob
 from skyward.wire.messages import (
     MAX_BATCH,
     NODE_MESSAGES,
-    OK,
-    PROTOCOL,
+    Answer,
     Beat,
     Bye,
     Cancel,
     Draining,
     Function,
-    Hello,
     Member,
     Message,
     Module,
     Need,
     Output,
+    Parcels,
+    Part,
     Progress,
     Pulse,
     Refused,
+    Release,
     Results,
     Returned,
     Revoke,
@@ -39,6 +39,9 @@ from skyward.wire.messages import (
     Tasks,
     Welcome,
 )
+from skyward.wire.parcels import Joiner
+from skyward.wire.statuses import OK
+from skyward.wire.unconfirmed import is_new
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,9 +49,9 @@ if TYPE_CHECKING:
     from skyward.dispatch.tasks import Task
     from skyward.mesh.engine import Engine
     from skyward.mesh.mate import Mate
+    from skyward.transport.links import Link
     from skyward.wire.frames import Buffer
 
-HELLOS: Final = 5  # unanswered hellos after which a node does not want us
 ACK_EVERY: Final = 4 * 2**20  # bytes of results after which we acknowledge without waiting for the next beat
 
 
@@ -58,6 +61,7 @@ class Talk:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._decode = Decoder(NODE_MESSAGES).decode
+        self._versions = package_versions(sys.path)
         self._sources: dict[bytes, ModuleBlob] = {}  # module sources that came from nodes
 
     # --- to the node -----------------------------------------------------------------------
@@ -65,31 +69,13 @@ class Talk:
     def send(self, mate: Mate, message: Message, body: Sequence[Buffer] = ()) -> None:
         """Send one message."""
         link = mate.link
-        if link is not None:
+        if link is None:
+            return
+        if link.cutter is None or not body:
             link.send([encode(message), *body])
-
-    def hello(self, mate: Mate) -> None:
-        """Open the session on a fresh connection."""
-        options = self._engine.options
-        link = mate.link
-        assert link is not None
-        hello = Hello(
-            protocol=PROTOCOL,
-            python=platform.python_version(),
-            versions=library_versions(),
-            session=self._engine.session,
-            epoch=link.epoch,
-            ack=link.seen,
-            lease=options.lease,
-            heartbeat=options.heartbeat,
-            cancel_grace=options.cancel_grace,
-            max_payload=self._engine.max_payload,
-            label=f"{platform.node()}:{self._engine.pid}",
-            retries=options.retries,
-            timeout=options.timeout or 0.0,
-        )
-        link.greeted += 1
-        self.send(mate, hello)
+            return
+        for frames in link.cutter.cut(link.epoch, message, body):
+            link.send(frames)
 
     def tasks(self, mate: Mate, tasks: Sequence[Task]) -> None:
         """Send a batch of tasks, with the code that the node lacks before it."""
@@ -117,7 +103,9 @@ class Talk:
             buffers,
             retries if any(retries) else [],
             timeouts if any(timeouts) else [],
+            shared_among(body),
         )
+        self.release(mate)  # first, so that what these tasks return finds room
         link.unacked = 0
         self.send(mate, message, body)
 
@@ -142,10 +130,21 @@ class Talk:
 
     def beat(self, mate: Mate, now: float) -> None:
         """Show that we live, and acknowledge results."""
-        link = mate.link
+        link, control = mate.link, mate.control
         if link is not None and link.ready:
             link.unacked = 0
-            self.send(mate, Beat(link.epoch, link.seen, now))
+            self.release(mate)
+            frame = encode(Beat(link.epoch, link.seen, now, link.heard))
+            link.send([frame])  # also to find out if the node knows this connection
+            if control is not None and control.ready:
+                control.send([frame])
+
+    def release(self, mate: Mate) -> None:
+        """Say which results in shared memory nobody reads any more."""
+        sharing, link = self._engine.sharing, mate.link
+        if sharing is not None and link is not None:
+            while regions := sharing.released(mate.rank):
+                self.send(mate, Release(link.epoch, regions))
 
     def goodbye(self, mate: Mate) -> None:
         """End the session."""
@@ -169,20 +168,26 @@ class Talk:
 
     # --- from the node ---------------------------------------------------------------------
 
-    def handle(self, mate: Mate, frames: list[Buffer]) -> None:
+    def handle(self, mate: Mate, link: Link, frames: list[Buffer]) -> None:
         """Act on one message; raises `ProtocolError` on nonsense."""
         message = self._decode(frames[0])
         if message is None:
             return  # a hint we do not know
         body = frames[1:]
+        if link.joiner is not None:
+            link.joiner.join(body)
         check_body(message, body)
-        link = mate.link
-        assert link is not None
-        if isinstance(message, Welcome):
-            self._welcomed(mate, message)
+        if isinstance(message, Part | Parcels):
+            self._join(link, message, body)
             return
         if isinstance(message, Refused):
-            self._refused(mate, message)
+            self._engine.greeting.refused(mate, link, message)
+            return
+        if link is mate.control:
+            self._engine.greeting.control(mate, link, message)
+            return
+        if isinstance(message, Welcome):
+            self._engine.greeting.welcomed(mate, message)
             return
         if getattr(message, "epoch", link.epoch) != link.epoch:
             return  # from another life of the node
@@ -192,11 +197,13 @@ class Talk:
         engine = self._engine
         scheduler = engine.scheduler
         rank = mate.rank
+        if isinstance(message, Submit | Revoke) and not self._is_new(mate, message.seq):
+            return
         match message:
             case Results():
                 self._results(mate, message, body)
-            case Pulse():
-                pass  # it lives: noted by whoever read the message
+            case Pulse(heard=heard):
+                self.confirmed(mate, heard)  # that it lives was noted by whoever read the message
             case Output():
                 engine.console.show(rank, message, body)
             case Progress(started=started):
@@ -206,7 +213,7 @@ class Talk:
             case Slots(slots=slots):
                 engine.perform(scheduler.on_node_slots(rank, slots))
             case Submit():
-                engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
+                self._submitted(mate, message, body)
             case Revoke(parent=parent, calls=calls):
                 engine.cancel(engine.nesting.revoke(rank, parent, calls))
             case Function():
@@ -222,39 +229,41 @@ class Talk:
             case _:
                 pass  # streams come with generators
 
-    def _welcomed(self, mate: Mate, message: Welcome) -> None:
-        link, engine = mate.link, self._engine
-        assert link is not None
-        link.greeted = 0
-        if not link.ready:
-            link.epoch = message.epoch
-            link.ready = True
-            engine.crew.ready(mate, message.slots)
-        elif message.epoch != link.epoch:
-            engine.crew.lose(mate, "it was restarted")
-        elif not message.resumed:
-            engine.crew.lose(mate, "it has given up our session")
-        else:
-            self._resume(mate)
+    def answer(self, mate: Mate, message: Answer, body: Sequence[Buffer]) -> None:
+        """Tell a task what became of its calls."""
+        if mate.link is not None:
+            self.send(mate, mate.link.unconfirmed.add(message, body), body)
 
-    def _resume(self, mate: Mate) -> None:
-        """Send again what may have been lost with the connection; the node knows what it has."""
-        self.roster()
-        node = self._engine.scheduler.nodes.get(mate.rank)
-        if node is not None and node.in_flight:
-            tasks = list(node.in_flight.values())
-            for batch in split(tasks):
-                self.tasks(mate, batch)
-            if cancelled := [task.id for task in tasks if task.cancelled]:
-                self.cancel(mate, cancelled, running=True)
-
-    def _refused(self, mate: Mate, message: Refused) -> None:
+    @staticmethod
+    def _is_new(mate: Mate, seq: int) -> bool:
+        """Return whether we hear this for the first time."""
         link = mate.link
         assert link is not None
-        if message.code == "session" and link.greeted < HELLOS:
-            self.hello(mate)  # the connection is a new one, and does not know us yet
+        if not is_new(seq, link.heard):
+            return False
+        link.heard = seq
+        return True
+
+    def _submitted(self, mate: Mate, message: Submit, body: list[Buffer]) -> None:
+        engine, rank = self._engine, mate.rank
+        node = engine.scheduler.nodes.get(rank)
+        if node is not None and message.parent in node.in_flight:  # else it has ended: nobody waits for its calls
+            engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
+
+    @staticmethod
+    def confirmed(mate: Mate, heard: int) -> None:
+        """Forget the answers that the node has heard."""
+        if mate.link is not None:
+            mate.link.unconfirmed.confirm(heard)
+
+    def _join(self, link: Link, message: Part | Parcels, body: list[Buffer]) -> None:
+        """Take in a piece of a large frame, or where such frames belong."""
+        if link.joiner is None:
+            link.joiner = Joiner(2 * self._engine.max_payload)
+        if isinstance(message, Part):
+            link.joiner.add(message, body[0])
         else:
-            self._engine.crew.refused(mate, refusal(message))
+            link.joiner.expect(message)
 
     def _results(self, mate: Mate, message: Results, body: list[Buffer]) -> None:
         link = mate.link
@@ -266,6 +275,10 @@ class Talk:
         link.seen = message.seq
         engine = self._engine
         rank = mate.rank
+        if message.shared:
+            if engine.sharing is None:
+                raise ProtocolError("shared memory that was not agreed upon")
+            engine.sharing.receive(rank, mark_refs(message, body))
         tasks = engine.scheduler.on_results(rank, message.ids, message.elapsed)
         rows = split_body(message.sizes, message.buffers, body)
         try:
@@ -279,7 +292,7 @@ class Talk:
             engine.strand(tasks)
             raise
         engine.after_settling()
-        link.unacked += sum(memoryview(frame).nbytes for frame in body)
+        link.unacked += size_of(body)
         if link.unacked > ACK_EVERY:
             self.beat(mate, 0.0)
 
@@ -312,18 +325,3 @@ class Talk:
                 raise ProtocolError("the node asks for code that it was never sent")
             link.modules.difference_update(module.key for module in blob.modules)
             self.function(mate, blob)
-
-
-def refusal(message: Refused) -> Any:
-    """Return the error that a refusal stands for."""
-    if message.code == "version":
-        client = f"Python {platform.python_version()}, protocol {PROTOCOL}"
-        return VersionMismatchError("version", client, f"Python {message.python}, protocol {message.protocol}")
-    return ProtocolError(f"the node refused us ({message.code}): {message.reason}")
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of libraries that matter for unpickling, of those already imported."""
-    names = ("skyward", "cloudpickle", "msgspec", "numpy", "pandas", "torch")
-    found = {name: getattr(sys.modules.get(name), "__version__", None) for name in names}
-    return {name: str(version) for name, version in found.items() if version is not None}

@@ -13,7 +13,7 @@ class Window:
     """Counts bytes of arguments of unsettled tasks against a limit."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._admitted = 0
         self._released = 0  # by the owner alone
         self._lock = threading.Lock()  # of ``_admitted``
@@ -35,4 +35,4 @@ class Window:
     def has_room(self, size: int) -> bool:
         """Return whether ``size`` more bytes fit. An empty window takes anything: what exceeds it must run, too."""
         outstanding = self.outstanding
-        return outstanding <= 0 or outstanding + size <= self._limit
+        return outstanding <= 0 or outstanding + size <= self.limit

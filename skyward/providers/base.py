@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from skyward.config import Options
     from skyward.model import Executor, Nodes
+    from skyward.transport.keys import KeyPair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +35,10 @@ class LaunchSpec:
     nodes: int = 1  # how many the pool aims at: nodes that share a machine share its CPUs
     env: dict[str, str] = field(default_factory=dict[str, str])  # added to the workers' environment
     log_level: str = "warning"
+    client_key: str = ""  # the pool's public key, which the node has to admit
 
     @classmethod
-    def of(cls, options: Options, nodes: int, env: dict[str, str] | None = None) -> LaunchSpec:
+    def of(cls, options: Options, nodes: int, env: dict[str, str] | None = None, client_key: str = "") -> LaunchSpec:
         """Return the spec of a pool with these options that aims at so many nodes."""
         return cls(
             concurrency=options.worker.concurrency,
@@ -47,6 +49,7 @@ class LaunchSpec:
             start_timeout=options.start_timeout,
             nodes=max(1, nodes),
             env=dict(env or {}),
+            client_key=client_key,
         )
 
 
@@ -59,7 +62,7 @@ class Launched:
     public_key: str = ""  # of the node's CURVE key; "" on links that need none
     pid: int | None = None  # if it is a process of this machine
     death_fd: int | None = None  # becomes readable when the node dies; the provider closes it in `terminate`
-    address: str = "127.0.0.1"
+    address: str = "127.0.0.1"  # numeric: it is dialled by a thread that must not wait for a name
     private_address: str = "127.0.0.1"  # how other nodes reach it
 
 
@@ -67,6 +70,7 @@ class Provider(ABC):
     """Launches nodes for one pool and ends them."""
 
     name: ClassVar[str]
+    shares_memory: bool = False  # its nodes are processes of this machine: they and we can read each other's memory
 
     @abstractmethod
     def for_pool(self) -> Self:
@@ -74,6 +78,10 @@ class Provider(ABC):
 
     def default_nodes(self) -> Nodes | None:
         """Return how many nodes a pool has that does not say so, or None if it has to."""
+        return None
+
+    def keys(self) -> KeyPair | None:
+        """Return who the pool is to nodes behind CURVE; None if it never meets one. After `prepare`."""
         return None
 
     @abstractmethod

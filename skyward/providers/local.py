@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from skyward.providers.base import LaunchSpec
+    from skyward.transport.keys import KeyPair
 
 MOST_NODES: Final = 8  # by default: more processes than that are wanted seldom, and cost memory always
 REMEMBERED: Final = 32  # logs of nodes that have ended: those of the last minutes
@@ -63,21 +64,17 @@ def _umask() -> int:
 class Local(Provider):
     """Nodes on this machine: ``sky.Compute(sky.Local(), nodes=4)``, and what a pool is without a provider.
 
-    ``transport`` is how the client reaches them: ``"ipc"``, sockets in a private directory, or ``"tcp"``, which
-    is not there yet.
+    ``transport`` is how the client reaches them: ``"ipc"``, sockets in a private directory, or ``"tcp"``, ports of
+    the loopback interface behind CURVE, with keys for this pool alone: what a pool of other machines is like.
     """
 
     name: ClassVar[str] = "local"
 
     def __init__(self, transport: Literal["ipc", "tcp"] = "ipc") -> None:
-        if transport == "tcp":
-            raise ConfigError(
-                "transport='tcp' comes with CURVE keys, which this version does not have; "
-                "use sky.Local(transport='ipc'), the default"
-            )
-        if transport != "ipc":
+        if transport not in ("ipc", "tcp"):
             raise ConfigError(f"transport must be 'ipc' or 'tcp', got {transport!r}")
         self.transport: Literal["ipc", "tcp"] = transport
+        self.shares_memory = transport == "ipc"
         self._lock = threading.Condition()  # of all that follows; notified when a launch is over
         self._launches = 0  # under way
         self._surroundings: Surroundings | None = None
@@ -97,6 +94,14 @@ class Local(Provider):
     def default_nodes(self) -> Nodes:
         """Return one node per CPU that this process may use, at most 8."""
         return Nodes(min(MOST_NODES, usable_cpus()))
+
+    def keys(self) -> KeyPair | None:
+        """Return a pair of its own for every pool, which is never written anywhere."""
+        if self.transport == "ipc":
+            return None
+        from skyward.transport.keys import make_pair
+
+        return make_pair()
 
     def prepare(self) -> None:
         """Note what the client's process looks like and make the directory; raises `ProvisionError`."""
@@ -126,9 +131,8 @@ class Local(Provider):
                 self._lock.notify_all()
 
     def _launch(self, surroundings: Surroundings, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
-        path = f"{self._directory}/n{index}.sock"
-
-        config = _config(spec, surroundings, f"ipc://{path}")
+        bind = "tcp://127.0.0.1:0" if self.transport == "tcp" else f"ipc://{self._directory}/n{index}.sock"
+        config = _config(spec, surroundings, bind)
         env = surroundings.env | {MACHINE_SLOTS: str(spec.nodes * spec.concurrency)}
         daemon = Daemon(surroundings.sys_path, env, partial(replace, config))
         ident = f"local-{daemon.pid}-{index}"
@@ -191,6 +195,7 @@ class Local(Provider):
 def _config(spec: LaunchSpec, surroundings: Surroundings, bind: str) -> NodeConfig:
     return NodeConfig(
         bind=bind,
+        client_keys=(spec.client_key,) if spec.client_key else (),
         concurrency=spec.concurrency,
         executor=spec.executor,
         reuse_processes=spec.reuse_processes,

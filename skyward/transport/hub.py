@@ -5,37 +5,54 @@ Only the owner of the loop touches a hub. This is a driver: it says what can be 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
-from skyward.transport.links import Link
+from skyward.transport.links import Connection, Link
 
 if TYPE_CHECKING:
+    from skyward.transport.keys import KeyPair
     from skyward.transport.sockets import Context, Socket
+
+
+class News(NamedTuple):
+    """Something has become of a link's connection."""
+
+    link: Link
+    what: Connection
 
 
 class Hub:
     """The links of one pool. It has no I/O thread and no socket before the first link."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: KeyPair | None = None) -> None:
+        """``keys`` say who we are to nodes behind CURVE."""
+        self.keys = keys
         self._context: Context | None = None
         self._poller = zmq.Poller()
         self._links: dict[Socket, Link] = {}
+        self._monitors: dict[Socket, Link] = {}
 
-    def connect(self, endpoint: str, rank: int) -> Link:
-        """Return a link to a node, which connects in the background."""
+    def connect(self, endpoint: str, rank: int, server_key: str = "") -> Link:
+        """Return a link to a node, which connects in the background. ``server_key`` is the node's, if it has one."""
         if self._context is None:
             self._context = zmq.Context()
-        link = Link(self._context, endpoint, rank, self._on_blocked)
+        link = Link(self._context, endpoint, rank, self._on_blocked, self.keys, server_key)
         self._links[link.socket] = link
         self._poller.register(link.socket, zmq.POLLIN)
+        if link.monitor is not None:
+            self._monitors[link.monitor] = link
+            self._poller.register(link.monitor, zmq.POLLIN)
         return link
 
     def disconnect(self, link: Link, linger: int = 0) -> None:
         """Close a link; ``linger`` is how many milliseconds its unsent messages may take."""
         if self._links.pop(link.socket, None) is not None:
             self._poller.unregister(link.socket)
+            if link.monitor is not None:
+                del self._monitors[link.monitor]
+                self._poller.unregister(link.monitor)
             link.close(linger)
 
     def watch(self, fd: int) -> None:
@@ -47,16 +64,19 @@ class Hub:
         if fd in self._poller:
             self._poller.unregister(fd)
 
-    def poll(self, timeout: float) -> list[Link | int]:
+    def poll(self, timeout: float) -> list[Link | News | int]:
         """Return the links and descriptors that can be read, waiting for one at most ``timeout`` seconds.
 
-        What waited in a link goes out on the way.
+        Also the news about connections. What waited in a link goes out on the way.
         """
-        ready: list[Link | int] = []
+        ready: list[Link | News | int] = []
         # Rounded up: waking a little late is cheaper than polling again a little early.
         for source, events in self._poller.poll(int(timeout * 1000 + 0.999)):
             if isinstance(source, int):
                 ready.append(source)
+                continue
+            if source in self._monitors:
+                ready += [News(self._monitors[source], what) for what in self._monitors[source].news()]
                 continue
             link = self._links[source]
             if events & zmq.POLLOUT and link.flush():

@@ -1,52 +1,112 @@
-"""A link: the client's DEALER socket to one node, and what has been said over it.
+"""A link: one of the client's DEALER sockets to a node, and what has been said over it.
 
-Only the owner of the loop touches a link. Frames that the socket does not take at once wait in the
-link, in order, until the hub flushes it.
+A node has two: one for data, and one for heartbeats, which no amount of data can hold up. Only the owner of the
+loop touches a link. Frames that the socket does not take at once wait in the link, in order, until the hub
+flushes it.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
-from skyward.transport.sockets import make_dealer, receive_frames, send_frames
+from skyward.transport.sockets import HANDSHAKES, make_dealer, receive_frames, send_frames, use_family
+from skyward.wire.parcels import Cutter
+from skyward.wire.unconfirmed import Unconfirmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from skyward.transport.keys import KeyPair
     from skyward.transport.sockets import Context, Socket
     from skyward.wire.frames import Buffer
+    from skyward.wire.parcels import Joiner
 
 READS: Final = 256  # messages read from one link before the others get their turn
+EVENTS: Final = HANDSHAKES | int(zmq.EVENT_DISCONNECTED)  # that a link hears of its connection
 COPIED: Final = 2  # frames of a message that come as bytes, header and blob: the others may become arrays
+
+
+class Connection(Enum):
+    """What has become of a connection."""
+
+    UP = "up"  # both sides have proved who they are
+    REFUSED = "refused"  # the node does not admit our key
+    FAILED = "failed"  # the handshake came to nothing: a wrong key of the node's, no CURVE there, a break
+    DOWN = "down"  # it was up, and broke
+
+
+_NEWS: Final = {
+    int(zmq.EVENT_HANDSHAKE_SUCCEEDED): Connection.UP,
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): Connection.REFUSED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): Connection.FAILED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): Connection.FAILED,
+    int(zmq.EVENT_DISCONNECTED): Connection.DOWN,
+}
 
 
 class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_on_blocked", "_pending", "epoch", "functions", "greeted", "modules", "rank", "ready", "seen", "socket",
-        "unacked",
+        "_on_blocked", "_pending", "broken", "cutter", "epoch", "failures", "fresh", "functions", "greeted", "heard",
+        "joiner", "modules", "monitor", "rank", "ready", "refusals", "seen", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
-    def __init__(self, context: Context, endpoint: str, rank: int, on_blocked: Callable[[Link], object]) -> None:
-        self.socket: Socket = make_dealer(context)
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        rank: int,
+        on_blocked: Callable[[Link], object],
+        keys: KeyPair | None = None,
+        server_key: str = "",
+    ) -> None:
+        self.socket: Socket = make_dealer(context, keys=keys, server_key=server_key)
+        # What becomes of the connection; of a socket file's owner there are quicker witnesses.
+        self.monitor: Socket | None = self.socket.get_monitor_socket(EVENTS) if server_key else None
+        use_family(self.socket, endpoint)
         self.socket.connect(endpoint)
+        self.cutter = Cutter() if server_key else None  # of large frames, where they travel in pieces
+        self.joiner: Joiner | None = None  # of those that come in pieces
+        self.failures = 0  # handshakes in a row that have failed
         self._pending: deque[Sequence[Buffer]] = deque()
         self._on_blocked = on_blocked  # called when frames begin to wait
         self.rank = rank
-        self.greeted = 0  # hellos that have not been answered
+        self.broken = False  # the connection has broken at least once
+        self.fresh = False  # the connection is a new one, which knows nothing of us, and has to be greeted
+        self.greeted = 0  # hellos that have not been answered: until they are, nothing else is said
+        self.refusals = 0  # since the node's last Welcome
         self.ready = False  # the node has said Welcome
         self.epoch = 0
         self.seen = 0  # last Results.seq
+        self.heard = 0  # last seq of SUBMIT and REVOKE messages
+        self.unconfirmed = Unconfirmed()  # ANSWER messages that the node may not have got
         self.unacked = 0  # bytes of results the node does not yet know we have
         self.functions: set[bytes] = set()  # keys of code the node has
         self.modules: set[bytes] = set()
 
+    def greet(self, frames: Sequence[Buffer]) -> None:
+        """Send a hello, and until it is answered nothing but hellos: what else is sent would be lost, or come twice."""
+        self.greeted += 1
+        self.fresh = False
+        self._pending.clear()
+        self.joiner = None
+        self._send(frames)
+
     def send(self, frames: Sequence[Buffer]) -> None:
-        """Send a message, now or when the socket takes it."""
+        """Send a message, now or when the socket takes it; drop it if the node has to be greeted first.
+
+        What a node must not miss is sent again after the greeting.
+        """
+        if not self.greeted and not self.fresh:
+            self._send(frames)
+
+    def _send(self, frames: Sequence[Buffer]) -> None:
         if self._pending:
             self._pending.append(frames)
         elif not self._try_send(frames):
@@ -76,9 +136,22 @@ class Link:
             pass
         return messages
 
+    def news(self) -> list[Connection]:
+        """Return what has become of the connection since the last time."""
+        found: list[Connection] = []
+        monitor = self.monitor
+        while monitor is not None and monitor.poll(0):
+            kind = _NEWS.get(int(recv_monitor_message(monitor)["event"]))
+            if kind is not None:
+                found.append(kind)
+        return found
+
     def close(self, linger: int = 0) -> None:
         """Close the socket; ``linger`` is how many milliseconds unsent messages may take."""
         self._pending.clear()
+        if self.monitor is not None:
+            self.socket.disable_monitor()
+            self.monitor.close(0)
         self.socket.close(linger)
 
     def __repr__(self) -> str:

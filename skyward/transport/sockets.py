@@ -5,6 +5,9 @@ no ROUTING_ID (the ROUTER makes one per connection, so that a half-open old conn
 swallow a new one's messages) and no ZMTP heartbeats (they kill large frames on slow links, and do
 not see a hung program; the application beats instead).
 
+On TCP both are CURVE sockets: the DEALER knows the node's key, the ROUTER asks a handler about the client's.
+There is no TCP without.
+
 This is a driver: it opens sockets and decides nothing.
 """
 
@@ -14,11 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 
+from skyward.errors import ConfigError
 from skyward.wire.messages import MAX_BUFFERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from skyward.transport.keys import KeyPair
     from skyward.wire.frames import Buffer
 
 BACKLOG: Final = 128  # connections that may wait for accept: a whole pool that dials in at once
@@ -31,12 +36,27 @@ ZERO_COPY: Final = 65_536  # bytes: above it a copy costs more than the bookkeep
 
 MOST_FRAMES: Final = MAX_BUFFERS + 3  # routing id, header, blob, and all buffers that the protocol allows
 
+DOMAIN: Final = b"skyward"  # of the handler that admits clients
+ENFORCE_DOMAIN: Final = 93  # ZMQ_ZAP_ENFORCE_DOMAIN, which pyzmq does not name
+FAILED_HANDSHAKE: Final = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)  # the node's handler has said no
+HANDSHAKES: Final = int(
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+
 Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
 
 
-def make_dealer(context: Context, *, connect_timeout: int = CONNECT) -> Socket:
-    """Return a client's socket, not yet connected. ``connect_timeout`` is in milliseconds."""
+def make_dealer(
+    context: Context, *, connect_timeout: int = CONNECT, keys: KeyPair | None = None, server_key: str = ""
+) -> Socket:
+    """Return a client's socket, not yet connected. ``connect_timeout`` is in milliseconds.
+
+    With ``server_key`` it talks to nobody but the owner of that key, as the owner of ``keys``.
+    """
     socket = context.socket(zmq.DEALER)
     _harden(socket)
     # Without IMMEDIATE messages queue for a peer that is down, and reach its next incarnation.
@@ -44,6 +64,10 @@ def make_dealer(context: Context, *, connect_timeout: int = CONNECT) -> Socket:
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_FIRST)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST)
     socket.setsockopt(zmq.CONNECT_TIMEOUT, connect_timeout)
+    if server_key:
+        assert keys is not None
+        socket.setsockopt_string(zmq.CURVE_SERVERKEY, server_key)
+        _set_keys(socket, keys)
     return socket
 
 
@@ -56,6 +80,35 @@ def make_router(context: Context, *, max_frame: int) -> Socket:
     socket.setsockopt(zmq.BACKLOG, BACKLOG)
     socket.setsockopt(zmq.MAXMSGSIZE, max_frame)
     return socket
+
+
+def secure_router(socket: Socket, keys: KeyPair) -> None:
+    """Make a node's socket talk to those only whom the handler of its domain admits.
+
+    Raises `ConfigError` where the ZeroMQ library cannot: without the second setting CURVE lets everybody in as
+    long as there is no handler.
+    """
+    try:
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        _set_keys(socket, keys)
+        socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+        socket.setsockopt(ENFORCE_DOMAIN, 1)
+    except zmq.ZMQError as error:
+        raise ConfigError(
+            f"this build of ZeroMQ ({zmq.zmq_version()}) cannot protect TCP links: {error}; "
+            "install the pyzmq wheel, which can"
+        ) from error
+
+
+def use_family(socket: Socket, endpoint: str) -> None:
+    """Let a socket reach the endpoint if that is an IPv6 address: by itself ZeroMQ knows none."""
+    if endpoint.startswith("tcp://["):
+        socket.setsockopt(zmq.IPV6, 1)
+
+
+def _set_keys(socket: Socket, keys: KeyPair) -> None:
+    socket.setsockopt_string(zmq.CURVE_PUBLICKEY, keys.public)
+    socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)
 
 
 def _harden(socket: Socket) -> None:
@@ -76,6 +129,15 @@ def send_frames(socket: Socket, frames: Sequence[Buffer]) -> None:
     for position, frame in enumerate(frames):
         flags = zmq.DONTWAIT if position == last else zmq.DONTWAIT | zmq.SNDMORE
         socket.send(frame, flags, copy=len(frame) < ZERO_COPY)
+
+
+def receive_user(socket: Socket) -> tuple[bytes, str]:
+    """Return the first frame of a message and whose key it came under, without blocking; "" without CURVE."""
+    frame = socket.recv(zmq.DONTWAIT, copy=False)
+    try:
+        return frame.bytes, str(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return frame.bytes, ""
 
 
 def receive_frames(socket: Socket, copied: int, most: int = MOST_FRAMES) -> list[Buffer]:

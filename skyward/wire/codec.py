@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from msgspec import DecodeError, msgpack
 
 from skyward.errors import ProtocolError
+from skyward.wire.frames import REF_SIZE, Ref
 from skyward.wire.messages import (
     HINT,
     MAX_BUFFERS,
@@ -31,6 +32,8 @@ from skyward.wire.messages import (
     Message,
     Module,
     Output,
+    Parcels,
+    Part,
     Refused,
     Results,
     Roster,
@@ -53,6 +56,7 @@ _COLUMNS: Final[dict[type[Message], tuple[str, ...]]] = {
     Answer: ("calls", "statuses", "sizes", "buffers", "ranks"),
     Submit: ("calls", "fns", "sizes", "buffers", "ranks", "names"),
     Roster: ("members", "slots"),
+    Parcels: ("frames", "numbers"),
 }
 _OPTIONAL: Final[dict[type[Message], tuple[str, ...]]] = {
     Tasks: ("retries", "timeouts"),
@@ -157,6 +161,8 @@ def check_body(message: Message, frames: Sequence[Buffer]) -> None:
     """
     if isinstance(message, Tasks | Results | Submit | Answer | Items):
         _check_batch(message.sizes, message.buffers, frames)
+        if isinstance(message, Tasks | Results) and message.shared:
+            _check_refs(message.shared, frames)
         return
     if isinstance(message, Output):
         if len(frames) != message.lines:
@@ -164,7 +170,7 @@ def check_body(message: Message, frames: Sequence[Buffer]) -> None:
         if any(len(line) > MAX_TEXT for line in frames):
             raise ProtocolError(f"a line of more than {MAX_TEXT} bytes")
         return
-    expected = 1 if isinstance(message, Function | Module) else 0
+    expected = 1 if isinstance(message, Function | Module | Part) else 0
     if len(frames) != expected:
         raise ProtocolError(f"{type(message).__name__} came with {len(frames)} body frames instead of {expected}")
 
@@ -179,6 +185,20 @@ def _check_batch(sizes: list[int], buffers: list[int], frames: Sequence[Buffer])
         raise ProtocolError(f"a blob of {len(frames[0])} bytes, but 'sizes' says {sum(sizes)}")
     if 0 in sizes and (0, 0) in zip(sizes, buffers, strict=True):
         raise ProtocolError("an entry without a pickle: 0 in both 'sizes' and 'buffers'")
+
+
+def _check_refs(shared: list[int], frames: Sequence[Buffer]) -> None:
+    if max(shared) >= len(frames) or len(set(shared)) < len(shared):
+        raise ProtocolError("a reference to shared memory that is no frame, or twice the same")
+    if any(len(frames[index]) != REF_SIZE for index in shared):
+        raise ProtocolError("a reference to shared memory of the wrong size")
+
+
+def mark_refs(message: Tasks | Results, frames: list[Buffer]) -> list[Buffer]:
+    """Return the body frames, references to shared memory as such. They must have come through `check_body`."""
+    for index in message.shared:
+        frames[index] = Ref(frames[index])
+    return frames
 
 
 def pack_body(payloads: Sequence[Payload]) -> tuple[list[int], list[int], list[Buffer]]:

@@ -26,9 +26,10 @@ from skyward.errors import (
     TaskTimeoutError,
     WorkerCrashedError,
 )
-from skyward.wire import messages
-from skyward.wire.messages import MAX_TEXT, RAISED, REFUSED, Failure
+from skyward.wire import statuses
+from skyward.wire.messages import MAX_TEXT
 from skyward.wire.payload import safe_text
+from skyward.wire.statuses import RAISED, REFUSED, Failure
 
 if TYPE_CHECKING:
     from traceback import TracebackException
@@ -184,21 +185,21 @@ def to_exception(data: Buffer, *, function: str, node: int, task: int) -> BaseEx
 
 def _exception(failure: Failure, function: str, node: int, task: int) -> BaseException:
     match failure.status:
-        case messages.CRASHED:
+        case statuses.CRASHED:
             error: BaseException = _crashed(failure)
-        case messages.TIMED_OUT:
+        case statuses.TIMED_OUT:
             error = TaskTimeoutError(failure.timeout)
-        case messages.CANCELLED:
+        case statuses.CANCELLED:
             from concurrent.futures import CancelledError
 
             error = CancelledError(failure.message)
-        case messages.TOO_LARGE:
+        case statuses.TOO_LARGE:
             error = ResultTooLargeError(failure.size, failure.limit)
-        case messages.UNSERIALIZABLE:
+        case statuses.UNSERIALIZABLE:
             error = _caused(SerializationError(f"the result of {function}", reason=failure.message), failure)
-        case messages.IMPORT_FAILED:
+        case statuses.IMPORT_FAILED:
             error = _caused(RemoteImportError(failure.module or "?", failure.message), failure)
-        case messages.NODE_LOST:
+        case statuses.NODE_LOST:
             error = NodeLostError(node, failure.message, failure.attempts, task)
         case _:
             error = _raised(failure)

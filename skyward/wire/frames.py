@@ -6,9 +6,49 @@ its size in bytes. PURE.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 Buffer = bytes | bytearray | memoryview
+
+_REF: Final = Struct(">IIQQQQ")
+REF_SIZE: Final = _REF.size
+
+
+class Ref(bytes):
+    """A reference to shared memory, in place of the buffer that lies there; see `skyward.memory`.
+
+    ``owner`` is what keeps the memory from being used again, at whichever end this is.
+    """
+
+    owner: Any = None
+
+    @classmethod
+    def make(cls, pid: int, fd: int, arena: int, number: int, offset: int, length: int) -> Ref:
+        """Return a reference to ``length`` bytes at ``offset`` of a descriptor of a process.
+
+        ``arena`` names the memory for all times, ``number`` the region in it.
+        """
+        return cls(_REF.pack(pid, fd, arena, number, offset, length))
+
+    @property
+    def fields(self) -> tuple[int, int, int, int, int, int]:
+        """Return (pid, fd, arena, number, offset, length)."""
+        pid, fd, arena, number, offset, length = _REF.unpack(self)
+        return pid, fd, arena, number, offset, length
+
+    @property
+    def number(self) -> int:
+        """Return the number of its region."""
+        return int.from_bytes(self[16:24], "big")
+
+    @property
+    def length(self) -> int:
+        """Return how many bytes it stands for."""
+        return int.from_bytes(self[-8:], "big")
 
 
 class Payload(NamedTuple):
@@ -16,3 +56,15 @@ class Payload(NamedTuple):
 
     data: Buffer
     buffers: tuple[Buffer, ...] = ()
+
+
+def size_of(frames: Iterable[Buffer]) -> int:
+    """Return the bytes of some frames, those in shared memory included."""
+    return sum([frame.length if type(frame) is Ref else len(frame) for frame in frames])
+
+
+def shared_among(body: Sequence[Buffer]) -> list[int]:
+    """Return which frames after the first are references."""
+    if len(body) == 1:
+        return []
+    return [index for index, frame in enumerate(body) if type(frame) is Ref]

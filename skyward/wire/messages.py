@@ -44,6 +44,7 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Ids = Annotated[list[U64], Meta(max_length=MAX_BATCH)]
 Sizes = Annotated[list[U64], Meta(max_length=MAX_BATCH)]
 Counts = Annotated[list[Annotated[int, Meta(ge=0, le=MAX_BUFFERS)]], Meta(max_length=MAX_BATCH)]
+Frames = Annotated[list[Annotated[int, Meta(ge=1, le=MAX_BUFFERS)]], Meta(max_length=MAX_BUFFERS)]
 Indexes = Annotated[list[Annotated[int, Meta(ge=0, lt=MAX_BATCH)]], Meta(max_length=MAX_BATCH)]
 Keys = Annotated[list[Key], Meta(max_length=MAX_MODULES)]
 Versions = Annotated[dict[Name, Name], Meta(max_length=256)]
@@ -82,9 +83,11 @@ class Hello(Message, frozen=True):
     cancel_grace: Seconds  # between interrupt and kill of a running task
     max_payload: U64  # bytes one result may have; 0: the node's default
     label: Name  # "host:pid", for logs
-    channel: Name = "data"  # reserved: "control" for a second link
+    channel: Name = "data"  # "control": a second connection of the session, for heartbeats alone
     retries: Annotated[int, Meta(ge=0, lt=MAX_BATCH)] = 0  # of calls that tasks make and that do not say
     timeout: Seconds = 0.0  # of the same; 0: none
+    heard: U64 = 0  # last seq of SUBMIT and REVOKE
+    shared: bool = False  # client and workers read each other's memory: they are processes of one machine
 
 
 class Tasks(Message, frozen=True):
@@ -105,6 +108,7 @@ class Tasks(Message, frozen=True):
     buffers: Counts
     retries: Indexes = []  # re-runs still allowed after a loss; default 0
     timeouts: Annotated[list[Seconds], Meta(max_length=MAX_BATCH)] = []  # 0: none
+    shared: Frames = []  # which body frames are references to shared memory; see docs/protocol.md
 
 
 class Function(Message, frozen=True):
@@ -142,6 +146,7 @@ class Beat(Message, frozen=True):
     epoch: U64
     ack: U64
     at: Seconds  # the sender's monotonic clock, echoed
+    heard: U64 = 0  # last seq of SUBMIT and REVOKE
 
 
 class Credit(Message, frozen=True):
@@ -180,6 +185,7 @@ class Answer(Message, frozen=True):
     sizes: Sizes
     buffers: Counts
     ranks: Annotated[list[U32], Meta(max_length=MAX_BATCH)]  # where each ran
+    seq: U64 = 0  # 1, 2, 3, … per session; 0 inside a node
 
 
 class Roster(Message, frozen=True):
@@ -211,6 +217,33 @@ class Bye(Message, frozen=True):
     reason: Text
 
 
+class Release(Message, frozen=True):
+    """The client does not read these results in shared memory any more."""
+
+    TYPE: ClassVar[int] = 13
+    epoch: U64
+    regions: Ids
+
+
+class Part(Message, frozen=True):
+    """A piece of a large frame of a later message. Body: one frame. Travels in both directions."""
+
+    TYPE: ClassVar[int] = 14
+    epoch: U64
+    number: U64  # of the parcel: 1, 2, 3, … per connection and direction
+    size: U64  # bytes of the whole frame
+    offset: U64  # of this piece
+
+
+class Parcels(Message, frozen=True):
+    """In the next message these frames, which are empty there, have come as parcels. Travels in both directions."""
+
+    TYPE: ClassVar[int] = 15
+    epoch: U64
+    frames: Annotated[list[Annotated[int, Meta(ge=0, le=MAX_BUFFERS)]], Meta(max_length=MAX_BUFFERS)]
+    numbers: Annotated[list[U64], Meta(max_length=MAX_BUFFERS)]
+
+
 # --- node to client ------------------------------------------------------------------------
 
 
@@ -230,6 +263,7 @@ class Welcome(Message, frozen=True):
     pid: U32
     accelerators: Annotated[list[Name], Meta(max_length=1024)]
     resumed: bool  # the node still had this session
+    heard: U64 = 0  # last seq of ANSWER
 
 
 class Progress(Message, frozen=True):
@@ -255,6 +289,7 @@ class Results(Message, frozen=True):
     sizes: Sizes
     buffers: Counts
     elapsed: Annotated[list[U64], Meta(max_length=MAX_BATCH)]  # microseconds each task ran
+    shared: Frames = []  # which body frames are references to shared memory; see docs/protocol.md
 
 
 class Returned(Message, frozen=True):
@@ -275,7 +310,7 @@ class Need(Message, frozen=True):
 
 
 class Submit(Message, frozen=True):
-    """Nested calls made by a running task. Body as in Tasks. Functions are sent before."""
+    """Nested calls of a running task. Body as in Tasks. Functions are sent before. Rank -1: any node, -2: all."""
 
     TYPE: ClassVar[int] = 38
     epoch: U64
@@ -288,8 +323,8 @@ class Submit(Message, frozen=True):
     retries: Indexes
     timeouts: Annotated[list[Seconds], Meta(max_length=MAX_BATCH)]
     ranks: Annotated[list[Annotated[int, Meta(ge=-2, lt=MAX_NODES)]], Meta(max_length=MAX_BATCH)]
-    # -1: any node; -2: every node (then one Answer entry per node)
     names: Annotated[list[Name], Meta(max_length=MAX_BATCH)]  # function names, for errors
+    seq: U64 = 0  # 1, 2, 3, … per session, over Submit and Revoke; 0 inside a node
 
 
 class Revoke(Message, frozen=True):
@@ -299,6 +334,7 @@ class Revoke(Message, frozen=True):
     epoch: U64
     parent: U64
     calls: Ids
+    seq: U64 = 0  # as in Submit
 
 
 class Output(Message, frozen=True):
@@ -320,6 +356,7 @@ class Pulse(Message, frozen=True):
     running: U64
     queued: U64
     echo: Seconds
+    heard: U64 = 0  # last seq of ANSWER
 
 
 class Slots(Message, frozen=True):
@@ -349,45 +386,11 @@ class Refused(Message, frozen=True):
     protocol: U32
 
 
-# --- what a failed task sends in place of a value -------------------------------------------
-
-OK: Final = 0  # a value
-RAISED: Final = 1  # the function raised
-CRASHED: Final = 2  # its process died (also sys.exit and os._exit)
-TIMED_OUT: Final = 3
-CANCELLED: Final = 4
-TOO_LARGE: Final = 5  # the result exceeds max_payload
-UNSERIALIZABLE: Final = 6  # the result or the exception cannot be pickled
-IMPORT_FAILED: Final = 7  # a module the call needs is missing on the node
-NODE_LOST: Final = 8  # only in Answer: the client's verdict on a nested call
-REFUSED: Final = 9  # only in Answer: the client could not take the nested call
-
-
-class Failure(Struct, array_like=True, frozen=True):
-    """Why a task has no value. MessagePack-encoded where the pickle would stand."""
-
-    status: Byte
-    type_name: Name = ""
-    message: Text = ""
-    traceback: Text = ""
-    exception: bytes = b""  # the pickled exception; only the client opens it
-    signal: Annotated[int, Meta(ge=0, le=128)] = 0
-    exitcode: Annotated[int, Meta(ge=-1, le=2**31)] = -1  # -1: unset
-    stderr: Annotated[list[Text], Meta(max_length=100)] = []
-    peak_memory: U64 = 0  # bytes; 0: unknown
-    memory_limit: U64 = 0
-    oom: bool = False
-    attempts: U32 = 1
-    size: U64 = 0  # TOO_LARGE: bytes
-    limit: U64 = 0  # TOO_LARGE: bytes
-    timeout: Seconds = 0.0
-    module: Name = ""  # IMPORT_FAILED
-
-
 CLIENT_MESSAGES: Final[tuple[type[Message], ...]] = (
-    Hello, Tasks, Function, Module, Cancel, Beat, Credit, Items, Answer, Roster, Drain, Bye,
+    Hello, Tasks, Function, Module, Cancel, Beat, Credit, Items, Answer, Roster, Drain, Bye, Release,
+    Part, Parcels,
 )  # fmt: skip
 NODE_MESSAGES: Final[tuple[type[Message], ...]] = (
     Welcome, Progress, Results, Returned, Need, Submit, Revoke, Output, Pulse, Slots, Draining, Refused,
-    Function, Module, Credit, Items, Bye,
+    Function, Module, Credit, Items, Bye, Part, Parcels,
 )  # fmt: skip

@@ -80,7 +80,7 @@ def snapshot(payload: Payload) -> Payload:
     """Return the payload with copies of all buffers whose memory the user's program could change."""
     if not payload.buffers:
         return payload
-    return Payload(payload.data, tuple(b if type(b) is bytes else bytes(b) for b in payload.buffers))
+    return Payload(payload.data, tuple(b if isinstance(b, bytes) else bytes(b) for b in payload.buffers))
 
 
 def refuse_size(function: Any, size: int, limit: int) -> NoReturn:

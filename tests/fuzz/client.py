@@ -194,7 +194,7 @@ class Client:
     def take(self, start: list[bytes], rest: list[Buffer]) -> None:
         """Do what the engine does with a message that it has read."""
         try:
-            self.engine.talk.handle(self.mate, [*start, *rest])
+            self.engine.talk.handle(self.mate, self.link, [*start, *rest])
         except ProtocolError as error:
             self.engine.crew.lose(self.mate, f"it sent a message that makes no sense: {error}")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from msgspec import inspect, msgpack
 
 from skyward.wire import messages as wire
+from skyward.wire import statuses
 from skyward_node.pipe_messages import DATA_MESSAGES, WORKER_MESSAGES
 from tests.fuzz import values
 
@@ -86,7 +87,7 @@ def header_of(kind: type[wire.Message], fields: list[Any]) -> bytes:
 
 def failure(random: Random) -> bytes:
     """Return a good failure that carries no exception: nothing here is ever unpickled."""
-    fields = {field.name: values.good(field.type, random) for field in values.fields_of(wire.Failure)}
+    fields = {field.name: values.good(field.type, random) for field in values.fields_of(statuses.Failure)}
     fields["exception"] = b""
     fields["status"] = random.randrange(12)
     return msgpack.encode(list(fields.values()))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from tests.mesh.scripted import Mesh
+from tests.mesh.meshes import Mesh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,11 +14,12 @@ from skyward.errors import NodeLostError, ProvisionError
 from skyward.mesh.crew import ATTEMPTS
 from skyward.model import Nodes, NodeState
 from skyward.wire.messages import Beat, Bye, Hello, Returned, Roster
-from tests.mesh.scripted import LONG, QUIET
+from tests.mesh.meshes import QUIET
+from tests.mesh.scripted import LONG
 
 if TYPE_CHECKING:
     from skyward.model import PoolSnapshot
-    from tests.mesh.scripted import Mesh
+    from tests.mesh.meshes import Mesh
 
 
 def snapshot(mesh: Mesh) -> PoolSnapshot:

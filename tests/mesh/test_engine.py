@@ -15,16 +15,17 @@ from skyward.errors import (
     NoNodesError,
     ProvisionError,
 )
-from skyward.mesh.engine import free_port
+from skyward.mesh.launching import free_port
 from skyward.model import Nodes
 from skyward.results import CancelledError, Single
 from skyward.waiting import Waiter
 from skyward.wire import failures
-from skyward.wire.messages import CANCELLED, Bye, Cancel, Failure, Progress, Roster
+from skyward.wire.messages import Bye, Cancel, Progress, Roster
+from skyward.wire.statuses import CANCELLED, Failure
 from tests.mesh.scripted import LONG, blob
 
 if TYPE_CHECKING:
-    from tests.mesh.scripted import Mesh
+    from tests.mesh.meshes import Mesh
 
 GIVEN_UP = failures.encode(Failure(CANCELLED))
 
@@ -141,9 +142,9 @@ def test_cancel_after_the_end_says_nothing(mesh: Mesh) -> None:
 def test_cancelled_task_that_goes_on_cannot_be_stopped(mesh: Mesh, executor: Any, expected: bool) -> None:
     """A thread answers a cancel by saying that it runs; a process can always be stopped."""
     (node,) = mesh.nodes(1)
-    mesh.make(Nodes(1), worker=sky.Worker(executor=executor))
+    mesh.make(Nodes(1), worker=sky.Worker(executor="process"))
     with mesh.opening():
-        node.welcome()
+        node.welcome(executor=executor)  # it counts what the node is, not what the pool wants
         node.expect(Roster)
     single = _Noting()
     task = mesh.task(sink=single)

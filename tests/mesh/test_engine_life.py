@@ -15,13 +15,14 @@ from skyward.errors import (
 from skyward.model import Nodes, NodeState
 from skyward.results import DISCARD, Collection, Single
 from skyward.wire import failures
-from skyward.wire.messages import CANCELLED, Bye, Cancel, Failure, Hello, Roster, Tasks
+from skyward.wire.messages import Bye, Cancel, Hello, Roster, Tasks
+from skyward.wire.statuses import CANCELLED, Failure
 from tests.mesh.scripted import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.mesh.scripted import Mesh
+    from tests.mesh.meshes import Mesh
 
 GIVEN_UP = failures.encode(Failure(CANCELLED))
 

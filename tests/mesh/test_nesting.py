@@ -15,7 +15,8 @@ from skyward.results import DISCARD, CancelledError
 from skyward.wire import failures
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
-from skyward.wire.messages import OK, RAISED, Submit
+from skyward.wire.messages import Submit
+from skyward.wire.statuses import OK, RAISED
 from tests.mesh.scripted import blob
 
 if TYPE_CHECKING:

@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from skyward.dispatch.scheduler import BATCH
-from skyward.errors import NodeLostError, ProtocolError, VersionMismatchError
-from skyward.mesh.talk import HELLOS, library_versions, refusal
+from skyward.errors import AuthError, NodeLostError, ProtocolError, VersionMismatchError
+from skyward.mesh.greeting import REFUSALS, refusal
 from skyward.model import Nodes
 from skyward.results import CancelledError, Single
+from skyward.versions import package_versions
 from skyward.wire import failures
 from skyward.wire.messages import (
-    CANCELLED,
     MAX_BATCH,
     PROTOCOL,
-    Beat,
     Bye,
     Cancel,
-    Failure,
     Function,
     Hello,
     Module,
@@ -30,10 +28,11 @@ from skyward.wire.messages import (
     Roster,
     Tasks,
 )
+from skyward.wire.statuses import CANCELLED, Failure
 from tests.mesh.scripted import LONG, blob
 
 if TYPE_CHECKING:
-    from tests.mesh.scripted import Mesh
+    from tests.mesh.meshes import Mesh
 
 GIVEN_UP = failures.encode(Failure(CANCELLED))
 
@@ -50,7 +49,7 @@ def test_hello_says_what_the_node_must_know(mesh: Mesh) -> None:
     assert hello == Hello(
         protocol=PROTOCOL,
         python=platform.python_version(),
-        versions=library_versions(),
+        versions=package_versions(sys.path),
         session=engine.session,
         epoch=0,
         ack=0,
@@ -62,15 +61,6 @@ def test_hello_says_what_the_node_must_know(mesh: Mesh) -> None:
         retries=2,
         timeout=9.0,
     )
-
-
-def test_library_versions_name_what_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Versions that matter for unpickling are told, of libraries that are there already."""
-    versions = library_versions()
-    assert versions["msgspec"] == sys.modules["msgspec"].__version__
-    monkeypatch.delitem(sys.modules, "numpy", raising=False)
-    assert "numpy" not in library_versions()
-    assert "numpy" not in sys.modules, "asking has imported it"
 
 
 def test_roster_names_all_nodes_and_the_receiver(mesh: Mesh) -> None:
@@ -104,7 +94,7 @@ def test_version_refusal_names_both_versions(mesh: Mesh) -> None:
     assert error.node == "Python 3.99.1, protocol 42"
 
 
-@pytest.mark.parametrize("code", ["full", "auth", "protocol"])
+@pytest.mark.parametrize("code", ["full", "protocol"])
 def test_other_refusal_says_why(mesh: Mesh, code: str) -> None:
     """Whatever else a node refuses ends `open` with its own words."""
     (node,) = mesh.nodes(1)
@@ -118,9 +108,24 @@ def test_other_refusal_says_why(mesh: Mesh, code: str) -> None:
     assert str(error) == f"the node refused us ({code}): so be it"
 
 
+@pytest.mark.rule("R42")
+def test_refused_key_is_told_as_one(mesh: Mesh) -> None:
+    """A node that has admitted our key and does not any more ends `open` with an error about keys."""
+    (node,) = mesh.nodes(1)
+    mesh.make(Nodes(1))
+    errors: list[BaseException] = []
+    with mesh.opening(errors):
+        node.expect(Hello)
+        node.refuse("auth")
+    (error,) = errors
+    assert isinstance(error, AuthError)
+    assert str(error) == "the node refused us: so be it"
+
+
 def test_refusal_stands_for_an_error() -> None:
-    """Only a version is a mismatch; everything else should not happen."""
+    """A version is a mismatch, a key is not admitted; everything else should not happen."""
     assert isinstance(refusal(Refused("version", "", "3.9", 1)), VersionMismatchError)
+    assert isinstance(refusal(Refused("auth", "", "3.9", 1)), AuthError)
     assert isinstance(refusal(Refused("unheard-of", "", "3.9", 1)), ProtocolError)
 
 
@@ -142,13 +147,21 @@ def test_session_refusal_is_answered_by_hello(mesh: Mesh) -> None:
     assert mesh.outcome(single) == "second"
 
 
-def test_session_refused_for_ever_is_a_lost_node(mesh: Mesh) -> None:
-    """A node that answers every hello by asking for one is given up."""
-    node, other = mesh.open(2)
-    for _ in range(HELLOS):
+def test_refusals_before_the_answer_are_answered_by_one_hello(mesh: Mesh) -> None:
+    """What they refuse was said before the hello, which is on its way: a second one would be answered twice."""
+    (node,) = mesh.open()
+    for _ in range(REFUSALS):
         node.refuse("session")
-        node.expect(Hello)
-    node.refuse("session")
+    node.welcome(resumed=True)
+    node.expect(Roster)
+    assert mesh.leaves_alone(node)
+
+
+def test_session_refused_for_ever_is_a_lost_node(mesh: Mesh) -> None:
+    """A node that asks for a hello and never answers it is given up."""
+    node, other = mesh.open(2)
+    for _ in range(REFUSALS + 1):
+        node.refuse("session")
     assert node.ended.wait(LONG)
     assert not other.ended.is_set()
 
@@ -162,9 +175,7 @@ def test_connection_that_broke_is_resumed(mesh: Mesh) -> None:
     ids = [task.id for task in tasks]
     mesh.submit(*tasks)
     assert node.tasks() + node.tasks() == ids
-    node.bind()  # every connection is gone
-    node.expect(Beat)  # on the new connection: the client does not know
-    node.refuse("session")
+    node.bind()  # every connection is gone: the client's next beat is refused
     node.welcome(resumed=True)
     node.expect(Roster)
     assert [node.tasks(), node.tasks()] == [ids[:BATCH], ids[BATCH:]]

@@ -10,14 +10,11 @@ from skyward.wire import failures, payload
 from skyward.wire.codec import encode, pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward.wire.messages import (
-    CANCELLED,
     MAX_BATCH,
-    OK,
     PROTOCOL,
     Answer,
     Beat,
     Cancel,
-    Failure,
     Function,
     Module,
     Need,
@@ -27,10 +24,12 @@ from skyward.wire.messages import (
     Submit,
     Tasks,
 )
+from skyward.wire.statuses import CANCELLED, OK, Failure
 from tests.mesh.scripted import LONG, blob
 
 if TYPE_CHECKING:
-    from tests.mesh.scripted import Mesh, Node
+    from tests.mesh.meshes import Mesh
+    from tests.mesh.scripted import Node
 
 GIVEN_UP = failures.encode(Failure(CANCELLED))
 
@@ -47,6 +46,7 @@ def _submit(node: Node, parent: int, calls: list[int], functions: list[bytes], *
         "timeouts": [0.0] * count,
         "ranks": [-1] * count,
         "names": ["g"] * count,
+        "seq": changes.pop("seq", 0) or node.number(),
     }
     node.send(
         Submit(node.epoch, parent, functions, calls, sizes=sizes, buffers=buffers, **{**columns, **changes}), body
@@ -68,7 +68,7 @@ def test_nested_call_goes_round_by_the_client(mesh: Mesh) -> None:
     assert other.payloads(message) == [b"nested"]
     other.finish(message.ids, "nested value")
     answer = node.expect(Answer)
-    assert (answer.parent, answer.calls, answer.statuses, answer.ranks) == (parent.id, [77], [OK], [1])
+    assert (answer.seq, answer.parent, answer.calls, answer.statuses, answer.ranks) == (1, parent.id, [77], [OK], [1])
     ((data, _),) = split_body(answer.sizes, answer.buffers, node.body)
     assert payload.loads_value(data, ()) == "nested value"
     node.finish([parent.id], "parent value")
@@ -109,7 +109,7 @@ def test_revoked_nested_call_is_cancelled(mesh: Mesh) -> None:
     node.send(Function(node.epoch, g.key, [], "g"), [g.body])
     _submit(node, parent.id, [1], [g.key])
     ids = other.tasks()
-    node.send(Revoke(node.epoch, parent.id, [1]))
+    node.send(Revoke(node.epoch, parent.id, [1], node.number()))
     assert other.expect(Cancel) == Cancel(other.epoch, ids, True)
     other.finish(ids, status=CANCELLED, data=GIVEN_UP)
     node.finish([parent.id], "fine")

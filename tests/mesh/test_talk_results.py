@@ -10,24 +10,12 @@ from skyward.errors import NodeLostError
 from skyward.mesh.talk import ACK_EVERY
 from skyward.results import Single
 from skyward.wire import failures
-from skyward.wire.messages import (
-    CANCELLED,
-    PROTOCOL,
-    RAISED,
-    Beat,
-    Bye,
-    Draining,
-    Failure,
-    Output,
-    Progress,
-    Returned,
-    Slots,
-    Tasks,
-)
+from skyward.wire.messages import PROTOCOL, Beat, Bye, Draining, Output, Progress, Returned, Slots, Tasks
+from skyward.wire.statuses import CANCELLED, RAISED, Failure
 from tests.mesh.scripted import LONG
 
 if TYPE_CHECKING:
-    from tests.mesh.scripted import Mesh
+    from tests.mesh.meshes import Mesh
 
 GIVEN_UP = failures.encode(Failure(CANCELLED))
 

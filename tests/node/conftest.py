@@ -23,7 +23,6 @@ from skyward.wire.codec import Decoder, encode, pack_body, split_body
 from skyward.wire.functions import FunctionStore
 from skyward.wire.messages import (
     NODE_MESSAGES,
-    OK,
     PROTOCOL,
     Beat,
     Cancel,
@@ -36,6 +35,7 @@ from skyward.wire.messages import (
     Tasks,
     Welcome,
 )
+from skyward.wire.statuses import OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

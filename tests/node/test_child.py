@@ -7,15 +7,8 @@ from typing import Any
 
 import pytest
 
-from skyward.wire.messages import (
-    CRASHED,
-    IMPORT_FAILED,
-    RAISED,
-    TOO_LARGE,
-    UNSERIALIZABLE,
-    Progress,
-    Results,
-)
+from skyward.wire.messages import Progress, Results
+from skyward.wire.statuses import CRASHED, IMPORT_FAILED, RAISED, TOO_LARGE, UNSERIALIZABLE
 from skyward_node.executors.events import Printed, Received
 from skyward_node.testing import Rig
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from skyward.wire.messages import CANCELLED, OK
+from skyward.wire.statuses import CANCELLED, OK
 from skyward_node.testing import Rig
 from tests.node.work import hold, let_go
 

@@ -49,29 +49,31 @@ def test_help_explains_every_option() -> None:
 def test_options_make_the_configuration(served: list[NodeConfig]) -> None:
     """Each option reaches the field it names."""
     arguments = (
-        "--bind ipc:///run/x/s --concurrency 4 --executor thread --fresh-processes --lease 5 --max-payload 99 "
-        "--log-format json --log-level error"
+        "--bind ipc:///run/x/s --keys /etc/keys --concurrency 4 --executor thread --fresh-processes --lease 5 "
+        "--max-payload 99 --log-format json --log-level error"
     )
     result = CliRunner().invoke(cli.command, arguments.split())
     assert result.exit_code == 0, result.output
     assert served == [
         NodeConfig(
-            bind="ipc:///run/x/s", concurrency=4, executor="thread", reuse_processes=False, lease=5.0,
+            bind="ipc:///run/x/s", keys="/etc/keys", concurrency=4, executor="thread", reuse_processes=False, lease=5.0,
             max_payload=99, log_format="json", log_level="error",
         )
     ]  # fmt: skip
 
 
-def test_defaults_are_those_of_the_model(served: list[NodeConfig]) -> None:
-    """Without options the configuration is the default, but for the log, which a person reads."""
+def test_defaults_are_those_of_the_model(served: list[NodeConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without options the configuration is the default, but for the log, which a person reads, and lasting keys."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/home/me/.config")
     CliRunner().invoke(cli.command, ["--bind", "ipc:///run/x/s"])
-    assert served == [NodeConfig(bind="ipc:///run/x/s", log_format="console", log_level="info")]
+    keys = "/home/me/.config/skyward/node"
+    assert served == [NodeConfig(bind="ipc:///run/x/s", keys=keys, log_format="console", log_level="info")]
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "Missing option '--bind'"),
+        ([], "say where to listen, such as --bind tcp://127.0.0.1:7700"),
         (["--bind", "x", "--concurrency", "0"], "0 is not in the range 1<=x<=4096"),
         (["--bind", "x", "--executor", "fork"], "'fork' is not one of 'process', 'thread'"),
         (["--bind", "x", "--lease", "soon"], "'soon' is not a valid float"),

@@ -29,11 +29,38 @@ def test_open_directory_is_refused(directory: Path) -> None:
         endpoint.socket_path(f"ipc://{directory}/s")
 
 
-@pytest.mark.rule("R42")
-def test_tcp_is_refused_without_keys() -> None:
-    """A TCP link without CURVE is open to everyone."""
-    with pytest.raises(ConfigError, match="TCP links need CURVE"):
-        endpoint.socket_path("tcp://127.0.0.1:5555")
+def test_endpoint_is_a_path_or_a_port(directory: Path) -> None:
+    """A socket has a path; a port has none, whatever the address."""
+    assert endpoint.check(f"ipc://{directory}/s") == f"{directory}/s"
+    for bind in ("tcp://127.0.0.1:7700", "tcp://0.0.0.0:1", "tcp://*:65535", "tcp://eth0:0", "tcp://[::1]:*"):
+        assert endpoint.check(bind) == ""
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [
+        *("tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:", "tcp://127.0.0.1:x", "tcp://:7700", "tcp://a b:7700"),
+        *("tcp://127.0.0.1:65536", "tcp://127.0.0.1:-1", "tcp://127.0.0.1:7700/x", "tcp://::1:7700", "tcp://[::1:7700"),
+    ],
+)
+def test_port_that_is_none_is_refused(bind: str) -> None:
+    """The error shows what one looks like."""
+    with pytest.raises(ConfigError, match=r"a TCP endpoint looks like tcp://127\.0\.0\.1:7700"):
+        endpoint.check(bind)
+
+
+@pytest.mark.parametrize(
+    ("bind", "expected"),
+    [
+        ("tcp://127.0.0.1:0", "tcp://127.0.0.1:*"),
+        ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*"),
+        ("tcp://127.0.0.1:7700", "tcp://127.0.0.1:7700"),
+        ("tcp://[::]:0", "tcp://[::]:*"),
+    ],
+)
+def test_port_zero_is_any(bind: str, expected: str) -> None:
+    """As everywhere but in ZeroMQ."""
+    assert endpoint.wildcard(bind) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,12 +70,13 @@ def test_tcp_is_refused_without_keys() -> None:
         ("ipc://@abstract", "must be absolute"),
         ("ipc:///no/such/directory/s", "cannot make the directory"),
         ("", "looks like"),
+        ("udp://x", "looks like ipc:///directory/name.sock or tcp://127"),
     ],
 )
 def test_impossible_endpoint_is_refused(bind: str, complaint: str) -> None:
     """The error says what is wrong."""
     with pytest.raises(ConfigError, match=complaint):
-        endpoint.socket_path(bind)
+        endpoint.check(bind)
 
 
 def test_longest_path_is_taken(directory: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from skyward.wire.messages import CANCELLED, CRASHED, OK
+from skyward.wire.statuses import CANCELLED, CRASHED, OK
 from skyward_node.testing import Rig
 from tests.node.work import hold, let_go, meet
 

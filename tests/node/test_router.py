@@ -28,7 +28,7 @@ def ends(directory: Path) -> Iterator[tuple[Router, Any]]:
     socket.bind(f"ipc://{directory}/s")
     dealer.connect(f"ipc://{directory}/s")
     assert dealer.poll(WAIT, zmq.POLLOUT)
-    yield Router(socket), dealer
+    yield Router(socket, 2**30), dealer
     dealer.close(0)
     socket.close(0)
     context.term()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward.wire.messages import CANCELLED, CRASHED, OK, RAISED, TIMED_OUT, Bye, Draining, Pulse, Refused
+from skyward.wire.messages import Bye, Draining, Pulse, Refused
+from skyward.wire.statuses import CANCELLED, CRASHED, OK, RAISED, TIMED_OUT
 from tests.node.work import hold, let_go, meet
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def test_daemon_reports_that_it_serves(start_daemon: Callable[..., Any]) -> None
     ("bind", "complaint"),
     [
         ("ipc:///tmp/" + "x" * 120, "at most 107"),
-        ("tcp://127.0.0.1:0", "CURVE"),
+        ("tcp://127.0.0.1:x", "looks like"),
+        ("tcp://192.0.2.1:0", "cannot bind tcp://192.0.2.1:0: "),
         ("ipc:///tmp/loose.sock", "0700"),
         ("udp://x", "ipc:///directory"),
     ],

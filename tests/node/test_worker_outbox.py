@@ -9,7 +9,8 @@ import pytest
 from skyward.wire import pipe
 from skyward.wire.codec import Decoder, check_body
 from skyward.wire.frames import Payload
-from skyward.wire.messages import MAX_BUFFERS, OK, Results
+from skyward.wire.messages import MAX_BUFFERS, Results
+from skyward.wire.statuses import OK
 from skyward_node.worker.outbox import MOST, Outbox
 
 

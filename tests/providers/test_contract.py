@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from skyward.providers.base import Provider
 
 
-@pytest.mark.parametrize("make", [Local])
+@pytest.mark.parametrize("make", [Local, partial(Local, "tcp")], ids=["ipc", "tcp"])
 @pytest.mark.parametrize("check", PROVIDER_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 def test_provider_keeps_the_contract(check: Callable[..., None], make: Callable[[], Provider]) -> None:
     """Nodes come up, are told apart, die, and are gone when they should be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import stat
@@ -102,10 +103,9 @@ def test_default_is_a_node_per_cpu_up_to_eight(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.rule("R31")
 def test_transport_is_checked() -> None:
-    """TCP says what to do until it is there, and anything else what there is."""
+    """There are two, and what else is asked for is told so."""
     assert Local().transport == Local("ipc").transport == "ipc"
-    with pytest.raises(ConfigError, match=r"comes with CURVE.*use sky.Local"):
-        Local("tcp")
+    assert Local("tcp").for_pool().transport == "tcp"
     with pytest.raises(ConfigError, match="'ipc' or 'tcp', got 'udp'"):
         Local("udp")  # type: ignore[arg-type]  # a user without a type checker
 
@@ -113,6 +113,32 @@ def test_transport_is_checked() -> None:
 def test_repr_says_how_to_make_it() -> None:
     """It reads as the call that made it."""
     assert repr(Local()) == "sky.Local(transport='ipc')"
+    assert repr(Local("tcp")) == "sky.Local(transport='tcp')"
+
+
+@pytest.mark.rule("R42")
+def test_pools_over_tcp_have_keys_of_their_own() -> None:
+    """A pair for each pool, in memory; sockets in a private directory need none."""
+    local = Local("tcp")
+    one, two = local.for_pool().keys(), local.for_pool().keys()
+    assert one is not None
+    assert two is not None
+    assert one.public != two.public
+    assert Local("ipc").keys() is None
+
+
+@pytest.mark.rule("R42")
+def test_node_over_tcp_admits_the_pool_alone() -> None:
+    """It listens on the loopback interface, with a key of its own, and has been told the pool's."""
+    local = Local("tcp")
+    try:
+        local.prepare()
+        first, second = (launch(local, index, client_key="a" * 40) for index in range(2))
+        for launched in (first, second):
+            assert re.fullmatch(r"tcp://127\.0\.0\.1:\d+", launched.endpoint)
+        assert len({first.public_key, second.public_key, ""}) == 3
+    finally:
+        local.close()
 
 
 @pytest.mark.rule("R31")

@@ -26,7 +26,7 @@ sys.path[:] = [path for path in sys.path if "site-packages" in path or path.star
 os.chdir("/")
 from skyward.wire import failures, payload
 from skyward.wire.functions import FunctionLoader
-from skyward.wire.messages import IMPORT_FAILED, Failure
+from skyward.wire.statuses import (IMPORT_FAILED, Failure)
 loader = FunctionLoader()
 stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
 def run(key, data, buffers):

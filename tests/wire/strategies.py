@@ -13,8 +13,9 @@ import msgspec
 from hypothesis import strategies as st
 
 from skyward.wire import messages as wire
+from skyward.wire import statuses
 from skyward.wire.codec import encode, pack_body
-from skyward.wire.frames import Payload
+from skyward.wire.frames import REF_SIZE, Payload
 from skyward_node import pipe_messages as pipe
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ MEMBER: Final = st.builds(wire.Member, U32, NAME, NAME, NAME)
 INDEX: Final = st.integers(0, wire.MAX_BATCH - 1)
 PORT: Final = st.integers(0, 65_535)
 FAILURE: Final = st.builds(
-    wire.Failure,
+    statuses.Failure,
     *(BYTE, NAME, NAME, NAME, st.binary(max_size=20), st.integers(0, 128), st.integers(-1, 2**31)),
     *(st.lists(NAME, max_size=3), U64, U64, st.booleans(), U32, U64, U64, SECONDS, NAME),
 )
@@ -77,6 +78,17 @@ def functions_of(draw: st.DrawFn, count: int) -> tuple[list[bytes], list[int]]:
     return keys, column(draw, st.integers(0, max(len(keys) - 1, 0)), count)
 
 
+REF: Final = st.binary(min_size=REF_SIZE, max_size=REF_SIZE)
+
+
+def shared(draw: st.DrawFn, body: list[Buffer]) -> list[int]:
+    """Put references to shared memory in the place of some frames; return which."""
+    frames = draw(st.sets(st.integers(1, len(body) - 1))) if len(body) > 1 else set[int]()
+    for index in frames:
+        body[index] = draw(REF)
+    return sorted(frames)
+
+
 @st.composite
 def tasks(draw: st.DrawFn) -> Sample:
     """Give `Tasks`."""
@@ -85,7 +97,8 @@ def tasks(draw: st.DrawFn) -> Sample:
     retries = optional_column(draw, st.integers(0, 10_000), count)
     timeouts = optional_column(draw, SECONDS, count)
     ids = unique_ids(draw, count)
-    return wire.Tasks(draw(U64), draw(U64), keys, ids, fns, sizes, buffers, retries, timeouts), body
+    refs = shared(draw, body)
+    return wire.Tasks(draw(U64), draw(U64), keys, ids, fns, sizes, buffers, retries, timeouts, refs), body
 
 
 @st.composite
@@ -102,7 +115,7 @@ def answers(draw: st.DrawFn) -> Sample:
     """Give `Answer`."""
     count, sizes, buffers, body = batch(draw)
     calls, statuses, ranks = unique_ids(draw, count), column(draw, BYTE, count), column(draw, U32, count)
-    return wire.Answer(draw(U64), draw(U64), calls, statuses, sizes, buffers, ranks), body
+    return wire.Answer(draw(U64), draw(U64), calls, statuses, sizes, buffers, ranks, draw(U64)), body
 
 
 @st.composite
@@ -110,7 +123,15 @@ def results(draw: st.DrawFn) -> Sample:
     """Give `Results`."""
     count, sizes, buffers, body = batch(draw)
     ids, statuses, elapsed = unique_ids(draw, count), column(draw, BYTE, count), column(draw, U64, count)
-    return wire.Results(draw(U64), draw(U64), ids, statuses, sizes, buffers, elapsed), body
+    refs = shared(draw, body)
+    return wire.Results(draw(U64), draw(U64), ids, statuses, sizes, buffers, elapsed, refs), body
+
+
+@st.composite
+def parcels(draw: st.DrawFn) -> Sample:
+    """Give `Parcels`."""
+    frames = draw(st.lists(st.integers(0, wire.MAX_BUFFERS), max_size=5, unique=True))
+    return wire.Parcels(draw(U64), frames, unique_ids(draw, len(frames))), []
 
 
 @st.composite
@@ -130,6 +151,7 @@ def submits(draw: st.DrawFn) -> Sample:
         timeouts=optional_column(draw, SECONDS, count),
         ranks=column(draw, st.integers(-2, wire.MAX_NODES - 1), count),
         names=column(draw, NAME, count),
+        seq=draw(U64),
     )
     return message, body
 
@@ -189,11 +211,11 @@ def built(kind: type[wire.Message], *fields: SearchStrategy[Any]) -> SearchStrat
 
 HELLO: Final = (
     *(U32, NAME, VERSIONS, KEY, U64, U64, SECONDS, SECONDS, SECONDS, U64, NAME, NAME),
-    *(INDEX, SECONDS),
+    *(INDEX, SECONDS, U64, st.booleans()),
 )
 WELCOME: Final = (
     *(U32, NAME, VERSIONS, KEY, U64, U32, st.sampled_from(["process", "thread"]), NAME, NAME, U32),
-    *(st.lists(NAME, max_size=3), st.booleans()),
+    *(st.lists(NAME, max_size=3), st.booleans(), U64),
 )
 
 BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
@@ -202,22 +224,25 @@ BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
     wire.Function: with_frame(wire.Function, U64, KEY, KEYS, NAME),
     wire.Module: with_frame(wire.Module, U64, KEY, NAME),
     wire.Cancel: bare(wire.Cancel, U64, IDS, st.booleans()),
-    wire.Beat: bare(wire.Beat, U64, U64, SECONDS),
+    wire.Beat: bare(wire.Beat, U64, U64, SECONDS, U64),
     wire.Credit: bare(wire.Credit, U64, U64, U32, U64, U64),
     wire.Items: items(),
     wire.Answer: answers(),
     wire.Roster: rosters(),
     wire.Drain: bare(wire.Drain, U64, SECONDS),
     wire.Bye: bare(wire.Bye, U64, U64, NAME),
+    wire.Release: bare(wire.Release, U64, IDS),
+    wire.Part: with_frame(wire.Part, U64, U64, U64, U64),
+    wire.Parcels: parcels(),
     wire.Welcome: bare(wire.Welcome, *WELCOME),
     wire.Progress: bare(wire.Progress, U64, IDS, IDS),
     wire.Results: results(),
     wire.Returned: bare(wire.Returned, U64, IDS),
     wire.Need: bare(wire.Need, U64, KEYS, KEYS),
     wire.Submit: submits(),
-    wire.Revoke: bare(wire.Revoke, U64, U64, IDS),
+    wire.Revoke: bare(wire.Revoke, U64, U64, IDS, U64),
     wire.Output: outputs(),
-    wire.Pulse: bare(wire.Pulse, U64, U64, U64, SECONDS),
+    wire.Pulse: bare(wire.Pulse, U64, U64, U64, SECONDS, U64),
     wire.Slots: bare(wire.Slots, U64, U32),
     wire.Draining: bare(wire.Draining, U64, SECONDS, NAME),
     wire.Refused: bare(wire.Refused, NAME, NAME, NAME, U32),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from skyward.errors import ProtocolError
 from skyward.wire import messages as wire
+from skyward.wire import statuses
 from skyward.wire.codec import OWN_FRAME, Decoder, check_body, encode, pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward_node.pipe_messages import CONTROL_MESSAGES, DATA_MESSAGES, WORKER_MESSAGES, Context, Waiting
@@ -53,7 +54,7 @@ def test_strategies_cover_every_message() -> None:
     assert set(strategies.INSIDE) == {*DATA_MESSAGES, *CONTROL_MESSAGES, *WORKER_MESSAGES} - set(ALL)
 
 
-@pytest.mark.parametrize("kind", [*ALL, *INSIDE, wire.Failure])
+@pytest.mark.parametrize("kind", [*ALL, *INSIDE, statuses.Failure])
 def test_strategies_fill_optional_fields(kind: type[msgspec.Struct]) -> None:
     """No field that may be left out is left out always, or only ever has its default."""
     names = kind.__struct_fields__[len(kind.__struct_fields__) - len(kind.__struct_defaults__) :]
@@ -77,7 +78,7 @@ def plainest(kind: type[msgspec.Struct]) -> msgspec.Struct:
 
 def samples_of(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     """Give messages of a type, or failures."""
-    if kind is wire.Failure:
+    if kind is statuses.Failure:
         return strategies.FAILURE
     assert issubclass(kind, wire.Message)
     return strategies.messages(kind).map(lambda sample: sample[0])

@@ -21,11 +21,11 @@ from skyward.errors import (
     WorkerCrashedError,
 )
 from skyward.wire import failures
-from skyward.wire.messages import (
+from skyward.wire.messages import MAX_TEXT
+from skyward.wire.statuses import (
     CANCELLED,
     CRASHED,
     IMPORT_FAILED,
-    MAX_TEXT,
     NODE_LOST,
     RAISED,
     REFUSED,

@@ -9,7 +9,7 @@ import pytest
 from msgspec import inspect
 
 from skyward.errors import ProtocolError
-from skyward.wire import failures
+from skyward.wire import failures, statuses
 from skyward.wire import messages as wire
 from skyward.wire.codec import Decoder, check_body
 from skyward_node.pipe_messages import DATA_MESSAGES, WORKER_MESSAGES
@@ -186,11 +186,11 @@ def take(mutant: Mutant) -> None:
     check_body(message, mutant.body)
 
 
-@pytest.mark.parametrize("field", values.fields_of(wire.Failure), ids=lambda field: field.name)
+@pytest.mark.parametrize("field", values.fields_of(statuses.Failure), ids=lambda field: field.name)
 def test_mutant_of_a_failure_is_reported_as_malformed(field: inspect.Field) -> None:
     """A failure with a field that its type does not allow is a failure that says so, with the field's place."""
-    names = wire.Failure.__struct_fields__
-    good = values.plain(wire.Failure)
+    names = statuses.Failure.__struct_fields__
+    good = values.plain(statuses.Failure)
     index = names.index(field.name)
     assert failures.decode(msgspec.msgpack.encode(good)).type_name != "ProtocolError"
     for label, value in values.bad(field.type):

@@ -11,7 +11,10 @@ import pytest
 from msgspec import inspect
 
 from skyward.wire import messages as wire
+from skyward.wire import statuses
 from skyward.wire.codec import Decoder, check_body, encode
+from skyward.wire.frames import REF_SIZE
+from skyward.wire.parcels import LARGEST, SIZE
 from skyward.wire.pipe import MAX_COUNT, Unpacker, pack
 from skyward_node.core.intake import BESIDE
 from skyward_node.pipe_messages import MAX_UP
@@ -19,7 +22,7 @@ from skyward_node.pipe_messages import MAX_UP
 DOC: Final = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 ALL: Final = tuple(dict.fromkeys(wire.CLIENT_MESSAGES + wire.NODE_MESSAGES))
 BY_NAME: Final = {kind.__name__.upper(): kind for kind in ALL}
-NAMES: Final = {name: value for name, value in vars(wire).items() if isinstance(value, type)}
+NAMES: Final = {name: value for name, value in (vars(wire) | vars(statuses)).items() if isinstance(value, type)}
 
 
 def examples(language: str) -> list[tuple[str, str]]:
@@ -123,7 +126,7 @@ def type_of(words: str, note: str) -> inspect.Type:
 
 def test_types_of_fields_are_those_of_the_code() -> None:
     """What the tables say that a field may be is what is checked when it comes."""
-    kinds = {f"{kind.TYPE} {name}": kind for name, kind in BY_NAME.items()} | {"12. Failures": wire.Failure}
+    kinds = {f"{kind.TYPE} {name}": kind for name, kind in BY_NAME.items()} | {"13. Failures": statuses.Failure}
     for title, kind in kinds.items():
         described = inspect.type_info(kind)
         assert isinstance(described, inspect.StructType)
@@ -155,20 +158,20 @@ def body(kind: type[wire.Message]) -> str:
         return "batch"
     if kind is wire.Output:
         return "lines"
-    return "one" if kind in (wire.Function, wire.Module) else "none"
+    return "one" if kind in (wire.Function, wire.Module, wire.Part) else "none"
 
 
 def test_failure_is_that_of_the_code() -> None:
     """Statuses, fields and the bytes of a failure are as documented."""
-    rows = rows_of(section("12. Failures"))
+    rows = rows_of(section("13. Failures"))
     names = ["OK", "RAISED", "CRASHED", "TIMED_OUT", "CANCELLED", "TOO_LARGE", "UNSERIALIZABLE", "IMPORT_FAILED"]
     names += ["NODE_LOST", "REFUSED"]
-    assert [(int(row[0]), row[1]) for row in rows[: len(names)]] == [(getattr(wire, name), name) for name in names]
-    assert [row[1].strip("`") for row in rows[len(names) :]] == list(wire.Failure.__struct_fields__)
+    assert [(int(row[0]), row[1]) for row in rows[: len(names)]] == [(getattr(statuses, name), name) for name in names]
+    assert [row[1].strip("`") for row in rows[len(names) :]] == list(statuses.Failure.__struct_fields__)
     ((expression, hexes),) = examples("msgpack")
     failure, data = value_of(expression), bytes.fromhex(hexes)
     assert msgspec.msgpack.encode(failure).hex(" ") == data.hex(" ")
-    assert msgspec.msgpack.decode(data, type=wire.Failure) == failure
+    assert msgspec.msgpack.decode(data, type=statuses.Failure) == failure
 
 
 def test_pipe_has_the_bytes_of_the_code() -> None:
@@ -189,6 +192,9 @@ def test_pipe_has_the_bytes_of_the_code() -> None:
         (wire.MAX_BATCH, "| [type] | array | at most {} elements"),
         (wire.MAX_BATCH - 1, "| index | integer | 0 … {} |"),
         (wire.MAX_BUFFERS, "a message at most {} buffers"),
+        (REF_SIZE, "a reference of {} bytes"),
+        (SIZE // 2**20, "a piece has at most {} MiB"),
+        (LARGEST // 2**20, "frame of more than {} MiB"),
         (wire.MAX_BUFFERS, "| count | integer | 0 … {} |"),
         (wire.MAX_MODULES, "[key]: {} |"),
         (wire.MAX_TEXT, "| text | UTF-8 str | at most {} characters |"),

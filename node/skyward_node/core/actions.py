@@ -26,6 +26,7 @@ class Incoming(Struct, frozen=True, gc=False):
     peer: bytes
     message: Message
     body: Sequence[Buffer] = ()
+    user: str = ""  # the key of who sent it; "" on links that need none
 
 
 class Nonsense(Struct, frozen=True):
@@ -49,6 +50,12 @@ class Blocked(Struct, frozen=True):
     blocked: bool
 
 
+class Admitted(Struct, frozen=True):
+    """These are the keys of the clients that may use the node, and no others."""
+
+    keys: frozenset[str]
+
+
 class Shutdown(Struct, frozen=True):
     """The daemon shall finish what runs, for at most ``grace`` seconds, and end."""
 
@@ -65,6 +72,12 @@ class Send(Struct, frozen=True, gc=False):
     peer: bytes
     message: Message
     body: Sequence[Buffer] = ()
+
+
+class Forget(Struct, frozen=True):
+    """Nothing of a connection is wanted any more."""
+
+    peer: bytes
 
 
 class Spawn(Struct, frozen=True):
@@ -103,6 +116,12 @@ class Retire(Struct, frozen=True):
     worker: int
 
 
+class Bury(Struct, frozen=True):
+    """Forget the memory of a worker that is gone: nobody reads it any more."""
+
+    worker: int
+
+
 class Log(Struct, frozen=True):
     """Something that a person may want to read."""
 
@@ -117,5 +136,5 @@ class Exit(Struct, frozen=True):
     code: int
 
 
-Event = Incoming | Nonsense | Gone | Blocked | Shutdown | WorkerEvent
-Action = Send | Spawn | Give | Control | Kill | Retire | Log | Exit
+Event = Incoming | Nonsense | Gone | Blocked | Admitted | Shutdown | WorkerEvent
+Action = Send | Forget | Spawn | Give | Control | Kill | Retire | Bury | Log | Exit

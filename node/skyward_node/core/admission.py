@@ -8,11 +8,12 @@ PURE: no sockets; the clock is a number.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final
 
-from skyward.wire.messages import PROTOCOL, Bye, Progress, Pulse, Refused, Welcome
-from skyward_node.core import crew
-from skyward_node.core.actions import Send
+from skyward.wire.messages import PROTOCOL, Bye, Draining, Progress, Pulse, Refused, Welcome
+from skyward_node.core import crew, intake, nesting
+from skyward_node.core.actions import Bury, Exit, Forget, Send
 from skyward_node.core.sessions import STEP, Session
 
 if TYPE_CHECKING:
@@ -20,51 +21,78 @@ if TYPE_CHECKING:
     from skyward_node.core.node import Node
 
 SESSIONS: Final = 1_024  # bounds what strangers can make the node remember
+CONTROL: Final = "control"
+CHANNELS: Final = ("data", CONTROL)
+LOOK: Final = 2.0  # seconds between two looks that count, when nobody says how often: time asleep does not
 REFUSALS: Final = 4_096  # connections remembered as told; each is told once
 
 
-def on_hello(node: Node, peer: bytes, hello: Hello) -> None:
-    """Bind a session to the connection, new or known; or refuse."""
-    bound = node.peers.get(peer)
+def on_hello(node: Node, peer: bytes, hello: Hello, user: str = "") -> None:
+    """Bind a session to the connection, new or known; or refuse. ``user`` is the key of who says it."""
     node.refused.pop(peer, None)
-    if (complaint := _complaint(node, hello)) is not None:
+    session = node.sessions.get(hello.session)
+    if (complaint := _complaint(node, hello, user, session)) is not None:
         refuse(node, peer, *complaint)
         return
-    if bound is not None and bound.key != hello.session:
-        refuse(node, peer, "protocol", "this connection belongs to another session")
+    bound = node.peers.get(peer)
+    if bound is not None and (bound is not session or (bound.control == peer) != (hello.channel == CONTROL)):
+        refuse(node, peer, "protocol", "this connection belongs to another session or channel")
         return
-    session = node.sessions.get(hello.session)
     resumed = session is not None
     if session is None:
-        session = _admit(node, hello)
+        session = _admit(node, hello, user)
+    elif hello.channel == CONTROL:
+        _bind_control(node, session, peer)
+        return
     _bind(node, session, peer)
     session.configure(hello, node.limits.lease, node.limits.max_payload)
     session.next_pulse = node.now + session.heartbeat
     if resumed and hello.epoch == node.epoch:
         session.outbox.ack(hello.ack)
+        session.unconfirmed.confirm(hello.heard)
     _welcome(node, session, resumed=resumed)
     if not resumed:
         crew.prepare(node)
 
 
-def _complaint(node: Node, hello: Hello) -> tuple[str, str] | None:
+def _complaint(node: Node, hello: Hello, user: str, session: Session | None) -> tuple[str, str] | None:
     """Return why the client cannot be served, as (code, reason)."""
+    return (
+        _version_complaint(node, hello) or _key_complaint(node, user, session) or _room_complaint(node, hello, session)
+    )
+
+
+def _version_complaint(node: Node, hello: Hello) -> tuple[str, str] | None:
     mine = node.identity.python
     if hello.protocol != PROTOCOL:
         return "version", f"protocol differs: client has {hello.protocol}, node has {PROTOCOL}"
     if hello.python.split(".")[:2] != mine.split(".")[:2]:
         return "version", f"Python differs: client has {hello.python}, node has {mine}"
-    if hello.channel != "data":
+    return None
+
+
+def _key_complaint(node: Node, user: str, session: Session | None) -> tuple[str, str] | None:
+    if node.admitted is not None and user not in node.admitted:
+        return "auth", "this key is not admitted any more"
+    if session is not None and session.user != user:
+        return "auth", "this session belongs to another key"
+    return None
+
+
+def _room_complaint(node: Node, hello: Hello, session: Session | None) -> tuple[str, str] | None:
+    if hello.channel not in CHANNELS:
         return "protocol", f"there is no channel {hello.channel!r}"
-    if node.draining:
+    if node.draining and session is None:
         return "full", "the node is shutting down"
-    if hello.session not in node.sessions and len(node.sessions) >= SESSIONS:
+    if session is None and hello.channel == CONTROL:
+        return "session", "there is no such session; say hello on a data channel first"
+    if session is None and len(node.sessions) >= SESSIONS:
         return "full", f"the node has {SESSIONS} sessions already"
     return None
 
 
-def _admit(node: Node, hello: Hello) -> Session:
-    session = Session(hello.session)
+def _admit(node: Node, hello: Hello, user: str) -> Session:
+    session = Session(hello.session, user)
     node.sessions[hello.session] = session
     node.turns.appendleft(session)  # who has had nothing is next
     node.log("info", "session opened", session=session.key.hex()[:8], client=hello.label)
@@ -72,37 +100,53 @@ def _admit(node: Node, hello: Hello) -> Session:
 
 
 def _bind(node: Node, session: Session, peer: bytes) -> None:
-    if session.peer is not None:
+    if session.peer is not None and session.peer != peer:
         node.peers.pop(session.peer, None)
+        node.actions.append(Forget(session.peer))
     session.peer = peer
     session.blocked = False
     session.silence = 0.0
     node.peers[peer] = session
 
 
+def _bind_control(node: Node, session: Session, peer: bytes) -> None:
+    """Take a second connection for heartbeats, which what is queued on the first one cannot hold up."""
+    if session.control is not None:
+        node.peers.pop(session.control, None)
+    session.control = peer
+    session.silence = 0.0
+    node.peers[peer] = session
+    node.actions.append(Send(peer, _greeting(node, session, resumed=True)))
+
+
+def _greeting(node: Node, session: Session, *, resumed: bool) -> Welcome:
+    me = node.identity
+    return Welcome(
+        protocol=PROTOCOL,
+        python=me.python,
+        versions=me.versions,
+        session=session.key,
+        epoch=me.epoch,
+        slots=node.limits.concurrency + node.lent,
+        executor="thread" if node.limits.threads else "process",
+        hostname=me.hostname,
+        address=me.address,
+        pid=me.pid,
+        accelerators=me.accelerators,
+        resumed=resumed,
+        heard=session.heard,
+    )
+
+
 def _welcome(node: Node, session: Session, *, resumed: bool) -> None:
     """Greet, and say again what the client may have missed."""
-    me = node.identity
-    node.say(
-        session,
-        Welcome(
-            protocol=PROTOCOL,
-            python=me.python,
-            versions=me.versions,
-            session=session.key,
-            epoch=me.epoch,
-            slots=node.limits.concurrency + node.lent,
-            executor="thread" if node.limits.threads else "process",
-            hostname=me.hostname,
-            address=me.address,
-            pid=me.pid,
-            accelerators=me.accelerators,
-            resumed=resumed,
-        ),
-    )
-    held, session.held = session.held, []
-    for message, body in [*session.outbox.unacked(), *held]:
+    node.say(session, _greeting(node, session, resumed=resumed))
+    nesting.repeat(node, session)  # before the results: a parent's calls never come after its end
+    for message, body in session.outbox.unacked():
         node.say(session, message, body)
+    if session.draining < inf:
+        node.say(session, Draining(node.epoch, max(0.0, session.draining - node.now), "it was draining before"))
+    intake.ask_again(node, session)
     node.print_backlog(session)
 
 
@@ -110,19 +154,33 @@ def refuse(node: Node, peer: bytes, code: str, reason: str) -> None:
     """Tell the connection, once, that it is not served, and forget whom it belonged to."""
     unbind(node, peer)
     if peer in node.refused:
+        node.actions.append(Forget(peer))  # pieces of large frames may have come meanwhile
         return
     node.refused[peer] = None
     if len(node.refused) > REFUSALS:
         del node.refused[next(iter(node.refused))]
     node.log("warning", "client refused", code=code, reason=reason)
     node.actions.append(Send(peer, Refused(code, reason, node.identity.python, PROTOCOL)))
+    node.actions.append(Forget(peer))
 
 
 def unbind(node: Node, peer: bytes) -> None:
     """Note that the connection is gone; its session lives on until its lease is over."""
     session = node.peers.pop(peer, None)
-    if session is not None:
+    if session is None:
+        return
+    if session.control == peer:
+        session.control = None
+    else:
         session.peer = None
+
+
+def admit_only(node: Node, keys: frozenset[str]) -> None:
+    """Serve the owners of these keys only; the sessions of others end."""
+    node.admitted = keys
+    for session in [session for session in node.sessions.values() if session.user not in keys]:
+        node.log("warning", "session ended: its key is not admitted any more", session=session.key.hex()[:8])
+        end(node, session, "this key is not admitted any more")
 
 
 def look(node: Node, gap: float) -> None:
@@ -132,6 +190,11 @@ def look(node: Node, gap: float) -> None:
         if session.silence > session.lease:
             node.log("warning", "session ended: its client fell silent", session=session.key.hex()[:8])
             end(node, session, f"no word from the client for {session.lease:g} s")
+    node.alone = 0.0 if node.sessions else node.alone + min(gap, LOOK)
+    if node.limits.alone and node.alone > node.limits.alone and not node.over:
+        node.log("info", "no client any more: the node ends", seconds=node.limits.alone)
+        node.over = True
+        node.actions.append(Exit(0))
 
 
 def pulse(node: Node) -> None:
@@ -140,13 +203,18 @@ def pulse(node: Node) -> None:
     for session in node.sessions.values():
         if node.now >= session.next_pulse:
             session.next_pulse = node.now + session.heartbeat
-            if not session.blocked:
+            peer = session.control or (None if session.blocked else session.peer)
+            if peer is not None:
                 queued = sum(s.queued for s in node.sessions.values()) if queued < 0 else queued
-                node.say(session, Pulse(node.epoch, max(node.running, 0), queued, session.echo))
+                node.actions.append(Send(peer, _pulse(node, session, queued)))
             # A worker that has nothing but one task does not report it; by now it is worth knowing.
             started = [task.id for worker in session.workers.values() for task in worker.unannounced()]
             if started:
                 node.say(session, Progress(node.epoch, [], started))
+
+
+def _pulse(node: Node, session: Session, queued: int) -> Pulse:
+    return Pulse(node.epoch, max(node.running, 0), queued, session.echo, session.heard)
 
 
 def end(node: Node, session: Session, reason: str = "") -> None:
@@ -155,9 +223,12 @@ def end(node: Node, session: Session, reason: str = "") -> None:
         node.say(session, Bye(node.epoch, 0, reason))
     else:
         node.log("info", "session closed", session=session.key.hex()[:8])
-    if session.peer is not None:
-        node.peers.pop(session.peer, None)
-        session.peer = None
+    for peer in (session.peer, session.control):
+        if peer is not None:
+            node.peers.pop(peer, None)
+            node.actions.append(Forget(peer))
+    session.peer = session.control = None
+    node.actions += [Bury(worker) for worker in session.graves.clear()]
     del node.sessions[session.key]
     node.turns.remove(session)
     for worker in list(session.workers.values()):

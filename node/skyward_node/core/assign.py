@@ -15,6 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, cast
 
 from skyward.wire.codec import pack_body
+from skyward.wire.frames import shared_among
 from skyward.wire.messages import Tasks
 from skyward_node.core import crew
 from skyward_node.core.actions import Give
@@ -109,7 +110,7 @@ def give(node: Node, worker: Worker, chunk: list[Task]) -> None:
     fns = _indexes(chunk) if len(codes) > 1 else [0] * len(chunk)
     # What `split_body` made is a Payload in all but name; naming each costs as much as all the rest.
     sizes, buffers, body = pack_body(cast("list[Payload]", [task.payload for task in chunk]))
-    message = Tasks(0, 0, [code.key for code in codes], ids, fns, sizes, buffers)
+    message = Tasks(0, 0, [code.key for code in codes], ids, fns, sizes, buffers, shared=shared_among(body))
     node.actions.append(Give(worker.id, message, body))
     move(chunk, GIVE)
     for task in chunk:

@@ -30,4 +30,5 @@ def make_context(session: Session, worker: Worker, node: Node) -> Context:
         accelerators=me.accelerators,
         retries=session.retries,
         timeout=session.timeout,
+        shared=session.shared,
     )

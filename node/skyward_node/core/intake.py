@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
 from skyward.wire.codec import encode, split_body
-from skyward.wire.messages import MAX_HEADER, Need, Roster
-from skyward_node.core.actions import Send
+from skyward.wire.messages import MAX_HEADER, Need, Release, Roster
+from skyward_node.core.actions import Give, Send
 from skyward_node.core.outcomes import give_back
 from skyward_node.core.tasks import CODE_CAME, HELD, Task, move
+
+MOST_KEYS: Final = 16_384  # in one message: the protocol's bound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +36,8 @@ BESIDE: Final = 65_536  # bytes of a header: what workers are told beside the ro
 def on_tasks(node: Node, session: Session, message: Tasks, body: Sequence[Buffer]) -> None:
     """Queue the tasks that are new; say again what became of the others."""
     ids = message.ids
+    if message.shared and not session.shared:
+        raise ProtocolError("shared memory that was not agreed upon")
     if len(set(ids)) != len(ids):
         raise ProtocolError("a batch names a task twice")
     session.outbox.ack(message.ack)
@@ -89,8 +93,15 @@ def _hold(node: Node, session: Session, tasks: Sequence[Task]) -> list[Task]:
             code.asked = True
             need.append(code.key)
     if need:
-        node.tell(session, Need(node.epoch, need, []))
+        node.say(session, Need(node.epoch, need, []))
     return ready
+
+
+def ask_again(node: Node, session: Session) -> None:
+    """Ask for what is still missing: the question, or its answer, may have been lost with a connection."""
+    need = session.library.missing()
+    for some in (need[start : start + MOST_KEYS] for start in range(0, len(need), MOST_KEYS)):
+        node.say(session, Need(node.epoch, some, []))
 
 
 def on_module(session: Session, message: Module, body: Sequence[Buffer]) -> None:
@@ -102,11 +113,21 @@ def on_function(node: Node, session: Session, message: Function, body: Sequence[
     """Keep a function's code, and queue the tasks that waited for it."""
     code, lacking = session.library.add_function(message, body)
     if lacking:
-        node.tell(session, Need(node.epoch, [message.key], lacking))
+        node.say(session, Need(node.epoch, [message.key], lacking))
         return
     held, code.held = code.held, []
     move(held, CODE_CAME)
     session.enqueue(held)
+
+
+def on_release(node: Node, session: Session, regions: Sequence[int]) -> None:
+    """Tell workers which results the client reads no more; the upper half of a region's number is its worker's."""
+    by_worker: dict[int, list[int]] = {}
+    for region in regions:
+        by_worker.setdefault(region >> 32, []).append(region)
+    for worker, theirs in by_worker.items():
+        if worker in session.workers:
+            node.actions.append(Give(worker, Release(0, theirs)))
 
 
 def on_roster(session: Session, message: Roster) -> None:

@@ -65,6 +65,10 @@ class Library:
             code = self._codes[key] = Code(key)
         return code
 
+    def missing(self) -> list[bytes]:
+        """Return the keys of functions that tasks wait for."""
+        return [code.key for code in self._codes.values() if code.held]
+
     def add_module(self, message: Module, body: Sequence[Buffer]) -> None:
         """Keep a module source."""
         self._modules.setdefault(message.key, (Module(0, message.key, message.name), body))

@@ -23,7 +23,10 @@ from skyward.wire.messages import (
     Hello,
     Items,
     Module,
+    Parcels,
+    Part,
     Progress,
+    Release,
     Results,
     Returned,
     Revoke,
@@ -32,7 +35,7 @@ from skyward.wire.messages import (
     Tasks,
 )
 from skyward_node.core import admission, assign, crew, draining, intake, nesting, outcomes, stopping
-from skyward_node.core.actions import Blocked, Exit, Gone, Incoming, Nonsense, Shutdown
+from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Forget, Gone, Incoming, Nonsense, Shutdown
 from skyward_node.core.node import GRACE, LEAVE, PARTIAL, TIMEOUT, Identity, Limits, Node, batches
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost
 from skyward_node.pipe_messages import Waiting
@@ -65,6 +68,7 @@ class Core:
             Nonsense: self._on_nonsense,
             Gone: self._on_gone,
             Blocked: self._on_blocked,
+            Admitted: self._on_admitted,
             Shutdown: self._on_shutdown,
             TemplateLost: self._on_template_lost,
         }
@@ -78,8 +82,7 @@ class Core:
         """Take in what has happened; return what is to be done, in order. Without events: time has passed."""
         node = self.node
         gap, node.now = now - node.now, now
-        if node.sessions:
-            admission.look(node, gap)
+        admission.look(node, gap)
         handlers = self._handlers
         for event in events:
             handlers[type(event)](event)
@@ -120,9 +123,12 @@ class Core:
             if session.returned:
                 returned, session.returned = session.returned, []
                 for some in batches(returned):
-                    node.tell(session, Returned(node.epoch, some))
+                    node.say(session, Returned(node.epoch, some))
             for message, body in session.outbox.flush(node.epoch):
                 node.say(session, message, body)
+            if session.graves:
+                outbox = session.outbox
+                node.actions += [Bury(worker) for worker in session.graves.settle(outbox.seq, outbox.acked)]
 
     # --- connections -------------------------------------------------------------------------
 
@@ -132,11 +138,15 @@ class Core:
         session = node.peers.get(event.peer)
         try:
             if type(message) is Hello:
-                admission.on_hello(node, event.peer, message)
+                admission.on_hello(node, event.peer, message, event.user)
             elif session is None:
                 admission.refuse(node, event.peer, "session", "this connection has no session here; say hello first")
             elif getattr(message, "epoch", 0) != node.epoch:
                 admission.refuse(node, event.peer, "session", "this is another life of the node")
+            elif event.user != session.user:
+                admission.refuse(node, event.peer, "auth", "this session belongs to another key")
+            elif event.peer == session.control and type(message) is not Beat:
+                raise ProtocolError(f"{type(message).__name__} does not belong on a control channel")
             else:
                 session.silence = 0.0
                 self._on_message(session, message, event.body)
@@ -148,8 +158,9 @@ class Core:
         match message:
             case Tasks():
                 intake.on_tasks(node, session, message, body)
-            case Beat(ack=ack, at=at):
+            case Beat(ack=ack, at=at, heard=heard):
                 session.outbox.ack(ack)
+                session.unconfirmed.confirm(heard)
                 session.echo = at
             case Function():
                 intake.on_function(node, session, message, body)
@@ -158,6 +169,8 @@ class Core:
             case Cancel(ids=ids, running=running):
                 stop = stopping.cancel if running else stopping.take_back
                 stop(node, session, intake.known_tasks(session, ids))
+            case Release(regions=regions):
+                intake.on_release(node, session, regions)
             case Answer():
                 nesting.on_answer(node, session, message, body)
             case Roster():
@@ -167,6 +180,8 @@ class Core:
             case Bye(ack=ack):
                 session.outbox.ack(ack)
                 admission.end(node, session)
+            case Part() | Parcels():
+                pass  # put together where they came in
             case Credit() | Items():
                 pass  # streams of values come with generators
             case _:
@@ -177,13 +192,17 @@ class Core:
 
     def _on_gone(self, event: Gone) -> None:
         admission.unbind(self.node, event.peer)
+        self.node.actions.append(Forget(event.peer))
 
     def _on_blocked(self, event: Blocked) -> None:
         session = self.node.peers.get(event.peer)
-        if session is not None:
+        if session is not None and session.peer == event.peer:
             session.blocked = event.blocked
             if not event.blocked:
                 self.node.print_backlog(session)
+
+    def _on_admitted(self, event: Admitted) -> None:
+        admission.admit_only(self.node, event.keys)
 
     def _on_shutdown(self, event: Shutdown) -> None:
         draining.drain_node(self.node, event.grace, event.reason)

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
+from skyward.errors import ProtocolError
 from skyward.wire.codec import pack_body
 from skyward.wire.frames import Payload
-from skyward.wire.messages import REFUSED, Answer, Failure, Function, Module, Revoke, Slots, Submit
+from skyward.wire.messages import Answer, Function, Module, Revoke, Slots, Submit
+from skyward.wire.statuses import REFUSED, Failure
+from skyward.wire.unconfirmed import is_new
 from skyward_node.core import assign, crew
 from skyward_node.core.actions import Control
 from skyward_node.core.node import CANCELLED_FAILURE, batches
@@ -42,6 +45,8 @@ def on_submit(node: Node, worker: Worker, message: Submit, body: Sequence[Buffer
     if message.parent not in session.tasks:  # a thread that goes on after its time
         _answer(node, worker.id, message.parent, message.calls, CANCELLED_FAILURE)
         return
+    if not all(session.library.code(key).ready for key in message.functions):
+        raise ProtocolError("it calls functions that it has never sent")
     session.nested.setdefault(message.parent, set()).update(message.calls)
     node.tell(session, replace(message, epoch=node.epoch), body)
 
@@ -64,16 +69,30 @@ def on_code(node: Node, worker: Worker, message: Function | Module, body: Sequen
         session.library.add_module(message, body)
     else:
         session.library.add_function(message, body)
-    node.tell(session, replace(message, epoch=node.epoch), body)
+    node.say(session, replace(message, epoch=node.epoch), body)
+
+
+def repeat(node: Node, session: Session) -> None:
+    """Say again what may have been lost with a connection, with the code that goes with it."""
+    known: set[bytes] = set()
+    for message, body in session.unconfirmed:
+        if isinstance(message, Submit):
+            for key in message.functions:
+                for part, source in session.library.parts(session.library.code(key), known):
+                    node.say(session, replace(part, epoch=node.epoch), source)
+        node.say(session, message, body)
 
 
 def on_answer(node: Node, session: Session, message: Answer, body: Sequence[Buffer]) -> None:
     """Hand the outcomes of calls to the task that waits for them."""
+    if not is_new(message.seq, session.heard):
+        return  # sent again: we have them
+    session.heard = message.seq
     task = session.tasks.get(message.parent)
     if task is None or task.worker is None:
         return
     session.nested.get(message.parent, set()).difference_update(message.calls)
-    node.actions.append(Control(task.worker.id, replace(message, epoch=0), body))
+    node.actions.append(Control(task.worker.id, replace(message, epoch=0, seq=0), body))
 
 
 def on_waiting(node: Node, worker: Worker, id: int, *, waiting: bool) -> None:

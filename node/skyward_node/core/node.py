@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from skyward.wire.messages import CANCELLED, MAX_BATCH, Cancel, Failure, Output
+from skyward.wire.messages import MAX_BATCH, Cancel, Output
+from skyward.wire.statuses import CANCELLED, Failure
 from skyward_node.core.actions import Control, Give, Log, Send
 from skyward_node.core.outbox import failures
 from skyward_node.core.tasks import DONE, FINISH, GIVEN, HELD, QUEUED, RUNNING, WAITING, move
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from skyward.wire.frames import Buffer
-    from skyward.wire.messages import Message
+    from skyward.wire.messages import Message, Revoke, Submit
     from skyward_node.core.actions import Action
     from skyward_node.core.library import Part as CodePart
     from skyward_node.core.sessions import Session
@@ -58,6 +59,7 @@ class Limits(Struct, frozen=True):
     reuse: bool  # a process may run more than one task
     lease: float  # seconds
     max_payload: int  # bytes
+    alone: float = 0.0  # seconds without any session after which the daemon ends; 0: it does not
 
 
 class Node:
@@ -72,6 +74,8 @@ class Node:
         self.sessions: dict[bytes, Session] = {}
         self.turns: deque[Session] = deque()  # the same sessions; the first is next to get a slot
         self.peers: dict[bytes, Session] = {}  # connection -> the session bound to it
+        self.admitted: frozenset[str] | None = None  # keys of clients; None: links here need none
+        self.alone = 0.0  # seconds without a session
         self.refused: dict[bytes, None] = {}  # connections that were told so, oldest first
         self.workers: dict[int, Worker] = {}
         self.unbound: dict[int, Worker] = {}  # those that belong to no session yet
@@ -95,12 +99,9 @@ class Node:
         if session.peer is not None:
             self.actions.append(Send(session.peer, message, body))
 
-    def tell(self, session: Session, message: Message, body: Sequence[Buffer] = ()) -> None:
-        """Send to the client now, or when it is back."""
-        if session.peer is not None:
-            self.actions.append(Send(session.peer, message, body))
-        else:
-            session.held.append((message, body))
+    def tell(self, session: Session, message: Submit | Revoke, body: Sequence[Buffer] = ()) -> None:
+        """Send to the client now, and again after every break until it confirms."""
+        self.say(session, session.unconfirmed.add(message, body), body)
 
     def log(self, level: str, event: str, **fields: Any) -> None:
         """Note something for people."""

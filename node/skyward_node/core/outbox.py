@@ -15,14 +15,14 @@ from msgspec.msgpack import Encoder
 
 from skyward.errors import ProtocolError
 from skyward.wire.codec import pack_body
-from skyward.wire.frames import Payload
+from skyward.wire.frames import Payload, shared_among, size_of
 from skyward.wire.messages import MAX_BATCH, MAX_BUFFERS, Results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from skyward.wire.frames import Buffer
-    from skyward.wire.messages import Failure
+    from skyward.wire.statuses import Failure
 
 MERGE: Final = 1_048_576  # bytes of blob in one message: the best size for throughput, and no stall for others
 
@@ -65,7 +65,7 @@ class Outbox:
     def add(self, part: Part) -> None:
         """Take in results."""
         self._parts.append(part)
-        self.size += sum(map(len, part.body))
+        self.size += size_of(part.body)
 
     def flush(self, epoch: int) -> list[tuple[Results, Sequence[Buffer]]]:
         """Number what has come since the last flush; return the messages to send now."""
@@ -74,8 +74,10 @@ class Outbox:
         for group in _groups(parts):
             part = group[0] if len(group) == 1 else _merge(group)
             self.seq += 1
-            message = Results(epoch, self.seq, part.ids, part.statuses, part.sizes, part.buffers, part.elapsed)
-            self._unacked.append((sum(map(len, part.body)), message, part.body))
+            shared = shared_among(part.body)
+            columns = part.ids, part.statuses, part.sizes, part.buffers, part.elapsed
+            message = Results(epoch, self.seq, *columns, shared)
+            self._unacked.append((size_of(part.body), message, part.body))
             messages.append((message, part.body))
         return messages
 
@@ -85,6 +87,11 @@ class Outbox:
             raise ProtocolError(f"results up to {seq} acknowledged, but only {self.seq} were sent")
         while self._unacked and self._unacked[0][1].seq <= seq:
             self.size -= self._unacked.popleft()[0]
+
+    @property
+    def acked(self) -> int:
+        """Return the number of the last result that is acknowledged."""
+        return self._unacked[0][1].seq - 1 if self._unacked else self.seq
 
     def unacked(self) -> list[tuple[Results, Sequence[Buffer]]]:
         """Return all numbered messages that are not acknowledged, in order."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, cast
 
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
-from skyward.wire.messages import CRASHED, TIMED_OUT, Failure
+from skyward.wire.statuses import CRASHED, TIMED_OUT, Failure
 from skyward_node.core import assign, crew, nesting
+from skyward_node.core.actions import Bury
 from skyward_node.core.lines import PATIENCE
 from skyward_node.core.node import CANCELLED_FAILURE, PARTIAL
 from skyward_node.core.outbox import Part
@@ -223,6 +224,10 @@ def on_exited(node: Node, worker: Worker, event: Exited) -> None:
     worker.tasks.clear()
     node.running += worker.measure()
     crew.remove(node, worker)
+    if session is not None and session.shared:
+        session.graves.add(worker.id)
+    else:
+        node.actions.append(Bury(worker.id))
     if not worker.leaving:
         node.log(
             "warning", "a worker died", worker=worker.id, signal=event.signal, exitcode=event.exitcode, oom=event.oom

@@ -13,6 +13,8 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from skyward.wire.messages import MAX_BUFFERS
+from skyward.wire.unconfirmed import Unconfirmed
+from skyward_node.core.graves import Graves
 from skyward_node.core.library import Library
 from skyward_node.core.lines import Backlog
 from skyward_node.core.outbox import Outbox
@@ -21,8 +23,7 @@ from skyward_node.core.tasks import QUEUED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from skyward.wire.frames import Buffer
-    from skyward.wire.messages import Hello, Message, Roster
+    from skyward.wire.messages import Hello, Roster
     from skyward_node.core.tasks import Task
     from skyward_node.core.workers import Worker
 
@@ -37,16 +38,18 @@ class Session:
     """Everything that belongs to one client."""
 
     __slots__ = (
-        "backlog", "blocked", "draining", "echo", "grace", "heartbeat", "held", "highest", "idle", "key",
-        "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox", "peer", "queue",
-        "queued", "retries", "returned", "roster", "roster_version", "seats", "silence", "started", "tasks",
-        "timeout", "workers",
+        "backlog", "blocked", "control", "draining", "echo", "grace", "graves", "heard", "heartbeat", "highest", "idle",
+        "key", "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox", "peer", "queue",
+        "queued", "retries", "returned", "roster", "roster_version", "seats", "shared", "silence", "started", "tasks",
+        "timeout", "unconfirmed", "user", "workers",
     )  # fmt: skip
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, user: str = "") -> None:
         self.key = key
+        self.user = user  # whose it is: the client's public key; "" on links that need none
         self.label = ""
         self.peer: bytes | None = None
+        self.control: bytes | None = None  # its second connection, which bulk data cannot block
         self.blocked = False  # its connection takes no messages for now
         self.heartbeat = BEAT
         self.lease = 0.0
@@ -64,8 +67,11 @@ class Session:
         self.queue: deque[Task] = deque()  # may hold tasks that have ended
         self.queued = 0  # tasks in the queue that have not
         self.outbox = Outbox()
+        self.shared = False  # the client reads the memory of workers, and they its
+        self.graves = Graves()
         self.backlog = Backlog()
-        self.held: list[tuple[Message, Sequence[Buffer]]] = []  # to be sent when the client is back
+        self.unconfirmed = Unconfirmed()  # SUBMIT and REVOKE messages that the client may not have got
+        self.heard = 0  # last seq of ANSWER messages
         self.returned: list[int] = []  # of this turn
         self.started: list[int] = []  # of this turn
         self.nested: dict[int, set[int]] = {}  # unanswered calls of tasks
@@ -84,6 +90,7 @@ class Session:
         self.max_payload = hello.max_payload or max_payload
         self.retries = hello.retries
         self.timeout = hello.timeout
+        self.shared = hello.shared
 
     def wants_slot(self) -> bool:
         """Return whether a task waits that may start."""

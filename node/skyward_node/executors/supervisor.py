@@ -20,9 +20,10 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from skyward.config import available_memory
 from skyward.errors import ProtocolError
-from skyward.wire.codec import Decoder, check_body
-from skyward.wire.messages import Cancel
+from skyward.wire.codec import Decoder, check_body, mark_refs
+from skyward.wire.messages import Cancel, Results
 from skyward_node.cells import Cells
 from skyward_node.executors.channel import Channel
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost, WorkerEvent
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from skyward.wire.frames import Buffer
     from skyward_node.template import TemplateHandle
 
+ARENA_SHARE: Final = 4  # of the memory that is available: more than that one worker's results in flight never are
 STDERR_LINES: Final = 20  # last lines kept for the error of a crash: a Python traceback's end
 STDERR_LINE: Final = 1000  # characters of each
 _TAIL: Final = 4 * STDERR_LINES * STDERR_LINE  # bytes that may hold them: UTF-8 takes at most 4 a character
@@ -80,6 +82,8 @@ class Supervisor:
         self.config = config
         self._template = template
         self._workers: dict[int, _Worker] = {}
+        self._arenas: dict[int, int] = {}  # descriptors of the memory of workers, also of dead ones; see `bury`
+        self._arena_size = available_memory() // ARENA_SHARE  # of which only pages that are written to exist
         self._epoll = select.epoll()
         self._output_poll = select.epoll()  # apart, so that output can be read between results and their report
         self._handlers: dict[int, Callable[[int], None]] = {}
@@ -115,12 +119,18 @@ class Supervisor:
                 theirs.append(write)
             cells, fd = Cells.create(slots)
             theirs.append(fd)
+            arena = os.memfd_create("skyward-arena", os.MFD_CLOEXEC)
+            mine.append(arena)
+            os.truncate(arena, self._arena_size)
+            theirs.append(os.dup(arena))
         except OSError:
             _close_all([*mine, *theirs])
             raise
-        self._adopt(worker, mine, cells)
-        request = json.dumps({"do": "spawn", "worker": worker, "slots": slots, "env": env}).encode()
-        self._request(request, tuple(theirs))
+        self._arenas[worker] = arena
+        self._adopt(worker, mine[:-1], cells)
+        request = {"do": "spawn", "worker": worker, "slots": slots, "env": env}
+        request["arena"] = (self._arena_size, os.getpid(), arena)
+        self._request(json.dumps(request).encode(), tuple(theirs))
 
     def _adopt(self, id: int, ends: list[Any], cells: Cells) -> None:
         data, control, stdout, stderr = ends
@@ -174,6 +184,12 @@ class Supervisor:
         if record is not None:
             record.data.finish()
 
+    def bury(self, worker: int) -> None:
+        """Forget the memory of a worker that is gone."""
+        arena = self._arenas.pop(worker, None)
+        if arena is not None:
+            os.close(arena)
+
     def close(self) -> None:
         """Kill and reap everything. Nothing is left, and no event comes any more."""
         self._template.stop()
@@ -181,6 +197,8 @@ class Supervisor:
             _close_all(fds)
         for worker in list(self._workers.values()):
             self._release(worker)
+        _close_all(list(self._arenas.values()))
+        self._arenas.clear()
         self._output_poll.close()
         self._epoll.close()
 
@@ -249,6 +267,8 @@ class Supervisor:
                 if message is None:
                     raise ProtocolError("unknown message")
                 check_body(message, body)
+                if type(message) is Results and message.shared:
+                    mark_refs(message, body)
                 self._received.append(Received(worker.id, message, body))
         except ProtocolError as error:
             self._reject(worker, str(error))

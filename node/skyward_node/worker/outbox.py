@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.wire.codec import encode, pack_body
+from skyward.wire.frames import shared_among
 from skyward.wire.messages import MAX_BUFFERS, Results, Returned
 
 if TYPE_CHECKING:
@@ -84,4 +85,6 @@ class Outbox:
 def _results(batch: Sequence[Outcome]) -> Sequence[Any]:
     ids, statuses, payloads, elapsed = zip(*batch, strict=True)
     sizes, buffers, frames = pack_body(payloads)
-    return encode(Results(0, 0, list(ids), list(statuses), sizes, buffers, list(elapsed))), *frames
+    return encode(
+        Results(0, 0, list(ids), list(statuses), sizes, buffers, list(elapsed), shared_among(frames))
+    ), *frames

@@ -11,22 +11,17 @@ from time import perf_counter_ns
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
+from skyward.memory import LEAST, opened
 from skyward.wire import failures, payload
-from skyward.wire.frames import Payload
-from skyward.wire.messages import (
-    CANCELLED,
-    CRASHED,
-    IMPORT_FAILED,
-    OK,
-    TOO_LARGE,
-    UNSERIALIZABLE,
-    Failure,
-)
+from skyward.wire.frames import Payload, size_of
+from skyward.wire.statuses import CANCELLED, CRASHED, IMPORT_FAILED, OK, TOO_LARGE, UNSERIALIZABLE, Failure
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from skyward.memory import Mappings
+    from skyward.wire.frames import Buffer
     from skyward_node.worker.inbox import Entry
     from skyward_node.worker.interrupts import Interrupts
     from skyward_node.worker.outbox import Outcome
@@ -39,16 +34,21 @@ _MAX_TEXT: Final = 60_000  # characters of a text in a Failure, below what the p
 class Slot:
     """Runs tasks, one after the other, in one thread."""
 
-    __slots__ = ("_load", "_loop", "current", "interrupts", "leave_fork", "max_payload", "reported", "started")
+    __slots__ = (
+        "_load", "_loop", "_mappings", "current", "interrupts", "leave_fork", "max_payload", "reported", "share",
+        "started",
+    )  # fmt: skip
 
-    def __init__(self, load: Callable[[bytes], Callable[..., Any]], interrupts: Interrupts) -> None:
+    def __init__(self, load: Callable[[bytes], Callable[..., Any]], interrupts: Interrupts, mappings: Mappings) -> None:
         self.interrupts = interrupts
         self.max_payload = 0  # bytes; 0: no limit
         self.current: int | None = None  # set before the task is taken from the inbox: see there
         self.started = 0  # when the current one was, by perf_counter_ns
         self.reported: int | None = None  # the last one reported as started
         self.leave_fork: Callable[[BaseException | None], object] | None = None  # set in a forked child
+        self.share: Callable[[Buffer], Buffer] | None = None  # puts a large buffer where the client can read it
         self._load = load
+        self._mappings = mappings
         self._loop: AbstractEventLoop | None = None
 
     def run(self, entry: Entry) -> Outcome:
@@ -57,11 +57,14 @@ class Slot:
         started = self.started = perf_counter_ns()
         try:
             function = self._load(key)
-            args, kwargs = payload.loads_call(data, buffers)
+            args, kwargs = payload.loads_call(data, opened(buffers, self._mappings.open) if buffers else buffers)
         except BaseException as error:
             status, value = _failed(_not_loaded(error))
         else:
             status, value = self._run(id, function, args, kwargs)
+            del args, kwargs  # the mappings that they still have are someone else's by now
+        if buffers:
+            self._mappings.let_go()
         return id, status, value, (perf_counter_ns() - started) // 1000
 
     def _run(self, id: int, function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[int, Payload]:
@@ -129,9 +132,13 @@ class Slot:
             return _failed(_unserializable(value, error))
         limit = self.max_payload
         if limit:
-            size = len(result.data) + sum(memoryview(buffer).nbytes for buffer in result.buffers)
+            size = len(result.data) + size_of(result.buffers)
             if size > limit:
                 return _failed(Failure(TOO_LARGE, type_name="ResultTooLargeError", size=size, limit=limit))
+        if result.buffers and self.share is not None:
+            share = self.share
+            shared = [share(buffer) if memoryview(buffer).nbytes >= LEAST else buffer for buffer in result.buffers]
+            result = Payload(result.data, tuple(shared))
         return OK, result
 
 

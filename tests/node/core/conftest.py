@@ -9,21 +9,21 @@ import pytest
 from skyward.wire.codec import pack_body
 from skyward.wire.frames import Payload
 from skyward.wire.messages import (
-    OK,
     PROTOCOL,
     Cancel,
-    Failure,
     Function,
     Hello,
     Member,
     Progress,
+    Refused,
     Results,
     Returned,
     Tasks,
     Welcome,
 )
+from skyward.wire.statuses import OK, Failure
 from skyward_node.core import Core, Identity, Limits
-from skyward_node.core.actions import Action, Control, Give, Incoming, Log, Send, Spawn
+from skyward_node.core.actions import Action, Control, Forget, Give, Incoming, Log, Send, Spawn
 from skyward_node.core.outbox import encode_failure
 from skyward_node.executors.events import Exited, Received, Spawned
 from skyward_node.pipe_messages import Context
@@ -228,6 +228,10 @@ class Rig:
         statuses = [failure.status for _, failure in outcomes]
         ids = [id for id, _ in outcomes]
         return Send(self.peer, Results(EPOCH, seq, ids, statuses, sizes, buffers, [0] * len(ids)), body)
+
+    def refused(self, code: str, reason: str, peer: bytes = b"peer1") -> list[Action]:
+        """Return a connection being refused."""
+        return [Send(peer, Refused(code, reason, self.identity.python, PROTOCOL)), Forget(peer)]
 
     def withdraw(self, worker: int, *ids: int, running: bool) -> Control:
         """Return a worker being asked to drop tasks."""

@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward.wire.messages import Beat, Bye, Drain, Draining, Refused, Returned
-from skyward_node.core.actions import Exit, Kill, Retire, Send, Shutdown
+from skyward.wire.messages import Beat, Bye, Drain, Draining, Returned
+from skyward_node.core.actions import (
+    Exit,
+    Forget,
+    Kill,
+    Retire,
+    Send,
+    Shutdown,
+)
 from skyward_node.executors.events import TemplateLost
 
 if TYPE_CHECKING:
@@ -26,7 +33,8 @@ def test_shutdown_hands_back_finishes_and_waits_until_results_are_seen(make_rig:
     rig.submit(1, 2)
     assert rig.handle(Shutdown(30.0, "asked"))[0] == Send(b"peer1", Draining(EPOCH, 30.0, "asked"))
     assert rig.finish(1, 1) == [rig.results(1, 1)]
-    assert rig.say(Beat(EPOCH, 1, 0.0)) == [Send(b"peer1", Bye(EPOCH, 0, "drained")), Retire(1), Exit(0)]
+    bye = Send(b"peer1", Bye(EPOCH, 0, "drained"))
+    assert rig.say(Beat(EPOCH, 1, 0.0)) == [bye, Forget(b"peer1"), Retire(1), Exit(0)]
 
 
 def test_shutdown_returns_what_has_not_started(make_rig: Callable[..., Rig]) -> None:
@@ -56,9 +64,7 @@ def test_draining_node_takes_nothing_new(make_rig: Callable[..., Rig]) -> None:
     rig.submit(1)
     rig.handle(Shutdown(30.0, "asked"))
     assert rig.submit(2) == [Send(b"peer1", Returned(EPOCH, [2]))]
-    assert rig.hello(session=b"t" * 16, peer=b"peer2") == [
-        Send(b"peer2", Refused("full", "the node is shutting down", "3.11.7", 1))
-    ]
+    assert rig.hello(session=b"t" * 16, peer=b"peer2") == rig.refused("full", "the node is shutting down", b"peer2")
 
 
 def test_drain_ends_at_its_deadline(make_rig: Callable[..., Rig]) -> None:
@@ -68,7 +74,12 @@ def test_drain_ends_at_its_deadline(make_rig: Callable[..., Rig]) -> None:
     rig.submit(1)
     rig.handle(Shutdown(30.0, "asked"))
     assert rig.handle(after=29.0) == []
-    assert rig.handle(after=1.1) == [Send(b"peer1", Bye(EPOCH, 0, "drained")), Kill(1), Exit(0)]
+    assert rig.handle(after=1.1) == [
+        Send(b"peer1", Bye(EPOCH, 0, "drained")),
+        Forget(b"peer1"),
+        Kill(1),
+        Exit(0),
+    ]
 
 
 def test_shutdown_without_clients_is_immediate(rig: Rig) -> None:
@@ -85,6 +96,7 @@ def test_drain_of_one_session_leaves_the_node_to_others(make_rig: Callable[..., 
     assert actions == [
         Send(b"peer1", Draining(EPOCH, 5.0, "asked by the client")),
         Send(b"peer1", Bye(EPOCH, 0, "drained")),
+        Forget(b"peer1"),
     ]
     assert not rig.core.node.over
 

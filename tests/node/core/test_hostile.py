@@ -13,7 +13,6 @@ import pytest
 from skyward.wire import pipe
 from skyward.wire.codec import Decoder, check_body, encode
 from skyward.wire.messages import (
-    CANCELLED,
     MAX_BUFFERS,
     MAX_HEADER,
     Answer,
@@ -29,6 +28,7 @@ from skyward.wire.messages import (
     Submit,
     Tasks,
 )
+from skyward.wire.statuses import CANCELLED
 from skyward_node.core.actions import Control, Give, Send
 from skyward_node.core.intake import BESIDE
 from skyward_node.core.outbox import encode_failure

@@ -11,13 +11,20 @@ from skyward.wire.messages import (
     Beat,
     Need,
     Progress,
-    Refused,
     Results,
-    Returned,
     Roster,
     Tasks,
 )
-from skyward_node.core.actions import Give, Incoming, Nonsense, Send, Spawn
+from skyward_node.core import stopping
+from skyward_node.core.actions import (
+    Forget,
+    Give,
+    Gone,
+    Incoming,
+    Nonsense,
+    Send,
+    Spawn,
+)
 from skyward_node.executors.events import Received
 
 if TYPE_CHECKING:
@@ -48,29 +55,29 @@ def test_hello_is_answered_with_welcome(rig: Rig) -> None:
 def test_hello_with_other_python_is_refused_with_both_versions(rig: Rig, python: str) -> None:
     """A client of another Python minor version is refused, and told both versions."""
     reason = f"Python differs: client has {python}, node has 3.11.7"
-    assert rig.hello(python=python) == [Send(b"peer1", Refused("version", reason, "3.11.7", 1))]
+    assert rig.hello(python=python) == rig.refused("version", reason)
 
 
 @pytest.mark.rule("R35")
 def test_hello_with_other_protocol_is_refused_with_both_versions(rig: Rig) -> None:
     """A client that speaks another version of the protocol is refused, and told both versions."""
     reason = "protocol differs: client has 9, node has 1"
-    assert rig.hello(protocol=9) == [Send(b"peer1", Refused("version", reason, "3.11.7", 1))]
+    assert rig.hello(protocol=9) == rig.refused("version", reason)
 
 
 def test_message_without_session_is_refused_once(rig: Rig) -> None:
     """A connection that never said hello is told so, once."""
     rig.start()
     reason = "this connection has no session here; say hello first"
-    assert rig.submit(1) == [Send(b"peer1", Refused("session", reason, "3.11.7", 1))]
-    assert rig.submit(2) == []
+    assert rig.submit(1) == rig.refused("session", reason)
+    assert rig.submit(2) == [Forget(b"peer1")]
 
 
 def test_message_of_another_epoch_is_refused(rig: Rig) -> None:
     """What was meant for an earlier life of the node does not count."""
     rig.open()
     reason = "this is another life of the node"
-    assert rig.submit(1, epoch=76) == [Send(b"peer1", Refused("session", reason, "3.11.7", 1))]
+    assert rig.submit(1, epoch=76) == rig.refused("session", reason)
     assert rig.core.node.sessions[rig.session].tasks == {}
 
 
@@ -80,7 +87,7 @@ def test_nonsense_drops_its_sender_alone(rig: Rig) -> None:
     rig.open()
     message, body = rig.tasks_message(1)
     actions = rig.handle(Nonsense(b"peer2", "protocol", "no message"), Incoming(rig.peer, message, body))
-    assert actions == [Send(b"peer2", Refused("protocol", "no message", "3.11.7", 1)), *rig.first(1, 1)]
+    assert actions == [*rig.refused("protocol", "no message", b"peer2"), *rig.first(1, 1)]
 
 
 @pytest.mark.rule("R43")
@@ -94,7 +101,7 @@ def test_nonsense_drops_its_sender_alone(rig: Rig) -> None:
 def test_impossible_batch_ends_the_connection(rig: Rig, changes: dict[str, Any], reason: str) -> None:
     """A batch that contradicts itself is refused, and nothing of it runs."""
     rig.open()
-    assert rig.submit(1, 2, **changes) == [Send(b"peer1", Refused("protocol", reason, "3.11.7", 1))]
+    assert rig.submit(1, 2, **changes) == rig.refused("protocol", reason)
     assert rig.core.node.sessions[rig.session].tasks == {}
     assert rig.core.node.peers == {}
 
@@ -242,7 +249,7 @@ def test_roster_reaches_workers_before_their_next_tasks(rig: Rig) -> None:
 def test_answer_to_a_task_that_is_gone_is_dropped(rig: Rig) -> None:
     """Nobody waits for it any more."""
     rig.open()
-    assert rig.say(Answer(EPOCH, 9, [1], [0], [0], [0], [0]), [b""]) == []
+    assert rig.say(Answer(EPOCH, 9, [1], [0], [0], [0], [0], 1), [b""]) == []
 
 
 def test_same_events_give_the_same_actions(make_rig: Callable[..., Rig]) -> None:
@@ -278,15 +285,17 @@ def test_client_learns_what_runs_long(rig: Rig) -> None:
     assert rig.progress(1, 1) == [Send(b"peer1", Progress(EPOCH, [], [1]))]
 
 
-def test_returned_is_sent_when_the_client_is_back(rig: Rig) -> None:
-    """What a client must learn waits for it while it is away."""
+@pytest.mark.rule("R37")
+def test_task_handed_back_to_a_client_that_is_away_runs_when_it_comes_again(make_rig: Callable[..., Rig]) -> None:
+    """The client does not know that the node has let go of it, and sends it again when it is back."""
+    rig = make_rig(1)
     rig.open()
-    rig.teach(1)
-    rig.submit(*range(1, 7))
-    rig.cancel(3, running=False)
-    node = rig.core.node
-    worker = next(w for w in node.workers.values() if 3 in w.tasks)
-    node.peers.clear()
-    node.sessions[rig.session].peer = None
-    assert rig.hand_back(worker.id, 3) == []
-    assert Send(b"peer2", Returned(EPOCH, [3])) in rig.hello(peer=b"peer2")
+    rig.submit(1, 2)
+    rig.handle(Gone(rig.peer))
+    rig.core.handle([], rig.now)
+    session = rig.core.node.sessions[rig.session]
+    stopping.take_back(rig.core.node, session, [session.tasks[2]])
+    assert rig.handle() == []
+    assert rig.hello(peer=b"peer2", epoch=EPOCH) == [rig.welcome(peer=b"peer2", resumed=True)]
+    assert rig.submit(1, 2, peer=b"peer2") == []
+    assert rig.finish(1, 1) == [Send(b"peer2", *rig.results_message(1, seq=1)), rig.give(1, 2)]

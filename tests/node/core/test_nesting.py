@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward.wire.messages import REFUSED, Answer, Revoke, Slots, Submit
+from skyward.wire.messages import Answer, Revoke, Slots, Submit
+from skyward.wire.statuses import REFUSED
 from skyward_node.core import crew
-from skyward_node.core.actions import Control, Send, Spawn
+from skyward_node.core.actions import (
+    Bury,
+    Control,
+    Send,
+    Spawn,
+)
 from skyward_node.core.tasks import RUNNING
 from skyward_node.pipe_messages import Waiting
 
@@ -20,11 +26,11 @@ if TYPE_CHECKING:
 EPOCH = 77
 
 
-def submit_message(rig: Rig, parent: int, *calls: int, epoch: int = 0) -> Submit:
+def submit_message(rig: Rig, parent: int, *calls: int, epoch: int = 0, seq: int = 0) -> Submit:
     """Return calls of a task, with empty arguments."""
     count = len(calls)
     none = [0] * count
-    return Submit(epoch, parent, [rig.key], list(calls), none, none, none, none, [], [-1] * count, ["f"] * count)
+    return Submit(epoch, parent, [rig.key], list(calls), none, none, none, none, [], [-1] * count, ["f"] * count, seq)
 
 
 @pytest.mark.rule("R22")
@@ -33,7 +39,7 @@ def test_nested_call_goes_to_the_client(rig: Rig) -> None:
     rig.open()
     rig.submit(1)
     actions = rig.hear(1, submit_message(rig, 1, 5), [b""])
-    assert actions == [Send(b"peer1", submit_message(rig, 1, 5, epoch=EPOCH), [b""])]
+    assert actions == [Send(b"peer1", submit_message(rig, 1, 5, epoch=EPOCH, seq=1), [b""])]
 
 
 @pytest.mark.rule("R22")
@@ -42,7 +48,7 @@ def test_answer_goes_to_the_parents_worker(rig: Rig) -> None:
     rig.open()
     rig.submit(1, 2)
     rig.hear(2, submit_message(rig, 2, 5), [b""])
-    answer = Answer(EPOCH, 2, [5], [0], [2], [0], [1])
+    answer = Answer(EPOCH, 2, [5], [0], [2], [0], [1], 1)
     assert rig.say(answer, [b"42"]) == [Control(2, Answer(0, 2, [5], [0], [2], [0], [1]), [b"42"])]
 
 
@@ -91,7 +97,7 @@ def test_crash_of_a_parent_revokes_its_calls(make_rig: Callable[..., Rig]) -> No
     rig.hear(1, submit_message(rig, 1, 5, 6), [b""])
     rig.hear(1, Waiting(1, waiting=True))
     actions = rig.die(1)
-    assert actions[0] == Send(b"peer1", Revoke(EPOCH, 1, [5, 6]))
+    assert actions[:2] == [Bury(1), Send(b"peer1", Revoke(EPOCH, 1, [5, 6], 2))]
     assert Send(b"peer1", Slots(EPOCH, 1)) in actions
     assert rig.core.node.lent == 0
 
@@ -118,7 +124,7 @@ def test_too_many_waiting_tasks_are_a_deadlock(make_rig: Callable[..., Rig], mon
     answer, revoke = rig.hear(2, Waiting(2, waiting=True))
     assert (answer.worker, answer.message.calls, answer.message.statuses) == (2, [7], [REFUSED])
     assert b"1 tasks of this node wait for calls of their own already: f (task 1)" in answer.body[0]
-    assert revoke == Send(b"peer1", Revoke(EPOCH, 2, [7]))
+    assert revoke == Send(b"peer1", Revoke(EPOCH, 2, [7], 2))
 
 
 @pytest.mark.rule("R22")

@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward.wire.messages import CANCELLED, CRASHED, TIMED_OUT, Beat, Failure, Progress, Returned
-from skyward_node.core.actions import Kill, Send, Spawn
+from skyward.wire.messages import Beat, Progress, Returned
+from skyward.wire.statuses import CANCELLED, CRASHED, TIMED_OUT, Failure
+from skyward_node.core.actions import (
+    Bury,
+    Kill,
+    Send,
+    Spawn,
+)
 from skyward_node.core.node import CANCELLED_FAILURE
 from skyward_node.executors.events import Exited
 
@@ -54,7 +60,7 @@ def test_cancel_interrupts_a_running_task_and_then_kills(make_rig: Callable[...,
     assert rig.cancel(1) == [rig.withdraw(1, 1, running=True)]
     assert rig.handle(after=0.9) == []
     assert rig.handle(after=0.2) == [Kill(1), Spawn(2, 1, 0)]
-    assert rig.die(1) == [rig.failed(1, (1, CANCELLED_FAILURE))]
+    assert rig.die(1) == [Bury(1), rig.failed(1, (1, CANCELLED_FAILURE))]
 
 
 @pytest.mark.rule("R7")
@@ -154,7 +160,7 @@ def test_task_over_its_time_is_stopped_and_its_worker_replaced(make_rig: Callabl
     assert rig.handle(after=1.9) == []
     assert rig.handle(after=0.2) == [rig.withdraw(1, 1, running=True)]
     assert rig.handle(after=1.1) == [Kill(1), Spawn(2, 1, 0)]
-    assert rig.die(1) == [rig.failed(1, (1, overdue(2.0)))]
+    assert rig.die(1) == [Bury(1), rig.failed(1, (1, overdue(2.0)))]
 
 
 @pytest.mark.rule("R39")
@@ -167,7 +173,7 @@ def test_task_that_ends_after_its_time_is_timed_out_all_the_same(make_rig: Calla
     rig.handle(after=2.1)
     actions = rig.finish(1, 1, status=status)
     assert actions == [Kill(1), Spawn(2, 1, 0), rig.failed(1, (1, overdue(2.0)))]
-    assert rig.die(1) == []
+    assert rig.die(1) == [Bury(1)]
 
 
 @pytest.mark.rule("R39")
@@ -215,7 +221,7 @@ def test_crashed_task_runs_once_more_on_a_fresh_worker(rig: Rig) -> None:
     rig.submit(1, 2)
     rig.finish(2, 2)
     actions = rig.die(1)
-    assert actions == [Spawn(3, 1, 0), *rig.first(3, 1)]
+    assert actions == [Bury(1), Spawn(3, 1, 0), *rig.first(3, 1)]
     rig.spawned(3)
     assert rig.finish(3, 1) == [rig.results(2, 1)]
 
@@ -228,7 +234,7 @@ def test_task_that_crashes_twice_fails(make_rig: Callable[..., Rig]) -> None:
     rig.submit(1, retries=[9])
     rig.die(1)
     rig.spawned(2)
-    assert rig.die(2, signal=11) == [Spawn(3, 1, 0), rig.failed(1, (1, crash(2, signal=11)))]
+    assert rig.die(2, signal=11) == [Bury(2), Spawn(3, 1, 0), rig.failed(1, (1, crash(2, signal=11)))]
     assert rig.submit(2) == rig.first(3, 2)
 
 
@@ -239,6 +245,7 @@ def test_task_without_retries_fails_at_its_first_crash(make_rig: Callable[..., R
     rig.open()
     rig.submit(1, retries=[])
     assert rig.die(1, signal=None, exitcode=3) == [
+        Bury(1),
         Spawn(2, 1, 0),
         rig.failed(1, (1, crash(1, signal=0, exitcode=3))),
     ]
@@ -253,7 +260,7 @@ def test_tasks_behind_a_crash_move_without_blame(make_rig: Callable[..., Rig]) -
     rig.submit(*range(1, 6), retries=[1] * 5)
     rig.finish(1, 1, 2, elapsed=100)
     actions = rig.die(1)
-    assert actions == [Spawn(2, 1, 0), *rig.first(2, 3), rig.give(2, 4, 5)]
+    assert actions == [Bury(1), Spawn(2, 1, 0), *rig.first(2, 3), rig.give(2, 4, 5)]
     tasks = rig.core.node.sessions[rig.session].tasks
     assert {id: (task.retries, task.crashes) for id, task in tasks.items()} == {3: (0, 1), 4: (1, 0), 5: (1, 0)}
     rig.spawned(2)
@@ -300,10 +307,10 @@ def test_task_is_not_blamed_for_a_worker_that_never_came_up(make_rig: Callable[.
     rig.core.start()
     rig.open()
     rig.submit(1, retries=[])
-    assert rig.die(1, signal=None, exitcode=1) == []
+    assert rig.die(1, signal=None, exitcode=1) == [Bury(1)]
     assert rig.handle(after=0.04) == []
     assert rig.handle(after=0.02) == [Spawn(2, 1, 0), *rig.first(2, 1)]
-    assert rig.die(2, signal=None, exitcode=1) == []
+    assert rig.die(2, signal=None, exitcode=1) == [Bury(2)]
     assert rig.handle(after=0.06) == []
     assert rig.handle(after=0.06) == [Spawn(3, 1, 0), *rig.first(3, 1)]
 
@@ -314,7 +321,8 @@ def test_crash_of_a_thread_worker_ends_all_that_ran_in_it(make_rig: Callable[...
     rig = make_rig(2, threads=True)
     rig.open()
     rig.submit(1, 2, 3, retries=[0, 0, 0])
-    assert rig.die(1) == [Spawn(2, 2, 0), rig.failed(1, (1, crash()), (2, crash())), *rig.first(2, 3)]
+    failed = rig.failed(1, (1, crash()), (2, crash()))
+    assert rig.die(1) == [Bury(1), Spawn(2, 2, 0), failed, *rig.first(2, 3)]
 
 
 def test_fresh_processes_run_one_task_each(make_rig: Callable[..., Rig]) -> None:

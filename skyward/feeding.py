@@ -1,0 +1,142 @@
+"""Dispatching more calls than the window holds at once: in batches, or one by one as they are made.
+
+A group is serialized in batches that fit the window. A stream that is too large for it, or whose calls come from
+an iterator, has a `Feeder`: a thread that pulls calls, at most `AHEAD` beyond those that have ended, serializes them
+and hands them in while there is room. It stops pulling while results wait for a slow consumer, too.
+
+The thread shares with the rest only the stream's buffer, and never runs while nobody could want its results: the
+buffer says when to stop.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from skyward.abbreviation import abbreviate
+from skyward.errors import SerializationError
+from skyward.pending import is_call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from skyward.dispatch.tasks import Task
+    from skyward.operations import PoolOperations
+    from skyward.pending import PendingFunction
+    from skyward.results import Sink
+    from skyward.streams import StreamBuffer
+
+AHEAD: Final = 1_000  # calls beyond those that have ended: keeps links busy for a tenth of a second and more
+RESUME: Final = AHEAD // 4  # of these have to end before a feeder that waits goes on: one wake-up for many
+HELD: Final = 32 * 2**20  # bytes of results that wait for the consumer
+FIRST: Final = 256  # calls serialized before their size is known
+MOST: Final = 4_096  # calls serialized in one go
+PART: Final = 4  # batches that fit the window's share of a group: rough, because sizes are guessed from those before
+
+
+def batches(
+    pool: PoolOperations, calls: Sequence[PendingFunction[Any]], sink: Sink, budget: int, *, snapshot: bool
+) -> Iterator[list[Task]]:
+    """Serialize calls; yield them in batches of about ``budget`` bytes, the last one, if need be empty, included."""
+    batch: list[Task] = []
+    held = start = 0
+    count = FIRST
+    while start < len(calls):
+        tasks = pool.make_tasks(calls[start : start + count], sink, start, snapshot=snapshot)
+        size = sum([task.size for task in tasks])
+        if batch and held + size > budget:
+            yield batch
+            batch, held = [], 0
+        batch = batch + tasks if batch else tasks
+        held += size
+        start += len(tasks)
+        count = max(1, min(MOST, budget * len(tasks) // (PART * max(size, 1))))
+    yield batch
+
+
+class Feeder:
+    """Feeds one stream; see the module."""
+
+    def __init__(
+        self, pool: PoolOperations, calls: Iterator[Any], buffer: StreamBuffer, start: int, *, ahead: int | None = AHEAD
+    ) -> None:
+        """``start``: members that were dispatched before; ``ahead``: None if the calls are there already."""
+        self._pool = pool
+        self._calls = calls
+        self._buffer = buffer
+        self._index = start
+        self._ahead = ahead
+        self._wake = threading.Event()
+        self.hungry = False  # it waits for members to end, or for results to be taken
+        self.thread = threading.Thread(target=self._run, name="skyward-feeder", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._buffer.feeder = self
+        self.thread.start()
+
+    def look(self) -> None:
+        """Go on if that is possible now; called by whoever has changed what a hungry feeder waits for."""
+        if self._may_go_on(RESUME):
+            self.hungry = False
+            self._wake.set()
+
+    def stop(self) -> None:
+        """End, unless the user's iterator does not return."""
+        self._buffer.stopped = True
+        self._wake.set()
+
+    def _may_go_on(self, slack: int = 0) -> bool:
+        buffer = self._buffer
+        if buffer.stopped:
+            return True
+        ahead = self._ahead is None or self._index - buffer.ended <= self._ahead - 1 - slack
+        return ahead and buffer.held <= (HELD // 2 if slack else HELD)
+
+    def _wait(self) -> None:
+        while not self._may_go_on():
+            self._wake.clear()
+            self.hungry = True
+            if self._may_go_on():  # it changed before we were seen to wait
+                break
+            self._wake.wait()
+        self.hungry = False
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._feed()
+        except BaseException as caught:  # of the user's iterator, or the pool's: raised to the consumer
+            error = caught
+        total, buffer = self._index, self._buffer
+        try:
+            self._pool.soon(lambda: buffer.finish(total, error))
+        except Exception:  # the pool is closed, and has told the consumer already
+            buffer.finish(total, error)
+
+    def _feed(self) -> None:
+        pool, buffer = self._pool, self._buffer
+        while True:
+            self._wait()
+            if buffer.stopped:
+                return
+            try:
+                call = next(self._calls)
+            except StopIteration:
+                return
+            if not is_call(call):
+                raise TypeError(
+                    f"gather() takes calls, but item {self._index} is {abbreviate(call)} ({type(call).__name__})"
+                )
+            self._dispatch(pool, buffer, call)
+
+    def _dispatch(self, pool: PoolOperations, buffer: StreamBuffer, call: PendingFunction[Any]) -> None:
+        index = self._index
+        self._index += 1
+        try:
+            tasks = pool.make_tasks([call], buffer, index, snapshot=True)
+        except SerializationError as error:
+            failure = error  # the name of an `except` is gone before the lambda runs
+            pool.soon(lambda: buffer.add(index, failure))
+            return
+        pool.dispatch(tasks, buffer)

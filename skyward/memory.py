@@ -1,0 +1,290 @@
+"""Memory that processes of one machine share: large buffers are written once, and read where they lie.
+
+A process writes into an *arena*, a file without a name (memfd) that it cuts into *regions*. A reader opens the file
+by way of the writer's descriptors in ``/proc`` and maps a region copy-on-write: it may change what it sees, and the
+writer does not. So nothing of an arena can be left behind when its processes are gone, however they end.
+
+A region is used again, with pages that are warm, when nobody can be reading it any more. Both ends see to that:
+
+- What a client has written for a task is free when the task has ended on its worker: the worker makes copies of the
+  pages that are still in use then (`Mappings.let_go`). If the task ended in any other way its worker may still read,
+  and the arena is given up as a whole (`Arena.retire`): the kernel frees it when the last mapping is gone.
+- What a worker has written for a result is free when the client says so, having dropped its last mapping (`Lease`).
+
+Whoever runs out of room, or of descriptors, does without: the bytes then travel as other bytes do.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import weakref
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from skyward.wire.frames import Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from skyward.wire.frames import Buffer
+
+LEAST: Final = 128 * 1024  # bytes from which a buffer is shared: opening a mapping costs what copying this does
+WARM: Final = 256 * 2**20  # bytes of free regions that keep their pages: fresh ones cost eight times a copy
+MAPPINGS: Final = 256  # mappings of regions that a process has at a time: each takes a descriptor
+FILES: Final = 64  # arenas whose files a process keeps open, so that opening one is rare
+POPULATE_WRITE: Final = 23  # MADV_POPULATE_WRITE, since Linux 5.14; Python does not name it
+
+
+class Segment:
+    """One memfd, mapped as a whole, and which parts of it are free."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self.fd = fd
+        self._map = mmap.mmap(fd, size)
+        self.view = memoryview(self._map)
+        self._free: list[tuple[int, int]] = [(0, size)]  # (offset, size), by offset; what touches is joined
+        self._freed: deque[tuple[int, int]] = deque()  # by finalizers, which may run in the middle of anything
+        self._warm = 0  # bytes of free regions that have pages
+
+    def take(self, size: int) -> int | None:
+        """Return the offset of ``size`` free bytes, the lowest: pages are warm there. None if there are none."""
+        while self._freed:
+            self._join(*self._freed.popleft())
+        for index, (offset, room) in enumerate(self._free):
+            if room >= size:
+                self._free[index : index + 1] = [(offset + size, room - size)] if room > size else []
+                self._warm = max(0, self._warm - size)
+                return offset
+        return None
+
+    def give_back(self, offset: int, size: int) -> None:
+        """Free a region, from any thread at any moment."""
+        self._freed.append((offset, size))
+
+    def _join(self, offset: int, size: int) -> None:
+        self._warm += size
+        if self._warm > WARM:
+            self._cool(offset, size)
+        spans = sorted([*self._free, (offset, size)])
+        joined = [spans[0]]
+        for start, length in spans[1:]:
+            last, room = joined[-1]
+            if last + room == start:
+                joined[-1] = (last, room + length)
+            else:
+                joined.append((start, length))
+        self._free = joined
+
+    def _cool(self, offset: int, size: int) -> None:
+        """Return the pages to the system."""
+        with suppress(OSError):
+            self._map.madvise(mmap.MADV_REMOVE, offset, size)
+            self._warm -= size
+
+    def __del__(self) -> None:
+        # The map goes when its last view does; whoever has the file mapped keeps the pages alive.
+        with suppress(OSError, AttributeError):
+            os.close(self.fd)
+
+
+class Region:
+    """A part of a segment that is in use, for as long as somebody refers to it."""
+
+    __slots__ = ("_offset", "_segment", "_size")
+
+    def __init__(self, segment: Segment, offset: int, size: int) -> None:
+        self._segment = segment
+        self._offset = offset
+        self._size = size
+
+    def __del__(self) -> None:
+        self._segment.give_back(self._offset, self._size)
+
+
+class Arena:
+    """What this process writes for others."""
+
+    def __init__(self, limit: int, *, fd: int = -1, seen_as: tuple[int, int] | None = None, worker: int = 0) -> None:
+        """``limit`` is in bytes; ``fd`` a memfd of that size that others know as ``seen_as`` (pid, descriptor).
+
+        ``worker`` is the upper half of the regions' numbers.
+        """
+        self._limit = max(mmap.PAGESIZE, limit // mmap.PAGESIZE * mmap.PAGESIZE)
+        self._lock = threading.Lock()
+        self._seen_as = seen_as
+        self._id = 0
+        self._count = worker << 32
+        self._segment: Segment | None = None
+        if fd >= 0:
+            self._adopt(fd)
+
+    def put(self, buffer: Buffer) -> Ref | None:
+        """Copy a buffer into a free region and return a reference, which keeps the region; None if there is no room."""
+        view = memoryview(buffer)
+        length = view.nbytes
+        size = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
+        with self._lock:
+            segment = self._segment or self._open()
+            offset = segment.take(size) if segment is not None else None
+            if segment is None or offset is None:
+                return None
+            self._count += 1
+            number, (pid, fd), arena = self._count, self._seen_as or (os.getpid(), segment.fd), self._id
+        region = Region(segment, offset, size)
+        segment.view[offset : offset + length] = view
+        ref = Ref.make(pid, fd, arena, number, offset, length)
+        ref.owner = region
+        return ref
+
+    def _open(self) -> Segment | None:
+        try:
+            fd = os.memfd_create("skyward-arena", os.MFD_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            os.ftruncate(fd, self._limit)
+        except OSError:
+            os.close(fd)
+            return None
+        return self._adopt(fd)
+
+    def _adopt(self, fd: int) -> Segment | None:
+        try:
+            self._segment = Segment(fd, self._limit)
+        except (OSError, ValueError):  # no address space for it
+            os.close(fd)
+            return None
+        self._id = int.from_bytes(os.urandom(8), "big")
+        return self._segment
+
+    def retire(self) -> None:
+        """Write nothing into this segment again: somebody unknown may be reading it."""
+        with self._lock:
+            self._segment = None
+
+
+# --- reading -------------------------------------------------------------------------------
+
+
+class File:
+    """An arena of another process, open for as long as somebody refers to it."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, pid: int, number: int) -> None:
+        self.fd = os.open(f"/proc/{pid}/fd/{number}", os.O_RDWR | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        with suppress(OSError, AttributeError):
+            os.close(self.fd)
+
+
+class Files:
+    """The arenas this process reads, by their ids; those not read for long are forgotten."""
+
+    def __init__(self) -> None:
+        self._files: dict[int, File] = {}
+        self._lock = threading.Lock()
+
+    def of(self, ref: Ref) -> File:
+        """Return the file of a reference; raises `OSError`."""
+        pid, number, arena, _, _, _ = ref.fields
+        with self._lock:
+            file = self._files.pop(arena, None) or File(pid, number)
+            self._files[arena] = file  # the last one is the one used last
+            if len(self._files) > FILES:
+                del self._files[next(iter(self._files))]
+        return file
+
+    def close(self) -> None:
+        """Keep no file open; those that are being read close with their last reader."""
+        with self._lock:
+            self._files.clear()
+
+
+_mapped: Final[set[int]] = set()  # ids of the mappings there are
+
+
+def _map(file: File, ref: Ref, keep: object) -> memoryview | bytearray:
+    """Return what a reference refers to, as memory of our own; ``keep`` lives as long as the mapping does."""
+    _, _, _, _, offset, length = ref.fields
+    if len(_mapped) < MAPPINGS:
+        with suppress(OSError):  # out of descriptors or of address space
+            pages = mmap.mmap(file.fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
+            number = id(pages)
+            _mapped.add(number)
+            weakref.finalize(pages, _unmapped, number, keep).atexit = False
+            return memoryview(pages)
+    copied = bytearray(length)
+    view = memoryview(copied)
+    at = 0
+    while at < length:
+        count = os.preadv(file.fd, [view[at:]], offset + at)
+        if not count:
+            raise OSError(f"shared memory of {length} bytes ends after {at}")
+        at += count
+    return copied
+
+
+def _unmapped(number: int, _keep: object) -> None:
+    _mapped.discard(number)
+
+
+class Lease:
+    """The right to read a result's region; the writer is told when it ends, whether or not it was used."""
+
+    __slots__ = ("_file", "_released", "number")
+
+    def __init__(self, file: File, number: int, released: Callable[[int], object]) -> None:
+        self._file = file
+        self._released = released  # called in any thread at any moment
+        self.number = number
+
+    def open(self, ref: Ref) -> Buffer:
+        """Return the bytes, as memory of our own."""
+        return _map(self._file, ref, self)
+
+    def __del__(self) -> None:
+        self._released(self.number)
+
+
+class Mappings:
+    """What one task at a time reads of its client's arena."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._open: list[weakref.ref[mmap.mmap]] = []
+
+    def open(self, ref: Ref) -> Buffer:
+        """Return the bytes that a reference in an argument stands for; raises `OSError`."""
+        mapped = _map(self._files.of(ref), ref, None)
+        if isinstance(mapped, memoryview):
+            pages = mapped.obj
+            assert isinstance(pages, mmap.mmap)
+            self._open.append(weakref.ref(pages))
+        return mapped
+
+    def let_go(self) -> None:
+        """The task has ended: what of its memory is still in use becomes ours, page by page."""
+        for reference in self._open:
+            pages = reference()
+            if pages is not None:
+                make_own(pages)
+        self._open.clear()
+
+
+def make_own(pages: mmap.mmap) -> None:
+    """Give every page of a copy-on-write mapping its copy, without changing a byte."""
+    try:
+        pages.madvise(POPULATE_WRITE)
+    except OSError:  # an older kernel: writing a byte onto itself does it
+        for at in range(0, len(pages), mmap.PAGESIZE):
+            pages[at] = pages[at]
+
+
+def opened(buffers: tuple[Buffer, ...], open_ref: Callable[[Ref], Buffer]) -> tuple[Buffer, ...]:
+    """Return buffers with what references stand for in place of these."""
+    return tuple([open_ref(buffer) if type(buffer) is Ref else buffer for buffer in buffers])
