@@ -62,6 +62,8 @@ class OperatedPool(PoolOperations):
     def __init__(self, *, lazy: bool = False, **options: Any) -> None:
         self._options = Options(**options)
         self._max_payload = self._options.payload_limit()
+        self._window_size = 2**30
+        self._feeders = []
         self._functions = self.store = KnowingStore()
         self._ids = itertools.count(1)
         self.lazy = lazy

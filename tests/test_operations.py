@@ -245,7 +245,6 @@ def test_what_is_no_call_is_refused() -> None:
     uses: list[tuple[Any, Any, str]] = [
         (pool.run, 5, r"expected a call of a @sky\.function, like f\(1\), got 5"),
         (pool.run, double, "expected a call"),
-        (pool.run, double(1) & double(2), "a group runs with `group >> pool`"),
         (pool.broadcast, double(1) & double(2), "`@` takes a single call"),
         (pool.run_async, [double(1)], "expected a call"),
         (pool.run_group, double(1), "expected a group of calls"),

@@ -113,7 +113,7 @@ def test_failure_of_an_unordered_stream_is_raised_when_known() -> None:
     """And everything else is cancelled."""
     flow = Flow(3, ordered=False)
     flow.deliver(1, raised(KeyError("k")))
-    assert flow.cancelled == [0, 1, 2]
+    assert flow.cancelled == [0, 2]
     with pytest.raises(KeyError):
         next(flow.stream)
     assert list(flow.stream) == []
@@ -166,7 +166,7 @@ def test_close_cancels_what_is_left() -> None:
     next(flow.stream)
     flow.stream.close()
     flow.stream.close()
-    assert flow.cancelled == [0, 1, 2]
+    assert flow.cancelled == [2]
     flow.deliver(2)
     assert flow.buffer.take() is None
     assert list(flow.stream) == []

@@ -188,10 +188,10 @@ def _check_batch(sizes: list[int], buffers: list[int], frames: Sequence[Buffer])
 
 
 def _check_refs(shared: list[int], frames: Sequence[Buffer]) -> None:
-    if max(shared) >= len(frames) or len(set(shared)) < len(shared):
-        raise ProtocolError("a reference to shared memory that is no frame, or twice the same")
+    if min(shared) < 1 or max(shared) >= len(frames) or len(set(shared)) < len(shared):
+        raise ProtocolError("'shared' names a frame that is no buffer, or one twice")
     if any(len(frames[index]) != REF_SIZE for index in shared):
-        raise ProtocolError("a reference to shared memory of the wrong size")
+        raise ProtocolError("'shared' names a frame that has not the size of a reference")
 
 
 def mark_refs(message: Tasks | Results, frames: list[Buffer]) -> list[Buffer]:

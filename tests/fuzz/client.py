@@ -21,6 +21,7 @@ from skyward.results import Sink
 from skyward.wire import messages as wire
 from skyward.wire.codec import Decoder, check_body, encode
 from skyward.wire.functions import FunctionBlob, ModuleBlob
+from skyward.wire.unconfirmed import Unconfirmed
 from tests.fuzz.parsing import views
 from tests.fuzz.samples import EPOCH, PYTHON, sample
 
@@ -61,8 +62,20 @@ class Link:
         self.epoch = 0
         self.seen = 0
         self.unacked = 0
+        self.heard = 0
+        self.refusals = 0
+        self.broken = False
+        self.cutter = self.joiner = None
+        self.unconfirmed = Unconfirmed()
         self.functions: set[bytes] = set()
         self.modules: set[bytes] = set()
+
+    def greet(self, frames: list[Any]) -> None:
+        """Take a hello."""
+        self.send(frames)
+
+    def forget_unsent(self) -> None:
+        """Have nothing that waits."""
 
     def send(self, frames: list[Any]) -> None:
         """Take a message."""
@@ -74,7 +87,10 @@ class Link:
 class Hub:
     """Connects, and has nothing to read."""
 
-    def connect(self, _endpoint: str, rank: int) -> Link:
+    def __init__(self, _keys: object = None) -> None:
+        """Need no keys."""
+
+    def connect(self, _endpoint: str, rank: int, _server_key: str = "") -> Link:
         """Return a link."""
         return Link(rank)
 
@@ -193,8 +209,10 @@ class Client:
 
     def take(self, start: list[bytes], rest: list[Buffer]) -> None:
         """Do what the engine does with a message that it has read."""
+        link = self.mate.link
+        assert link is not None
         try:
-            self.engine.talk.handle(self.mate, self.link, [*start, *rest])
+            self.engine.talk.handle(self.mate, link, [*start, *rest])
         except ProtocolError as error:
             self.engine.crew.lose(self.mate, f"it sent a message that makes no sense: {error}")
 

@@ -70,11 +70,13 @@ def sample(kind: type[wire.Message], random: Random, epoch: int = EPOCH) -> Fram
     body: list[bytes] = []
     if kind in BATCHES:
         body = _fill_batch(fields, kind, random)
-    elif kind in (wire.Function, wire.Module):
+    elif kind in (wire.Function, wire.Module, wire.Part):
         body = [random.randbytes(random.randrange(12))]
     elif kind is wire.Output:
         body = [b"line %d" % number for number in range(random.randrange(4))]
         fields["lines"] = len(body)
+    elif kind is wire.Parcels:
+        fields["numbers"] = [random.randrange(1, 5) for _ in fields["frames"]]
     elif "members" in fields:
         fields["slots"] = [random.randrange(5) for _ in fields["members"]]
     return [header_of(kind, list(fields.values())), *body]
@@ -110,7 +112,9 @@ def _fill_batch(fields: dict[str, Any], kind: type[wire.Message], random: Random
     if functions is not None and count and not functions:
         functions.append(bytes([random.randrange(3)]) * 16)
     for field in values.fields_of(kind):
-        if isinstance(field.type, inspect.ListType) and field.name != "functions":
+        if field.name == "shared":
+            fields["shared"] = []
+        elif isinstance(field.type, inspect.ListType) and field.name != "functions":
             fields[field.name] = _column(field.name, field.type.item_type, count, random)
     if functions is not None:
         fields["fns"] = [random.randrange(len(functions)) for _ in range(count)]

@@ -181,6 +181,7 @@ def contexts(draw: st.DrawFn) -> Sample:
         accelerators=draw(st.lists(NAME, max_size=3)),
         retries=draw(U32),
         timeout=draw(SECONDS),
+        shared=draw(st.booleans()),
     )
     return message, []
 

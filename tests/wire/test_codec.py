@@ -215,7 +215,7 @@ def test_damaged_bodies_are_refused_or_fit(sample: Sample) -> None:
             assert used == sum(map(len, body))
         case wire.Output(lines=lines):
             assert len(body) == lines
-        case wire.Function() | wire.Module():
+        case wire.Function() | wire.Module() | wire.Part():
             assert len(body) == 1
         case _:
             assert not body

@@ -53,6 +53,8 @@ def row(kind: type[wire.Message]) -> dict[str, Any]:
         item = next(field.type for field in values.fields_of(kind) if field.name == name)
         assert isinstance(item, inspect.ListType)
         fields[name] = [values.simplest(item.item_type)]
+    if "shared" in fields and kind in BATCHES:
+        fields["shared"] = []
     if kind in BATCHES:
         fields["sizes"] = [4]
         if "functions" in fields:
@@ -64,15 +66,15 @@ def body_of(kind: type[wire.Message]) -> list[Buffer]:
     """Return the body that fits `row`."""
     if kind in BATCHES:
         return [b"\x80\x05N."]
-    return [b"code"] if kind in (wire.Function, wire.Module) else []
+    return [b"code"] if kind in (wire.Function, wire.Module, wire.Part) else []
 
 
 def columns(kind: type[wire.Message]) -> list[str]:
-    """Return the fields that have one value for each entry of a batch: all lists but the functions it uses."""
-    if kind not in (*BATCHES, wire.Roster):
+    """Return the fields that have one value for each entry of a batch: all lists but those about the batch."""
+    if kind not in (*BATCHES, wire.Roster, wire.Parcels):
         return []
-    fields = values.fields_of(kind)
-    return [field.name for field in fields if isinstance(field.type, inspect.ListType) and field.name != "functions"]
+    lists = [field.name for field in values.fields_of(kind) if isinstance(field.type, inspect.ListType)]
+    return [name for name in lists if name not in ("functions", "shared")]
 
 
 # --- the table -----------------------------------------------------------------------------
@@ -119,6 +121,10 @@ def wrong_together() -> Iterator[Mutant]:
     for kind in (wire.Tasks, wire.Submit):
         yield Mutant(kind, "fns", "absent function", raw(kind, list((row(kind) | {"fns": [1]}).values())))
         yield Mutant(kind, "fns", "no function", raw(kind, list((row(kind) | {"functions": []}).values())))
+    for kind in (wire.Tasks, wire.Results):
+        for label, shared in (("the blob", [0]), ("no frame", [2]), ("twice", [1, 1]), ("wrong size", [1])):
+            fields = row(kind) | {"buffers": [1], "shared": shared}
+            yield Mutant(kind, "shared", label, raw(kind, list(fields.values())), [*body_of(kind), b"buffer"])
     failed = row(wire.Items) | {"sizes": [], "buffers": [], "failed": True}
     yield Mutant(wire.Items, "failed", "without a failure", raw(wire.Items, list(failed.values())))
     two = raw(wire.Output, list((row(wire.Output) | {"lines": 2}).values()))
