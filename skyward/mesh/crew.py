@@ -136,6 +136,7 @@ class Crew:
             hub.disconnect(mate.link, linger)
             mate.link = None
         self.forget_control(mate)
+        self._engine.reach.forget(mate)
         death_fd = mate.launched.death_fd
         if death_fd is not None and self._by_death_fd.pop(death_fd, None) is not None:
             hub.unwatch(death_fd)

@@ -1,8 +1,9 @@
 """Whether nodes can be reached: handshakes that succeed or fail, connections that break, and what that means.
 
-A key that is refused ends a node's opening at once; a handshake that comes to nothing does the second time, because
-one can be an accident. A connection that breaks is probed at once: a closed port means that the node is gone, an
-open one that it may be back, which it has to show by its epoch before it has been silent for too long.
+A key that is refused ends a node's opening at once, and so does a port where nobody speaks CURVE; a handshake that
+comes to nothing does the second time, because one can be an accident. A connection that breaks is probed at once: a
+closed port means that the node is gone, an open one that it may be back, which it has to show by its epoch before it
+has been silent for too long. A control channel that breaks or fails is given up: the next heartbeat opens another.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 FAILURES: Final = 2  # handshakes in a row after which it is no accident
 
 NOT_ADMITTED: Final = "it does not admit our key; on the node, run: skyward-node keys add '{ours}'"
+NOT_CURVE: Final = "whoever listens there does not speak CURVE, as every node does over TCP"
 NOT_PROVEN: Final = (
     "it cannot prove to own the key that we were given for it, {its}; `skyward-node keys show` prints the node's"
 )
@@ -39,6 +41,12 @@ class Reach:
         mate = self._engine.crew.of(link)
         if mate is None:
             return
+        if link is mate.control:
+            if what is not Connection.UP:
+                self._engine.crew.forget_control(mate)
+            if what is Connection.DOWN:
+                self.probe(mate)
+            return
         match what:
             case Connection.UP:
                 link.failures = 0
@@ -50,18 +58,17 @@ class Reach:
                 if link.ready:
                     self.probe(mate)
             case Connection.REFUSED:
-                self._refuse(mate, link, NOT_ADMITTED)
+                self._refuse(mate, NOT_ADMITTED)
+            case Connection.STRANGE:
+                self._refuse(mate, NOT_CURVE)
             case Connection.FAILED:
                 link.failures += 1
                 if link.failures >= FAILURES and not link.ready:
-                    self._refuse(mate, link, NOT_PROVEN)
+                    self._refuse(mate, NOT_PROVEN)
             case _:
                 assert_never(what)
 
-    def _refuse(self, mate: Mate, link: Link, reason: str) -> None:
-        if link is mate.control:  # what it says of the node, the data link says too, if it is so
-            self._engine.crew.forget_control(mate)
-            return
+    def _refuse(self, mate: Mate, reason: str) -> None:
         launched, keys = mate.launched, self._engine.hub.keys
         public = "" if keys is None else keys.public
         text = reason.format(ours=public, its=launched.public_key)
@@ -102,12 +109,13 @@ class Reach:
         if code == errno.ECONNREFUSED:
             self._engine.crew.lose(mate, "its connection broke, and nobody listens there any more")
 
-    def close(self) -> None:
-        """Forget all probes."""
-        for fd, (probe, _) in self._probes.items():
-            self._engine.hub.unwatch(fd)
-            probe.close()
-        self._probes.clear()
+    def forget(self, mate: Mate) -> None:
+        """Give up the probe of a node, if there is one."""
+        for fd, (probe, probed) in list(self._probes.items()):
+            if probed is mate:
+                self._engine.hub.unwatch(fd)
+                probe.close()
+                del self._probes[fd]
 
 
 def _family(address: str) -> socket.AddressFamily:

@@ -33,17 +33,17 @@ class Connection(Enum):
     """What has become of a connection."""
 
     UP = "up"  # both sides have proved who they are
-    REFUSED = "refused"  # the node does not admit our key
-    FAILED = "failed"  # the handshake came to nothing: a wrong key of the node's, no CURVE there, a break
+    REFUSED = "refused"  # the node does not admit our key; ZeroMQ does not dial again
+    STRANGE = "strange"  # whoever listens there does not speak CURVE; ZeroMQ does not dial again
+    FAILED = "failed"  # the handshake came to nothing: a wrong key of the node's, or a break
     DOWN = "down"  # it was up, and broke
 
 
 _NEWS: Final = {
     int(zmq.EVENT_HANDSHAKE_SUCCEEDED): Connection.UP,
     int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): Connection.REFUSED,
-    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): Connection.FAILED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): Connection.STRANGE,
     int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): Connection.FAILED,
-    int(zmq.EVENT_DISCONNECTED): Connection.DOWN,
 }
 
 
@@ -51,8 +51,8 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_on_blocked", "_pending", "broken", "epoch", "failures", "fresh", "functions", "greeted", "heard", "modules",
-        "monitor", "rank", "ready", "refusals", "seen", "socket", "unacked", "unconfirmed",
+        "_last", "_on_blocked", "_pending", "broken", "epoch", "failures", "fresh", "functions", "greeted", "heard",
+        "modules", "monitor", "rank", "ready", "refusals", "seen", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class Link:
         self.socket: Socket = make_dealer(context, keys=keys, server_key=server_key)
         # What becomes of the connection; of a socket file's owner there are quicker witnesses.
         self.monitor: Socket | None = self.socket.get_monitor_socket(EVENTS) if server_key else None
+        self._last: Connection | None = None  # what was heard of the connection since it was dialled
         use_family(self.socket, endpoint)
         self.socket.connect(endpoint)
         self.failures = 0  # handshakes in a row that have failed
@@ -136,9 +137,14 @@ class Link:
         found: list[Connection] = []
         monitor = self.monitor
         while monitor is not None and monitor.poll(0):
-            kind = _NEWS.get(int(recv_monitor_message(monitor)["event"]))
-            if kind is not None:
-                found.append(kind)
+            event = int(recv_monitor_message(monitor)["event"])
+            last, self._last = self._last, _NEWS.get(event)
+            if self._last is not None:
+                found.append(self._last)
+            elif last is Connection.UP:
+                found.append(Connection.DOWN)
+            elif last is None:  # it ended before there was a handshake that could have failed
+                found.append(Connection.STRANGE)
         return found
 
     def close(self, linger: int = 0) -> None:

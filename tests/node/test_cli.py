@@ -49,8 +49,8 @@ def test_help_explains_every_option() -> None:
 def test_options_make_the_configuration(served: list[NodeConfig]) -> None:
     """Each option reaches the field it names."""
     arguments = (
-        "--bind ipc:///run/x/s --keys /etc/keys --concurrency 4 --executor thread --fresh-processes --lease 5 --max-payload 99 "
-        "--log-format json --log-level error"
+        "--bind ipc:///run/x/s --keys /etc/keys --concurrency 4 --executor thread --fresh-processes --lease 5 "
+        "--max-payload 99 --log-format json --log-level error"
     )
     result = CliRunner().invoke(cli.command, arguments.split())
     assert result.exit_code == 0, result.output

@@ -242,7 +242,7 @@ def test_port_without_a_handler_fails_its_proof(
     """A refusal that is not the handler's proves nothing."""
     monkeypatch.setattr(zap, "PROOF", 0.3)
     port = make_port()
-    monkeypatch.setattr(port.zap, "serve", lambda: port.zap.socket.recv_multipart())
+    monkeypatch.setattr(port.zap, "serve", port.zap.socket.recv_multipart)
     with pytest.raises(ConfigError, match="does not protect the node"):
         zap.refuses_strangers(context, port.endpoint, port.keys.public, port.zap)
 

@@ -61,7 +61,9 @@ def test_public_key_is_taken_as_it_is(key: str) -> None:
     assert keys.check_public(key) == key
 
 
-@pytest.mark.parametrize("text", ["", "a" * 39, "a" * 41, "a" * 39 + " ", "a" * 39 + "\n", "ä" * 40, '"' * 40, HASH, "a" * 35 + "#####"])
+@pytest.mark.parametrize(
+    "text", ["", "a" * 39, "a" * 41, "a" * 39 + " ", "a" * 39 + "\n", "ä" * 40, '"' * 40, HASH, "a" * 35 + "#####"]
+)
 def test_text_that_is_no_key_is_refused(text: str) -> None:
     """The error says what a key looks like, and where to get one."""
     with pytest.raises(ConfigError, match="is no key: a key has 40 characters, as `skyward-node keys show` prints"):
@@ -145,7 +147,13 @@ def test_file_without_a_pair_is_refused_and_kept(home: Path) -> None:
     """What was in it is neither shown nor overwritten."""
     pair, other = keys.make_pair(), keys.make_pair()
     path = home / "node.key"
-    for text in ("", "nonsense", f"public {pair.public}\n", f"public {other.public}\nsecret {pair.secret}\n", "secret ä"):
+    for text in (
+        "",
+        "nonsense",
+        f"public {pair.public}\n",
+        f"public {other.public}\nsecret {pair.secret}\n",
+        "secret ä",
+    ):
         path.write_text(text)
         path.chmod(0o600)
         with pytest.raises(ConfigError, match="holds no pair of keys: remove it, and a new pair") as caught:
@@ -241,7 +249,7 @@ def test_file_of_clients_that_others_may_write_is_refused(home: Path) -> None:
 
 
 def test_file_of_clients_is_replaced_in_one_step(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever reads meanwhile has the old file or the new one; what fails half-way leaves the old one and nothing else."""
+    """Whoever reads meanwhile has the old file or the new one; what fails half-way leaves the old one alone."""
     path = home / "clients"
     keys.write_clients(str(path), [Client("a" * 40, "old")])
     with open(path, encoding="ascii") as reader:
