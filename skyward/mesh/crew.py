@@ -193,7 +193,7 @@ class Crew:
         """Give a node that takes part its second link: now, because while the pool opened it would have cost time."""
         if mate.since and mate.control is None and mate.link is not None:
             engine, launched = self._engine, mate.launched
-            mate.control = engine.hub.connect(launched.endpoint, mate.rank, launched.public_key)
+            mate.control = engine.hub.connect(launched.endpoint, mate.rank, launched.public_key, urgent=True)
             engine.talk.hello(mate, mate.control)
 
     def next_tick(self, now: float) -> float:

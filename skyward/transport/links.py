@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Final
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from skyward.transport.sockets import HANDSHAKES, make_dealer, receive_frames, send_frames, use_family
+from skyward.transport.sockets import (
+    BULK,
+    HANDSHAKES,
+    URGENT,
+    make_dealer,
+    receive_frames,
+    send_frames,
+    use_family,
+)
 from skyward.wire.unconfirmed import Unconfirmed
 
 if TYPE_CHECKING:
@@ -63,8 +71,11 @@ class Link:
         on_blocked: Callable[[Link], object],
         keys: KeyPair | None = None,
         server_key: str = "",
+        *,
+        urgent: bool = False,
     ) -> None:
         self.socket: Socket = make_dealer(context, keys=keys, server_key=server_key)
+        self.socket.setsockopt(zmq.AFFINITY, URGENT if urgent else BULK)
         # What becomes of the connection; of a socket file's owner there are quicker witnesses.
         self.monitor: Socket | None = self.socket.get_monitor_socket(EVENTS) if server_key else None
         self._last: Connection | None = None  # what was heard of the connection since it was dialled

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.transports import chosen_in
+
 if TYPE_CHECKING:
     import random
 
@@ -60,7 +62,7 @@ def one_death(number: int, delay: float, directory: Path) -> float:
     temporary.mkdir()
     shared = set(os.listdir("/dev/shm"))
     client = subprocess.Popen(
-        [sys.executable, "-c", CLIENT],
+        [sys.executable, "-c", chosen_in(CLIENT)],
         env=os.environ | {"TMPDIR": str(temporary), "SKYWARD_CHAOS": mark},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -221,6 +222,32 @@ def test_break_with_somebody_listening_is_no_verdict(mesh: Mesh, place: socket.s
         mesh.do(lambda: None)
     assert mesh.leaves_alone(node)
     assert mesh.causes() == []
+
+
+@pytest.mark.rule("R36")
+def test_port_that_hangs_up_is_asked_again(mesh: Mesh, place: socket.socket) -> None:
+    """A process that ends closes its connections a moment before its port, or after it."""
+    node, _ = mesh.open(2)
+    move(mesh, node, place)
+    tell(mesh, Connection.DOWN)
+    for reset in (b"\0" * 8, struct.pack("ii", 1, 0)):
+        taken, _ = place.accept()
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        taken.close()
+    place.accept()[0].close()
+    place.close()
+    assert node.ended.wait(LONG)
+    assert mesh.causes() == ["node 0: its connection broke, and nobody listens there any more"]
+
+
+def test_node_that_is_lost_is_not_asked_again(mesh: Mesh, place: socket.socket) -> None:
+    """Its port is somebody else's, for all we know."""
+    node, _ = mesh.open(2)
+    move(mesh, node, place)
+    mate = mesh.engine.crew.mates[0]
+    mesh.do(lambda: mesh.engine.crew.lose(mate, "so be it"))
+    mesh.do(lambda: mesh.engine.reach.probe(mate))
+    assert mesh.engine.reach._probes == {}
 
 
 def test_break_before_the_node_is_ready_is_not_asked_about(mesh: Mesh) -> None:

@@ -38,7 +38,7 @@ class House:
 
     def open(self, **config: Any) -> Door:
         """Open the door."""
-        fields = {"bind": ANYWHERE, **config}
+        fields: dict[str, Any] = {"bind": ANYWHERE, **config}
         return Door(self.context, self.router, NodeConfig(**fields), self._stack)
 
     def hears(self, door: Door, keys: KeyPair, patience: int = WAIT) -> bool:

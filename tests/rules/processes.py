@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from tests.transports import chosen_in
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 def script(source: str, *, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """Start a Python program that uses skyward."""
     path = cwd / "script.py"
-    path.write_text(source)
+    path.write_text(chosen_in(source))
     return subprocess.Popen(
         [sys.executable, str(path)],
         cwd=cwd,
