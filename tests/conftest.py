@@ -14,16 +14,24 @@ import pytest
 import zmq
 
 from skyward_scripts.machine import check_needs
-from tests import leaks
+from tests import leaks, transports
+from tests.transports import transport
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+__all__ = ["transport"]  # a fixture, found here
 
 pytest_plugins = ["pytester"]
 
 LONGEST_PARENT = 40  # bytes of the usual temporary directory's path
 FAILED = pytest.StashKey[bool]()
 PRIVATE = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run choose how pools are reached."""
+    transports.add_option(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -58,7 +58,7 @@ def serve(config: NodeConfig, *, interactive: bool = False) -> int:
 def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, stack: ExitStack) -> int:
     import zmq
 
-    from skyward.transport.sockets import make_router
+    from skyward.transport.sockets import IO_THREADS, make_router
     from skyward_node.core import Core, Limits
     from skyward_node.executors.supervisor import Supervisor
     from skyward_node.identity import make_identity
@@ -66,7 +66,7 @@ def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, 
     from skyward_node.server import GOODBYE, Server
 
     limit = config.max_payload or available_memory() // 2
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS)
     stack.callback(context.term)
     socket = make_router(context, max_frame=2 * limit)
     stack.callback(socket.close, GOODBYE)
@@ -85,7 +85,7 @@ def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, 
     router = Router(socket, 2 * limit, curve=door is not None)
     server = Server(config, core, router, supervisor, signals=signals, logger=logger, door=door)
     place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
-    _report(config, place | {"pid": os.getpid()})
+    _report(config, {**place, "pid": os.getpid()})
     logger.log("info", "serving", place | {"slots": config.concurrency})
     if door is not None and not door.access.keys:
         logger.log("warning", "no client is admitted yet", {"advice": "skyward-node keys add KEY"})

@@ -192,7 +192,7 @@ def remove(key: str, directory: str) -> None:
     """Admit the client with this public key or label no more."""
     path = os.path.join(directory, CLIENTS)
     clients = _tried(lambda: key_files.read_clients(path))
-    left = [client for client in clients if key not in (client.key, client.label)]
+    left = [client for client in clients if not key or key not in (client.key, client.label)]
     if len(left) == len(clients):
         raise click.ClickException(f"no client {key!r} is admitted; see `skyward-node keys list`")
     _tried(lambda: key_files.write_clients(path, left))

@@ -136,6 +136,7 @@ class Crew:
             hub.disconnect(mate.link, linger)
             mate.link = None
         self.forget_control(mate)
+        self._engine.reach.forget(mate)
         death_fd = mate.launched.death_fd
         if death_fd is not None and self._by_death_fd.pop(death_fd, None) is not None:
             hub.unwatch(death_fd)
@@ -194,7 +195,7 @@ class Crew:
         """Give a node that takes part its second link: now, because while the pool opened it would have cost time."""
         if mate.since and mate.control is None and mate.link is not None:
             engine, launched = self._engine, mate.launched
-            mate.control = engine.hub.connect(launched.endpoint, mate.rank, launched.public_key)
+            mate.control = engine.hub.connect(launched.endpoint, mate.rank, launched.public_key, urgent=True)
             engine.greeting.hello(mate, mate.control)
 
     def next_tick(self, now: float) -> float:

@@ -141,7 +141,6 @@ class Engine:
         for mate in list(self.crew.mates.values()):
             self.crew.forget(mate, linger=GOODBYE)
         self._closed = True
-        self.reach.close()
         self.hub.close()
         self.crew.close()
         self.loop.release_fd()

@@ -1,15 +1,16 @@
 """Whether nodes can be reached: handshakes that succeed or fail, connections that break, and what that means.
 
-A key that is refused ends a node's opening at once; a handshake that comes to nothing does the second time, because
-one can be an accident. A connection that breaks is probed at once: a closed port means that the node is gone, an
-open one that it may be back, which it has to show by its epoch before it has been silent for too long.
+A key that is refused ends a node's opening at once, and so does a port where nobody speaks CURVE; a handshake that
+comes to nothing does the second time, because one can be an accident. A connection that breaks is probed at once: a
+closed port means that the node is gone, an open one that it may be back, which it has to show by its epoch before it
+has been silent for too long. A control channel that breaks or fails is given up: the next heartbeat opens another.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
 from skyward.errors import AuthError
 from skyward.transport.links import Connection
@@ -20,11 +21,22 @@ if TYPE_CHECKING:
     from skyward.transport.links import Link
 
 FAILURES: Final = 2  # handshakes in a row after which it is no accident
+AGAIN: Final = 0.02  # seconds before a port is asked again that has hung up: how long a process takes to end
+LONGEST: Final = 1.0  # seconds between such questions, which take twice as long each time
 
 NOT_ADMITTED: Final = "it does not admit our key; on the node, run: skyward-node keys add '{ours}'"
+NOT_CURVE: Final = "whoever listens there does not speak CURVE, as every node does over TCP"
 NOT_PROVEN: Final = (
     "it cannot prove to own the key that we were given for it, {its}; `skyward-node keys show` prints the node's"
 )
+
+
+class Probe(NamedTuple):
+    """A question that is under way."""
+
+    asking: socket.socket
+    mate: Mate
+    pause: float  # seconds until it is asked again if the answer says nothing
 
 
 class Reach:
@@ -32,12 +44,18 @@ class Reach:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._probes: dict[int, tuple[socket.socket, Mate]] = {}  # by descriptor
+        self._probes: dict[int, Probe] = {}  # by descriptor
 
     def on_news(self, link: Link, what: Connection) -> None:
         """Something has become of a link's connection."""
         mate = self._engine.crew.of(link)
         if mate is None:
+            return
+        if link is mate.control:
+            if what is not Connection.UP:
+                self._engine.crew.forget_control(mate)
+            if what is Connection.DOWN:
+                self.probe(mate)
             return
         match what:
             case Connection.UP:
@@ -50,18 +68,17 @@ class Reach:
                 if link.ready:
                     self.probe(mate)
             case Connection.REFUSED:
-                self._refuse(mate, link, NOT_ADMITTED)
+                self._refuse(mate, NOT_ADMITTED)
+            case Connection.STRANGE:
+                self._refuse(mate, NOT_CURVE)
             case Connection.FAILED:
                 link.failures += 1
                 if link.failures >= FAILURES and not link.ready:
-                    self._refuse(mate, link, NOT_PROVEN)
+                    self._refuse(mate, NOT_PROVEN)
             case _:
                 assert_never(what)
 
-    def _refuse(self, mate: Mate, link: Link, reason: str) -> None:
-        if link is mate.control:  # what it says of the node, the data link says too, if it is so
-            self._engine.crew.forget_control(mate)
-            return
+    def _refuse(self, mate: Mate, reason: str) -> None:
         launched, keys = mate.launched, self._engine.hub.keys
         public = "" if keys is None else keys.public
         text = reason.format(ours=public, its=launched.public_key)
@@ -69,45 +86,55 @@ class Reach:
 
     # --- probes ----------------------------------------------------------------------------
 
-    def probe(self, mate: Mate) -> None:
+    def probe(self, mate: Mate, pause: float = AGAIN) -> None:
         """Ask whether somebody still listens where the node did, unless that is being asked already."""
-        if any(probed is mate for _, probed in self._probes.values()):
+        if self._engine.crew.mates.get(mate.rank) is not mate:
+            return
+        if any(probe.mate is mate for probe in self._probes.values()):
             return
         host, port = mate.launched.address, int(mate.launched.endpoint.rpartition(":")[2])
         try:
-            probe = socket.socket(_family(host), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            asking = socket.socket(_family(host), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError:
             return  # out of descriptors: silence will tell
-        code = probe.connect_ex((host, port))
-        if code == errno.EINPROGRESS:
-            self._probes[probe.fileno()] = probe, mate
-            self._engine.hub.watch(probe.fileno())
+        probe = Probe(asking, mate, pause)
+        code = asking.connect_ex((host, port))
+        if code in (0, errno.EINPROGRESS):
+            self._probes[asking.fileno()] = probe
+            self._engine.hub.watch(asking.fileno())
         else:
-            probe.close()
-            self._judge(mate, code)
+            asking.close()
+            self._judge(probe, code)
 
     def answered(self, fd: int) -> bool:
         """Judge by the answer to a probe; return whether the descriptor was one."""
         if fd not in self._probes:
             return False
-        probe, mate = self._probes.pop(fd)
+        probe = self._probes.pop(fd)
         self._engine.hub.unwatch(fd)
-        code = probe.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        probe.close()
-        self._judge(mate, code)
+        try:
+            code = 0 if probe.asking.recv(1) else errno.ECONNRESET
+        except OSError as error:
+            code = error.errno or 0
+        probe.asking.close()
+        self._judge(probe, code)
         return True
 
-    def _judge(self, mate: Mate, code: int) -> None:
-        # Any other error may be the network's: silence will tell.
+    def _judge(self, probe: Probe, code: int) -> None:
+        mate, pause = probe.mate, probe.pause
         if code == errno.ECONNREFUSED:
             self._engine.crew.lose(mate, "its connection broke, and nobody listens there any more")
+        elif code == errno.ECONNRESET:  # by a process that is just ending: its port is closed in a moment
+            self._engine.call_later(pause, lambda: self.probe(mate, min(2 * pause, LONGEST)))
+        # Any other error may be the network's, and a node that lives says something: silence will tell.
 
-    def close(self) -> None:
-        """Forget all probes."""
-        for fd, (probe, _) in self._probes.items():
-            self._engine.hub.unwatch(fd)
-            probe.close()
-        self._probes.clear()
+    def forget(self, mate: Mate) -> None:
+        """Give up the probe of a node, if there is one."""
+        for fd, probe in list(self._probes.items()):
+            if probe.mate is mate:
+                self._engine.hub.unwatch(fd)
+                probe.asking.close()
+                del self._probes[fd]
 
 
 def _family(address: str) -> socket.AddressFamily:

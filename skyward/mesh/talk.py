@@ -197,8 +197,6 @@ class Talk:
         engine = self._engine
         scheduler = engine.scheduler
         rank = mate.rank
-        if isinstance(message, Submit | Revoke) and not self._is_new(mate, message.seq):
-            return
         match message:
             case Results():
                 self._results(mate, message, body)
@@ -212,10 +210,8 @@ class Talk:
                 engine.perform(scheduler.on_returned(rank, ids))
             case Slots(slots=slots):
                 engine.perform(scheduler.on_node_slots(rank, slots))
-            case Submit():
-                self._submitted(mate, message, body)
-            case Revoke(parent=parent, calls=calls):
-                engine.cancel(engine.nesting.revoke(rank, parent, calls))
+            case Submit() | Revoke():
+                self._called(mate, message, body)
             case Function():
                 self._learn(mate, message, body)
             case Module(key=key, name=name):
@@ -234,18 +230,15 @@ class Talk:
         if mate.link is not None:
             self.send(mate, mate.link.unconfirmed.add(message, body), body)
 
-    @staticmethod
-    def _is_new(mate: Mate, seq: int) -> bool:
-        """Return whether we hear this for the first time."""
-        link = mate.link
+    def _called(self, mate: Mate, message: Submit | Revoke, body: list[Buffer]) -> None:
+        link, engine, rank = mate.link, self._engine, mate.rank
         assert link is not None
-        if not is_new(seq, link.heard):
-            return False
-        link.heard = seq
-        return True
-
-    def _submitted(self, mate: Mate, message: Submit, body: list[Buffer]) -> None:
-        engine, rank = self._engine, mate.rank
+        if not is_new(message.seq, link.heard):
+            return  # said again: we have heard it
+        link.heard = message.seq
+        if isinstance(message, Revoke):
+            engine.cancel(engine.nesting.revoke(rank, message.parent, message.calls))
+            return
         node = engine.scheduler.nodes.get(rank)
         if node is not None and message.parent in node.in_flight:  # else it has ended: nobody waits for its calls
             engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)

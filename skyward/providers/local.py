@@ -104,7 +104,7 @@ class Local(Provider):
         return make_pair()
 
     def prepare(self) -> None:
-        """Note what the client's process looks like and make the directory; raises `ProvisionError`."""
+        """Note what the client's process looks like, and make the directory of the sockets; raises `ProvisionError`."""
         with self._lock:
             self._prepare()
 
@@ -112,7 +112,8 @@ class Local(Provider):
         if self._closed:
             raise ProvisionError("this provider was closed with its pool; make another one")
         if self._surroundings is None:
-            self._directory = directory.make_private(directory.temporary_directories())
+            if self.transport == "ipc":
+                self._directory = directory.make_private(directory.temporary_directories())
             self._surroundings = Surroundings()
         return self._surroundings
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import zmq
 
 from skyward.transport.links import Connection, Link
+from skyward.transport.sockets import IO_THREADS
 
 if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
@@ -34,11 +35,14 @@ class Hub:
         self._links: dict[Socket, Link] = {}
         self._monitors: dict[Socket, Link] = {}
 
-    def connect(self, endpoint: str, rank: int, server_key: str = "") -> Link:
-        """Return a link to a node, which connects in the background. ``server_key`` is the node's, if it has one."""
+    def connect(self, endpoint: str, rank: int, server_key: str = "", *, urgent: bool = False) -> Link:
+        """Return a link to a node, which connects in the background.
+
+        ``server_key`` is the node's, if it has one. What is ``urgent`` is not held up by what is not.
+        """
         if self._context is None:
-            self._context = zmq.Context()
-        link = Link(self._context, endpoint, rank, self._on_blocked, self.keys, server_key)
+            self._context = zmq.Context(IO_THREADS)
+        link = Link(self._context, endpoint, rank, self._on_blocked, self.keys, server_key, urgent=urgent)
         self._links[link.socket] = link
         self._poller.register(link.socket, zmq.POLLIN)
         if link.monitor is not None:

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Final
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from skyward.transport.sockets import HANDSHAKES, make_dealer, receive_frames, send_frames, use_family
+from skyward.transport.sockets import (
+    BULK,
+    HANDSHAKES,
+    URGENT,
+    make_dealer,
+    receive_frames,
+    send_frames,
+    use_family,
+)
 from skyward.wire.parcels import Cutter
 from skyward.wire.unconfirmed import Unconfirmed
 
@@ -35,17 +43,17 @@ class Connection(Enum):
     """What has become of a connection."""
 
     UP = "up"  # both sides have proved who they are
-    REFUSED = "refused"  # the node does not admit our key
-    FAILED = "failed"  # the handshake came to nothing: a wrong key of the node's, no CURVE there, a break
+    REFUSED = "refused"  # the node does not admit our key; ZeroMQ does not dial again
+    STRANGE = "strange"  # whoever listens there does not speak CURVE; ZeroMQ does not dial again
+    FAILED = "failed"  # the handshake came to nothing: a wrong key of the node's, or a break
     DOWN = "down"  # it was up, and broke
 
 
 _NEWS: Final = {
     int(zmq.EVENT_HANDSHAKE_SUCCEEDED): Connection.UP,
     int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): Connection.REFUSED,
-    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): Connection.FAILED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): Connection.STRANGE,
     int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): Connection.FAILED,
-    int(zmq.EVENT_DISCONNECTED): Connection.DOWN,
 }
 
 
@@ -53,8 +61,9 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_on_blocked", "_pending", "broken", "cutter", "epoch", "failures", "fresh", "functions", "greeted", "heard",
-        "joiner", "modules", "monitor", "rank", "ready", "refusals", "seen", "socket", "unacked", "unconfirmed",
+        "_last", "_on_blocked", "_pending", "broken", "cutter", "epoch", "failures", "fresh", "functions",
+        "greeted", "heard", "joiner", "modules", "monitor", "rank", "ready", "refusals", "seen", "socket", "unacked",
+        "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -65,10 +74,14 @@ class Link:
         on_blocked: Callable[[Link], object],
         keys: KeyPair | None = None,
         server_key: str = "",
+        *,
+        urgent: bool = False,
     ) -> None:
         self.socket: Socket = make_dealer(context, keys=keys, server_key=server_key)
+        self.socket.setsockopt(zmq.AFFINITY, URGENT if urgent else BULK)
         # What becomes of the connection; of a socket file's owner there are quicker witnesses.
         self.monitor: Socket | None = self.socket.get_monitor_socket(EVENTS) if server_key else None
+        self._last: Connection | None = None  # what was heard of the connection since it was dialled
         use_family(self.socket, endpoint)
         self.socket.connect(endpoint)
         self.cutter = Cutter() if server_key else None  # of large frames, where they travel in pieces
@@ -141,9 +154,14 @@ class Link:
         found: list[Connection] = []
         monitor = self.monitor
         while monitor is not None and monitor.poll(0):
-            kind = _NEWS.get(int(recv_monitor_message(monitor)["event"]))
-            if kind is not None:
-                found.append(kind)
+            event = int(recv_monitor_message(monitor)["event"])
+            last, self._last = self._last, _NEWS.get(event)
+            if self._last is not None:
+                found.append(self._last)
+            elif last is Connection.UP:
+                found.append(Connection.DOWN)
+            elif last is None:  # it ended before there was a handshake that could have failed
+                found.append(Connection.STRANGE)
         return found
 
     def close(self, linger: int = 0) -> None:

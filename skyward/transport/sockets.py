@@ -34,6 +34,10 @@ CONNECT: Final = 3_000  # ms one dial may take; the system's two minutes would o
 QUEUE: Final = 1_000  # messages per connection inside ZeroMQ; bytes are bounded by the application
 ZERO_COPY: Final = 65_536  # bytes: above it a copy costs more than the bookkeeping that avoids it
 
+IO_THREADS: Final = 2  # of a context: a large frame is encrypted in one go, and holds up whatever shares its thread
+BULK: Final = 1  # ZMQ_AFFINITY, a set of bits: the thread of a client's data
+URGENT: Final = 2  # and of its heartbeats
+
 MOST_FRAMES: Final = MAX_BUFFERS + 3  # routing id, header, blob, and all buffers that the protocol allows
 
 DOMAIN: Final = b"skyward"  # of the handler that admits clients

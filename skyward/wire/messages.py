@@ -310,7 +310,7 @@ class Need(Message, frozen=True):
 
 
 class Submit(Message, frozen=True):
-    """Nested calls of a running task. Body as in Tasks. Functions are sent before. Rank -1: any node, -2: all."""
+    """Nested calls of a running task. Body as in Tasks; functions come before. Ranks: -1 any node, -2 every node."""
 
     TYPE: ClassVar[int] = 38
     epoch: U64

@@ -10,7 +10,7 @@ PURE: a data structure.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from skyward.wire.frames import Buffer
     from skyward.wire.messages import Answer, Revoke, Submit
 
-M = TypeVar("M", bound="Answer | Revoke | Submit")
+    Numbered = Answer | Revoke | Submit
 
 
 class Unconfirmed:
@@ -31,10 +31,10 @@ class Unconfirmed:
     __slots__ = ("_messages", "_sent")
 
     def __init__(self) -> None:
-        self._messages: deque[tuple[Answer | Revoke | Submit, Sequence[Buffer]]] = deque()
+        self._messages: deque[tuple[Numbered, Sequence[Buffer]]] = deque()
         self._sent = 0  # since the session began
 
-    def add(self, message: M, body: Sequence[Buffer] = ()) -> M:
+    def add(self, message: Numbered, body: Sequence[Buffer] = ()) -> Numbered:
         """Return a message with its number, as it is to be sent, and keep it."""
         self._sent += 1
         numbered = replace(message, seq=self._sent)
@@ -48,7 +48,7 @@ class Unconfirmed:
         for _ in range(heard - (self._sent - len(self._messages))):
             self._messages.popleft()
 
-    def __iter__(self) -> Iterator[tuple[Answer | Revoke | Submit, Sequence[Buffer]]]:
+    def __iter__(self) -> Iterator[tuple[Numbered, Sequence[Buffer]]]:
         return iter(self._messages)
 
     def __len__(self) -> int:

@@ -8,6 +8,12 @@ import random
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def chosen_transport(transport: str) -> str:
+    """Let ``--transport`` decide about all pools of these tests."""
+    return transport
+
+
 @pytest.fixture
 def chance() -> random.Random:
     """Return a source of random numbers whose seed is printed."""

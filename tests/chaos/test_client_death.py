@@ -15,6 +15,7 @@ import pytest
 
 from tests import leaks
 from tests.rules.processes import GONE
+from tests.transports import chosen_in
 
 if TYPE_CHECKING:
     import random
@@ -62,7 +63,7 @@ def one_death(number: int, delay: float, directory: Path) -> float:
     temporary.mkdir()
     shared = leaks.shared_memory()
     client = subprocess.Popen(
-        [sys.executable, "-c", CLIENT],
+        [sys.executable, "-c", chosen_in(CLIENT)],
         env=os.environ | {"TMPDIR": str(temporary), "SKYWARD_CHAOS": mark},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

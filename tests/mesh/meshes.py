@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import zmq
 
+    from skyward.transport.keys import KeyPair
     from skyward.wire.functions import FunctionBlob
 
 QUIET = 3600.0  # heartbeat of which none comes during a test
@@ -113,12 +114,12 @@ class Mesh:
             self.provider.add(node)
         return nodes
 
-    def make(self, nodes: Nodes, *, mortal: bool = False, **options: Any) -> Engine:
+    def make(self, nodes: Nodes, *, mortal: bool = False, keys: KeyPair | None = None, **options: Any) -> Engine:
         """Return an engine that has not been opened."""
         self.provider._mortal = mortal
         settings: dict[str, Any] = {"heartbeat": QUIET, "console": False, **options}
         wanted = Options(**settings)
-        self.engine = Engine(wanted, self.provider, LaunchSpec.of(wanted, nodes.most), nodes)
+        self.engine = Engine(wanted, self.provider, LaunchSpec.of(wanted, nodes.most), nodes, keys)
         return self.engine
 
     def open(self, count: int = 1, *, slots: int = 1, mortal: bool = False, **options: Any) -> list[Node]:

@@ -198,8 +198,16 @@ class Node:
 
     def pulse(self, heard: int = 0) -> None:
         """Show that it lives, over the second connection if there is one."""
+        pulse = Pulse(self.epoch, 0, 0, 0.0, heard)
+        if self.control:
+            self.say_over_control(pulse)
+        else:
+            self.send(pulse)
+
+    def say_over_control(self, message: Message) -> None:
+        """Say something over the second connection."""
         assert self._socket is not None
-        self._socket.send_multipart([self.control or self._peer, encode(Pulse(self.epoch, 0, 0, 0.0, heard))])
+        self._socket.send_multipart([self.control, encode(message)])
 
     def finish(self, ids: Sequence[int], value: object = None, **changes: Any) -> None:
         """Send the results of tasks, all with this value."""

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import zmq
 
+from skyward.transport.keys import make_pair
 from skyward.transport.sockets import make_dealer, make_router, send_frames
 from skyward.wire.codec import encode
-from skyward.wire.messages import Beat, Pulse
+from skyward.wire.messages import Beat, Module, Pulse
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
 from skyward_node.router import Router
+from tests.transport.curve import Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 WAIT = 10_000  # ms for what takes one
+ALICE = make_pair()
 
 
 @pytest.fixture
@@ -106,3 +109,61 @@ def test_endless_backlog_drops_the_connection(ends: tuple[Router, Any], monkeypa
     peer = receive(router)[0].peer
     events = [router.send(peer, Pulse(1, 0, 0, 0.0), [bytes(100_000)]) for _ in range(3_000)]
     assert [event for event in events if event is not None][:2] == [Blocked(peer, blocked=True), Gone(peer)]
+
+
+# --- behind CURVE --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keyed() -> Iterator[tuple[Router, Any, Port]]:
+    """Return a router behind CURVE, an admitted client's socket, and what admits it."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    port = Port(context, ALICE.public)
+    dealer = make_dealer(context, keys=ALICE, server_key=port.keys.public)
+    dealer.connect(port.endpoint)
+    port.until(lambda: dealer.poll(1, zmq.POLLOUT))
+    yield Router(port.router, 2**30, curve=True), dealer, port
+    dealer.close(0)
+    port.close()
+    context.term()
+
+
+@pytest.mark.rule("R42")
+def test_message_says_whose_key_it_came_under(keyed: tuple[Router, Any, Port]) -> None:
+    """Every one of them, with its body."""
+    router, dealer, _ = keyed
+    peers: list[bytes] = []
+    for _ in range(2):
+        send_frames(dealer, [encode(Module(1, bytes(16), "m")), b"source"])
+        (event,) = receive(router)
+        assert isinstance(event, Incoming)
+        assert (event.user, event.message) == (ALICE.public, Module(1, bytes(16), "m"))
+        assert [bytes(frame) for frame in event.body] == [b"source"]
+        peers.append(event.peer)
+    assert peers[0] == peers[1]
+    assert router.send(peers[0], Pulse(1, 0, 0, 0.0), []) is None
+    assert dealer.recv_multipart() == [encode(Pulse(1, 0, 0, 0.0))]
+
+
+@pytest.mark.rule("R43")
+@pytest.mark.parametrize(("frames", "code"), [([b""], "protocol"), ([b"\x02\x06\x93\x01\x02\x03"], "version")])
+def test_nonsense_under_a_key_becomes_an_event(keyed: tuple[Router, Any, Port], frames: list[bytes], code: str) -> None:
+    """Just as without; hints are ignored."""
+    router, dealer, _ = keyed
+    send_frames(dealer, frames)
+    (event,) = receive(router)
+    assert isinstance(event, Nonsense)
+    assert event.code == code
+    send_frames(dealer, [b"\x01\xc8\x90"])
+    assert receive(router) == []
+
+
+@pytest.mark.rule("R42")
+def test_message_under_no_key_is_never_decoded(ends: tuple[Router, Any]) -> None:
+    """ZeroMQ admits nobody without one: if such a message comes all the same, its sender is refused."""
+    router, dealer = Router(ends[0].socket, 2**30, curve=True), ends[1]
+    send_frames(dealer, [encode(Module(1, bytes(16), "m")), b"source"])
+    (event,) = receive(router)
+    assert isinstance(event, Nonsense)
+    assert (event.code, event.reason) == ("auth", "a message that came under no key")
+    assert router.receive() == []

@@ -335,6 +335,19 @@ def test_tasks_of_a_silent_client_are_stopped(serve: Serve, assert_gone: Any) ->
     assert_gone({client.value(client.submit(own_pid))})
 
 
+@pytest.mark.rule("R40")
+@pytest.mark.rule("F11")
+def test_launched_node_without_a_client_ends_itself(serve: Serve, assert_gone: Any) -> None:
+    """After the lease of its last client, and the time it was told; nothing is left, also with its launcher alive."""
+    daemon, client = serve(lease=0.5, alone=0.5, log_level="info")
+    client.value(client.submit(own_pid))
+    below = daemon.descendants()
+    log = daemon.end()
+    assert daemon.process.returncode == 0
+    assert b"no client any more: the node ends" in log
+    assert_gone(below)
+
+
 def test_node_beats(serve: Serve) -> None:
     """Heartbeats come by themselves."""
     _, client = serve()

@@ -8,10 +8,18 @@ import pytest
 
 import skyward as sky
 from skyward import compute
+from tests.rules.byhand import ByHand, client_pair, keys
 from tests.rules.work import LONG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def chosen_transport(transport: str) -> str:
+    """Let ``--transport`` decide about all pools of these tests."""
+    return transport
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +40,21 @@ def threads() -> Iterator[sky.Compute]:
     """Return an open pool of one node with two threads."""
     with sky.Compute(nodes=1, executor="thread", concurrency=2) as pool:
         yield pool
+
+
+@pytest.fixture
+def by_hand(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ByHand]]:
+    """Return a function that starts nodes as people do; they admit the client of this test if it says nothing else."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(short_path))
+    nodes: list[ByHand] = []
+
+    def start(*options: str, admit: bool = True, directory: Path | None = None, **settings: str) -> ByHand:
+        place = directory or short_path / f"node{len(nodes)}"
+        if admit and directory is None:
+            keys(place, "add", client_pair().public, "test")
+        nodes.append(ByHand(place, *options, **settings))
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        node.end()

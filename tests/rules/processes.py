@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from tests.rules.work import BUSY, until
+from tests.transports import chosen_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -26,7 +27,7 @@ GONE: Final = 2.0 * BUSY  # seconds in which nothing is left after a death
 def script(source: str, *, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """Start a Python program that uses skyward."""
     path = cwd / "script.py"
-    path.write_text(source)
+    path.write_text(chosen_in(source))
     return subprocess.Popen(
         [sys.executable, str(path)],
         cwd=cwd,

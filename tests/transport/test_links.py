@@ -140,8 +140,8 @@ def test_one_link_does_not_take_all_the_time(line: Line) -> None:
 def test_new_link_knows_nothing_of_its_node(line: Line) -> None:
     """No code has been sent, no result seen, and the repr says so."""
     link = line.link
-    assert (link.ready, link.greeted, link.seen, link.unacked) == (False, 0, 0, 0)
-    assert (link.functions, link.modules) == (set(), set())
+    assert (link.ready, link.greeted, link.seen, link.heard, link.unacked) == (False, 0, 0, 0, 0)
+    assert (link.functions, link.modules, list(link.unconfirmed)) == (set(), set(), [])
     assert repr(link) == "<Link to node 3, connecting, epoch 0>"
     link.ready, link.epoch = True, 0xABC
     assert repr(link) == "<Link to node 3, ready, epoch abc>"
@@ -154,3 +154,40 @@ def test_closed_link_drops_what_waited(line: Line) -> None:
     assert line.link.flush()
     assert line.link.socket.closed
     line.link.close()
+
+
+# --- greeting ------------------------------------------------------------------------------
+
+
+def test_nothing_but_hellos_is_sent_until_one_is_answered(line: Line) -> None:
+    """What is said meanwhile is dropped: it would be lost, or come twice, and is said again after the answer."""
+    router = line.connect()
+    line.link.greet([b"hello"])
+    line.link.send([b"dropped"])
+    line.link.greet([b"hello again"])
+    assert line.link.greeted == 2
+    line.link.greeted = 0
+    line.link.send([b"heard"])
+    assert [received(router) for _ in range(3)] == [[b"hello"], [b"hello again"], [b"heard"]]
+
+
+def test_hello_goes_before_what_waits(line: Line) -> None:
+    """What waited for the old connection is not sent over the new one."""
+    line.link.send([b"old"])
+    line.link.greet([b"hello"])
+    router = line.connect()
+    assert line.link.flush()
+    line.link.greeted = 0
+    line.link.send([b"heard"])
+    assert [received(router) for _ in range(2)] == [[b"hello"], [b"heard"]]
+
+
+def test_new_connection_is_told_nothing_before_it_is_greeted(line: Line) -> None:
+    """It knows nothing of us."""
+    router = line.connect()
+    line.link.fresh = True
+    line.link.send([b"dropped"])
+    line.link.greet([b"hello"])
+    assert not line.link.fresh
+    assert received(router) == [b"hello"]
+    assert not router.poll(50)

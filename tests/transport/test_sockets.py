@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from skyward.transport.sockets import make_dealer, make_router, receive_frames, send_frames
+from skyward.transport.keys import make_pair
+from skyward.transport.sockets import make_dealer, make_router, receive_frames, receive_user, send_frames, use_family
+from tests.transport.curve import Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from skyward.transport.sockets import Socket
 
 WAIT = 10_000  # ms for what takes one
+CLIENT = make_pair()
 
 
 @pytest.fixture
@@ -114,3 +117,78 @@ def test_oversize_frame_drops_its_sender(pair: tuple[Socket, Socket]) -> None:
 def test_sockets_close_without_waiting(pair: tuple[Socket, Socket]) -> None:
     """No message holds up an exit."""
     assert [socket.getsockopt(zmq.LINGER) for socket in pair] == [0, 0]
+
+
+# --- CURVE ---------------------------------------------------------------------------------
+
+
+def dial(port: Port, socket: Socket) -> Socket:
+    """Have a client's socket connect and say something, also if it will never be heard."""
+    socket.setsockopt(zmq.IMMEDIATE, 0)
+    socket.connect(port.endpoint)
+    send_frames(socket, [b"header", b"body"])
+    return socket
+
+
+@pytest.fixture
+def port() -> Iterator[Port]:
+    """Return a port that admits one client."""
+    with zmq.Context() as context:
+        port = Port(context, CLIENT.public)
+        yield port
+        port.close()
+
+
+@pytest.mark.rule("R42")
+def test_message_comes_with_the_key_of_its_sender(port: Port) -> None:
+    """ZeroMQ says whose it is, for each message."""
+    with dial(port, make_dealer(port.context, keys=CLIENT, server_key=port.keys.public)):
+        port.until(lambda: port.router.poll(1))
+        peer, user = receive_user(port.router)
+        assert user == CLIENT.public
+        assert peer
+        assert receive_frames(port.router, copied=1) == [b"header", memoryview(b"body")]
+
+
+def test_message_without_curve_comes_under_no_key(pair: tuple[Socket, Socket]) -> None:
+    """Over a socket file there is none to tell."""
+    router, dealer = pair
+    meet(router, dealer)
+    send_frames(dealer, [b"hello"])
+    assert router.poll(WAIT)
+    assert receive_user(router)[1] == ""
+    assert router.recv() == b"hello"
+    with pytest.raises(zmq.Again):
+        receive_user(router)
+
+
+@pytest.mark.rule("R42")
+@pytest.mark.rule("F33")
+@pytest.mark.parametrize("who", ["nobody", "plain", "stranger", "misled"])
+def test_nothing_of_others_reaches_a_protected_socket(port: Port, who: str) -> None:
+    """A client without a key, with a password, with a key that is not listed, or that wants to talk to another node."""
+    socket = make_dealer(port.context)
+    if who == "plain":
+        socket.setsockopt_string(zmq.PLAIN_USERNAME, "admin")
+        socket.setsockopt_string(zmq.PLAIN_PASSWORD, "admin")
+    elif who != "nobody":
+        socket.close(0)
+        keys = make_pair() if who == "stranger" else CLIENT
+        server = port.keys if who == "stranger" else make_pair()
+        socket = make_dealer(port.context, keys=keys, server_key=server.public)
+    with dial(port, socket), dial(port, make_dealer(port.context, keys=CLIENT, server_key=port.keys.public)):
+        port.until(lambda: port.router.poll(1))
+        assert receive_user(port.router)[1] == CLIENT.public
+        receive_frames(port.router, copied=1)
+        assert not port.router.poll(200)
+
+
+def test_numeric_ipv6_address_is_reached(port: Port) -> None:
+    """By itself ZeroMQ does not know such addresses."""
+    use_family(port.router, "tcp://[::1]:*")
+    port.router.bind("tcp://[::1]:*")
+    port.endpoint = port.router.getsockopt_string(zmq.LAST_ENDPOINT)
+    dealer = make_dealer(port.context, keys=CLIENT, server_key=port.keys.public)
+    use_family(dealer, port.endpoint)
+    with dial(port, dealer):
+        assert port.receive()[1:] == [b"header", b"body"]

@@ -54,10 +54,18 @@ class Rig:
     peer = b"peer1"
     key = KEY
 
-    def __init__(self, concurrency: int = 2, *, threads: bool = False, reuse: bool = True, lease: float = 30.0) -> None:
+    def __init__(
+        self,
+        concurrency: int = 2,
+        *,
+        threads: bool = False,
+        reuse: bool = True,
+        lease: float = 30.0,
+        alone: float = 0.0,
+    ) -> None:
         self.now = 100.0
         self.identity = Identity(EPOCH, "3.11.7", {"numpy": "2.0"}, "host", "127.0.0.1", 4321, [])
-        self.limits = Limits(concurrency, threads, reuse, lease, 1_000_000)
+        self.limits = Limits(concurrency, threads, reuse, lease, 1_000_000, alone)
         self.core = Core(self.limits, self.identity, self.now)
         self.logged: list[Log] = []
 

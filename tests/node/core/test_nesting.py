@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
-from skyward.wire.messages import Answer, Revoke, Slots, Submit
+from skyward.wire.messages import Answer, Beat, Function, Revoke, Slots, Submit
 from skyward.wire.statuses import REFUSED
 from skyward_node.core import crew
-from skyward_node.core.actions import (
-    Bury,
-    Control,
-    Send,
-    Spawn,
-)
+from skyward_node.core.actions import Bury, Control, Gone, Kill, Send, Spawn
 from skyward_node.core.tasks import RUNNING
 from skyward_node.pipe_messages import Waiting
 
@@ -175,3 +171,80 @@ def test_worker_takes_the_slot_that_was_lent(make_rig: Callable[..., Rig]) -> No
     rig.finish(2, 2)
     rig.finish(3, 3)
     assert rig.submit(4)[0] == rig.context(3, index=1)
+
+
+# --- when a connection breaks --------------------------------------------------------------
+
+
+@pytest.mark.rule("R22")
+def test_calls_that_may_be_lost_are_said_again_with_their_code(rig: Rig) -> None:
+    """Until the client says that it has heard them; under their old numbers, and before any result."""
+    rig.open()
+    rig.submit(1, 2)
+    for call in (5, 6, 7):
+        rig.hear(1, submit_message(rig, 1, call), [b""])
+    rig.hear(1, Revoke(0, 1, [7]))
+    rig.finish(2, 2)
+    rig.say(Beat(EPOCH, 0, 0.0, heard=1))
+    code = Send(b"peer2", Function(EPOCH, rig.key, [], "f"), [b"code of f"])
+    assert rig.hello(peer=b"peer2", epoch=EPOCH, heard=2) == [
+        rig.welcome(peer=b"peer2", resumed=True),
+        code,
+        Send(b"peer2", submit_message(rig, 1, 7, epoch=EPOCH, seq=3), [b""]),
+        Send(b"peer2", Revoke(EPOCH, 1, [7], 4)),
+        Send(b"peer2", *rig.results_message(2, seq=1)),
+    ]
+    assert rig.hello(peer=b"peer3", epoch=EPOCH, ack=1, heard=4) == [rig.welcome(peer=b"peer3", resumed=True)]
+
+
+@pytest.mark.rule("R22")
+def test_calls_made_while_the_client_is_away_wait_for_it(rig: Rig) -> None:
+    """So does what is revoked."""
+    rig.open()
+    rig.submit(1)
+    rig.handle(Gone(b"peer1"))
+    assert rig.hear(1, submit_message(rig, 1, 5), [b""]) == []
+    actions = rig.hello(peer=b"peer2", epoch=EPOCH)
+    assert actions[-1] == Send(b"peer2", submit_message(rig, 1, 5, epoch=EPOCH, seq=1), [b""])
+
+
+@pytest.mark.rule("R22")
+def test_answer_that_comes_twice_counts_once(rig: Rig) -> None:
+    """The client cannot know whether it has arrived; how far we have heard is in every greeting and pulse."""
+    rig.open(heartbeat=0.25)
+    rig.submit(1)
+    rig.hear(1, submit_message(rig, 1, 5, 6), [b""])
+    answers = [Answer(EPOCH, 1, [call], [0], [2], [0], [1], seq) for seq, call in ((1, 5), (2, 6))]
+    assert len(rig.say(answers[0], [b"42"])) == 1
+    greeting, *_ = rig.hello(peer=b"peer2", epoch=EPOCH, heartbeat=0.25)
+    assert greeting.message.heard == 1
+    assert rig.say(answers[0], [b"42"], peer=b"peer2") == []
+    assert len(rig.say(answers[1], [b"42"], peer=b"peer2")) == 1
+    pulse, *_ = rig.handle(after=0.25)
+    assert pulse.message.heard == 2
+
+
+@pytest.mark.rule("R43")
+@pytest.mark.parametrize("seq", [0, 2])
+def test_answer_out_of_order_is_nonsense(rig: Rig, seq: int) -> None:
+    """Connections keep order."""
+    rig.open()
+    (refusal,) = rig.say(Answer(EPOCH, 1, [5], [0], [2], [0], [1], seq), [b"42"])
+    assert refusal.message.reason == f"number {seq} of calls and answers came after number 0"
+
+
+@pytest.mark.rule("R43")
+def test_beat_that_confirms_calls_never_made_is_nonsense(rig: Rig) -> None:
+    """The connection is refused."""
+    rig.open()
+    (refusal,) = rig.say(Beat(EPOCH, 0, 0.0, heard=1))
+    assert refusal.message.reason == "1 calls and answers are confirmed, but only 0 were sent"
+
+
+@pytest.mark.rule("R43")
+def test_worker_that_calls_what_it_has_never_sent_is_killed(rig: Rig) -> None:
+    """What runs there has written to its pipe; the client never sees it."""
+    rig.open()
+    rig.submit(1)
+    unknown = replace(submit_message(rig, 1, 5), functions=[b"u" * 16])
+    assert rig.hear(1, unknown, [b""]) == [Kill(1)]

@@ -1,0 +1,364 @@
+"""Who may talk to the node, by the actions that come out: keys, channels, resuming, and being alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from skyward.wire.messages import Beat, Bye, Draining, Need, Pulse, Refused, Returned
+from skyward_node.core import admission
+from skyward_node.core.actions import Admitted, Blocked, Exit, Gone, Incoming, Kill, Nonsense, Send, Shutdown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from skyward_node.core.actions import Action
+
+    Rig = Any
+
+EPOCH = 77
+ALICE, BOB = "a" * 40, "b" * 40
+BLOB = b"code of f"
+BEAT = 0.25  # seconds
+
+
+def refused(code: str, reason: str, peer: bytes = b"peer1") -> Send:
+    """Return a refusal."""
+    return Send(peer, Refused(code, reason, "3.11.7", 1))
+
+
+def say(rig: Rig, message: Any, body: Any = (), *, peer: bytes = b"peer1", user: str = ALICE) -> list[Action]:
+    """Hand in a message that came under a key."""
+    actions: list[Action] = rig.handle(Incoming(peer, message, body, user))
+    return actions
+
+
+@pytest.fixture
+def keyed(rig: Rig) -> Rig:
+    """Return a core that admits Alice and Bob, and has Alice's session."""
+    rig.start()
+    rig.handle(Admitted(frozenset({ALICE, BOB})))
+    assert say(rig, rig.hello_message()) == [rig.welcome()]
+    say(rig, rig.function(), [BLOB])
+    return rig
+
+
+# --- keys ----------------------------------------------------------------------------------
+
+
+@pytest.mark.rule("R42")
+def test_hello_under_a_key_that_is_not_admitted_is_refused(keyed: Rig) -> None:
+    """ZeroMQ lets nobody else in; a connection may be older than the list, though."""
+    hello = keyed.hello_message(session=b"t" * 16)
+    complaint = refused("auth", "this key is not admitted any more", b"peer2")
+    assert say(keyed, hello, peer=b"peer2", user="c" * 40) == [complaint]
+    assert say(keyed, hello, peer=b"peer2", user="") == [complaint]
+    assert list(keyed.core.node.sessions) == [keyed.session]
+
+
+@pytest.mark.rule("R42")
+@pytest.mark.rule("F37")
+@pytest.mark.parametrize("channel", ["data", "control"])
+def test_session_is_not_taken_over_under_another_key(keyed: Rig, channel: str) -> None:
+    """Who is admitted and knows the session's key is refused, and its owner notices nothing."""
+    message, body = keyed.tasks_message(1)
+    say(keyed, message, body)
+    theft = keyed.hello_message(epoch=EPOCH, channel=channel)
+    complaint = refused("auth", "this session belongs to another key", b"thief")
+    assert say(keyed, theft, peer=b"thief", user=BOB) == [complaint]
+    assert keyed.finish(1, 1) == [keyed.results(1, 1)]
+
+
+@pytest.mark.rule("R42")
+@pytest.mark.rule("F37")
+def test_message_under_another_key_ends_its_connection(keyed: Rig) -> None:
+    """Whatever it says: a connection has one key for its life."""
+    message, body = keyed.tasks_message(1)
+    assert say(keyed, message, body, user=BOB) == [refused("auth", "this session belongs to another key")]
+    assert keyed.core.node.sessions[keyed.session].tasks == {}
+    assert keyed.core.node.peers == {}
+
+
+@pytest.mark.rule("R42")
+def test_session_ends_with_its_key(keyed: Rig) -> None:
+    """When the list changes: what it runs is killed, its client is told, and others go on."""
+    say(keyed, keyed.hello_message(session=b"t" * 16), peer=b"peer2", user=BOB)
+    say(keyed, *keyed.tasks_message(1))
+    assert keyed.handle(Admitted(frozenset({BOB}))) == [
+        Send(b"peer1", Bye(EPOCH, 0, "this key is not admitted any more")),
+        Kill(1),
+    ]
+    assert list(keyed.core.node.sessions) == [b"t" * 16]
+    assert say(keyed, keyed.hello_message()) == [refused("auth", "this key is not admitted any more")]
+    assert say(keyed, Beat(EPOCH, 0, 0.0), peer=b"peer2", user=BOB) == []
+
+
+@pytest.mark.rule("R42")
+def test_session_may_go_on_when_other_keys_change(keyed: Rig) -> None:
+    """And one that was removed may come back."""
+    assert keyed.handle(Admitted(frozenset({ALICE}))) == []
+    keyed.handle(Admitted(frozenset()))
+    assert keyed.core.node.sessions == {}
+    keyed.handle(Admitted(frozenset({ALICE})))
+    assert say(keyed, keyed.hello_message()) == [keyed.welcome()]
+
+
+def test_link_that_needs_no_key_has_none(rig: Rig) -> None:
+    """Over a socket in a private directory nobody asks."""
+    rig.start()
+    assert rig.hello() == [rig.welcome()]
+    assert rig.core.node.sessions[rig.session].user == ""
+
+
+# --- the control channel -------------------------------------------------------------------
+
+
+def open_control(rig: Rig, peer: bytes = b"control") -> list[Action]:
+    """Have the client say hello on a second connection."""
+    actions: list[Action] = rig.hello(peer=peer, channel="control")
+    return actions
+
+
+def pulse(rig: Rig, peer: bytes, heard: int = 0) -> Send:
+    """Return a sign of life."""
+    return Send(peer, Pulse(EPOCH, 0, 0, rig.core.node.sessions[rig.session].echo, heard))
+
+
+@pytest.mark.rule("R36")
+def test_control_channel_is_welcomed_and_gets_the_pulses(rig: Rig) -> None:
+    """Nothing is said again for its sake; data goes on over the first connection."""
+    rig.open(heartbeat=BEAT)
+    rig.submit(1)
+    rig.finish(1, 1)
+    assert open_control(rig) == [rig.welcome(peer=b"control", resumed=True)]
+    assert rig.handle(after=BEAT) == [pulse(rig, b"control")]
+    assert rig.submit(2) == [rig.give(1, 2)]
+    assert rig.finish(1, 2) == [rig.results(2, 2)]
+
+
+@pytest.mark.rule("R36")
+def test_pulse_goes_over_data_without_a_control_channel(rig: Rig) -> None:
+    """Also when there is none any more; not when that connection takes nothing."""
+    rig.open(heartbeat=BEAT)
+    assert rig.handle(after=BEAT) == [pulse(rig, b"peer1")]
+    open_control(rig)
+    rig.handle(Gone(b"control"))
+    assert rig.handle(after=BEAT) == [pulse(rig, b"peer1")]
+    rig.handle(Blocked(b"peer1", blocked=True))
+    assert rig.handle(after=BEAT) == []
+
+
+@pytest.mark.rule("R36")
+@pytest.mark.rule("F26")
+def test_client_that_is_slow_to_read_still_gets_pulses(rig: Rig) -> None:
+    """The second connection is there for that; being blocked itself it changes nothing for the first."""
+    rig.open(heartbeat=BEAT)
+    open_control(rig)
+    rig.handle(Blocked(b"peer1", blocked=True))
+    assert rig.handle(after=BEAT) == [pulse(rig, b"control")]
+    rig.handle(Blocked(b"control", blocked=True))
+    assert rig.core.node.sessions[rig.session].blocked
+    rig.handle(Blocked(b"peer1", blocked=False))
+    assert not rig.core.node.sessions[rig.session].blocked
+
+
+@pytest.mark.rule("R36")
+def test_beats_count_on_either_channel(make_rig: Callable[..., Rig]) -> None:
+    """Results are acknowledged by both, and the client is heard."""
+    rig = make_rig(1, lease=10.0)
+    rig.open(heartbeat=BEAT)
+    open_control(rig)
+    session = rig.core.node.sessions[rig.session]
+    rig.submit(1)
+    rig.finish(1, 1)
+    for _ in range(30):
+        rig.handle(after=BEAT)
+    assert session.silence > 7.0
+    rig.say(Beat(EPOCH, 1, 5.0), peer=b"control")
+    assert (session.silence, session.echo, bool(session.outbox)) == (0.0, 5.0, False)
+
+
+@pytest.mark.rule("R43")
+@pytest.mark.parametrize("kind", ["tasks", "bye", "function"])
+def test_control_channel_takes_beats_only(rig: Rig, kind: str) -> None:
+    """Anything else ends that connection, and nothing but it."""
+    rig.open(heartbeat=BEAT)
+    open_control(rig)
+    message, body = {
+        "tasks": rig.tasks_message(1),
+        "bye": (Bye(EPOCH, 0, ""), []),
+        "function": (rig.function(), [BLOB]),
+    }[kind]
+    reason = f"{type(message).__name__} does not belong on a control channel"
+    assert rig.say(message, body, peer=b"control") == [refused("protocol", reason, b"control")]
+    assert rig.handle(after=BEAT) == [pulse(rig, b"peer1")]
+    assert rig.submit(1) == rig.first(1, 1)
+
+
+@pytest.mark.rule("R43")
+def test_nonsense_on_the_control_channel_ends_it_alone(rig: Rig) -> None:
+    """The session goes on over its first connection."""
+    rig.open()
+    open_control(rig)
+    assert rig.handle(Nonsense(b"control", "protocol", "no message")) == [refused("protocol", "no message", b"control")]
+    assert rig.submit(1) == rig.first(1, 1)
+
+
+def test_control_channel_needs_a_session(rig: Rig) -> None:
+    """Heartbeats of nobody keep nothing alive."""
+    rig.start()
+    reason = "there is no such session; say hello on a data channel first"
+    assert open_control(rig) == [refused("session", reason, b"control")]
+    assert rig.core.node.sessions == {}
+
+
+def test_other_channels_do_not_exist(rig: Rig) -> None:
+    """A later revision may have more."""
+    rig.open()
+    assert rig.hello(peer=b"peer2", channel="gossip") == [refused("protocol", "there is no channel 'gossip'", b"peer2")]
+
+
+@pytest.mark.rule("R43")
+@pytest.mark.parametrize(("peer", "channel"), [(b"peer1", "control"), (b"control", "data")])
+def test_connection_keeps_its_channel(rig: Rig, peer: bytes, channel: str) -> None:
+    """Saying hello for the other one is nonsense."""
+    rig.open()
+    open_control(rig)
+    reason = "this connection belongs to another session or channel"
+    assert rig.hello(peer=peer, channel=channel) == [refused("protocol", reason, peer)]
+
+
+def test_new_control_channel_takes_the_place_of_the_old(rig: Rig) -> None:
+    """The old one is nobody's from then on."""
+    rig.open(heartbeat=BEAT)
+    open_control(rig, b"old")
+    open_control(rig, b"new")
+    assert rig.handle(after=BEAT) == [pulse(rig, b"new")]
+    reason = "this connection has no session here; say hello first"
+    assert rig.say(Beat(EPOCH, 0, 0.0), peer=b"old") == [refused("session", reason, b"old")]
+
+
+def test_control_channel_ends_with_its_session(rig: Rig) -> None:
+    """Neither connection belongs to it any more."""
+    rig.open()
+    open_control(rig)
+    rig.say(Bye(EPOCH, 0, ""))
+    assert rig.core.node.peers == {}
+
+
+# --- coming back ---------------------------------------------------------------------------
+
+
+@pytest.mark.rule("R37")
+def test_client_that_is_back_gets_what_it_has_not_seen(rig: Rig) -> None:
+    """Results above its acknowledgement, in order, and nothing it has."""
+    rig.open()
+    for id in (1, 2, 3):
+        rig.submit(id)
+        rig.finish(1, id)
+    actions = rig.hello(peer=b"peer2", epoch=EPOCH, ack=1)
+    expected = [Send(b"peer2", *rig.results_message(id, seq=id)) for id in (2, 3)]
+    assert actions == [rig.welcome(peer=b"peer2", resumed=True), *expected]
+
+
+def test_missing_code_is_asked_for_again(rig: Rig) -> None:
+    """The question, or the answer, may have been lost with the connection."""
+    rig.start()
+    rig.hello()
+    assert rig.submit(1) == [Send(b"peer1", Need(EPOCH, [rig.key], []))]
+    assert rig.hello(peer=b"peer2", epoch=EPOCH) == [
+        rig.welcome(peer=b"peer2", resumed=True),
+        Send(b"peer2", Need(EPOCH, [rig.key], [])),
+    ]
+    assert rig.say(rig.function(), [BLOB], peer=b"peer2") == rig.first(1, 1)
+    assert rig.hello(peer=b"peer3", epoch=EPOCH) == [rig.welcome(peer=b"peer3", resumed=True)]
+
+
+def test_client_that_is_back_learns_that_the_node_is_draining(make_rig: Callable[..., Rig]) -> None:
+    """A known session is let in for its results, and gets no new tasks done."""
+    rig = make_rig(1, lease=60.0)
+    rig.open()
+    rig.submit(1)
+    rig.handle(Gone(b"peer1"))
+    rig.handle(Shutdown(30.0, "asked"))
+    welcome, draining = rig.hello(peer=b"peer2", epoch=EPOCH)
+    assert welcome == rig.welcome(peer=b"peer2", resumed=True)
+    assert isinstance(draining.message, Draining)
+    assert draining.message.deadline == pytest.approx(30.0, abs=0.1)
+    assert rig.submit(2, peer=b"peer2") == [Send(b"peer2", Returned(EPOCH, [2]))]
+
+
+def test_hello_of_another_life_acknowledges_nothing(rig: Rig) -> None:
+    """What a client has seen of an older daemon says nothing about this one."""
+    rig.open()
+    rig.submit(1)
+    rig.finish(1, 1)
+    actions = rig.hello(peer=b"peer2", epoch=EPOCH - 1, ack=99, heard=99)
+    assert actions == [rig.welcome(peer=b"peer2", resumed=True), Send(b"peer2", *rig.results_message(1, seq=1))]
+
+
+@pytest.mark.rule("R43")
+@pytest.mark.parametrize(
+    ("changes", "reason"), [({"ack": 9}, "results up to 9"), ({"heard": 9}, "9 calls and answers")]
+)
+def test_hello_that_confirms_what_was_never_sent_is_nonsense(rig: Rig, changes: dict[str, int], reason: str) -> None:
+    """The connection is refused."""
+    rig.open()
+    (answer,) = rig.hello(peer=b"peer2", epoch=EPOCH, **changes)
+    assert (answer.message.code, answer.message.reason[: len(reason)]) == ("protocol", reason)
+
+
+# --- being alone ---------------------------------------------------------------------------
+
+
+@pytest.mark.rule("R40")
+@pytest.mark.rule("F11")
+def test_launched_node_without_a_client_ends_itself(make_rig: Callable[..., Rig]) -> None:
+    """So long after its start, or after its last session has ended; not before, and once."""
+    rig = make_rig(1, alone=10.0)
+    rig.start()
+    for _ in range(9):
+        assert rig.handle(after=1.0) == []
+    rig.open()
+    for _ in range(20):
+        rig.handle(after=1.0)
+    rig.say(Bye(EPOCH, 0, ""))
+    for _ in range(10):
+        assert rig.handle(after=0.999) == []
+    assert rig.handle(after=1.0) == [Exit(0)]
+    assert rig.handle(after=1.0) == []
+
+
+@pytest.mark.rule("R40")
+def test_node_that_slept_was_not_alone_for_that_time(make_rig: Callable[..., Rig]) -> None:
+    """Of a gap between two looks only so much counts: its clients slept with it, or are on their way."""
+    rig = make_rig(1, alone=10.0)
+    rig.start()
+    assert rig.handle(after=3_600.0) == []
+    assert rig.core.node.alone == pytest.approx(admission.LOOK, abs=0.1)
+    assert rig.core.next_deadline() - rig.now <= admission.LOOK, "it looks often enough for all time awake to count"
+
+
+@pytest.mark.rule("R40")
+def test_node_started_by_a_person_waits_for_ever(rig: Rig) -> None:
+    """Unless somebody says otherwise nodes are there for clients to come."""
+    rig.start()
+    for _ in range(100):
+        assert rig.handle(after=1.0) == []
+
+
+@pytest.mark.rule("R40")
+def test_lease_and_loneliness_add_up(make_rig: Callable[..., Rig]) -> None:
+    """A client that falls silent costs the node its tasks first, and then its life."""
+    rig = make_rig(1, lease=5.0, alone=3.0)
+    rig.open(heartbeat=1.0)
+    rig.submit(1)
+    actions: list[Action] = []
+    seconds = 0
+    while Exit(0) not in actions:
+        actions = [action for action in rig.handle(after=1.0) if not isinstance(action, Send)]
+        seconds += 1
+        assert actions in ([], [Kill(1)], [Exit(0)])
+        assert (Kill(1) in actions) == (seconds == 6)
+    assert seconds == 9

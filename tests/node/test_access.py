@@ -1,0 +1,108 @@
+"""Whose keys a node admits, while the file of keys changes under it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from skyward.errors import ConfigError
+from skyward.transport.keys import Client, read_pair, write_clients
+from skyward_node.access import CLIENTS, NODE_KEY, Access, own_pair
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALICE, BOB, LAUNCHER = "a" * 40, "b" * 40, "c" * 40
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """Return a directory of keys that admits Alice."""
+    place = tmp_path / "keys"
+    write(place, ALICE)
+    return place
+
+
+def write(place: Path, *keys: str) -> None:
+    """Admit the owners of these keys, as ``skyward-node keys`` does."""
+    write_clients(str(place / CLIENTS), [Client(key, "") for key in keys])
+
+
+def test_pair_lasts_where_there_is_a_directory(tmp_path: Path) -> None:
+    """Else every life of the node has its own."""
+    place = str(tmp_path / "keys")
+    assert own_pair(place) == own_pair(place) == read_pair(os.path.join(place, NODE_KEY))
+    assert own_pair("") != own_pair("")
+
+
+@pytest.mark.rule("R42")
+def test_launcher_and_file_are_admitted(keys: Path) -> None:
+    """Both lists count; without either nobody is admitted."""
+    assert Access([LAUNCHER], str(keys)).keys == {LAUNCHER, ALICE}
+    assert Access([LAUNCHER]).keys == {LAUNCHER}
+    assert Access([]).keys == frozenset()
+    assert not Access([LAUNCHER]).look()
+
+
+@pytest.mark.rule("R42")
+def test_changes_are_seen(keys: Path) -> None:
+    """Keys that are added and removed, and a file that is removed or comes anew; nothing is told twice."""
+    access = Access([LAUNCHER], str(keys))
+    assert not access.look()
+    write(keys, ALICE, BOB)
+    assert access.look()
+    assert access.keys == {LAUNCHER, ALICE, BOB}
+    assert not access.look()
+    write(keys, BOB)
+    assert access.look()
+    assert access.keys == {LAUNCHER, BOB}
+    (keys / CLIENTS).unlink()
+    assert access.look()
+    assert access.keys == {LAUNCHER}
+    write(keys, ALICE)
+    assert access.look()
+    assert access.keys == {LAUNCHER, ALICE}
+
+
+@pytest.mark.rule("R42")
+@pytest.mark.parametrize("place", ["file", "directory"])
+def test_file_that_others_may_change_is_not_believed(keys: Path, place: str) -> None:
+    """The node goes on with what it knew, says why once, and believes the file again when it is mended."""
+    access = Access([], str(keys))
+    write(keys, BOB)
+    target = keys / CLIENTS if place == "file" else keys
+    mode = target.stat().st_mode
+    target.chmod(0o777)
+    assert access.look()
+    assert access.keys == {ALICE}
+    assert f"the {place} {target} has mode 0777" in access.problem
+    assert not access.look()
+    target.chmod(mode)
+    assert access.look()
+    assert access.keys == {BOB}
+    assert not access.problem
+    assert not access.look()
+
+
+def test_file_that_is_not_understood_is_not_believed(keys: Path) -> None:
+    """A slip of the hand neither admits nor ends anyone."""
+    access = Access([], str(keys))
+    good = (keys / CLIENTS).read_text()
+    (keys / CLIENTS).write_text(f"{good}{'$' * 40}\n")
+    assert access.look()
+    assert access.keys == {ALICE}
+    assert "line 3: " in access.problem
+    (keys / CLIENTS).write_text(good)
+    assert access.look()
+    assert access.keys == {ALICE}
+    assert not access.problem
+
+
+@pytest.mark.rule("R42")
+def test_node_does_not_start_with_a_loose_file(keys: Path) -> None:
+    """There is nothing it knew before."""
+    (keys / CLIENTS).chmod(0o644)
+    with pytest.raises(ConfigError, match="has mode 0644"):
+        Access([], str(keys))

@@ -1,0 +1,259 @@
+"""Nodes that already run: addresses, keys, and taking part without owning anything."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import skyward as sky
+from skyward.errors import ConfigError, ProvisionError
+from skyward.model import Nodes
+from skyward.providers.base import Launched, LaunchSpec
+from skyward.providers.static import Address, Static
+from skyward.testing import (
+    check_cancelled_launch_ends_soon,
+    check_close_leaves_nothing,
+    check_launched_node_is_described,
+    check_nodes_come_up_side_by_side,
+    check_pools_do_not_share,
+    check_terminated_node_is_gone,
+)
+from skyward.transport.keys import make_pair, read_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+KEY, OTHER = make_pair().public, make_pair().public
+# Those that are about nodes that the provider has not started: they are nobody's to end.
+CHECKS = (
+    check_launched_node_is_described,
+    check_nodes_come_up_side_by_side,
+    check_terminated_node_is_gone,
+    check_cancelled_launch_ends_soon,
+    check_close_leaves_nothing,
+    check_pools_do_not_share,
+)
+
+
+@pytest.fixture
+def ports() -> Iterator[list[int]]:
+    """Return ports where somebody listens."""
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    yield [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where the client's key is, unless a test says otherwise."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    return tmp_path / "skyward" / "client"
+
+
+def nodes(ports: list[int]) -> list[str]:
+    """Return the addresses of nodes at these ports."""
+    return [f"tcp://127.0.0.1:{port} {KEY}" for port in ports]
+
+
+def launch(provider: Static, index: int = 0, **spec: Any) -> Launched:
+    """Take a node."""
+    return provider.launch(LaunchSpec(**spec), index, threading.Event())
+
+
+# --- addresses -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (f"tcp://10.0.0.5:7700 {KEY}", ("tcp://10.0.0.5:7700", KEY)),
+        (f"  tcp://gpu.example.org:7700\t{KEY}\n", ("tcp://gpu.example.org:7700", KEY)),
+        (("tcp://[fe80::1]:7700", KEY), ("tcp://[fe80::1]:7700", KEY)),
+        (["tcp://a:1", KEY], ("tcp://a:1", KEY)),
+        ("ipc:///run/node.sock", ("ipc:///run/node.sock", "")),
+        (("ipc:///run/node.sock", ""), ("ipc:///run/node.sock", "")),
+    ],
+)
+def test_node_is_an_endpoint_and_a_key(given: Any, expected: tuple[str, str]) -> None:
+    """In one string or as a pair; a socket file is its owner's alone and needs no key."""
+    assert Address.parse(given) == expected
+    assert Address.parse(Address.parse(given)) == expected
+
+
+@pytest.mark.rule("R42")
+@pytest.mark.parametrize("given", ["tcp://10.0.0.5:7700", ("tcp://10.0.0.5:7700", ""), ["tcp://10.0.0.5:7700"]])
+def test_node_without_a_key_is_refused(given: Any) -> None:
+    """Anybody could answer there; the error says where the key comes from."""
+    with pytest.raises(
+        ConfigError, match=r"the node tcp://10.0.0.5:7700 needs its public key.*`skyward-node keys show`"
+    ):
+        sky.Static([given])
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ("", "is no node: one looks like 'tcp://10.0.0.5:7700 KEY'"),
+        ("10.0.0.5:7700", "is no node"),
+        (f"tcp://10.0.0.5 {KEY}", "is no node"),
+        (f"tcp://10.0.0.5:x {KEY}", "is no node"),
+        (f"tcp://10.0.0.5:0 {KEY}", "is no node"),
+        (f"tcp://10.0.0.5:65536 {KEY}", "is no node"),
+        (f"tcp://:7700 {KEY}", "is no node"),
+        (f"udp://10.0.0.5:7700 {KEY}", "is no node"),
+        ("ipc://relative", "is no node"),
+        (f"ipc:///run/node.sock {KEY}", "is no node"),
+        ("tcp://10.0.0.5:7700 short", "'short' is no key"),
+        (f"tcp://10.0.0.5:7700 {KEY} {KEY}", "needs its public key after the address"),
+    ],
+)
+def test_address_that_is_none_is_refused(given: str, complaint: str) -> None:
+    """When it is written down, not when the pool opens."""
+    with pytest.raises(ConfigError, match=complaint):
+        sky.Static([given])
+
+
+def test_list_of_nodes_is_checked() -> None:
+    """One string is a slip; no node, and the same one twice, are mistakes."""
+    with pytest.raises(TypeError, match=r"takes a list of nodes, such as sky.Static\(\['tcp"):
+        sky.Static(f"tcp://a:1 {KEY}")
+    with pytest.raises(ConfigError, match="at least one node"):
+        sky.Static([])
+    with pytest.raises(ConfigError, match="the same node twice"):
+        sky.Static([f"tcp://a:1 {KEY}", f"tcp://a:1 {OTHER}"])
+
+
+@pytest.mark.rule("T19")
+def test_repr_shows_where_nodes_are() -> None:
+    """And no key of anybody."""
+    assert repr(sky.Static([f"tcp://a:1 {KEY}", "ipc:///s"])) == "sky.Static(['tcp://a:1', 'ipc:///s'])"
+
+
+# --- keys ----------------------------------------------------------------------------------
+
+
+@pytest.mark.rule("R42")
+def test_client_has_a_lasting_key(home: Path) -> None:
+    """Made on first use, so that operators can admit it once; a pool finds it when it opens."""
+    provider = Static([f"tcp://a:1 {KEY}"])
+    assert provider.keys() is None
+    assert not home.exists()
+    provider.prepare()
+    again = provider.for_pool()
+    again.prepare()
+    assert provider.keys() == again.keys() == read_pair(str(home / "client.key"))
+
+
+def test_client_may_have_its_key_elsewhere(tmp_path: Path, home: Path) -> None:
+    """In a file of any name, also for the pools of this provider."""
+    place = str(tmp_path / "mine" / "laptop.key")
+    provider = Static([f"tcp://a:1 {KEY}"], key=place).for_pool()
+    provider.prepare()
+    assert provider.keys() == read_pair(place)
+    assert not home.exists()
+
+
+@pytest.mark.rule("R42")
+def test_loose_key_of_the_client_is_refused(home: Path) -> None:
+    """Whoever could read it could pretend to be the client."""
+    Static([f"tcp://a:1 {KEY}"]).prepare()
+    (home / "client.key").chmod(0o644)
+    with pytest.raises(ConfigError, match=f"run: chmod 0600 {home}/client.key"):
+        Static([f"tcp://a:1 {KEY}"]).prepare()
+    with pytest.raises(ConfigError, match="chmod"), sky.Compute(sky.Static([f"tcp://a:1 {KEY}"])):
+        pass
+
+
+def test_socket_files_need_no_key_at_all(home: Path) -> None:
+    """Nothing is made that nobody asks for."""
+    provider = Static(["ipc:///run/node.sock"])
+    provider.prepare()
+    assert provider.keys() is None
+    assert not home.exists()
+
+
+# --- taking part ---------------------------------------------------------------------------
+
+
+def test_pool_has_as_many_nodes_as_there_are(ports: list[int]) -> None:
+    """Unless it says otherwise."""
+    assert Static(nodes(ports)).default_nodes() == Nodes(3)
+
+
+def test_nodes_are_taken_in_their_order_and_given_back(ports: list[int]) -> None:
+    """Each takes part once at a time; with all of them in use there is none."""
+    provider = Static(nodes(ports))
+    taken = [launch(provider, index) for index in range(3)]
+    assert [node.endpoint for node in taken] == [f"tcp://127.0.0.1:{port}" for port in ports]
+    assert {node.public_key for node in taken} == {KEY}
+    with pytest.raises(ProvisionError, match="there are 3 nodes, and all take part already"):
+        launch(provider, 3)
+    provider.terminate(taken[1])
+    assert launch(provider, 4).endpoint == taken[1].endpoint
+    assert provider.log_tail(taken[0]) == ()
+
+
+def test_address_of_a_node_is_numeric() -> None:
+    """Whatever name it was given by: it may be dialled by a thread that must not wait for names."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        launched = launch(Static([f"tcp://localhost:{port} {KEY}"]))
+        assert launched.endpoint == f"tcp://localhost:{port}"
+        assert launched.address == launched.private_address == "127.0.0.1"
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        assert launch(Static([f"tcp://[::1]:{server.getsockname()[1]} {KEY}"])).address == "::1"
+
+
+def test_socket_file_is_knocked_at(short_path: Path) -> None:
+    """A node that listens there takes part."""
+    place = f"{short_path}/s"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(place)
+        server.listen()
+        assert launch(Static([f"ipc://{place}"])).endpoint == f"ipc://{place}"
+
+
+@pytest.mark.parametrize("place", ["tcp", "ipc", "name"])
+def test_node_that_does_not_answer_is_told(ports: list[int], short_path: Path, place: str) -> None:
+    """At once, by name; it may be tried again later."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    endpoint = {
+        "tcp": f"tcp://127.0.0.1:{closed}",
+        "ipc": f"ipc://{short_path}/nobody",
+        "name": "tcp://no.such.host.invalid:7700",
+    }[place]
+    provider = Static([endpoint if place == "ipc" else f"{endpoint} {KEY}"])
+    for _ in range(2):
+        with pytest.raises(ProvisionError, match=rf"the node {endpoint} does not answer: .*; does it run\?"):
+            launch(provider)
+
+
+def test_node_that_is_not_wanted_any_more_is_given_back(ports: list[int]) -> None:
+    """The next launch may have it."""
+    provider = Static(nodes(ports[:1]))
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(ProvisionError, match="not wanted"):
+        provider.launch(LaunchSpec(), 0, cancelled)
+    assert launch(provider).endpoint.endswith(str(ports[0]))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_provider_keeps_the_contract_where_it_applies(check: Callable[..., None], ports: list[int]) -> None:
+    """Nodes are told apart, and nothing works after the end; that nodes run on is what it is for."""
+    check(partial(Static, nodes(ports)))
+
+
+def test_failed_pool_is_told_which_node_is_missing(ports: list[int]) -> None:
+    """Its error names the first that does not answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        gone = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(ProvisionError, match=f"the node {gone} does not answer"):
+        sky.Compute(sky.Static([f"{gone} {KEY}"])).open()

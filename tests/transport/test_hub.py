@@ -1,0 +1,197 @@
+"""All links of a pool under one poller, with real CURVE sockets at the other end."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+import zmq
+
+from skyward.transport.hub import Hub, News
+from skyward.transport.keys import make_pair
+from skyward.transport.links import Connection, Link
+from tests.transport.curve import Port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ALICE = make_pair()
+
+
+class Ends:
+    """A hub, and what it has reported."""
+
+    def __init__(self) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.hub = Hub(ALICE)
+        self.news: list[tuple[int, Connection]] = []
+        self.messages: list[list[bytes]] = []
+        self.fds: list[int] = []
+        self.ports: list[Port] = []
+
+    def port(self, *admitted: str) -> Port:
+        """Return a node's port."""
+        self.ports.append(Port(self.context, *admitted))
+        return self.ports[-1]
+
+    def look(self) -> bool:
+        """Poll once; return False, so that a condition may begin with it."""
+        for source in self.hub.poll(0.001):
+            if isinstance(source, News):
+                self.news.append((source.link.rank, source.what))
+            elif isinstance(source, Link):
+                self.messages += [[bytes(frame) for frame in frames] for frames in source.receive()]
+            else:
+                self.fds.append(source)
+        return False
+
+    def heard(self, *expected: Connection, rank: int = 0) -> bool:
+        """Poll once, and return whether this is what has become of a node's connection."""
+        self.look()
+        return [what for of, what in self.news if of == rank][-len(expected) :] == list(expected)
+
+    def close(self) -> None:
+        """Close all."""
+        self.hub.close()
+        for port in self.ports:
+            port.close()
+        self.context.term()
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    """Return a hub and what it is tested with."""
+    ends = Ends()
+    yield ends
+    ends.close()
+
+
+def test_unused_hub_has_no_thread_and_no_socket() -> None:
+    """A pool that fails to launch anything costs nothing."""
+    hub = Hub()
+    assert hub.poll(0.0) == []
+    hub.close()
+
+
+@pytest.mark.rule("R42")
+def test_link_that_is_up_is_told_and_carries_messages(ends: Ends) -> None:
+    """When both sides have proved who they are."""
+    port = ends.port(ALICE.public)
+    link = ends.hub.connect(port.endpoint, 0, port.keys.public)
+    link.send([b"hello"])
+    port.until(lambda: ends.heard(Connection.UP))
+    port.until(lambda: ends.look() or port.router.poll(0))
+    peer, hello = port.receive()
+    assert hello == b"hello"
+    port.router.send_multipart([peer, b"welcome"])
+    port.until(lambda: ends.look() or ends.messages)
+    assert ends.messages == [[b"welcome"]]
+    assert ends.news == [(0, Connection.UP)]
+
+
+@pytest.mark.rule("R42")
+@pytest.mark.rule("F33")
+def test_key_that_is_not_admitted_is_told_as_refused(ends: Ends) -> None:
+    """The node's handler has said no; nothing of what we had to say has left."""
+    port = ends.port()
+    link = ends.hub.connect(port.endpoint, 0, port.keys.public)
+    link.send([b"secret"])
+    port.until(lambda: ends.heard(Connection.REFUSED))
+    port.until(lambda: not ends.hub.poll(0.1))
+    assert ends.news == [(0, Connection.REFUSED)]
+    assert not port.router.poll(0)
+
+
+@pytest.mark.rule("R42")
+@pytest.mark.rule("F34")
+def test_node_with_another_key_is_told_as_failed_again_and_again(ends: Ends) -> None:
+    """Whoever answers there does not own the key that we were given; he hears nothing."""
+    port = ends.port(ALICE.public)
+    link = ends.hub.connect(port.endpoint, 0, make_pair().public)
+    link.send([b"secret"])
+    port.until(lambda: ends.look() or ends.news.count((0, Connection.FAILED)) >= 2)
+    assert {what for _, what in ends.news} == {Connection.FAILED}
+    assert not port.router.poll(0)
+
+
+@pytest.mark.rule("R42")
+@pytest.mark.parametrize(
+    "says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)]
+)
+def test_whatever_else_listens_there_is_told_as_strange(ends: Ends, says: bytes) -> None:
+    """A web server, or a ZeroMQ socket without CURVE: there is no second try."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        link = ends.hub.connect(f"tcp://127.0.0.1:{server.getsockname()[1]}", 0, make_pair().public)
+        link.send([b"secret"])
+        other, _ = server.accept()
+        with other:
+            other.sendall(says)
+            ends.port().until(lambda: ends.heard(Connection.STRANGE))
+            heard = other.recv(10_000)
+    assert b"secret" not in heard
+    assert ends.news == [(0, Connection.STRANGE)]
+
+
+@pytest.mark.rule("R42")
+def test_port_that_hangs_up_is_told_as_failed(ends: Ends) -> None:
+    """Once for each try: it may be a node that has no descriptor left, and has one in a moment."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ends.hub.connect(f"tcp://127.0.0.1:{server.getsockname()[1]}", 0, make_pair().public)
+        for _ in range(2):
+            server.accept()[0].close()
+        ends.port().until(lambda: ends.heard(Connection.FAILED, Connection.FAILED))
+    assert ends.news == [(0, Connection.FAILED)] * 2
+
+
+@pytest.mark.rule("R36")
+def test_break_and_return_are_told(ends: Ends) -> None:
+    """In this order."""
+    port = ends.port(ALICE.public)
+    ends.hub.connect(port.endpoint, 0, port.keys.public)
+    port.until(lambda: ends.heard(Connection.UP))
+    port.router.close(0)
+    port.until(lambda: ends.heard(Connection.DOWN))
+    port.listen()
+    port.until(lambda: ends.heard(Connection.UP))
+    assert [what for _, what in ends.news if what is not Connection.FAILED] == [
+        Connection.UP,
+        Connection.DOWN,
+        Connection.UP,
+    ]
+
+
+def test_link_over_a_socket_file_has_no_news(ends: Ends, short_path: os.PathLike[str]) -> None:
+    """Of the processes of this machine there are quicker witnesses."""
+    link = ends.hub.connect(f"ipc://{short_path}/s", 0)
+    assert link.monitor is None
+    assert link.news() == []
+
+
+def test_watched_descriptors_are_reported(ends: Ends) -> None:
+    """Until they are watched no more."""
+    read, write = os.pipe()
+    try:
+        ends.hub.watch(read)
+        assert ends.hub.poll(0.0) == []
+        os.write(write, b"x")
+        assert ends.hub.poll(1.0) == [read]
+        ends.hub.unwatch(read)
+        ends.hub.unwatch(read)
+        assert ends.hub.poll(0.0) == []
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+@pytest.mark.rule("R42")
+def test_disconnected_link_is_silent(ends: Ends) -> None:
+    """Nothing more is read from it, and no news comes of it; doing it again does nothing."""
+    port = ends.port(ALICE.public)
+    link = ends.hub.connect(port.endpoint, 0, port.keys.public)
+    port.until(lambda: ends.heard(Connection.UP))
+    ends.hub.disconnect(link)
+    ends.hub.disconnect(link)
+    port.router.close(0)
+    assert ends.hub.poll(0.1) == []
