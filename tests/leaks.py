@@ -103,9 +103,14 @@ def _fds() -> list[tuple[int, str]]:
 
 
 def _files() -> list[str]:
-    shared = [name for name in _names(SHARED_MEMORY) if name.startswith(OURS)]
+    shared = sorted(shared_memory())
     temporary = tempfile.gettempdir()
     return [f"{SHARED_MEMORY}/{name}" for name in shared] + [f"{temporary}/{name}" for name in _names(temporary)]
+
+
+def shared_memory() -> set[str]:
+    """Return the names of our pieces of shared memory: other programs of the machine have some, too."""
+    return {name for name in _names(SHARED_MEMORY) if name.startswith(OURS)}
 
 
 def _names(directory: str) -> list[str]:

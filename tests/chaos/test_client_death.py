@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.leaks import shared_memory
 from tests.transports import chosen_in
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def one_death(number: int, delay: float, directory: Path) -> float:
     mark = uuid.uuid4().hex
     temporary = directory / mark[:8]
     temporary.mkdir()
-    shared = set(os.listdir("/dev/shm"))
+    shared = shared_memory()
     client = subprocess.Popen(
         [sys.executable, "-c", chosen_in(CLIENT)],
         env=os.environ | {"TMPDIR": str(temporary), "SKYWARD_CHAOS": mark},
@@ -76,7 +77,7 @@ def one_death(number: int, delay: float, directory: Path) -> float:
     began = time.monotonic()
     while True:
         client.poll()
-        left = [*living(mark), *temporary.iterdir(), *(set(os.listdir("/dev/shm")) - shared)]
+        left = [*living(mark), *temporary.iterdir(), *(shared_memory() - shared)]
         if not left:
             break
         if time.monotonic() - began > ALLOWED:

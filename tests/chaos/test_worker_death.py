@@ -13,6 +13,7 @@ import pytest
 
 import skyward as sky
 from tests.chaos.deaths import die
+from tests.leaks import shared_memory
 from tests.rules.work import place, until
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def sizes(pool: sky.Compute) -> dict[int, tuple[int, int, int]]:
 @pytest.mark.parametrize("rounds", [20, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_worker_that_dies_is_told_and_replaced(rounds: int, chance: random.Random) -> None:
     """The right error each time, no stall, no leak."""
-    shared = set(os.listdir("/dev/shm"))
+    shared = shared_memory()
     with sky.Compute(nodes=2, console=False) as pool:
         make_what_is_made_once(pool, chance)
         workers = len(psutil.Process().children(recursive=True))
@@ -82,7 +83,7 @@ def test_worker_that_dies_is_told_and_replaced(rounds: int, chance: random.Rando
         assert memory < before[pid][0] + SLACK
         assert abs(descriptors - before[pid][1]) <= 2
         assert threads <= before[pid][2] + 1
-    assert set(os.listdir("/dev/shm")) == shared
+    assert shared_memory() == shared
     growth = max(memory - before[pid][0] for pid, (memory, _, _) in after.items())
     print(f"{rounds} rounds, longest {max(times):.3f} s, growth {growth / 2**20:.1f} MiB")
 
