@@ -15,12 +15,9 @@ import zmq
 
 from skyward_scripts.machine import check_needs
 from tests import leaks, transports
-from tests.transports import transport
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-
-__all__ = ["transport"]  # a fixture, found here
 
 pytest_plugins = ["pytester"]
 
@@ -92,6 +89,12 @@ def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     left = leaks.wait_until_clean(before)
     if left:
         pytest.fail("the test has left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return how pools are reached that the test opens without saying so."""
+    return transports.choose(request, monkeypatch)
 
 
 @pytest.fixture

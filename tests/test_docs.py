@@ -11,17 +11,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
+import click
 import pytest
 
 import skyward as sky
 from skyward import errors
 from skyward_node.cli import command as node
 from skyward_scripts.cli import main as mesh
-
-if TYPE_CHECKING:
-    import click
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = [
@@ -31,6 +29,7 @@ PAGES: Final = [
     ROOT / "CHANGELOG.md",
 ]
 GUIDE: Final = ROOT / "docs" / "examples" / "parallel_execution.py"
+KEYS: Final = next(command for command in node.commands.values() if isinstance(command, click.Group))
 PROTOCOL: Final = ROOT / "docs" / "protocol.md"  # its examples are messages: test_protocol_doc compares their bytes
 
 
@@ -166,13 +165,18 @@ def test_reference_names_all_that_is_public() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [node, mesh, *mesh.commands.values()], ids=lambda command: command.name or "skyward-mesh"
+    "command",
+    [node, KEYS, *KEYS.commands.values(), mesh, *mesh.commands.values()],
+    ids=lambda command: command.name or "skyward-mesh",
 )
 def test_reference_shows_the_help_of_commands(command: click.Command) -> None:
     """What the commands say of themselves is in the reference, option by option."""
     shown = " ".join(section("Commands").split())
     assert " ".join((command.help or "").split()) in shown
     for option in command.params:
+        if isinstance(option, click.Argument):
+            assert option.make_metavar(click.Context(command)) in shown
+            continue
         assert option.opts[0] in shown
         help_of_option = " ".join(getattr(option, "help", "").split())
         assert help_of_option

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import pytest
 
 from skyward.providers.local import Local
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 OPTION = "--transport"
 CHOICES = ("ipc", "tcp")  # the first is what users get
@@ -21,16 +17,14 @@ def add_option(parser: pytest.Parser) -> None:
     parser.addoption(OPTION, choices=CHOICES, default=CHOICES[0], help="of the pools in tests/rules and tests/chaos")
 
 
-@pytest.fixture
-def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Make it the default of `sky.Local`, for one test of this process."""
+def choose(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make the run's choice the default of `sky.Local`, for one test of this process, and return it."""
     chosen: str = request.config.getoption(OPTION)
     marker = request.node.get_closest_marker("ipc_only")
     if marker is not None and chosen != "ipc":
         pytest.skip(marker.args[0])
     monkeypatch.setattr(Local.__init__, "__defaults__", (chosen,))
-    yield chosen
-    assert Local().transport == chosen
+    return chosen
 
 
 def chosen_in(source: str) -> str:

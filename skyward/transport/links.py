@@ -170,6 +170,7 @@ class Link:
         if self.monitor is not None:
             self.socket.disable_monitor()
             self.monitor.close(0)
+            self.monitor = None
         self.socket.close(linger)
 
     def __repr__(self) -> str:

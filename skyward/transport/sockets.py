@@ -31,6 +31,7 @@ HANDSHAKE: Final = 2_000  # ms; frees what a silent or half-open connection hold
 RECONNECT_FIRST: Final = 100  # ms before the first redial: a restarted peer is found at once
 RECONNECT_MOST: Final = 2_000  # ms between redials: a long outage costs two dials a second at most
 CONNECT: Final = 3_000  # ms one dial may take; the system's two minutes would outlast a partition
+STALLED: Final = 10_000  # ms that what was sent may go unconfirmed: the system's quarter of an hour outlasts any lease
 QUEUE: Final = 1_000  # messages per connection inside ZeroMQ; bytes are bounded by the application
 ZERO_COPY: Final = 65_536  # bytes: above it a copy costs more than the bookkeeping that avoids it
 
@@ -118,6 +119,8 @@ def _set_keys(socket: Socket, keys: KeyPair) -> None:
 def _harden(socket: Socket) -> None:
     socket.setsockopt(zmq.LINGER, 0)  # never hang at exit; who wants to flush says so at close
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE)
+    # A connection that was forgotten on the way, while the other one of its node lives, is replaced.
+    socket.setsockopt(zmq.TCP_MAXRT, STALLED)
     socket.setsockopt(zmq.SNDHWM, QUEUE)
     socket.setsockopt(zmq.RCVHWM, QUEUE)
 

@@ -114,6 +114,14 @@ def test_oversize_frame_drops_its_sender(pair: tuple[Socket, Socket]) -> None:
     assert not router.poll(200)
 
 
+@pytest.mark.rule("F27")
+def test_connection_that_was_forgotten_on_the_way_ends(pair: tuple[Socket, Socket]) -> None:
+    """Within seconds, not after a quarter of an hour, when what is sent comes to nothing; half-open ones end sooner."""
+    for socket in pair:
+        assert socket.getsockopt(zmq.TCP_MAXRT) == 10_000
+        assert socket.getsockopt(zmq.HANDSHAKE_IVL) == 2_000
+
+
 def test_sockets_close_without_waiting(pair: tuple[Socket, Socket]) -> None:
     """No message holds up an exit."""
     assert [socket.getsockopt(zmq.LINGER) for socket in pair] == [0, 0]
