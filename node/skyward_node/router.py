@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 import zmq
 
 from skyward.errors import ProtocolError
-from skyward.transport.sockets import receive_frames, receive_user, send_frames
+from skyward.transport.sockets import Reader, send_frames
 from skyward.wire.codec import Decoder, check_body, encode
 from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from skyward_node.core.actions import Event
 
 READS: Final = 256  # messages in one turn, so that workers are not starved by talkative clients
+SLICE: Final = 4_096  # frames in one turn, for the same reason: some ten milliseconds
+GIVEN: Final = 5  # bytes of a routing id that ZeroMQ has made, the first of which is 0
 BACKLOG: Final = 256 * 2**20  # bytes that may wait for one connection; the core stops long before
 
 
@@ -52,6 +54,7 @@ class Router:
     def __init__(self, socket: Socket, *, curve: bool = False) -> None:
         self.socket = socket
         self._curve = curve
+        self._reader = Reader(socket, keyed=curve)
         self._decoder = Decoder(CLIENT_MESSAGES)
         self._backlogs: dict[bytes, _Backlog] = {}
 
@@ -63,29 +66,28 @@ class Router:
     # --- in ----------------------------------------------------------------------------------
 
     def receive(self) -> list[Event]:
-        """Return what has arrived, at most `READS` messages."""
+        """Return what has arrived: at most `READS` messages, and of one that is very long the part that is due."""
         events: list[Event] = []
+        left = SLICE
         try:
             for _ in range(READS):
-                event = self._receive_keyed() if self._curve else self._decode(receive_frames(self.socket, copied=2))
+                frames = self._reader.read(left)
+                if frames is None:
+                    break
+                left -= len(frames)
+                event = self._decode(frames, self._reader.user)
                 if event is not None:
                     events.append(event)
         except zmq.Again:
             pass
         return events
 
-    def _receive_keyed(self) -> Event | None:
-        """Receive a message on a socket that knows whose key each came under."""
-        peer, user = receive_user(self.socket)
-        frames: list[Buffer] = [peer]
-        if self.socket.getsockopt(zmq.RCVMORE):
-            frames += receive_frames(self.socket, copied=1)
-        if not user:  # ZeroMQ admits nobody without one: it is our own bug, or worse
-            return Nonsense(peer, "auth", "a message that came under no key")
-        return self._decode(frames, user)
-
     def _decode(self, frames: list[Buffer], user: str = "") -> Event | None:
         peer = cast("bytes", frames[0])
+        if self._curve and not user:  # ZeroMQ admits nobody without one: it is our own bug, or worse
+            return Nonsense(peer, "auth", "a message that came under no key")
+        if len(peer) != GIVEN or peer[0]:  # nobody may wait under a name for what is meant for another
+            return Nonsense(peer, "protocol", "a connection that has named itself")
         if len(frames) < 2:
             return Nonsense(peer, "protocol", "a message without a header")
         header, body = frames[1], frames[2:]
