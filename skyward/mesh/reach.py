@@ -1,8 +1,9 @@
 """Whether nodes can be reached: handshakes that succeed or fail, connections that break, and what that means.
 
-A key that is refused ends a node's opening at once; a handshake that comes to nothing does the second time, because
-one can be an accident. A connection that breaks is probed at once: a closed port means that the node is gone, an
-open one that it may be back, which it has to show by its epoch before it has been silent for too long.
+A key that is refused ends a node's opening at once, and so does an answer that is no handshake of ours; a handshake
+that comes to nothing does the second time, because one can be an accident. A connection that breaks is probed at
+once: a closed port means that the node is gone, an open one that it may be back, which it has to show by its epoch
+before it has been silent for too long.
 """
 
 from __future__ import annotations
@@ -49,15 +50,21 @@ class Reach:
                 if link.ready:
                     self.probe(mate)
             case Connection.REFUSED:
-                self._refuse(mate, NOT_ADMITTED)
+                self._refuse(mate, link, NOT_ADMITTED)
             case Connection.FAILED:
                 link.failures += 1
                 if link.failures >= FAILURES and not link.ready:
-                    self._refuse(mate, NOT_PROVEN)
+                    self._refuse(mate, link, NOT_PROVEN)
+            case Connection.FOREIGN:
+                if not link.ready:
+                    self._refuse(mate, link, NOT_PROVEN)
             case _:
                 assert_never(what)
 
-    def _refuse(self, mate: Mate, reason: str) -> None:
+    def _refuse(self, mate: Mate, link: Link, reason: str) -> None:
+        if link is mate.control:  # the data link decides; this one is opened anew with the next beat
+            self._engine.crew.forget_control(mate)
+            return
         launched, keys = mate.launched, self._engine.hub.keys
         public = "" if keys is None else keys.public
         text = reason.format(ours=public, its=launched.public_key)

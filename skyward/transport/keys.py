@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -53,8 +54,8 @@ def make_pair() -> KeyPair:
 def check_public(text: str) -> str:
     """Return the key that the text is; raises `ConfigError` if it is none."""
     if len(text) == LENGTH and text.isascii():
-        with suppress(ValueError, KeyError):
-            if len(z85.decode(text)) == 32:
+        with suppress(ValueError, KeyError, struct.error):
+            if any(z85.decode(text)):  # a key of zeros stands for none
                 return text
     raise ConfigError(f"{text!r} is no key: a key has {LENGTH} characters, as `skyward-node keys show` prints them")
 

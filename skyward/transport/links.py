@@ -34,14 +34,15 @@ class Connection(Enum):
 
     UP = "up"  # both sides have proved who they are
     REFUSED = "refused"  # the node does not admit our key
-    FAILED = "failed"  # the handshake came to nothing: a wrong key of the node's, no CURVE there, a break
+    FAILED = "failed"  # the handshake came to nothing: a wrong key of the node's, or a break
+    FOREIGN = "foreign"  # no handshake of ours: no CURVE there, or forged; ZeroMQ does not dial again
     DOWN = "down"  # it was up, and broke
 
 
 _NEWS: Final = {
     int(zmq.EVENT_HANDSHAKE_SUCCEEDED): Connection.UP,
     int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): Connection.REFUSED,
-    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): Connection.FAILED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): Connection.FOREIGN,
     int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): Connection.FAILED,
     int(zmq.EVENT_DISCONNECTED): Connection.DOWN,
 }
