@@ -90,8 +90,8 @@ class Compute(PoolOperations):
             spec = LaunchSpec.of(self._options, nodes.most, client_key=keys.public if keys else "")
             self._engine = Engine(self._options, provider, spec, nodes, keys)
             self._ids = self._engine.ids
-            self._max_payload = self._engine.max_payload
             self._engine.open()
+            self._max_payload = self._engine.payload_limit()
         except BaseException:
             self._end()
             provider.close()

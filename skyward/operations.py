@@ -12,6 +12,7 @@ import threading
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, overload
 
+from skyward.config import code_limit
 from skyward.dispatch.tasks import ANY, Task
 from skyward.futures import Future
 from skyward.pending import is_call, is_group
@@ -114,6 +115,8 @@ class PoolOperations(Pool):
         blob = blobs.get(id(function))
         if blob is None or modules:
             blob = self._functions.resolve(function, modules)
+            if len(blob.body) > self._max_payload:
+                self._check_code(function, len(blob.body))
             if not modules:
                 blobs[id(function)] = blob
         if snapshot and packed.buffers:
@@ -126,6 +129,11 @@ class PoolOperations(Pool):
         if task.size > self._max_payload:
             payload.refuse_size(function, task.size, self._max_payload)
         return task
+
+    def _check_code(self, function: Function[..., Any], size: int) -> None:
+        limit = code_limit(self._max_payload)
+        if size > limit:
+            payload.refuse_code(function, size, limit)
 
     # --- operators -------------------------------------------------------------------------
 

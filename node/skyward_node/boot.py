@@ -18,12 +18,13 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
-from skyward.config import available_memory
+from skyward.config import available_memory, frame_limit
 from skyward.errors import ConfigError
 from skyward_node import endpoint, processes, template
 from skyward_node.logs import Logger, Sink
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import FrameType
 
     import zmq
@@ -68,7 +69,7 @@ def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, 
     limit = config.max_payload or available_memory() // 2
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     stack.callback(context.term)
-    socket = make_router(context, max_frame=2 * limit)
+    socket = make_router(context, max_frame=frame_limit(limit))
     stack.callback(socket.close, GOODBYE)
     door = _open(context, socket, config, path, stack)
     raise_descriptor_limit()
@@ -142,7 +143,7 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
     """Do nothing: the byte on the pipe says it all."""
 
 
-def _report(config: NodeConfig, line: dict[str, object]) -> None:
+def _report(config: NodeConfig, line: Mapping[str, object]) -> None:
     """Tell the launcher, on its pipe if it gave one, else a person, that we serve or why we do not."""
     if config.ready_fd >= 0:
         with suppress(OSError):  # the launcher is gone: the lifeline says so too

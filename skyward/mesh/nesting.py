@@ -111,7 +111,8 @@ class Nesting:
         for index, (call, fn, (data, buffers), wanted) in enumerate(
             zip(message.calls, message.fns, rows, message.ranks, strict=True)
         ):
-            retries, timeout = message.retries[index], message.timeouts[index]
+            retries = message.retries[index] if message.retries else 0
+            timeout = message.timeouts[index] if message.timeouts else 0.0
             task = Task(self._new_id(), functions[fn], data, buffers, parent, 0, retries, timeout, wanted)
             parent.expect(call, task)
             tasks.append(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -51,8 +52,11 @@ if TYPE_CHECKING:
     from skyward.transport.links import Link
     from skyward.wire.frames import Buffer
 
+SHOWN: Final = 10  # ids in a line of the log
 HELLOS: Final = 5  # unanswered hellos after which a node does not want us
 ACK_EVERY: Final = 4 * 2**20  # bytes of results after which we acknowledge without waiting for the next beat
+
+_logger: Final = logging.getLogger("skyward")
 
 
 class Talk:
@@ -212,9 +216,10 @@ class Talk:
                 engine.perform(scheduler.on_returned(rank, ids))
             case Slots(slots=slots):
                 engine.perform(scheduler.on_node_slots(rank, slots))
-            case Submit():
+            case Submit(parent=parent):
                 self._count(mate)
-                engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
+                if scheduler.holds(rank, parent):  # else it has ended, or never was there
+                    engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
             case Revoke(parent=parent, calls=calls):
                 self._count(mate)
                 engine.cancel(engine.nesting.revoke(rank, parent, calls))
@@ -239,6 +244,7 @@ class Talk:
             link.epoch = message.epoch
             link.ready = True
             mate.threads = message.executor == "thread"
+            mate.max_payload = message.max_payload
             engine.console.tell(mate.rank, differences(self._versions, message.versions))
             engine.crew.ready(mate, message.slots)
         elif message.epoch != link.epoch:
@@ -313,10 +319,13 @@ class Talk:
         engine = self._engine
         rank = mate.rank
         tasks = engine.scheduler.on_results(rank, message.ids, message.elapsed)
+        if None in tasks and not engine.closing:
+            foreign = [id for id, task in zip(message.ids, tasks, strict=True) if task is None]
+            _logger.warning("node %d sent results of tasks that it does not hold, %s: dropped", rank, foreign[:SHOWN])
         rows = split_body(message.sizes, message.buffers, body)
         try:
             for task, status, (data, buffers) in zip(tasks, message.statuses, rows, strict=True):
-                if task is not None:  # else it was cancelled, or is none of this node's
+                if task is not None:
                     if status != OK:
                         engine.failed += 1
                     engine.settled(task, (status, data, buffers, rank, task.id, task.function.name))

@@ -134,6 +134,7 @@ def _greeting(node: Node, session: Session, *, resumed: bool) -> Welcome:
         accelerators=me.accelerators,
         resumed=resumed,
         heard=session.heard,
+        max_payload=node.limits.max_payload,
     )
 
 

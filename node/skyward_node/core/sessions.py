@@ -76,12 +76,12 @@ class Session:
         self.roster_version = 0
 
     def configure(self, hello: Hello, lease: float, max_payload: int) -> None:
-        """Take over what the client wants; the arguments are the node's defaults."""
+        """Take over what the client wants; the arguments are the node's default lease, and its limit for results."""
         self.label = hello.label
         self.heartbeat = min(max(hello.heartbeat, BEATS[0]), BEATS[1]) if hello.heartbeat else BEAT
         self.lease = hello.lease or lease
         self.grace = hello.cancel_grace
-        self.max_payload = hello.max_payload or max_payload
+        self.max_payload = min(hello.max_payload or max_payload, max_payload)
         self.retries = hello.retries
         self.timeout = hello.timeout
 
