@@ -95,17 +95,25 @@ class Nesting:
         self._answering.append(parent)
 
     def submit(
-        self, rank: int, message: Submit, body: Sequence[Buffer], blobs: dict[bytes, FunctionBlob]
+        self,
+        rank: int,
+        message: Submit,
+        body: Sequence[Buffer],
+        blobs: dict[bytes, FunctionBlob],
+        *,
+        lives: bool = True,
     ) -> list[Task]:
-        """Return the tasks for nested calls that came from a node."""
-        parent = self._parents.get((rank, message.parent))
-        if parent is None:
-            parent = Parent(rank, message.parent, self._note_answers)
-            self._parents[rank, message.parent] = parent
+        """Return the tasks for nested calls that came from a node; none if their parent does not live there."""
         try:
             functions = [blobs[key] for key in message.functions]
         except KeyError as error:
             raise ProtocolError("nested calls of a function that was never sent") from error
+        if not lives:
+            return []
+        parent = self._parents.get((rank, message.parent))
+        if parent is None:
+            parent = Parent(rank, message.parent, self._note_answers)
+            self._parents[rank, message.parent] = parent
         tasks: list[Task] = []
         rows = split_body(message.sizes, message.buffers, body)
         for index, (call, fn, (data, buffers), wanted) in enumerate(

@@ -218,8 +218,8 @@ class Talk:
                 engine.perform(scheduler.on_node_slots(rank, slots))
             case Submit(parent=parent):
                 self._count(mate)
-                if scheduler.holds(rank, parent):  # else it has ended, or never was there
-                    engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
+                calls = engine.nesting.submit(rank, message, body, engine.blobs, lives=scheduler.holds(rank, parent))
+                engine.submit(calls, urgent=True)
             case Revoke(parent=parent, calls=calls):
                 self._count(mate)
                 engine.cancel(engine.nesting.revoke(rank, parent, calls))
