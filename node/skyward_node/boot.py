@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 CANNOT_SERVE: Final = 2  # exit code; click uses the same for wrong usage
 LAST_WORDS: Final = 2.0  # seconds that what is logged at the end may wait for structlog
 MOST_DESCRIPTORS: Final = 65_536  # where the system sets no limit
+OWN_DESCRIPTORS: Final = 24  # of the daemon, without workers and clients
 YOUNG: Final = 50_000  # allocations between looks for garbage: tasks make none that needs a collector
 
 
@@ -66,13 +67,14 @@ def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, 
     from skyward_node.router import Router
     from skyward_node.server import GOODBYE, Server
 
+    raise_descriptor_limit()
+    _require_descriptors(config)
     limit = config.max_payload or available_memory() // 2
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     stack.callback(context.term)
     socket = make_router(context, max_frame=frame_limit(limit))
     stack.callback(socket.close, GOODBYE)
     door = _open(context, socket, config, path, stack)
-    raise_descriptor_limit()
     supervisor = Supervisor(config, handle)
     stack.callback(supervisor.close)
     identity = make_identity(config)
@@ -123,6 +125,20 @@ def raise_descriptor_limit() -> None:
     wanted = hard if hard != resource.RLIM_INFINITY else max(soft, MOST_DESCRIPTORS)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _require_descriptors(config: NodeConfig) -> None:
+    """Raise `ConfigError` if there are too few for the workers: better said now than by the first client to be lost."""
+    from skyward_node.executors.supervisor import PER_WORKER, RESERVE
+
+    workers = 1 if config.executor == "thread" else config.concurrency
+    needed = OWN_DESCRIPTORS + workers * PER_WORKER + RESERVE
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit < needed:
+        raise ConfigError(
+            f"concurrency={config.concurrency} takes {needed} open files, and the system allows {limit}: "
+            f"raise the limit (ulimit -n {needed}), or run fewer tasks at once"
+        )
 
 
 def _catch_signals(stack: ExitStack, *, interactive: bool) -> int:

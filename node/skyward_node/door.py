@@ -8,6 +8,8 @@ This is a driver: who is admitted is decided in `zap` and `access`.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING, Final
 
 import zmq
@@ -44,6 +46,7 @@ class Door:
             raise ConfigError(f"cannot bind {config.bind}: {error.strerror}") from error
         self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         refuses_strangers(context, self.endpoint, keys.public, self.zap)
+        self.crowded = False  # no connection can be taken: there are no descriptors left
         self._next_look = 0.0
 
     def look(self, now: float) -> bool:
@@ -53,4 +56,13 @@ class Door:
         self._next_look = now + LOOK
         changed = self.access.look()
         self.zap.admitted = self.access.keys
+        self.crowded = _out_of_descriptors()
         return changed
+
+
+def _out_of_descriptors() -> bool:
+    try:
+        os.close(os.eventfd(0, os.EFD_CLOEXEC))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False

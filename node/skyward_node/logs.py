@@ -83,7 +83,11 @@ class Logger:
             self._importer.start()
 
     def _import(self) -> None:
-        render = _renderer(self._format)
+        try:
+            render = _renderer(self._format)
+        except Exception:  # out of descriptors, say: the next event tries again
+            self._importer = None
+            return
         with self._lock:
             for level, line in self._early:
                 self._write(render, level, line)

@@ -78,7 +78,10 @@ class Reach:
             return
         host, _, port = mate.launched.endpoint.removeprefix("tcp://").rpartition(":")
         family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-        probe = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            probe = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError:  # no descriptors: silence will tell
+            return
         code = probe.connect_ex((host.strip("[]"), int(port)))
         if code == errno.EINPROGRESS:
             self._probes[probe.fileno()] = probe, mate
