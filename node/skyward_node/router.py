@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 READS: Final = 256  # messages in one turn, so that workers are not starved by talkative clients
 SLICE: Final = 4_096  # frames in one turn, for the same reason: some ten milliseconds
 GIVEN: Final = 5  # bytes of a routing id that ZeroMQ has made, the first of which is 0
+FRAME: Final = 200  # bytes of memory that a frame takes beside its content
 BACKLOG: Final = 256 * 2**20  # bytes that may wait for one connection; the core stops long before
+
+
+def _weight(frames: list[Buffer]) -> int:
+    return sum(map(len, frames)) + FRAME * len(frames)
 
 
 class _Backlog:
@@ -45,7 +50,7 @@ class _Backlog:
 
     def add(self, frames: list[Buffer]) -> None:
         self.messages.append(frames)
-        self.size += sum(map(len, frames))
+        self.size += _weight(frames)
 
 
 class Router:
@@ -144,6 +149,6 @@ class Router:
                     raise
                 del self._backlogs[peer]
                 return Gone(peer)
-            backlog.size -= sum(map(len, backlog.messages.popleft()))
+            backlog.size -= _weight(backlog.messages.popleft())
         del self._backlogs[peer]
         return Blocked(peer, blocked=False)

@@ -35,10 +35,10 @@ class Session:
     """Everything that belongs to one client."""
 
     __slots__ = (
-        "backlog", "blocked", "control", "draining", "echo", "grace", "heard", "heartbeat", "highest", "idle", "key",
-        "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox", "peer", "queue",
-        "queued", "retries", "returned", "roster", "roster_version", "silence", "started", "tasks", "timeout",
-        "unconfirmed", "user", "workers",
+        "backlog", "blocked", "control", "control_blocked", "draining", "echo", "grace", "heard", "heartbeat",
+        "highest", "idle", "key", "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox",
+        "peer", "queue", "queued", "retries", "returned", "roster", "roster_version", "silence", "started", "tasks",
+        "timeout", "unconfirmed", "user", "workers",
     )  # fmt: skip
 
     def __init__(self, key: bytes, user: str = "") -> None:
@@ -48,6 +48,7 @@ class Session:
         self.peer: bytes | None = None
         self.control: bytes | None = None  # its second connection, which bulk data cannot block
         self.blocked = False  # its connection takes no messages for now
+        self.control_blocked = False  # the same of the second one
         self.heartbeat = BEAT
         self.lease = 0.0
         self.grace = 0.0
@@ -87,7 +88,7 @@ class Session:
 
     def wants_slot(self) -> bool:
         """Return whether a task waits that may start."""
-        return self.queued > 0 and self.outbox.size < UNACKED
+        return self.queued > 0 and self.outbox.weight < UNACKED
 
     def head(self) -> Task:
         """Return the task that is next; there must be one."""
