@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 PATIENCE: Final = 30.0  # seconds for what should take one, on a machine that is busy
 MAIN: Final = "import sys; from skyward_node.__main__ import main; sys.exit(main())"
 LOOK: Final = 0.01  # seconds between looks at what is only ever a number
-LIMITED: Final = 'ulimit -n "$0" && exec "$@"'  # a shell's way to run a command with fewer descriptors
+LIMITED: Final = 'ulimit $0 && exec "$@"'  # a shell's way to run a command with fewer descriptors
 
 
 class Node:
     """A daemon started as a launcher starts it, that admits ``clients``.
 
-    ``prelude`` is Python that runs in it before anything else; ``descriptors`` is the most it may have open.
+    ``prelude`` is Python that runs in it before anything else; ``ulimit`` are arguments of a shell's command, such
+    as ``-n 64`` for at most 64 descriptors.
     """
 
-    def __init__(self, *clients: KeyPair, prelude: str = "", descriptors: int = 0, **config: Any) -> None:
+    def __init__(self, *clients: KeyPair, prelude: str = "", ulimit: str = "", **config: Any) -> None:
         ready, ready_theirs = os.pipe()
         lifeline_theirs, self._lifeline = os.pipe()
         self._log = os.memfd_create("log")
@@ -41,7 +42,7 @@ class Node:
         fields |= {"client_keys": tuple(pair.public for pair in clients), "ready_fd": ready_theirs}
         os.write(config_fd, NodeConfig(**fields, lifeline_fd=lifeline_theirs, **config).to_json())
         os.lseek(config_fd, 0, os.SEEK_SET)
-        limit = ["sh", "-c", LIMITED, str(descriptors)] if descriptors else []
+        limit = ["sh", "-c", LIMITED, ulimit] if ulimit else []
         self.process = subprocess.Popen(
             [*limit, sys.executable, "-c", f"{prelude}\n{MAIN}", "skyward-node", "--config-fd", str(config_fd)],
             pass_fds=(ready_theirs, lifeline_theirs, config_fd),

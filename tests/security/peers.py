@@ -20,6 +20,7 @@ from skyward.wire.messages import (
     OK,
     PROTOCOL,
     Beat,
+    Bye,
     Function,
     Hello,
     Message,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from tests.security.nodes import Node
 
 BEAT: Final = 0.1  # seconds between beats while it waits
+LINGER: Final = 1_000  # ms that the last words may take
 
 
 @contextmanager
@@ -99,6 +101,11 @@ class Peer:
     def beat(self) -> None:
         """Show that we live, and acknowledge what has come."""
         self.send(Beat(self.epoch, self.seen, time.monotonic()))
+
+    def leave(self) -> None:
+        """Say goodbye, and close."""
+        self.send(Bye(self.epoch, self.seen, "done"))
+        self.socket.close(LINGER)
 
     def tasks(self, function: Callable[..., Any], *calls: tuple[Any, ...], retries: int = 3) -> tuple[Tasks, list[Any]]:
         """Return a message with calls of a function, whose code has been sent, and its body."""

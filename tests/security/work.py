@@ -41,3 +41,16 @@ def who() -> tuple[str, int]:
     """Return whose function this is, and the worker's pid."""
     time.sleep(0.01)
     return NAME, os.getpid()
+
+
+def mark_and_make(path: str, size: int) -> bytes:
+    """Leave a mark and return so many bytes."""
+    mark(path)
+    return os.urandom(size)
+
+
+def chatter(lines: int, path: str) -> None:
+    """Print long lines, then leave a mark."""
+    for _ in range(lines):
+        print("x" * 60_000)
+    mark(path)
