@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -69,3 +71,11 @@ def connect(context: Context) -> Iterator[Callable[..., Peer]]:
             return peer
 
         yield connect
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Return a source of random numbers whose seed is printed; ``SKYWARD_SEED`` sets it."""
+    seed = int(os.environ.get("SKYWARD_SEED") or random.SystemRandom().randrange(10**9))
+    print(f"SKYWARD_SEED={seed}")
+    return random.Random(seed)

@@ -20,7 +20,7 @@ from tests.rules.work import until
 if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
 
-PATIENCE: Final = 30.0  # seconds for what should take one, on a machine that is busy
+PATIENCE: Final = 30  # seconds for what should take one, on a machine that is busy
 MAIN: Final = "import sys; from skyward_node.__main__ import main; sys.exit(main())"
 LOOK: Final = 0.01  # seconds between looks at what is only ever a number
 LIMITED: Final = 'ulimit $0 && exec "$@"'  # a shell's way to run a command with fewer descriptors
