@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
 from skyward.wire.codec import Decoder
-from skyward.wire.messages import CLIENT_MESSAGES, Refused, Welcome
+from skyward.wire.messages import CLIENT_MESSAGES, Refused
 from tests.fuzz.mutations import Garbage
 from tests.security.nodes import PATIENCE
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 500  # messages on one connection that has not proved anything: most are closed after the first
 BETWEEN: Final = 20  # messages after which an admitted client says hello: else nothing of it is looked into
-SILENCE: Final = 200  # ms after which nothing more is on its way
+LAST: Final = "9.9.9"  # a version that is told back in a refusal, which so answers all that came before
 SIGNATURE: Final = b"\xff" + bytes(8) + b"\x7f\x03\x00"  # how a ZMTP 3 connection begins
 READY: Final = b"\x04\x26\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER\x08Identity\x00\x00\x00\x00"
 
@@ -108,11 +108,9 @@ def babble(peer: Peer, count: int, seed: int) -> None:
             peer.socket.send_multipart(frames)
         while peer.socket.poll(0):
             peer.socket.recv_multipart()
-    peer.greet()
-    while True:  # a hello on a connection that garbage has bound to another session ends that first
+    peer.greet(python=LAST)
+    while True:
         assert peer.socket.poll(PATIENCE * 1_000), "the node does not answer any more"
         message = peer.take()
-        if isinstance(message, Welcome) and message.session == peer.session and not peer.socket.poll(SILENCE):
+        if isinstance(message, Refused) and LAST in message.reason:
             return
-        if isinstance(message, Refused):
-            peer.greet()

@@ -90,7 +90,7 @@ def test_garbage_of_a_client_changes_nothing(
     """An admitted client that sends nearly good messages of every type harms nobody, and leaves nothing."""
     hostile = make_pair()
     write_clients(str(short_path / CLIENTS), [Client(hostile.public, "hostile")])
-    node = start_node(keys, keys=str(short_path), concurrency=2)
+    node = start_node(keys, keys=str(short_path), concurrency=2, log_level="error")
     honest, attacker = connect(node, keys), connect(node, hostile)
     honest.hello()
     for _ in range(10):

@@ -245,3 +245,5 @@ def end(node: Node, session: Session, reason: str = "") -> None:
         node.running += worker.measure()
     node.finish(list(session.tasks.values()))
     session.workers.clear()
+    session.queue.clear()  # its tasks refer to the session, and the GC does not see them
+    node.sweep()

@@ -14,8 +14,8 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
-from skyward.wire.codec import split_body
-from skyward.wire.messages import Need, Roster
+from skyward.wire.codec import encode, split_body
+from skyward.wire.messages import MAX_HEADER, Need, Roster
 from skyward_node.core.actions import Send
 from skyward_node.core.outcomes import give_back
 from skyward_node.core.tasks import CODE_CAME, HELD, Task, move
@@ -30,13 +30,15 @@ if TYPE_CHECKING:
     from skyward_node.core.node import Node
     from skyward_node.core.sessions import Session
 
+BESIDE: Final = 65_536  # bytes of a header: what workers are told beside the roster, with room to spare
+
 
 def on_tasks(node: Node, session: Session, message: Tasks, body: Sequence[Buffer]) -> None:
     """Queue the tasks that are new; say again what became of the others."""
-    session.outbox.ack(message.ack)
     ids = message.ids
     if len(set(ids)) != len(ids):
         raise ProtocolError("a batch names a task twice")
+    session.outbox.ack(message.ack)
     codes = [session.library.code(key) for key in message.functions]
     rows = zip(
         ids,
@@ -118,11 +120,13 @@ def on_function(node: Node, session: Session, message: Function, body: Sequence[
 
 def on_roster(session: Session, message: Roster) -> None:
     """Remember who the nodes are; workers learn it before their next tasks."""
+    if len(encode(message)) > MAX_HEADER - BESIDE:
+        raise ProtocolError(f"a roster of more than {MAX_HEADER - BESIDE} bytes")
     session.roster = message
     session.roster_version += 1
 
 
 def known_tasks(session: Session, ids: Sequence[int]) -> list[Task]:
-    """Return those of the tasks that have no outcome yet."""
+    """Return those of the tasks that have no outcome yet, each once."""
     tasks = session.tasks
-    return [tasks[id] for id in ids if id in tasks]
+    return [tasks[id] for id in dict.fromkeys(ids) if id in tasks]

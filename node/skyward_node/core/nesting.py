@@ -18,7 +18,7 @@ from skyward.wire.frames import Payload
 from skyward.wire.messages import REFUSED, Answer, Failure, Function, Module, Revoke, Slots, Submit
 from skyward_node.core import assign, crew
 from skyward_node.core.actions import Control
-from skyward_node.core.node import batches
+from skyward_node.core.node import CANCELLED_FAILURE, batches
 from skyward_node.core.outbox import encode_failure
 from skyward_node.core.tasks import LEND, RECLAIM, RUNNING, WAITING
 
@@ -38,6 +38,9 @@ def on_submit(node: Node, worker: Worker, message: Submit, body: Sequence[Buffer
     """Pass calls of a running task on to the client."""
     session = worker.session
     if session is None or message.parent not in worker.tasks:
+        return
+    if message.parent not in session.tasks:  # a thread that goes on after its time
+        _answer(node, worker.id, message.parent, message.calls, CANCELLED_FAILURE)
         return
     session.nested.setdefault(message.parent, set()).update(message.calls)
     node.tell(session, replace(message, epoch=node.epoch), body)
@@ -115,13 +118,24 @@ def _refuse(node: Node, worker: Worker, task: Task) -> None:
     names = ", ".join(f"{holder.code.name} (task {holder.id})" for holder in holders[:NAMED])
     more = f" and {len(holders) - NAMED} more" if len(holders) > NAMED else ""
     text = f"{len(holders)} tasks of this node wait for calls of their own already: {names}{more}"
-    failure = encode_failure(Failure(REFUSED, type_name="DeadlockError", message=text))
+    _answer(node, worker.id, task.id, calls, Failure(REFUSED, type_name="DeadlockError", message=text))
+    for some in batches(calls):
+        node.tell(session, Revoke(node.epoch, task.id, some))
+
+
+def _answer(node: Node, worker: int, parent: int, calls: list[int], failure: Failure) -> None:
+    """Answer calls in the client's place."""
+    payload = Payload(encode_failure(failure), ())
     for some in batches(calls):
         count = len(some)
-        sizes, buffers, body = pack_body([Payload(failure, ())] * count)
-        answer = Answer(0, task.id, some, [REFUSED] * count, sizes, buffers, [0] * count)
-        node.actions.append(Control(worker.id, answer, body))
-        node.tell(session, Revoke(node.epoch, task.id, some))
+        sizes, buffers, body = pack_body([payload] * count)
+        answer = Answer(0, parent, some, [failure.status] * count, sizes, buffers, [0] * count)
+        node.actions.append(Control(worker, answer, body))
+
+
+def abandon(node: Node, worker: Worker, task: Task) -> None:
+    """End the wait of a thread whose task is over its time; the client drops the calls when it learns of that."""
+    _answer(node, worker.id, task.id, sorted(task.session.nested.pop(task.id, ())), CANCELLED_FAILURE)
 
 
 def forget(node: Node, task: Task) -> None:

@@ -146,6 +146,7 @@ class Node:
             for task in tasks:
                 session.nested.pop(task.id, None)
         move(tasks, FINISH)
+        session.tidy()
 
     def _leave(self, task: Task) -> None:
         """Take a task out of the books of the state it is in."""
@@ -176,10 +177,13 @@ class Node:
         self._timer_count += 1
         heapq.heappush(self._timers, (moment, self._timer_count, kind, subject))
         if len(self._timers) >= self._sweep_at:
-            self._sweep()
+            self.sweep()
 
-    def _sweep(self) -> None:
-        """Forget timers of tasks that have ended, which would be kept in memory for the length of their timeout."""
+    def sweep(self) -> None:
+        """Forget timers of tasks that have ended, which would be kept in memory for the length of their timeout.
+
+        A task keeps its session, with all its code: so this is also called when a session ends.
+        """
         self._timers = [timer for timer in self._timers if timer[2] not in (TIMEOUT, GRACE) or timer[3].state != DONE]
         heapq.heapify(self._timers)
         self._sweep_at = max(SWEEP, 2 * len(self._timers))

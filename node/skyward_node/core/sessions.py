@@ -12,6 +12,7 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from skyward.wire.messages import MAX_BUFFERS
 from skyward.wire.unconfirmed import Unconfirmed
 from skyward_node.core.library import Library
 from skyward_node.core.lines import Backlog
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 BEATS: Final = (0.01, 60.0)  # seconds: bounds on what a client may ask as heartbeat
 BEAT: Final = 0.25  # seconds, for a client that does not care
 STEP: Final = 2.0  # heartbeats: of a longer gap between two looks only so much counts as silence
+ENDED: Final = 64  # tasks that have ended and may stay in a queue: fewer are not worth a look
 UNACKED: Final = 64 * 2**20  # bytes of results after which no further task of the session starts
 
 
@@ -105,10 +107,16 @@ class Session:
             self.queue.extend(tasks)
         self.queued += len(tasks)
 
+    def tidy(self) -> None:
+        """Take out of the queue what has ended, once that is the larger part: memory is for what waits."""
+        if len(self.queue) > 2 * self.queued + ENDED:
+            self.queue = deque(task for task in self.queue if task.state == QUEUED)
+
     def take(self, most: int, budget: float) -> list[Task]:
         """Take the next tasks that may share a worker: at most ``most``, and at most ``budget`` µs of work.
 
-        The first is taken whatever it costs. Tasks that may not run twice are taken alone.
+        The first is taken whatever it costs. Tasks that may not run twice are taken alone. All of them fit
+        one message.
         """
         first = self.head()
         queue = self.queue
@@ -116,11 +124,13 @@ class Session:
         chunk = [first]
         if most > 1 and first.retries and not first.crashes:
             spent = first.code.cost
+            room = MAX_BUFFERS - _frames(first)
             while queue and len(chunk) < most:
                 task = queue[0]
                 if task.state == QUEUED:
                     spent += task.code.cost
-                    if spent > budget or not task.retries or task.crashes:
+                    room -= _frames(task)
+                    if spent > budget or room < 0 or not task.retries or task.crashes:
                         break
                     chunk.append(task)
                 queue.popleft()
@@ -130,3 +140,8 @@ class Session:
     def __repr__(self) -> str:
         bound = "bound" if self.peer is not None else "unbound"
         return f"<Session {self.key.hex()[:8]} of {self.label or '?'}: {bound}, {len(self.tasks)} tasks>"
+
+
+def _frames(task: Task) -> int:
+    """Return how many buffers the task takes of a message at most: its pickle may be one."""
+    return 1 + len(task.payload[1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skyward_node.core import crew
+from skyward_node.core import crew, nesting
 from skyward_node.core.node import CANCELLED_FAILURE, GRACE
 from skyward_node.core.outbox import failures
 from skyward_node.core.outcomes import give_back, timed_out
@@ -94,6 +94,7 @@ def expire(node: Node, task: Task) -> None:
         node.shift([task], REPORT)
         task.session.outbox.add(failures([(task.id, timed_out(task))]))
         task.session.tasks.pop(task.id, None)
+        nesting.abandon(node, worker, task)
         crew.account(node, worker)
     else:
         task.wish = EXPIRE
