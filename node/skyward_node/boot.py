@@ -42,22 +42,25 @@ YOUNG: Final = 50_000  # allocations between looks for garbage: tasks make none 
 
 def serve(config: NodeConfig, *, interactive: bool = False) -> int:
     """Run a daemon until it ends; return its exit code. With ``interactive`` Ctrl-C ends it."""
+    launcher = _Launcher(config.ready_fd)
     with ExitStack() as stack:
         try:
             path = endpoint.check(config.bind)
             signals = _catch_signals(stack, interactive=interactive)
             handle = template.start(config)
             stack.callback(_stop, handle)
-            return _serve(config, path, handle, signals, stack)
+            return _serve(config, path, handle, signals, launcher, stack)
         except ConfigError as error:
-            _report(config, {"error": str(error)})
+            launcher.tell({"error": str(error)})
             return CANNOT_SERVE
         except OSError as error:
-            _report(config, {"error": f"cannot serve at {config.bind}: {error}"})
+            launcher.tell({"error": f"cannot serve at {config.bind}: {error}"})
             return CANNOT_SERVE
 
 
-def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, stack: ExitStack) -> int:
+def _serve(
+    config: NodeConfig, path: str, handle: TemplateHandle, signals: int, launcher: _Launcher, stack: ExitStack
+) -> int:
     import zmq
 
     from skyward.transport.sockets import make_router
@@ -88,7 +91,7 @@ def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, 
     router = Router(socket, curve=door is not None)
     server = Server(config, core, router, supervisor, signals=signals, logger=logger, door=door)
     place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
-    _report(config, place | {"pid": os.getpid()})
+    launcher.tell(place | {"pid": os.getpid()})
     logger.log("info", "serving", place | {"slots": config.concurrency})
     if door is not None and not door.access.keys:
         logger.log("warning", "no client is admitted yet", {"advice": "skyward-node keys add KEY"})
@@ -159,14 +162,21 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
     """Do nothing: the byte on the pipe says it all."""
 
 
-def _report(config: NodeConfig, line: Mapping[str, object]) -> None:
-    """Tell the launcher, on its pipe if it gave one, else a person, that we serve or why we do not."""
-    if config.ready_fd >= 0:
-        with suppress(OSError):  # the launcher is gone: the lifeline says so too
-            os.write(config.ready_fd, json.dumps(line).encode() + b"\n")
-            os.close(config.ready_fd)
-    elif "error" in line:
-        sys.stderr.write(f"skyward-node: {line['error']}\n")
+class _Launcher:
+    """Hears once, on the pipe it gave us, that we serve or why we do not. All else is for people."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def tell(self, line: Mapping[str, object]) -> None:
+        """Tell it, or a person."""
+        fd, self._fd = self._fd, -1  # once it is closed, its number may be somebody else's
+        if fd >= 0:
+            with suppress(OSError):  # the launcher is gone: the lifeline says so too
+                os.write(fd, json.dumps(line).encode() + b"\n")
+                os.close(fd)
+        elif "error" in line:
+            sys.stderr.write(f"skyward-node: {line['error']}\n")
 
 
 def _stop(handle: TemplateHandle) -> None:

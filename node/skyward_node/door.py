@@ -49,6 +49,11 @@ class Door:
         self.crowded = False  # no connection can be taken: there are no descriptors left
         self._next_look = 0.0
 
+    @property
+    def guarded(self) -> bool:
+        """Return whether the handler is there that admits clients."""
+        return not self.zap.socket.closed
+
     def look(self, now: float) -> bool:
         """Look at the file of admitted keys now and then; return whether it has changed."""
         if now < self._next_look:

@@ -40,7 +40,7 @@ class Node:
         config_fd = os.memfd_create("config")
         fields: dict[str, Any] = {"bind": "tcp://127.0.0.1:0", "sys_path": tuple(sys.path), "log_level": "info"}
         fields |= {"client_keys": tuple(pair.public for pair in clients), "ready_fd": ready_theirs}
-        os.write(config_fd, NodeConfig(**fields, lifeline_fd=lifeline_theirs, **config).to_json())
+        os.write(config_fd, NodeConfig(**(fields | config), lifeline_fd=lifeline_theirs).to_json())
         os.lseek(config_fd, 0, os.SEEK_SET)
         limit = ["sh", "-c", LIMITED, ulimit] if ulimit else []
         self.process = subprocess.Popen(

@@ -8,8 +8,10 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import pytest
 import zmq
 
+import skyward as sky
 from skyward.calls import function as mark
 from skyward.transport.sockets import make_dealer, receive_frames, send_frames
 from skyward.wire import failures, payload
@@ -52,6 +54,14 @@ def events_of(socket: Socket, events: int) -> Generator[Socket]:
     finally:
         socket.disable_monitor()
         monitor.close(0)
+
+
+def refusal(node: tuple[str, str], key_file: str) -> tuple[Exception, float]:
+    """Open a pool of a node that does not want us, or that we do not want; return the error and the time it took."""
+    began = time.monotonic()
+    with pytest.raises(sky.SkywardError) as caught:
+        sky.Compute(sky.Static([node], key=key_file)).open()
+    return caught.value, time.monotonic() - began
 
 
 class Peer:

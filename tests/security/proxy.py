@@ -109,3 +109,13 @@ def frames(data: bytes) -> Iterator[bytes]:
             return
         yield bytes(data[start:end])
         start = end
+
+
+def handshake_length(data: bytes) -> int:
+    """Return how many bytes of what a client has said belong to the handshake."""
+    length = GREETING
+    for frame in frames(data):
+        if not frame[0] & COMMAND:
+            break
+        length += len(frame)
+    return length

@@ -109,7 +109,7 @@ def test_client_without_descriptors_is_told_and_recovers(
     path, keys = key_file
     node = start_node(keys)
     names = dict(zip(("NODE", "KEY", "FILE"), (*node.address, path), strict=True))
-    client = script(CLIENT, cwd=short_path, env=names)
+    client = script(CLIENT, cwd=short_path, env={**names})
     output, errors = client.communicate(timeout=PATIENCE)
     assert client.returncode == 0, errors
     said = json.loads(output)
