@@ -96,6 +96,7 @@ class Compute(PoolOperations):
             self._max_payload = self._engine.max_payload
             self._window_size = self._engine.window.limit
             self._engine.open()
+            self._max_payload = self._engine.payload_limit()
         except BaseException:
             self._end(CANCEL_WAIT)
             provider.close()

@@ -12,6 +12,17 @@ from skyward.model import Executor  # noqa: TC001 - dataclass fields are asked f
 
 LONGEST: Final = 1e9  # seconds: the protocol's bound, thirty years
 LARGEST: Final = 2**62  # bytes: fits the protocol's integers
+LEAST_FRAME: Final = 64 * 2**20  # bytes: headers, code and batches of small calls pass however small `max_payload` is
+
+
+def frame_limit(max_payload: int) -> int:
+    """Return how many bytes a node with this ``max_payload`` takes in one frame."""
+    return max(2 * max_payload, LEAST_FRAME)
+
+
+def code_limit(max_payload: int) -> int:
+    """Return how many bytes the code of a function, or a module, may have; less than any node refuses."""
+    return max(max_payload, LEAST_FRAME)
 
 
 def available_memory() -> int:

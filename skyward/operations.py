@@ -12,6 +12,7 @@ import threading
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple, overload
 
+from skyward.config import code_limit
 from skyward.dispatch.tasks import ANY, Task
 from skyward.feeding import Feeder, batches
 from skyward.futures import Future
@@ -132,6 +133,8 @@ class PoolOperations(Pool):
         blob = blobs.get(id(function))
         if blob is None or modules:
             blob = self._functions.resolve(function, modules)
+            if len(blob.body) > self._max_payload:
+                self._check_code(function, len(blob.body))
             if not modules:
                 blobs[id(function)] = blob
         if packed.buffers:
@@ -147,6 +150,11 @@ class PoolOperations(Pool):
         if task.size > self._max_payload:
             payload.refuse_size(function, task.size, self._max_payload)
         return task
+
+    def _check_code(self, function: Function[..., Any], size: int) -> None:
+        limit = code_limit(self._max_payload)
+        if size > limit:
+            payload.refuse_code(function, size, limit)
 
     # --- operators -------------------------------------------------------------------------
 

@@ -18,12 +18,13 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
-from skyward.config import available_memory
+from skyward.config import available_memory, frame_limit
 from skyward.errors import ConfigError
 from skyward_node import endpoint, processes, template
 from skyward_node.logs import Logger, Sink
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import FrameType
 
     import zmq
@@ -35,27 +36,31 @@ if TYPE_CHECKING:
 CANNOT_SERVE: Final = 2  # exit code; click uses the same for wrong usage
 LAST_WORDS: Final = 2.0  # seconds that what is logged at the end may wait for structlog
 MOST_DESCRIPTORS: Final = 65_536  # where the system sets no limit
+OWN_DESCRIPTORS: Final = 24  # of the daemon, without workers and clients
 YOUNG: Final = 50_000  # allocations between looks for garbage: tasks make none that needs a collector
 
 
 def serve(config: NodeConfig, *, interactive: bool = False) -> int:
     """Run a daemon until it ends; return its exit code. With ``interactive`` Ctrl-C ends it."""
+    launcher = _Launcher(config.ready_fd)
     with ExitStack() as stack:
         try:
             path = endpoint.check(config.bind)
             signals = _catch_signals(stack, interactive=interactive)
             handle = template.start(config)
             stack.callback(_stop, handle)
-            return _serve(config, path, handle, signals, stack)
+            return _serve(config, path, handle, signals, launcher, stack)
         except ConfigError as error:
-            _report(config, {"error": str(error)})
+            launcher.tell({"error": str(error)})
             return CANNOT_SERVE
         except OSError as error:
-            _report(config, {"error": f"cannot serve at {config.bind}: {error}"})
+            launcher.tell({"error": f"cannot serve at {config.bind}: {error}"})
             return CANNOT_SERVE
 
 
-def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, stack: ExitStack) -> int:
+def _serve(
+    config: NodeConfig, path: str, handle: TemplateHandle, signals: int, launcher: _Launcher, stack: ExitStack
+) -> int:
     import zmq
 
     from skyward.transport.sockets import IO_THREADS, make_router
@@ -65,13 +70,14 @@ def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, 
     from skyward_node.router import Router
     from skyward_node.server import GOODBYE, Server
 
+    raise_descriptor_limit()
+    _require_descriptors(config)
     limit = config.max_payload or available_memory() // 2
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS)
     stack.callback(context.term)
-    socket = make_router(context, max_frame=2 * limit)
+    socket = make_router(context, max_frame=frame_limit(limit))
     stack.callback(socket.close, GOODBYE)
     door = _open(context, socket, config, path, stack)
-    raise_descriptor_limit()
     supervisor = Supervisor(config, handle)
     stack.callback(supervisor.close)
     identity = make_identity(config)
@@ -85,7 +91,7 @@ def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, 
     router = Router(socket, 2 * limit, curve=door is not None)
     server = Server(config, core, router, supervisor, signals=signals, logger=logger, door=door)
     place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
-    _report(config, {**place, "pid": os.getpid()})
+    launcher.tell({**place, "pid": os.getpid()})
     logger.log("info", "serving", place | {"slots": config.concurrency})
     if door is not None and not door.access.keys:
         logger.log("warning", "no client is admitted yet", {"advice": "skyward-node keys add KEY"})
@@ -124,6 +130,20 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _require_descriptors(config: NodeConfig) -> None:
+    """Raise `ConfigError` if there are too few for the workers: better said now than by the first client to be lost."""
+    from skyward_node.executors.supervisor import PER_WORKER, RESERVE
+
+    workers = 1 if config.executor == "thread" else config.concurrency
+    needed = OWN_DESCRIPTORS + workers * PER_WORKER + RESERVE
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit < needed:
+        raise ConfigError(
+            f"concurrency={config.concurrency} takes {needed} open files, and the system allows {limit}: "
+            f"raise the limit (ulimit -n {needed}), or run fewer tasks at once"
+        )
+
+
 def _catch_signals(stack: ExitStack, *, interactive: bool) -> int:
     """Turn signals into bytes on a pipe; return its reading end."""
     read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -142,14 +162,21 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
     """Do nothing: the byte on the pipe says it all."""
 
 
-def _report(config: NodeConfig, line: dict[str, object]) -> None:
-    """Tell the launcher, on its pipe if it gave one, else a person, that we serve or why we do not."""
-    if config.ready_fd >= 0:
-        with suppress(OSError):  # the launcher is gone: the lifeline says so too
-            os.write(config.ready_fd, json.dumps(line).encode() + b"\n")
-            os.close(config.ready_fd)
-    elif "error" in line:
-        sys.stderr.write(f"skyward-node: {line['error']}\n")
+class _Launcher:
+    """Hears once, on the pipe it gave us, that we serve or why we do not. All else is for people."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def tell(self, line: Mapping[str, object]) -> None:
+        """Tell it, or a person."""
+        fd, self._fd = self._fd, -1  # once it is closed, its number may be somebody else's
+        if fd >= 0:
+            with suppress(OSError):  # the launcher is gone: the lifeline says so too
+                os.write(fd, json.dumps(line).encode() + b"\n")
+                os.close(fd)
+        elif "error" in line:
+            sys.stderr.write(f"skyward-node: {line['error']}\n")
 
 
 def _stop(handle: TemplateHandle) -> None:

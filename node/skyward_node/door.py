@@ -8,6 +8,8 @@ This is a driver: who is admitted is decided in `zap` and `access`.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING, Final
 
 import zmq
@@ -45,7 +47,13 @@ class Door:
             raise ConfigError(f"cannot bind {config.bind}: {error.strerror}") from error
         self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         refuses_strangers(context, self.endpoint, keys.public, self.zap)
+        self.crowded = False  # no connection can be taken: there are no descriptors left
         self._next_look = 0.0
+
+    @property
+    def guarded(self) -> bool:
+        """Return whether the handler is there that admits clients."""
+        return not self.zap.socket.closed
 
     def look(self, now: float) -> bool:
         """Look at the file of admitted keys now and then; return whether it has changed."""
@@ -54,4 +62,13 @@ class Door:
         self._next_look = now + LOOK
         changed = self.access.look()
         self.zap.admitted = self.access.keys
+        self.crowded = _out_of_descriptors()
         return changed
+
+
+def _out_of_descriptors() -> bool:
+    try:
+        os.close(os.eventfd(0, os.EFD_CLOEXEC))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False

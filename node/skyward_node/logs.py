@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LINE: Final = 4_096  # bytes: what a pipe that is said to be writable takes at once (PIPE_BUF)
 EARLY: Final = 1_000  # events kept while structlog is imported
+AGAIN: Final = 0.2  # seconds until it is tried again, where there were no descriptors for it
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 Format = Literal["console", "json"]
@@ -83,7 +84,8 @@ class Logger:
             self._importer.start()
 
     def _import(self) -> None:
-        render = _renderer(self._format)
+        while (render := _renderer_or_none(self._format)) is None:
+            time.sleep(AGAIN)
         with self._lock:
             for level, line in self._early:
                 self._write(render, level, line)
@@ -98,6 +100,13 @@ class Logger:
                 return
             self._sink.dropped = 0
         self._sink.write(render(level, line))
+
+
+def _renderer_or_none(format: Format) -> Callable[[str, dict[str, Any]], str] | None:
+    try:
+        return _renderer(format)
+    except OSError:  # no descriptor is free to read the modules with
+        return None
 
 
 def _now() -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import zmq
 
 from skyward.errors import ProtocolError
-from skyward.transport.sockets import receive_frames, receive_user, send_frames
+from skyward.transport.sockets import Reader, send_frames
 from skyward.wire.codec import Decoder, check_body, encode, mark_refs
 from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL, Parcels, Part, Tasks
 from skyward.wire.parcels import LARGEST, Cutter, Joiner
@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from skyward_node.core.actions import Event
 
 READS: Final = 256  # messages in one turn, so that workers are not starved by talkative clients
+SLICE: Final = 4_096  # frames in one turn, for the same reason: some ten milliseconds
+GIVEN: Final = 5  # bytes of a routing id that ZeroMQ has made, the first of which is 0
+FRAME: Final = 200  # bytes of memory that a frame takes beside its content
 BACKLOG: Final = 256 * 2**20  # bytes that may wait for one connection; the core stops long before
+
+
+def _weight(frames: Sequence[Buffer]) -> int:
+    """Return the bytes that a message adds: a piece is a view of a result, which the core keeps and counts."""
+    content = 0 if frames[1][1] == Part.TYPE else sum(map(len, frames))
+    return content + FRAME * len(frames)
 
 
 class _Backlog:
@@ -47,11 +56,6 @@ class _Backlog:
         self.size += _weight(frames)
 
 
-def _weight(frames: Sequence[Buffer]) -> int:
-    """Return the bytes that a message adds: a piece is a view of a result, which the core keeps and counts."""
-    return 0 if frames[1][1] == Part.TYPE else sum(map(len, frames))
-
-
 class Router:
     """All connections of a node."""
 
@@ -62,6 +66,7 @@ class Router:
         self._limit = limit
         self._joiners: dict[bytes, Joiner] = {}
         self._cutters: dict[bytes, Cutter] = {}
+        self._reader = Reader(socket, keyed=curve)
         self._decoder = Decoder(CLIENT_MESSAGES)
         self._backlogs: dict[bytes, _Backlog] = {}
 
@@ -73,31 +78,26 @@ class Router:
     # --- in ----------------------------------------------------------------------------------
 
     def receive(self) -> list[Event]:
-        """Return what has arrived, at most `READS` messages."""
+        """Return what has arrived: at most `READS` messages, and of one that is very long the part that is due."""
         events: list[Event] = []
+        left = SLICE
         try:
             for _ in range(READS):
-                event = self._receive_keyed() if self._curve else self._decode(receive_frames(self.socket, copied=2))
+                frames = self._reader.read(left)
+                if frames is None:
+                    break
+                left -= len(frames)
+                event = self._decode(frames, self._reader.user)
                 if event is not None:
                     events.append(event)
         except zmq.Again:
             pass
         return events
 
-    def _receive_keyed(self) -> Event | None:
-        """Receive a message on a socket that knows whose key each came under."""
-        peer, user = receive_user(self.socket)
-        frames: list[Buffer] = [peer]
-        if self.socket.getsockopt(zmq.RCVMORE):
-            frames += receive_frames(self.socket, copied=1)
-        if not user:  # ZeroMQ admits nobody without one: it is our own bug, or worse
-            return Nonsense(peer, "auth", "a message that came under no key")
-        return self._decode(frames, user)
-
     def _decode(self, frames: list[Buffer], user: str = "") -> Event | None:
         peer = cast("bytes", frames[0])
-        if len(frames) < 2:
-            return Nonsense(peer, "protocol", "a message without a header")
+        if (complaint := self._complaint(frames, user)) is not None:
+            return Nonsense(peer, *complaint)
         header, body = frames[1], frames[2:]
         try:
             message = self._decoder.decode(header)
@@ -117,6 +117,17 @@ class Router:
             code = "version" if len(header) and header[0] != PROTOCOL else "protocol"
             return Nonsense(peer, code, str(error))
         return Incoming(peer, message, body, user)
+
+    def _complaint(self, frames: list[Buffer], user: str) -> tuple[str, str] | None:
+        """Return why a message does not count, as (code, reason), before it is looked into."""
+        peer = frames[0]
+        if self._curve and not user:  # ZeroMQ admits nobody without one: it is our own bug, or worse
+            return "auth", "a message that came under no key"
+        if len(peer) != GIVEN or peer[0]:  # nobody may wait under a name for what is meant for another
+            return "protocol", "a connection that has named itself"
+        if len(frames) < 2:
+            return "protocol", "a message without a header"
+        return None
 
     # --- out ---------------------------------------------------------------------------------
 

@@ -140,10 +140,17 @@ class Server:
         return events
 
     def _watch_door(self, door: Door, ready: set[object], events: list[Event]) -> None:
+        if not door.guarded:  # nobody could enter; better no node than one that only seems to serve
+            self._logger.log("error", "the handler that admits clients is gone: the node ends", {})
+            self._code = 1
+            return
+        crowded = door.crowded
         if door.look(time.monotonic()):
             if door.access.problem:
                 self._logger.log("error", "the file of admitted keys does not count", {"reason": door.access.problem})
             events.append(Admitted(door.zap.admitted))
+        if door.crowded and not crowded:
+            self._logger.log("error", "no descriptors are left: new connections wait", {"advice": "raise ulimit -n"})
         if door.zap.socket in ready:
             door.zap.serve()
 

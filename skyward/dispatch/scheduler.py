@@ -28,9 +28,11 @@ from skyward.dispatch.tasks import (
     Cancelled,
     Lost,
     NoNodes,
+    Send,
     Settle,
     Stop,
     Task,
+    TooLarge,
     Verdict,
 )
 
@@ -136,6 +138,18 @@ class Scheduler:
         node.load -= sum(task.cost for task in back)
         self.assignment.note(node)
         return self._requeue(back, Lost(rank, "the node is shutting down")) + self.dispatch()
+
+    def on_too_large(self, rank: int, limit: int, tasks: Sequence[Task]) -> list[Action]:
+        """End those tasks of a `Send` that have more than the ``limit`` bytes that the node takes; send the others."""
+        node = self.nodes[rank]
+        large = [task for task in tasks if task.size > limit]
+        for task in large:
+            del node.in_flight[task.id]
+            node.load -= task.cost
+        self.assignment.note(node)
+        actions: list[Action] = [self._settle(large, TooLarge(limit))]
+        rest = [task for task in tasks if task.size <= limit]
+        return [*actions, Send(rank, rest)] if rest else actions
 
     def on_cancel(self, tasks: Iterable[Task]) -> list[Action]:
         """Drop what is queued; ask nodes to stop what was sent."""
@@ -295,6 +309,11 @@ class Scheduler:
     def waiting(self) -> int:
         """Return how many tasks have not been sent."""
         return self._unsettled - self.in_flight()
+
+    def holds(self, rank: int, id: int) -> bool:
+        """Return whether the node was sent the task, and has neither ended it nor handed it back."""
+        node = self.nodes.get(rank)
+        return node is not None and id in node.in_flight
 
     def is_idle(self) -> bool:
         """Return whether no task is unsettled."""

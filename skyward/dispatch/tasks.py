@@ -143,6 +143,13 @@ class NoNodes(Verdict):
 
 
 @dataclass(frozen=True, slots=True)
+class TooLarge(Verdict):
+    """The arguments of the task have more bytes than its node takes."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cancelled(Verdict):
     """The task was cancelled before a node had it, or with the node that had it."""
 

@@ -70,17 +70,26 @@ class Crew:
         if engine.closing:
             return  # the provider ends all that it has launched
         if launched is None:
-            # The first failure ends an opening: a provider that cannot start a node now will not in a moment.
-            if not engine.opened(error):
-                self._change(self.membership.on_launch_failed(rank, str(error), time.monotonic()))
+            self._not_launched(rank, error)
+            return
+        try:
+            link = engine.hub.connect(launched.endpoint, rank, launched.public_key)
+        except OSError as lack:
+            self._launcher.terminate(launched)
+            self._not_launched(rank, ProvisionError(f"cannot link to node {rank}: {lack}"))
             return
         mate = self.mates[rank] = Mate(rank, launched)
-        mate.link = engine.hub.connect(launched.endpoint, rank, launched.public_key)
+        mate.link = link
         if launched.death_fd is not None:
             self._by_death_fd[launched.death_fd] = mate
             engine.hub.watch(launched.death_fd)
         engine.greeting.hello(mate, mate.link)
         self._liveness.heard(rank)
+
+    def _not_launched(self, rank: int, error: BaseException | None) -> None:
+        # The first failure ends an opening: a provider that cannot start a node now will not in a moment.
+        if not self._engine.opened(error):
+            self._change(self.membership.on_launch_failed(rank, str(error), time.monotonic()))
 
     def ready(self, mate: Mate, slots: int) -> None:
         """A node has said Welcome."""
@@ -195,8 +204,12 @@ class Crew:
         """Give a node that takes part its second link: now, because while the pool opened it would have cost time."""
         if mate.since and mate.control is None and mate.link is not None:
             engine, launched = self._engine, mate.launched
-            mate.control = engine.hub.connect(launched.endpoint, mate.rank, launched.public_key, urgent=True)
-            engine.greeting.hello(mate, mate.control)
+            try:
+                control = engine.hub.connect(launched.endpoint, mate.rank, launched.public_key, urgent=True)
+            except OSError:  # no descriptors: until there are, heartbeats travel with the data
+                return
+            mate.control = control
+            engine.greeting.hello(mate, control)
 
     def next_tick(self, now: float) -> float:
         """Return when `tick` must be called again: a heartbeat from now, or when a silent node becomes dead."""

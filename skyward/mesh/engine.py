@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.config import available_memory
 from skyward.dispatch.scheduler import Scheduler
-from skyward.dispatch.tasks import SETTLED, Absent, Action, Cancelled, Lost, NoNodes, Send, Settle, Stop
+from skyward.dispatch.tasks import SETTLED, Absent, Action, Cancelled, Lost, NoNodes, Send, Settle, Stop, TooLarge
 from skyward.errors import AbsentRankError, NodeLostError, NoNodesError, PoolClosedError, ProtocolError
 from skyward.hand import Hand
 from skyward.mesh.console import Console
@@ -34,6 +34,7 @@ from skyward.transport.hub import Hub, News
 from skyward.transport.links import Link
 from skyward.transport.loop import Loop
 from skyward.waiting import Waiter
+from skyward.wire import payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -348,7 +349,12 @@ class Engine:
     def _perform(self, action: Action) -> None:
         match action:
             case Send(rank, tasks):
-                self.talk.tasks(self.crew.mates[rank], tasks)
+                limit = self.crew.mates[rank].max_payload
+                # More would end the connection; unless the node takes less than we, calls have been checked.
+                if 0 < limit < self.max_payload and max(task.size for task in tasks) > limit:
+                    self.perform(self.scheduler.on_too_large(rank, limit, tasks))
+                else:
+                    self.talk.tasks(self.crew.mates[rank], tasks)
             case Stop(rank, tasks, running):
                 if (mate := self.crew.mates.get(rank)) is not None:  # else it has just been lost
                     self.talk.cancel(mate, [task.id for task in tasks], running=running)
@@ -374,12 +380,18 @@ class Engine:
                 return AbsentRankError(rank, present)
             case NoNodes(waited, causes):
                 return NoNodesError(waited, causes)
+            case TooLarge(limit):
+                return payload.too_large(task.function.name, task.size, limit)
             case Cancelled():
                 return PoolClosedError("the pool was closed") if self.closing else CancelledError()
             case _:
                 raise AssertionError(verdict)
 
     # --- questions -------------------------------------------------------------------------
+
+    def payload_limit(self) -> int:
+        """Return how many bytes the arguments of a call may have, wherever it runs."""
+        return min([self.max_payload, *(mate.max_payload for mate in self.crew.mates.values() if mate.max_payload)])
 
     def snapshot(self) -> PoolSnapshot:
         """Return how things stand."""

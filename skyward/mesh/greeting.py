@@ -59,6 +59,7 @@ class Greeting:
             link.epoch = message.epoch
             link.ready = True
             mate.threads = message.executor == "thread"
+            mate.max_payload = message.max_payload
             engine.console.tell(mate.rank, differences(self._versions, message.versions))
             engine.crew.ready(mate, message.slots)
         elif message.epoch != link.epoch:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Mate:
     """One launched node: what its provider says of it, and the links to it."""
 
-    __slots__ = ("control", "launched", "link", "rank", "since", "slots", "threads")
+    __slots__ = ("control", "launched", "link", "max_payload", "rank", "since", "slots", "threads")
 
     def __init__(self, rank: int, launched: Launched) -> None:
         self.rank = rank
@@ -20,6 +20,7 @@ class Mate:
         self.link: Link | None = None
         self.control: Link | None = None  # for heartbeats, beside the data; there is none before the first tick
         self.slots = 0
+        self.max_payload = 0  # bytes of the arguments of one call that it takes; 0: it does not say
         self.threads = False  # its tasks share a process, and cannot be stopped
         self.since = 0.0  # `time.monotonic` at which it became ready; 0: it is not
 

@@ -100,14 +100,14 @@ class Nesting:
         self, rank: int, message: Submit, body: Sequence[Buffer], blobs: dict[bytes, FunctionBlob]
     ) -> list[Task]:
         """Return the tasks for nested calls that came from a node."""
-        parent = self._parents.get((rank, message.parent))
-        if parent is None:
-            parent = Parent(rank, message.parent, self._note_answers)
-            self._parents[rank, message.parent] = parent
         try:
             functions = [blobs[key] for key in message.functions]
         except KeyError as error:
             raise ProtocolError("nested calls of a function that was never sent") from error
+        parent = self._parents.get((rank, message.parent))
+        if parent is None:
+            parent = Parent(rank, message.parent, self._note_answers)
+            self._parents[rank, message.parent] = parent
         tasks: list[Task] = []
         count = len(message.calls)
         rows = split_body(message.sizes, message.buffers, body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -52,7 +53,10 @@ if TYPE_CHECKING:
     from skyward.transport.links import Link
     from skyward.wire.frames import Buffer
 
+SHOWN: Final = 10  # ids in a line of the log
 ACK_EVERY: Final = 4 * 2**20  # bytes of results after which we acknowledge without waiting for the next beat
+
+_logger: Final = logging.getLogger("skyward")
 
 
 class Talk:
@@ -239,8 +243,7 @@ class Talk:
         if isinstance(message, Revoke):
             engine.cancel(engine.nesting.revoke(rank, message.parent, message.calls))
             return
-        node = engine.scheduler.nodes.get(rank)
-        if node is not None and message.parent in node.in_flight:  # else it has ended: nobody waits for its calls
+        if engine.scheduler.holds(rank, message.parent):  # else it has ended: nobody waits for its calls
             engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
 
     @staticmethod
@@ -273,10 +276,13 @@ class Talk:
                 raise ProtocolError("shared memory that was not agreed upon")
             engine.sharing.receive(rank, mark_refs(message, body))
         tasks = engine.scheduler.on_results(rank, message.ids, message.elapsed)
+        if None in tasks and not engine.closing:
+            foreign = [id for id, task in zip(message.ids, tasks, strict=True) if task is None]
+            _logger.warning("node %d sent results of tasks that it does not hold, %s: dropped", rank, foreign[:SHOWN])
         rows = split_body(message.sizes, message.buffers, body)
         try:
             for task, status, (data, buffers) in zip(tasks, message.statuses, rows, strict=True):
-                if task is not None:  # else it was cancelled, or is none of this node's
+                if task is not None:
                     if status != OK:
                         engine.failed += 1
                     engine.settled(task, (status, data, buffers, rank, task.id, task.name))

@@ -5,7 +5,8 @@ Only the owner of the loop touches a hub. This is a driver: it says what can be 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import zmq
 
@@ -15,6 +16,10 @@ from skyward.transport.sockets import IO_THREADS
 if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
     from skyward.transport.sockets import Context, Socket
+
+# Descriptors that ZeroMQ may need at once. It ends the whole process, or waits for ever, where one is missing.
+CONTEXT: Final = 8  # threads and what wakes them
+LINK: Final = 6  # a socket, its monitor, its connection
 
 
 class News(NamedTuple):
@@ -38,8 +43,10 @@ class Hub:
     def connect(self, endpoint: str, rank: int, server_key: str = "", *, urgent: bool = False) -> Link:
         """Return a link to a node, which connects in the background.
 
-        ``server_key`` is the node's, if it has one. What is ``urgent`` is not held up by what is not.
+        ``server_key`` is the node's, if it has one. What is ``urgent`` is not held up by what is not. Raises
+        `OSError` if there are too few descriptors.
         """
+        require_descriptors(LINK if self._context is not None else CONTEXT + LINK)
         if self._context is None:
             self._context = zmq.Context(IO_THREADS)
         link = Link(self._context, endpoint, rank, self._on_blocked, self.keys, server_key, urgent=urgent)
@@ -98,3 +105,14 @@ class Hub:
 
     def _on_blocked(self, link: Link) -> None:
         self._poller.modify(link.socket, zmq.POLLIN | zmq.POLLOUT)
+
+
+def require_descriptors(count: int) -> None:
+    """Raise `OSError` unless so many more descriptors can be opened."""
+    taken: list[int] = []
+    try:
+        while len(taken) < count:
+            taken.append(os.eventfd(0, os.EFD_CLOEXEC))
+    finally:
+        for fd in taken:
+            os.close(fd)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
     from skyward.wire.frames import Buffer
 
-BACKLOG: Final = 128  # connections that may wait for accept: a whole pool that dials in at once
+BACKLOG: Final = 1_024  # connections that may wait for accept: more lose their first packet, and a second with it
 HANDSHAKE: Final = 2_000  # ms; frees what a silent or half-open connection holds
 RECONNECT_FIRST: Final = 100  # ms before the first redial: a restarted peer is found at once
 RECONNECT_MOST: Final = 2_000  # ms between redials: a long outage costs two dials a second at most
@@ -138,13 +138,55 @@ def send_frames(socket: Socket, frames: Sequence[Buffer]) -> None:
         socket.send(frame, flags, copy=len(frame) < ZERO_COPY)
 
 
-def receive_user(socket: Socket) -> tuple[bytes, str]:
-    """Return the first frame of a message and whose key it came under, without blocking; "" without CURVE."""
-    frame = socket.recv(zmq.DONTWAIT, copy=False)
-    try:
-        return frame.bytes, str(frame.get("User-Id"))
-    except zmq.ZMQError:
-        return frame.bytes, ""
+class Reader:
+    """Takes messages off a node's socket in slices, so that one of a million frames holds nobody up.
+
+    The first two frames of a message, the peer and the header, come as bytes, the rest as writable views of the
+    memory they arrived in. A message of more than ``most`` frames is cut to ``most + 1``, so that it costs no
+    memory and can be told.
+    """
+
+    __slots__ = ("_frames", "_keyed", "_most", "_socket", "user")
+
+    def __init__(self, socket: Socket, *, keyed: bool, most: int = MOST_FRAMES) -> None:
+        """``keyed`` says that messages come under keys."""
+        self._socket = socket
+        self._keyed = keyed
+        self._most = most
+        self._frames: list[Buffer] = []  # of a message of which more is to be read
+        self.user = ""  # whose key the message came under
+
+    def read(self, slice: int) -> list[Buffer] | None:
+        """Return the next message without blocking; raises `zmq.Again` if there is none.
+
+        None says that ``slice`` frames have been read and the message has more: the next call goes on.
+        """
+        socket, frames = self._socket, self._frames
+        if not frames:
+            frames.append(self._begin())
+        if len(frames) == 1 and socket.getsockopt(zmq.RCVMORE):
+            frames.append(socket.recv())
+        more = bool(socket.getsockopt(zmq.RCVMORE))
+        while more:
+            if slice <= 0:
+                return None
+            slice -= 1
+            frame = socket.recv(copy=False)
+            more = frame.more
+            if len(frames) <= self._most:
+                frames.append(frame.buffer)
+        self._frames = []
+        return frames
+
+    def _begin(self) -> bytes:
+        if not self._keyed:
+            return self._socket.recv(zmq.DONTWAIT)
+        frame = self._socket.recv(zmq.DONTWAIT, copy=False)
+        try:
+            self.user = str(frame.get("User-Id"))
+        except zmq.ZMQError:
+            self.user = ""
+        return frame.bytes
 
 
 def receive_frames(socket: Socket, copied: int, most: int = MOST_FRAMES) -> list[Buffer]:

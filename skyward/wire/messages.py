@@ -264,6 +264,7 @@ class Welcome(Message, frozen=True):
     accelerators: Annotated[list[Name], Meta(max_length=1024)]
     resumed: bool  # the node still had this session
     heard: U64 = 0  # last seq of ANSWER
+    max_payload: U64 = 0  # bytes of the arguments of one call that the node takes; 0: it does not say
 
 
 class Progress(Message, frozen=True):

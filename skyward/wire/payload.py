@@ -83,11 +83,24 @@ def snapshot(payload: Payload) -> Payload:
     return Payload(payload.data, tuple(b if isinstance(b, bytes) else bytes(b) for b in payload.buffers))
 
 
-def refuse_size(function: Any, size: int, limit: int) -> NoReturn:
-    """Raise `SerializationError` for the arguments of a call that have more bytes than ``max_payload``."""
-    raise SerializationError(
+def too_large(function: Any, size: int, limit: int) -> SerializationError:
+    """Return the error for the arguments of a call that have more bytes than ``max_payload``."""
+    return SerializationError(
         f"the arguments of {_name(function)}",
         reason=f"{size} bytes exceed max_payload={limit} bytes; pass less, or raise sky.Options(max_payload=...)",
+    )
+
+
+def refuse_size(function: Any, size: int, limit: int) -> NoReturn:
+    """Raise `SerializationError` for the arguments of a call that have more bytes than ``max_payload``."""
+    raise too_large(function, size, limit)
+
+
+def refuse_code(function: Any, size: int, limit: int) -> NoReturn:
+    """Raise `SerializationError` for a function that is too large to send, with all that it captures."""
+    raise SerializationError(
+        f"the function {_name(function)}",
+        reason=f"{size} bytes of code and captured values exceed {limit} bytes; pass large values as arguments",
     )
 
 

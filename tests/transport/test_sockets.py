@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from skyward.transport.keys import make_pair
-from skyward.transport.sockets import make_dealer, make_router, receive_frames, receive_user, send_frames, use_family
+from skyward.transport.sockets import Reader, make_dealer, make_router, receive_frames, send_frames, use_family
 from tests.transport.curve import Port
 
 if TYPE_CHECKING:
@@ -152,10 +152,11 @@ def test_message_comes_with_the_key_of_its_sender(port: Port) -> None:
     """ZeroMQ says whose it is, for each message."""
     with dial(port, make_dealer(port.context, keys=CLIENT, server_key=port.keys.public)):
         port.until(lambda: port.router.poll(1))
-        peer, user = receive_user(port.router)
-        assert user == CLIENT.public
+        reader = Reader(port.router, keyed=True)
+        peer, *frames = reader.read(10) or []
+        assert reader.user == CLIENT.public
         assert peer
-        assert receive_frames(port.router, copied=1) == [b"header", memoryview(b"body")]
+        assert frames == [b"header", memoryview(b"body")]
 
 
 def test_message_without_curve_comes_under_no_key(pair: tuple[Socket, Socket]) -> None:
@@ -164,10 +165,11 @@ def test_message_without_curve_comes_under_no_key(pair: tuple[Socket, Socket]) -
     meet(router, dealer)
     send_frames(dealer, [b"hello"])
     assert router.poll(WAIT)
-    assert receive_user(router)[1] == ""
-    assert router.recv() == b"hello"
+    reader = Reader(router, keyed=True)
+    assert (reader.read(10) or [])[1:] == [b"hello"]
+    assert reader.user == ""
     with pytest.raises(zmq.Again):
-        receive_user(router)
+        reader.read(10)
 
 
 @pytest.mark.rule("R42")
@@ -186,8 +188,9 @@ def test_nothing_of_others_reaches_a_protected_socket(port: Port, who: str) -> N
         socket = make_dealer(port.context, keys=keys, server_key=server.public)
     with dial(port, socket), dial(port, make_dealer(port.context, keys=CLIENT, server_key=port.keys.public)):
         port.until(lambda: port.router.poll(1))
-        assert receive_user(port.router)[1] == CLIENT.public
-        receive_frames(port.router, copied=1)
+        reader = Reader(port.router, keyed=True)
+        assert reader.read(10)
+        assert reader.user == CLIENT.public
         assert not port.router.poll(200)
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from skyward.wire.messages import Hello
     from skyward_node.core.node import Node
 
-SESSIONS: Final = 1_024  # bounds what strangers can make the node remember
+SESSIONS: Final = 1_024  # bounds what clients can make the node remember
+SESSIONS_OF_KEY: Final = 256  # of these, so that one client's nonsense leaves room for the others
 CONTROL: Final = "control"
 CHANNELS: Final = ("data", CONTROL)
 LOOK: Final = 2.0  # seconds between two looks that count, when nobody says how often: time asleep does not
@@ -58,7 +59,9 @@ def on_hello(node: Node, peer: bytes, hello: Hello, user: str = "") -> None:
 def _complaint(node: Node, hello: Hello, user: str, session: Session | None) -> tuple[str, str] | None:
     """Return why the client cannot be served, as (code, reason)."""
     return (
-        _version_complaint(node, hello) or _key_complaint(node, user, session) or _room_complaint(node, hello, session)
+        _version_complaint(node, hello)
+        or _key_complaint(node, user, session)
+        or _room_complaint(node, hello, user, session)
     )
 
 
@@ -79,7 +82,7 @@ def _key_complaint(node: Node, user: str, session: Session | None) -> tuple[str,
     return None
 
 
-def _room_complaint(node: Node, hello: Hello, session: Session | None) -> tuple[str, str] | None:
+def _room_complaint(node: Node, hello: Hello, user: str, session: Session | None) -> tuple[str, str] | None:
     if hello.channel not in CHANNELS:
         return "protocol", f"there is no channel {hello.channel!r}"
     if node.draining and session is None:
@@ -88,6 +91,8 @@ def _room_complaint(node: Node, hello: Hello, session: Session | None) -> tuple[
         return "session", "there is no such session; say hello on a data channel first"
     if session is None and len(node.sessions) >= SESSIONS:
         return "full", f"the node has {SESSIONS} sessions already"
+    if session is None and user and sum(other.user == user for other in node.sessions.values()) >= SESSIONS_OF_KEY:
+        return "full", f"this key has {SESSIONS_OF_KEY} sessions already"
     return None
 
 
@@ -114,6 +119,7 @@ def _bind_control(node: Node, session: Session, peer: bytes) -> None:
     if session.control is not None:
         node.peers.pop(session.control, None)
     session.control = peer
+    session.control_blocked = False
     session.silence = 0.0
     node.peers[peer] = session
     node.actions.append(Send(peer, _greeting(node, session, resumed=True)))
@@ -135,6 +141,7 @@ def _greeting(node: Node, session: Session, *, resumed: bool) -> Welcome:
         accelerators=me.accelerators,
         resumed=resumed,
         heard=session.heard,
+        max_payload=node.limits.max_payload,
     )
 
 
@@ -203,8 +210,10 @@ def pulse(node: Node) -> None:
     for session in node.sessions.values():
         if node.now >= session.next_pulse:
             session.next_pulse = node.now + session.heartbeat
-            peer = session.control or (None if session.blocked else session.peer)
-            if peer is not None:
+            peer, blocked = session.peer, session.blocked
+            if session.control is not None:
+                peer, blocked = session.control, session.control_blocked
+            if peer is not None and not blocked:  # one that does not read has enough to read
                 queued = sum(s.queued for s in node.sessions.values()) if queued < 0 else queued
                 node.actions.append(Send(peer, _pulse(node, session, queued)))
             # A worker that has nothing but one task does not report it; by now it is worth knowing.

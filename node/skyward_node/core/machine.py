@@ -196,7 +196,9 @@ class Core:
 
     def _on_blocked(self, event: Blocked) -> None:
         session = self.node.peers.get(event.peer)
-        if session is not None and session.peer == event.peer:
+        if session is not None and session.control == event.peer:
+            session.control_blocked = event.blocked
+        elif session is not None:
             session.blocked = event.blocked
             if not event.blocked:
                 self.node.print_backlog(session)

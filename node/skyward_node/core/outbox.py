@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from skyward.wire.frames import Buffer
     from skyward.wire.statuses import Failure
 
+ENTRY: Final = 128  # bytes that a result takes beside its content: a million empty ones are not nothing
 MERGE: Final = 1_048_576  # bytes of blob in one message: the best size for throughput, and no stall for others
 
 encode_failure = Encoder().encode
@@ -51,20 +52,27 @@ def failures(outcomes: Iterable[tuple[int, Failure]]) -> Part:
 class Outbox:
     """All unacknowledged results of one session."""
 
-    __slots__ = ("_parts", "_unacked", "seq", "size")
+    __slots__ = ("_parts", "_unacked", "entries", "seq", "size")
 
     def __init__(self) -> None:
         self._parts: list[Part] = []  # of this turn, not yet numbered
         self._unacked: deque[tuple[int, Results, Sequence[Buffer]]] = deque()  # size, message, body
         self.seq = 0
         self.size = 0
+        self.entries = 0
 
     def __bool__(self) -> bool:
         return bool(self._unacked or self._parts)
 
+    @property
+    def weight(self) -> int:
+        """Return about how many bytes of memory all results take that are not acknowledged."""
+        return self.size + ENTRY * self.entries
+
     def add(self, part: Part) -> None:
         """Take in results."""
         self._parts.append(part)
+        self.entries += len(part.ids)
         self.size += size_of(part.body)
 
     def flush(self, epoch: int) -> list[tuple[Results, Sequence[Buffer]]]:
@@ -86,7 +94,9 @@ class Outbox:
         if seq > self.seq:
             raise ProtocolError(f"results up to {seq} acknowledged, but only {self.seq} were sent")
         while self._unacked and self._unacked[0][1].seq <= seq:
-            self.size -= self._unacked.popleft()[0]
+            size, message, _ = self._unacked.popleft()
+            self.size -= size
+            self.entries -= len(message.ids)
 
     @property
     def acked(self) -> int:

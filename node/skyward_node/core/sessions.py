@@ -38,9 +38,10 @@ class Session:
     """Everything that belongs to one client."""
 
     __slots__ = (
-        "backlog", "blocked", "control", "draining", "echo", "grace", "graves", "heard", "heartbeat", "highest", "idle",
-        "key", "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox", "peer", "queue",
-        "queued", "retries", "returned", "roster", "roster_version", "seats", "shared", "silence", "started", "tasks",
+        "backlog", "blocked", "control", "control_blocked", "draining", "echo", "grace", "graves", "heard", "heartbeat",
+        "highest", "idle", "key", "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox", "peer",
+        "queue", "queued", "retries", "returned", "roster", "roster_version", "seats", "shared", "silence", "started",
+        "tasks",
         "timeout", "unconfirmed", "user", "workers",
     )  # fmt: skip
 
@@ -51,6 +52,7 @@ class Session:
         self.peer: bytes | None = None
         self.control: bytes | None = None  # its second connection, which bulk data cannot block
         self.blocked = False  # its connection takes no messages for now
+        self.control_blocked = False  # the same of the second one
         self.heartbeat = BEAT
         self.lease = 0.0
         self.grace = 0.0
@@ -82,19 +84,19 @@ class Session:
         self.roster_version = 0
 
     def configure(self, hello: Hello, lease: float, max_payload: int) -> None:
-        """Take over what the client wants; the arguments are the node's defaults."""
+        """Take over what the client wants; the arguments are the node's default lease, and its limit for results."""
         self.label = hello.label
         self.heartbeat = min(max(hello.heartbeat, BEATS[0]), BEATS[1]) if hello.heartbeat else BEAT
         self.lease = hello.lease or lease
         self.grace = hello.cancel_grace
-        self.max_payload = hello.max_payload or max_payload
+        self.max_payload = min(hello.max_payload or max_payload, max_payload)
         self.retries = hello.retries
         self.timeout = hello.timeout
         self.shared = hello.shared
 
     def wants_slot(self) -> bool:
         """Return whether a task waits that may start."""
-        return self.queued > 0 and self.outbox.size < UNACKED
+        return self.queued > 0 and self.outbox.weight < UNACKED
 
     def head(self) -> Task:
         """Return the task that is next; there must be one."""
@@ -128,12 +130,12 @@ class Session:
         chunk = [first]
         if most > 1 and first.retries and not first.crashes:
             spent = first.code.cost
-            room = MAX_BUFFERS - 1 - len(first.payload[1])  # its pickle may be a frame, too
+            room = MAX_BUFFERS - _frames(first)
             while queue and len(chunk) < most:
                 task = queue[0]
                 if task.state == QUEUED:
                     spent += task.code.cost
-                    room -= 1 + len(task.payload[1])
+                    room -= _frames(task)
                     if spent > budget or room < 0 or not task.retries or task.crashes:
                         break
                     chunk.append(task)
@@ -144,3 +146,8 @@ class Session:
     def __repr__(self) -> str:
         bound = "bound" if self.peer is not None else "unbound"
         return f"<Session {self.key.hex()[:8]} of {self.label or '?'}: {bound}, {len(self.tasks)} tasks>"
+
+
+def _frames(task: Task) -> int:
+    """Return how many buffers the task takes of a message at most: its pickle may be one."""
+    return 1 + len(task.payload[1])
