@@ -307,7 +307,7 @@ class Lease:
     def open(self, ref: Ref) -> Buffer:
         """Return the bytes, as memory of our own; raises `OSError`."""
         if isinstance(self._file, OSError):
-            raise self._file
+            raise OSError(self._file.errno, self._file.strerror)
         if os.getpid() != self._pid:  # the region may be used again by now: the lease is our parent's
             raise OSError("a result that was not fetched before a fork cannot be fetched in the child")
         return _map(self._file, ref, self)

@@ -241,7 +241,7 @@ def test_rerun_has_the_arguments_of_the_first_run(pool: sky.Compute, tmp_path: P
         hold.local(directory, name)
         return float(array.sum())
 
-    array, smaller = np.ones(100_000), np.ones(10_000)  # in shared memory, and beside it
+    array = np.ones(100_000)
     future = total(str(tmp_path), "a", array) > pool
     runs(tmp_path, "a")
     array[:] = 7
