@@ -114,6 +114,8 @@ class StreamBuffer(Sink):
                 feeder.look()
         if not self._return_exceptions and failed(outcome):
             self.stopped = True
+            if feeder is not None:
+                feeder.stop()
             # In submission order the members before this one still have their turn.
             rest = [task for at, task in self.tasks.copy().items() if at > index or not self._ordered]
             self._cancel(rest)
