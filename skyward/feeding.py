@@ -146,11 +146,18 @@ class Feeder:
     def _dispatch(self, pool: PoolOperations, buffer: StreamBuffer, call: PendingFunction[Any]) -> None:
         index = self.index
         self.index += 1
+        dispatched = False
+        try:
+            dispatched = self._hand_in(pool, buffer, call, index)
+        finally:
+            if not dispatched:  # the pool is closed, or nobody wants it: there is no such member
+                self.index = index
+
+    def _hand_in(self, pool: PoolOperations, buffer: StreamBuffer, call: PendingFunction[Any], index: int) -> bool:
         try:
             tasks = pool.make_tasks([call], buffer, index, snapshot=True)
         except SerializationError as error:
             failure = error  # the name of an `except` is gone before the lambda runs
             pool.soon(lambda: buffer.add(index, failure))
-            return
-        if not pool.dispatch(tasks, buffer):
-            self.index = index
+            return True
+        return pool.dispatch(tasks, buffer)
