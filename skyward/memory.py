@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from skyward.wire.frames import Buffer
 
+HEAD: Final = mmap.PAGESIZE  # bytes at the begin of an arena, of which the first eight are its id
 LEAST: Final = 128 * 1024  # bytes from which a buffer is shared: opening a mapping costs what copying this does
 WARM: Final = 256 * 2**20  # bytes of free regions that keep their pages: fresh ones cost eight times a copy
 MAPPINGS: Final = 256  # mappings of regions that a process has at a time: each takes a descriptor
@@ -47,7 +48,7 @@ class Segment:
         self.fd = fd
         self._map = mmap.mmap(fd, size)
         self.view = memoryview(self._map)
-        self._free: list[tuple[int, int]] = [(0, size)]  # (offset, size), by offset; what touches is joined
+        self._free: list[tuple[int, int]] = [(HEAD, size - HEAD)]  # (offset, size), by offset; what touches is joined
         self._freed: deque[tuple[int, int]] = deque()  # by finalizers, which may run in the middle of anything
         self._lock = threading.Lock()
         self._warm = 0  # bytes of free regions that have pages
@@ -135,9 +136,9 @@ class Arena:
     """What this process writes for others."""
 
     def __init__(self, limit: int, *, fd: int = -1, seen_as: tuple[int, int] | None = None, worker: int = 0) -> None:
-        """``limit`` is in bytes; ``fd`` a memfd of that size that others know as ``seen_as`` (pid, descriptor).
+        """``limit`` is in bytes, `HEAD` more than there is room; ``fd`` a memfd of that size.
 
-        ``worker`` is the upper half of the regions' numbers.
+        Others know that as ``seen_as`` (pid, descriptor). ``worker`` is the upper half of the regions' numbers.
         """
         self._limit = max(mmap.PAGESIZE, limit // mmap.PAGESIZE * mmap.PAGESIZE)
         self._lock = threading.Lock()
@@ -186,7 +187,9 @@ class Arena:
         except (OSError, ValueError):  # no address space for it
             os.close(fd)
             return None
-        self._id = int.from_bytes(os.urandom(8), "big")
+        name = os.urandom(8)
+        self._segment.view[: len(name)] = name
+        self._id = int.from_bytes(name, "big")
         return self._segment
 
     def retire(self) -> None:
@@ -203,8 +206,11 @@ class File:
 
     __slots__ = ("fd",)
 
-    def __init__(self, pid: int, number: int) -> None:
+    def __init__(self, pid: int, number: int, arena: int) -> None:
         self.fd = os.open(f"/proc/{pid}/fd/{number}", os.O_RDWR | os.O_CLOEXEC)
+        # A task that was given up may look for its arguments when the descriptor has another file already.
+        if os.pread(self.fd, 8, 0) != arena.to_bytes(8, "big"):
+            raise OSError(errno.ESTALE, f"descriptor {number} of process {pid} is not the shared memory any more")
 
     def __del__(self) -> None:
         with suppress(OSError, AttributeError):
@@ -229,20 +235,20 @@ class Files:
         with self._lock:
             known, file = self._files.pop(place, (arena, None))
             if file is None or known != arena:
-                file = self._open(pid, number)
+                file = self._open(pid, number, arena)
             self._files[place] = arena, file  # the last one is the one used last
             if len(self._files) > FILES:
                 del self._files[next(iter(self._files))]
         return file
 
-    def _open(self, pid: int, number: int) -> File:
+    def _open(self, pid: int, number: int, arena: int) -> File:
         try:
-            return File(pid, number)
+            return File(pid, number, arena)
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 raise
         self._files.clear()  # out of descriptors: those we keep for speed only are the first to go
-        return File(pid, number)
+        return File(pid, number, arena)
 
     def close(self) -> None:
         """Keep no file open; those that are being read close with their last reader."""

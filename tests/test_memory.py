@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from skyward import memory
-from skyward.memory import Arena, File, Files, Lease, Mappings, make_own, opened
+from skyward.memory import HEAD, Arena, File, Files, Lease, Mappings, make_own, opened
 from skyward.wire.frames import Ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PAGE = mmap.PAGESIZE
 MIB = 2**20
@@ -93,13 +94,13 @@ def test_region_is_not_used_again_while_a_reference_lives(arena: Arena) -> None:
 
 def test_free_neighbours_are_joined() -> None:
     """Room that was given back in pieces, in any order, is one piece again."""
-    arena = Arena(4 * PAGE)
+    arena = Arena(HEAD + 4 * PAGE)
     refs = [put(arena, bytes([n]) * PAGE) for n in range(4)]
     assert arena.put(b"x") is None
     for index in (2, 0, 3, 1):
-        refs[index] = put(Arena(PAGE), b"")
+        refs[index] = put(Arena(2 * PAGE), b"x")
     whole = put(arena, b"w" * 4 * PAGE)
-    assert offset_of(whole) == 0
+    assert offset_of(whole) == HEAD
 
 
 def test_full_arena_gives_no_room(arena: Arena) -> None:
@@ -114,9 +115,9 @@ def test_pages_beyond_the_warm_ones_go_back_at_once(arena: Arena, monkeypatch: p
     """Memory that nobody uses is the system's, also if nothing is ever put again."""
     monkeypatch.setattr(memory, "WARM", 2 * MIB)
     refs = [put(arena, b"x" * MIB) for _ in range(8)]
-    assert pages_of(arena) == 8 * MIB
+    assert pages_of(arena) == HEAD + 8 * MIB
     refs.clear()
-    assert pages_of(arena) <= 2 * MIB
+    assert pages_of(arena) <= HEAD + 2 * MIB
 
 
 def test_retired_arena_is_not_written_again(arena: Arena) -> None:
@@ -207,9 +208,23 @@ def test_descriptor_of_another_arena_replaces_the_file(arena: Arena) -> None:
     pid, fd, name, number, offset, length = first.fields
     old = files.of(first)
     assert files.of(first) is old
-    later = Ref.make(pid, fd, name + 1, number, offset, length)
+    segment = arena._segment
+    assert segment is not None
+    segment.view[:8] = (name ^ 1).to_bytes(8, "big")
+    later = Ref.make(pid, fd, name ^ 1, number, offset, length)
     assert files.of(later) is not old
     assert len(files._files) == 1
+
+
+def test_descriptor_that_is_something_else_by_now_is_refused(arena: Arena, tmp_path: Path) -> None:
+    """Whoever comes too late, when the descriptor has another file, never takes that for its arguments."""
+    ref = put(arena, b"a" * PAGE)
+    pid, _, name, number, offset, length = ref.fields
+    other = Arena(MIB)
+    for late in (put(other, b"b" * PAGE).fields[1], os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)):
+        with pytest.raises(OSError, match="not the shared memory any more"):
+            read(Ref.make(pid, late, name, number, offset, length))
+    os.close(late)
 
 
 def test_files_not_read_for_long_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,11 +249,11 @@ def test_out_of_descriptors_closes_files_that_are_kept_for_speed(monkeypatch: py
     files.of(refs[0])
     real, failures = File, iter([OSError(errno.EMFILE, "no")])
 
-    def scarce(pid: int, number: int) -> File:
+    def scarce(pid: int, number: int, arena: int) -> File:
         error = next(failures, None)
         if error is not None:
             raise error
-        return real(pid, number)
+        return real(pid, number, arena)
 
     monkeypatch.setattr(memory, "File", scarce)
     assert files.of(refs[1]) is not None
@@ -310,7 +325,7 @@ def test_forked_child_keeps_what_its_parent_had_mapped(arena: Arena) -> None:
     os.close(go)
     segment = arena._segment
     assert segment is not None
-    segment.view[:PAGE] = b"z" * PAGE
+    segment.view[offset_of(ref) : offset_of(ref) + PAGE] = b"z" * PAGE
     os.close(ready)
     assert os.waitpid(pid, 0)[1] == 0
 

@@ -15,7 +15,8 @@ import pytest
 
 import skyward as sky
 from skyward.memory import LEAST, Arena
-from tests.rules.work import die_by, echo, hold, let_go, place, runs, until
+from tests import leaks
+from tests.rules.work import die_by, echo, let_go, runs, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,9 +97,10 @@ def ones(count: int, value: float) -> np.ndarray[Any, Any]:
 
 
 @sky.function
-def hold_array(value: np.ndarray[Any, Any], directory: str, name: str, least: float) -> tuple[float, float]:
+def hold_array(value: np.ndarray[Any, Any], directory: str, name: str) -> tuple[float, float]:
     """Return the least and the greatest value of an argument after it was held."""
-    Path(directory, f"{name}-runs").touch()
+    Path(directory, f"{name}-pid").write_text(str(os.getpid()))
+    os.rename(Path(directory, f"{name}-pid"), Path(directory, f"{name}-runs"))
     until(Path(directory, f"{name}-go").exists)
     result = float(value.min()), float(value.max())
     Path(directory, f"{name}-done").write_text(repr(result))
@@ -213,7 +215,9 @@ def test_results_that_are_kept_stay_as_they_were(near: sky.Compute) -> None:
 @pytest.mark.rule("R39")
 def test_thread_over_its_time_keeps_its_argument(threads: sky.Compute, tmp_path: Path) -> None:
     """It cannot be stopped, so what it reads is not used again."""
-    call = hold_array(np.full(MIB, 7.0), str(tmp_path), "late", 7.0).with_timeout(0.2)
+    let_go(tmp_path, "warm")
+    hold_array(np.ones(1), str(tmp_path), "warm") >> threads
+    call = hold_array(np.full(MIB, 7.0), str(tmp_path), "late").with_timeout(0.5)
     with pytest.raises(sky.TaskTimeoutError):
         call >> threads
     for i in range(5):
@@ -227,33 +231,15 @@ def test_thread_over_its_time_keeps_its_argument(threads: sky.Compute, tmp_path:
 @pytest.mark.rule("R20")
 def test_worker_that_dies_with_large_arguments_loses_none(near: sky.Compute, tmp_path: Path) -> None:
     """The task runs once more with the same bytes, and a result outlives its worker."""
-    future = hold_array(np.full(MIB, 7.0), str(tmp_path), "first", 7.0) > near
+    future = hold_array(np.full(MIB, 7.0), str(tmp_path), "first") > near
     early = ones(MIB, 3.0) > near
     runs(tmp_path, "first")
-    [pid] = children(daemon_of(near), "skyward-worker") or [0]
-    if pid:
-        os.kill(pid, signal.SIGKILL)
+    os.kill(int((tmp_path / "first-runs").read_text()), signal.SIGKILL)
     let_go(tmp_path, "first")
     assert future.result() == (7.0, 7.0)
     with pytest.raises(sky.WorkerCrashedError):
         die_by(signal.SIGKILL).with_retries(0) >> near
     assert (early.result() == 3.0).all()
-
-
-def children(pid: int, name: str) -> list[int]:
-    """Return descendants of a process by name."""
-    found: list[int] = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            status = (entry / "status").read_text()
-        except OSError:
-            continue
-        parent = int(status.split("PPid:")[1].split()[0])
-        if parent == pid:
-            if f"Name:\t{name}" in status:
-                found.append(int(entry.name))
-            found += children(int(entry.name), name)
-    return found
 
 
 @pytest.mark.rule("R36")
@@ -264,7 +250,7 @@ def test_node_that_dies_with_large_arguments_loses_none(tmp_path: Path) -> None:
         before = ones(MIB, 3.0) >> pool
         unread = ones(MIB, 4.0) > pool
         until(unread.done)
-        future = hold_array(np.full(MIB, 7.0), str(tmp_path), "x", 7.0) > pool
+        future = hold_array(np.full(MIB, 7.0), str(tmp_path), "x") > pool
         runs(tmp_path, "x")
         os.kill(daemon_of(pool), signal.SIGKILL)
         let_go(tmp_path, "x")
@@ -329,13 +315,13 @@ def test_killed_client_leaves_no_shared_memory(tmp_path: Path) -> None:
     ) as client:
         assert client.stdout is not None
         assert client.stdout.readline() == b"ready\n"
-        assert holders(client.pid)
+        assert holders()
         client.kill()
-    until(lambda: not holders(0))
+    until(lambda: not holders())
     assert set(os.listdir("/dev/shm")) <= shm
 
 
-def holders(_: int) -> list[str]:
+def holders() -> list[str]:
     """Return the processes, other than this one, that have an arena open, by their command lines."""
     found: list[str] = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -346,7 +332,7 @@ def holders(_: int) -> list[str]:
             environ = (entry / "environ").read_bytes()
         except OSError:
             continue
-        if any("skyward-arena" in link for link in links) and os.environ["SKYWARD_TEST_MARK"].encode() in environ:
+        if any("skyward-arena" in link for link in links) and os.environ[leaks.MARK].encode() in environ:
             found.append(entry.name)
     return found
 
@@ -369,6 +355,3 @@ def _target(fd: Path) -> str:
         return os.readlink(fd)
     except OSError:
         return ""
-
-
-__all__ = ["hold", "place"]
