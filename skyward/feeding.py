@@ -10,7 +10,9 @@ buffer says when to stop.
 
 from __future__ import annotations
 
+import contextvars
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.abbreviation import abbreviate
@@ -64,11 +66,13 @@ class Feeder:
         self._pool = pool
         self._calls = calls
         self._buffer = buffer
-        self._index = start
+        self.index = start  # members that were pulled
         self._ahead = ahead
         self._wake = threading.Event()
         self.hungry = False  # it waits for members to end, or for results to be taken
-        self.thread = threading.Thread(target=self._run, name="skyward-feeder", daemon=True)
+        # The user's iterator runs in the context of whoever has dispatched the stream, with the same active pool.
+        run = partial(contextvars.copy_context().run, pool.as_this_task(self._run))
+        self.thread = threading.Thread(target=run, name="skyward-feeder", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -81,16 +85,23 @@ class Feeder:
             self.hungry = False
             self._wake.set()
 
-    def stop(self) -> None:
-        """End, unless the user's iterator does not return."""
-        self._buffer.stopped = True
+    def stop(self, error: BaseException | None = None) -> None:
+        """End, unless the user's iterator does not return; ``error`` says why, if the consumer shall be told."""
+        buffer = self._buffer
+        buffer.error = buffer.error or error
+        buffer.stopped = True
         self._wake.set()
+
+    def give_up(self) -> None:
+        """Do not wait for the user's iterator: there are no more members than there have been."""
+        if self.thread.is_alive():
+            self._buffer.finish(self.index)
 
     def _may_go_on(self, slack: int = 0) -> bool:
         buffer = self._buffer
         if buffer.stopped:
             return True
-        ahead = self._ahead is None or self._index - buffer.ended <= self._ahead - 1 - slack
+        ahead = self._ahead is None or self.index - buffer.ended <= self._ahead - 1 - slack
         return ahead and buffer.held <= (HELD // 2 if slack else HELD)
 
     def _wait(self) -> None:
@@ -108,7 +119,7 @@ class Feeder:
             self._feed()
         except BaseException as caught:  # of the user's iterator, or the pool's: raised to the consumer
             error = caught
-        total, buffer = self._index, self._buffer
+        total, buffer = self.index, self._buffer
         try:
             self._pool.soon(lambda: buffer.finish(total, error))
         except Exception:  # the pool is closed, and has told the consumer already
@@ -118,7 +129,7 @@ class Feeder:
         pool, buffer = self._pool, self._buffer
         while True:
             self._wait()
-            if buffer.stopped:
+            if not buffer.wants_more():
                 return
             try:
                 call = next(self._calls)
@@ -126,17 +137,27 @@ class Feeder:
                 return
             if not is_call(call):
                 raise TypeError(
-                    f"gather() takes calls, but item {self._index} is {abbreviate(call)} ({type(call).__name__})"
+                    f"gather() takes calls, but item {self.index} is {abbreviate(call)} ({type(call).__name__})"
                 )
+            if not buffer.wants_more():  # it took its time
+                return
             self._dispatch(pool, buffer, call)
 
     def _dispatch(self, pool: PoolOperations, buffer: StreamBuffer, call: PendingFunction[Any]) -> None:
-        index = self._index
-        self._index += 1
+        index = self.index
+        self.index += 1
+        dispatched = False
+        try:
+            dispatched = self._hand_in(pool, buffer, call, index)
+        finally:
+            if not dispatched:  # the pool is closed, or nobody wants it: there is no such member
+                self.index = index
+
+    def _hand_in(self, pool: PoolOperations, buffer: StreamBuffer, call: PendingFunction[Any], index: int) -> bool:
         try:
             tasks = pool.make_tasks([call], buffer, index, snapshot=True)
         except SerializationError as error:
             failure = error  # the name of an `except` is gone before the lambda runs
             pool.soon(lambda: buffer.add(index, failure))
-            return
-        pool.dispatch(tasks, buffer)
+            return True
+        return pool.dispatch(tasks, buffer)

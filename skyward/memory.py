@@ -16,6 +16,7 @@ Whoever runs out of room, or of descriptors, does without: the bytes then travel
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import threading
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
 
     from skyward.wire.frames import Buffer
 
+HEAD: Final = mmap.PAGESIZE  # bytes at the begin of an arena, of which the first eight are its id
 LEAST: Final = 128 * 1024  # bytes from which a buffer is shared: opening a mapping costs what copying this does
 WARM: Final = 256 * 2**20  # bytes of free regions that keep their pages: fresh ones cost eight times a copy
 MAPPINGS: Final = 256  # mappings of regions that a process has at a time: each takes a descriptor
-FILES: Final = 64  # arenas whose files a process keeps open, so that opening one is rare
+FILES: Final = 64  # arenas whose files a process keeps open, so that opening one is rare; see `Files`
+EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE))
 POPULATE_WRITE: Final = 23  # MADV_POPULATE_WRITE, since Linux 5.14; Python does not name it
 
 
@@ -45,14 +48,20 @@ class Segment:
         self.fd = fd
         self._map = mmap.mmap(fd, size)
         self.view = memoryview(self._map)
-        self._free: list[tuple[int, int]] = [(0, size)]  # (offset, size), by offset; what touches is joined
+        self._free: list[tuple[int, int]] = [(HEAD, size - HEAD)]  # (offset, size), by offset; what touches is joined
         self._freed: deque[tuple[int, int]] = deque()  # by finalizers, which may run in the middle of anything
+        self._lock = threading.Lock()
         self._warm = 0  # bytes of free regions that have pages
 
     def take(self, size: int) -> int | None:
         """Return the offset of ``size`` free bytes, the lowest: pages are warm there. None if there are none."""
-        while self._freed:
-            self._join(*self._freed.popleft())
+        with self._lock:
+            self._join_freed()
+            offset = self._cut(size)
+        self._tidy()
+        return offset
+
+    def _cut(self, size: int) -> int | None:
         for index, (offset, room) in enumerate(self._free):
             if room >= size:
                 self._free[index : index + 1] = [(offset + size, room - size)] if room > size else []
@@ -63,6 +72,19 @@ class Segment:
     def give_back(self, offset: int, size: int) -> None:
         """Free a region, from any thread at any moment."""
         self._freed.append((offset, size))
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Join what was freed, unless somebody is at it: whoever is looks again afterwards. Never waits."""
+        while self._freed and self._lock.acquire(blocking=False):
+            try:
+                self._join_freed()
+            finally:
+                self._lock.release()
+
+    def _join_freed(self) -> None:
+        while self._freed:
+            self._join(*self._freed.popleft())
 
     def _join(self, offset: int, size: int) -> None:
         self._warm += size
@@ -93,24 +115,30 @@ class Segment:
 class Region:
     """A part of a segment that is in use, for as long as somebody refers to it."""
 
-    __slots__ = ("_offset", "_segment", "_size")
+    __slots__ = ("_kept", "_offset", "_segment", "_size")
 
     def __init__(self, segment: Segment, offset: int, size: int) -> None:
         self._segment = segment
         self._offset = offset
         self._size = size
+        self._kept = False
 
     def __del__(self) -> None:
-        self._segment.give_back(self._offset, self._size)
+        if not self._kept:
+            self._segment.give_back(self._offset, self._size)
+
+    def keep(self) -> None:
+        """Never use this region again: somebody unknown may be reading it."""
+        self._kept = True
 
 
 class Arena:
     """What this process writes for others."""
 
     def __init__(self, limit: int, *, fd: int = -1, seen_as: tuple[int, int] | None = None, worker: int = 0) -> None:
-        """``limit`` is in bytes; ``fd`` a memfd of that size that others know as ``seen_as`` (pid, descriptor).
+        """``limit`` is in bytes, `HEAD` more than there is room; ``fd`` a memfd of that size.
 
-        ``worker`` is the upper half of the regions' numbers.
+        Others know that as ``seen_as`` (pid, descriptor). ``worker`` is the upper half of the regions' numbers.
         """
         self._limit = max(mmap.PAGESIZE, limit // mmap.PAGESIZE * mmap.PAGESIZE)
         self._lock = threading.Lock()
@@ -127,7 +155,9 @@ class Arena:
         length = view.nbytes
         size = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
         with self._lock:
-            segment = self._segment or self._open()
+            segment = self._segment
+            if segment is None and self._seen_as is None:
+                segment = self._open()
             offset = segment.take(size) if segment is not None else None
             if segment is None or offset is None:
                 return None
@@ -157,7 +187,9 @@ class Arena:
         except (OSError, ValueError):  # no address space for it
             os.close(fd)
             return None
-        self._id = int.from_bytes(os.urandom(8), "big")
+        name = os.urandom(8)
+        self._segment.view[: len(name)] = name
+        self._id = int.from_bytes(name, "big")
         return self._segment
 
     def retire(self) -> None:
@@ -174,8 +206,11 @@ class File:
 
     __slots__ = ("fd",)
 
-    def __init__(self, pid: int, number: int) -> None:
+    def __init__(self, pid: int, number: int, arena: int) -> None:
         self.fd = os.open(f"/proc/{pid}/fd/{number}", os.O_RDWR | os.O_CLOEXEC)
+        # A task that was given up may look for its arguments when the descriptor has another file already.
+        if os.pread(self.fd, 8, 0) != arena.to_bytes(8, "big"):
+            raise OSError(errno.ESTALE, f"descriptor {number} of process {pid} is not the shared memory any more")
 
     def __del__(self) -> None:
         with suppress(OSError, AttributeError):
@@ -183,21 +218,37 @@ class File:
 
 
 class Files:
-    """The arenas this process reads, by their ids; those not read for long are forgotten."""
+    """The arenas this process reads; those not read for long are forgotten.
+
+    They are kept by the place where they are found. A descriptor that has another arena now says that the one
+    before is gone: to keep that open would keep its memory.
+    """
 
     def __init__(self) -> None:
-        self._files: dict[int, File] = {}
+        self._files: dict[tuple[int, int], tuple[int, File]] = {}
         self._lock = threading.Lock()
 
     def of(self, ref: Ref) -> File:
         """Return the file of a reference; raises `OSError`."""
         pid, number, arena, _, _, _ = ref.fields
+        place = pid, number
         with self._lock:
-            file = self._files.pop(arena, None) or File(pid, number)
-            self._files[arena] = file  # the last one is the one used last
+            known, file = self._files.pop(place, (arena, None))
+            if file is None or known != arena:
+                file = self._open(pid, number, arena)
+            self._files[place] = arena, file  # the last one is the one used last
             if len(self._files) > FILES:
                 del self._files[next(iter(self._files))]
         return file
+
+    def _open(self, pid: int, number: int, arena: int) -> File:
+        try:
+            return File(pid, number, arena)
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+        self._files.clear()  # out of descriptors: those we keep for speed only are the first to go
+        return File(pid, number, arena)
 
     def close(self) -> None:
         """Keep no file open; those that are being read close with their last reader."""
@@ -205,17 +256,20 @@ class Files:
             self._files.clear()
 
 
-_mapped: Final[set[int]] = set()  # ids of the mappings there are
+_mapped: Final[dict[int, weakref.ref[mmap.mmap]]] = {}  # the mappings there are, by their ids
 
 
 def _map(file: File, ref: Ref, keep: object) -> memoryview | bytearray:
     """Return what a reference refers to, as memory of our own; ``keep`` lives as long as the mapping does."""
     _, _, _, _, offset, length = ref.fields
+    size = os.fstat(file.fd).st_size
+    if not 0 < length <= size - offset:  # a claim: it costs nothing before it is found to be true
+        raise OSError(f"shared memory of {size} bytes has no {length} bytes at {offset}")
     if len(_mapped) < MAPPINGS:
         with suppress(OSError):  # out of descriptors or of address space
             pages = mmap.mmap(file.fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
             number = id(pages)
-            _mapped.add(number)
+            _mapped[number] = weakref.ref(pages)
             weakref.finalize(pages, _unmapped, number, keep).atexit = False
             return memoryview(pages)
     copied = bytearray(length)
@@ -230,21 +284,38 @@ def _map(file: File, ref: Ref, keep: object) -> memoryview | bytearray:
 
 
 def _unmapped(number: int, _keep: object) -> None:
-    _mapped.discard(number)
+    _mapped.pop(number, None)
+
+
+def _own_all() -> None:
+    """Before a fork: the child has its own copies of our mappings, and nobody waits until it has let go of them."""
+    for reference in _mapped.copy().values():
+        pages = reference()
+        if pages is not None:
+            make_own(pages)
+
+
+os.register_at_fork(before=_own_all)
 
 
 class Lease:
     """The right to read a result's region; the writer is told when it ends, whether or not it was used."""
 
-    __slots__ = ("_file", "_released", "number")
+    __slots__ = ("_file", "_pid", "_released", "number")
 
-    def __init__(self, file: File, number: int, released: Callable[[int], object]) -> None:
+    def __init__(self, file: File | OSError, number: int, released: Callable[[int], object]) -> None:
+        """``file`` may be the reason why there is none: whoever asks for the bytes is told."""
         self._file = file
+        self._pid = os.getpid()
         self._released = released  # called in any thread at any moment
         self.number = number
 
     def open(self, ref: Ref) -> Buffer:
-        """Return the bytes, as memory of our own."""
+        """Return the bytes, as memory of our own; raises `OSError`."""
+        if isinstance(self._file, OSError):
+            raise OSError(self._file.errno, self._file.strerror)
+        if os.getpid() != self._pid:  # the region may be used again by now: the lease is our parent's
+            raise OSError("a result that was not fetched before a fork cannot be fetched in the child")
         return _map(self._file, ref, self)
 
     def __del__(self) -> None:

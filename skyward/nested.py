@@ -73,6 +73,7 @@ class NestedPool(PoolOperations):
         self._lock = threading.RLock()
         self.awaited: dict[int, dict[int, Task]] = {}  # by parent and number of the call
         self._sent: set[bytes] = set()  # keys of code that has gone up
+        self._helping = threading.local()  # .parent, in threads that feed streams of a task
         self._callbacks = Hand("skyward-callbacks")
         self._alarm = Alarm("skyward-time-limits")
 
@@ -107,6 +108,8 @@ class NestedPool(PoolOperations):
 
     def _parent(self) -> int:
         parent = self._current_task()
+        if parent is None:
+            parent = getattr(self._helping, "parent", None)
         if parent is None:
             raise PoolClosedError(
                 "this thread runs no task of the pool: only a running task can use it, from its own thread"
@@ -189,6 +192,16 @@ class NestedPool(PoolOperations):
                 command()
 
         self._alarm.after(delay, run)
+
+    def as_this_task(self, run: Callable[[], None]) -> Callable[[], None]:
+        """Return ``run`` for another thread, where its calls are those of the task that runs here."""
+        parent = self._parent()
+
+        def helping() -> None:
+            self._helping.parent = parent
+            run()
+
+        return helping
 
     def _wait_for_room(self, size: int) -> None:
         """Do nothing: the window is the client's, and a task that waits for it could wait for ever."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple, overload
 
 from skyward.config import code_limit
 from skyward.dispatch.tasks import ANY, Task
+from skyward.errors import PoolClosedError
 from skyward.feeding import Feeder, batches
 from skyward.futures import Future
 from skyward.pending import is_call, is_group
@@ -273,17 +275,23 @@ class PoolOperations(Pool):
             for batch in batches(self, group.calls, collection, self._window_size // 2, snapshot=snapshot):
                 if waiting:
                     self._wait_for_room(sum([task.size for task in waiting]))
-                    self._submit(waiting)
-                if not everything:
-                    self._limit(group, collection)
                 if collection.done:  # a member has failed
                     return []
+                self._submit_members(waiting, collection)
+                if not everything:
+                    self._limit(group, collection)
                 everything += batch
                 waiting = batch
         except BaseException:
             self.cancel_tasks(everything)
             raise
-        return waiting
+        return [] if collection.done else waiting
+
+    def _submit_members(self, tasks: Sequence[Task], collection: Collection) -> None:
+        if tasks:
+            self._submit(tasks)
+            if collection.done:  # it has ended meanwhile, and knows nothing of these
+                self.cancel_tasks(tasks)
 
     def _limit(self, group: Group, sink: Collection | StreamBuffer) -> None:
         timeout = group.timeout
@@ -303,7 +311,7 @@ class PoolOperations(Pool):
         if last:
             future.tasks = collection.tasks
             self._wait_for_room(sum([task.size for task in last]))
-            self._submit(last)
+            self._submit_members(last, collection)
         return future
 
     def _stream(self, group: Group) -> ResultStream[Any]:
@@ -335,16 +343,28 @@ class PoolOperations(Pool):
     def stop_feeders(self) -> None:
         """End the threads that feed streams, as far as users' iterators let them."""
         for feeder in self._feeders:
-            feeder.stop()
+            if feeder.thread.is_alive():
+                feeder.stop(PoolClosedError("the pool was closed"))
+        deadline = time.monotonic() + FEEDER_END
         for feeder in self._feeders:
             if feeder.thread is not threading.current_thread():
-                feeder.thread.join(FEEDER_END)
+                feeder.thread.join(max(0.0, deadline - time.monotonic()))
+            feeder.give_up()
 
-    def dispatch(self, tasks: list[Task], buffer: StreamBuffer) -> None:
-        """Hand in members of a stream when there is room."""
+    def dispatch(self, tasks: list[Task], buffer: StreamBuffer) -> bool:
+        """Hand in members of a stream when there is room; False if they are not wanted any more by then."""
         self._wait_for_room(sum([task.size for task in tasks]))
+        if not buffer.wants_more():
+            return False
         buffer.expect(tasks)
         self._submit(tasks)
+        if not buffer.wants_more():  # it was stopped meanwhile, and may not have known of these
+            self.cancel_tasks(tasks)
+        return True
+
+    def as_this_task(self, run: Callable[[], None]) -> Callable[[], None]:
+        """Return ``run`` for another thread, where it may use this pool as this thread may."""
+        return run
 
     def soon(self, command: Callable[[], None]) -> None:
         """Run a command where outcomes are delivered."""

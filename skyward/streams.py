@@ -60,8 +60,8 @@ class StreamBuffer(Sink):
     """
 
     __slots__ = (
-        "_buffer", "_cancel", "_ordered", "_return_exceptions", "abandoned", "ended", "error", "feeder", "held",
-        "stopped", "tasks", "total", "waiter",
+        "_brought", "_buffer", "_cancel", "_ordered", "_overdue", "_return_exceptions", "_taken", "abandoned", "ended",
+        "error", "feeder", "stopped", "tasks", "total", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -77,9 +77,20 @@ class StreamBuffer(Sink):
         self.stopped = False  # no more members are wanted
         self.error: BaseException | None = None  # why there are no more members, for the consumer
         self.ended = 0  # members that have an outcome
-        self.held = 0  # bytes of outcomes that were not taken
+        self._overdue = 0.0  # seconds that the group had, once they are over
+        self._brought = 0  # bytes of outcomes, counted by the loop's owner alone
+        self._taken = 0  # of those that were taken, counted by the consumer alone
         self.waiter: Waiter | None = None
         self.abandoned = False
+
+    @property
+    def held(self) -> int:
+        """Return the bytes of outcomes that were not taken."""
+        return self._brought - self._taken
+
+    def wants_more(self) -> bool:
+        """Return whether members that were not dispatched are wanted still."""
+        return not self.stopped
 
     def expect(self, tasks: Sequence[Task]) -> None:
         """Note members that are about to be dispatched."""
@@ -98,31 +109,38 @@ class StreamBuffer(Sink):
         self.ended += 1
         feeder = self.feeder
         if feeder is not None:
-            self.held += _size(outcome)
+            self._brought += _size(outcome)
             if feeder.hungry:
                 feeder.look()
         if not self._return_exceptions and failed(outcome):
             self.stopped = True
+            if feeder is not None:
+                feeder.stop()
             # In submission order the members before this one still have their turn.
-            rest = [task for at, task in list(self.tasks.items()) if at > index or not self._ordered]
+            rest = [task for at, task in self.tasks.copy().items() if at > index or not self._ordered]
             self._cancel(rest)
         if ready and (waiter := self.waiter) is not None:
             waiter.finish()
 
     def finish(self, total: int, error: BaseException | None = None) -> None:
         """There are so many members; ``error`` says why there are no more, if that is not as it should be."""
-        if self.total is None or error is not None:
-            self.total = total
-            self.error = self.error or error
+        self.error = self.error or error
+        if self.total is None or self.error is not None:
+            self.total = total if self.total is None else min(total, self.total)
+        elif self._overdue:
+            for index in range(total, self.total):
+                self.add(index, TaskTimeoutError(self._overdue))
         if (waiter := self.waiter) is not None:
             waiter.finish()
 
     def expire(self, timeout: float) -> None:
         """The group's time is over: what is missing failed for that reason."""
+        self._overdue = timeout
         if self.feeder is not None and self.feeder.thread.is_alive():
-            self.error = TaskTimeoutError(timeout)
             self.feeder.stop()
-        missing = [task for task in list(self.tasks.values()) if task.state != SETTLED]
+            if self.total is None:  # not to wait for the user's iterator
+                self.finish(self.feeder.index, TaskTimeoutError(timeout))
+        missing = [task for task in self.tasks.copy().values() if task.state != SETTLED]
         for task in missing:
             task.sink = DISCARD
             self.tasks.pop(task.index, None)
@@ -134,7 +152,7 @@ class StreamBuffer(Sink):
         taken = self._buffer.take()
         feeder = self.feeder
         if taken is not None and feeder is not None:
-            self.held -= _size(taken[1])
+            self._taken += _size(taken[1])
             if feeder.hungry:
                 feeder.look()
         return taken
@@ -142,7 +160,7 @@ class StreamBuffer(Sink):
     def abandon(self) -> None:
         """Nobody will take anything any more: drop all, cancel what is left."""
         self.abandoned = self.stopped = True
-        tasks, self.tasks = list(self.tasks.values()), {}
+        tasks, self.tasks = list(self.tasks.copy().values()), {}
         self._buffer.clear()
         if self.feeder is not None:
             self.feeder.stop()

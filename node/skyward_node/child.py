@@ -187,7 +187,13 @@ class _Worker:
     def _new_slot(self, interrupts: Interrupts | None) -> Slot:
         slot = Slot(self._loader.load, interrupts or Interrupts(), Mappings(self._files))
         self._control.slots.append(slot)
+        if self._context is not None:
+            self._instruct(slot, self._context)
         return slot
+
+    def _instruct(self, slot: Slot, context: Context) -> None:
+        slot.max_payload = context.max_payload
+        slot.share = self._share if context.shared else None
 
     # --- what comes down the data pipe --------------------------------------------------------
 
@@ -229,8 +235,7 @@ class _Worker:
         first = self._context is None
         self._context = context
         for slot in self._control.slots:
-            slot.max_payload = context.max_payload
-            slot.share = self._share if context.shared else None
+            self._instruct(slot, context)
         if not self._threads:
             self._enter(context, 0)
         if first:

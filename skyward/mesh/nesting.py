@@ -71,18 +71,24 @@ class Parent(Sink):
         payloads: list[Payload] = []
         statuses: list[int] = []
         for _, outcome, _ in answers:
-            if isinstance(outcome, tuple):
-                statuses.append(outcome[0])
-                # Another node's worker cannot hold a lease: it gets the bytes.
-                payloads.append(Payload(outcome[1], opened(outcome[2], lambda ref: ref.owner.open(ref))))
-            else:
-                failure = failures.from_exception(outcome)
-                statuses.append(failure.status)
-                payloads.append(Payload(failures.encode(failure), ()))
+            status, payload = _payload_of(outcome)
+            statuses.append(status)
+            payloads.append(payload)
         sizes, buffers, frames = pack_body(payloads)
         calls = [call for call, _, _ in answers]
         ranks = [max(rank, 0) for _, _, rank in answers]
         return Answer(epoch, self.id, calls, statuses, sizes, buffers, ranks), frames
+
+
+def _payload_of(outcome: Outcome) -> tuple[int, Payload]:
+    if isinstance(outcome, tuple):
+        try:
+            # Another node's worker cannot hold a lease: it gets the bytes.
+            return outcome[0], Payload(outcome[1], opened(outcome[2], lambda ref: ref.owner.open(ref)))
+        except OSError as error:  # out of descriptors
+            outcome = error
+    failure = failures.from_exception(outcome)
+    return failure.status, Payload(failures.encode(failure), ())
 
 
 class Nesting:

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
-from skyward.memory import LEAST, Arena, Files, Lease
+from skyward.memory import EXHAUSTED, LEAST, Arena, Files, Lease
 from skyward.wire.frames import Payload, Ref
 from skyward.wire.messages import MAX_BATCH
 from skyward.wire.statuses import IMPORT_FAILED, OK, RAISED, TOO_LARGE, UNSERIALIZABLE
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from skyward.dispatch.tasks import Task
+    from skyward.memory import File
     from skyward.results import Outcome
     from skyward.wire.frames import Buffer
 
@@ -48,8 +49,12 @@ class Sharing:
         """A task has ended: unless its worker ended it, nobody knows who still reads its arguments."""
         sent = task.node >= 0
         safe = isinstance(outcome, tuple) and outcome[0] in _SAFE and not task.losses
-        if sent and not safe and any(type(buffer) is Ref for buffer in task.buffers):
-            self._arena.retire()
+        if sent and not safe:
+            refs = [buffer for buffer in task.buffers if type(buffer) is Ref]
+            for ref in refs:
+                ref.owner.keep()
+            if refs:
+                self._arena.retire()
 
     # --- results ---------------------------------------------------------------------------
 
@@ -58,10 +63,15 @@ class Sharing:
         released = self._released.setdefault(rank, deque())
         for ref in refs:
             if type(ref) is Ref:
-                try:
-                    ref.owner = Lease(self._files.of(ref), ref.number, released.append)
-                except OSError as error:
-                    raise ProtocolError(f"the memory of a result cannot be opened: {error}") from error
+                ref.owner = Lease(self._file_of(ref), ref.number, released.append)
+
+    def _file_of(self, ref: Ref) -> File | OSError:
+        try:
+            return self._files.of(ref)
+        except OSError as error:
+            if error.errno in EXHAUSTED:  # we are to blame, not the node
+                return error
+            raise ProtocolError(f"the memory of a result cannot be opened: {error}") from error
 
     def released(self, rank: int) -> list[int]:
         """Return regions of a node that nobody reads any more, each once; at most as many as fit a message."""

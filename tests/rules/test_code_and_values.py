@@ -215,16 +215,17 @@ def test_running_tasks_keep_what_they_started_with(pool: sky.Compute, tmp_path: 
 def test_arguments_are_snapshotted_at_dispatch(pool: sky.Compute, tmp_path: Path) -> None:
     """Changing an array after `>`, or while a stream runs, affects no run."""
     holders = [hold(str(tmp_path), str(i)).on(i) > pool for i in range(2)]
-    array = np.ones(100_000)
+    array, smaller = np.ones(100_000), np.ones(10_000)  # in shared memory, and beside it
     small = [1, 2]
-    future = (echo(array) & echo(small)) > pool
+    future = (echo(array) & echo(smaller) & echo(small)) > pool
     stream = sky.gather(echo(array), echo(bytearray(b"x" * 100_000)), stream=True) >> pool
-    array[:] = 5
+    array[:] = smaller[:] = 5
     small.append(3)
     for i in range(2):
         let_go(tmp_path, str(i))
-    got, got_small = future.result()
+    got, got_smaller, got_small = future.result()
     assert (got == 1).all()
+    assert (got_smaller == 1).all()
     assert got_small == [1, 2]
     assert (next(stream) == 1).all()
     assert [holder.result() for holder in holders] == ["0", "1"]

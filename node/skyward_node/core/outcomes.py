@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from skyward.wire.codec import pack_body, split_body
-from skyward.wire.frames import Payload
+from skyward.wire.frames import Payload, Ref
+from skyward.wire.messages import Release
 from skyward.wire.statuses import CRASHED, TIMED_OUT, Failure
 from skyward_node.core import assign, crew, nesting
-from skyward_node.core.actions import Bury
+from skyward_node.core.actions import Bury, Give
 from skyward_node.core.lines import PATIENCE
 from skyward_node.core.node import CANCELLED_FAILURE, PARTIAL
 from skyward_node.core.outbox import Part
@@ -65,7 +66,7 @@ def on_results(node: Node, worker: Worker, message: Results, body: Sequence[Buff
         node.finish(done)
         _observe(done, message.elapsed)
     else:
-        kill = _pass_on_some(node, session, part, tasks)
+        kill = _pass_on_some(node, session, worker, part, tasks)
     worker.stuck = False
     node.stuck.pop(worker.id, None)
     if kill:  # what the task has left in the process must not meet the next one
@@ -76,7 +77,7 @@ def on_results(node: Node, worker: Worker, message: Results, body: Sequence[Buff
         assign.start(node, worker)
 
 
-def _pass_on_some(node: Node, session: Session, part: Part, tasks: Sequence[Task | None]) -> bool:
+def _pass_on_some(node: Node, session: Session, worker: Worker, part: Part, tasks: Sequence[Task | None]) -> bool:
     """Pass on results of which not all count; return whether one was of a task stopped for its timeout.
 
     Nobody waits for the result of an overdue task, nor for one of a task the worker was never given.
@@ -84,15 +85,19 @@ def _pass_on_some(node: Node, session: Session, part: Part, tasks: Sequence[Task
     rows = split_body(part.sizes, part.buffers, part.body)
     kept: list[tuple[Task, int, int, tuple[Buffer, tuple[Buffer, ...]]]] = []
     expired: list[tuple[Task, Failure]] = []
+    dropped: list[Buffer] = []
     for task, status, elapsed, row in zip(tasks, part.statuses, part.elapsed, rows, strict=True):
+        if task is not None and task.state != OVERDUE and task.wish != EXPIRE:
+            kept.append((task, status, elapsed, row))
+            continue
+        dropped += row[1]
         if task is None:
             continue
         if task.state == OVERDUE:
             move([task], FINISH)
-        elif task.wish == EXPIRE:
-            expired.append((task, timed_out(task)))
         else:
-            kept.append((task, status, elapsed, row))
+            expired.append((task, timed_out(task)))
+    _release(node, worker, dropped)
     if kept:
         sizes, buffers, body = pack_body([Payload(*row) for *_, row in kept])
         done = [task for task, *_ in kept]
@@ -103,6 +108,13 @@ def _pass_on_some(node: Node, session: Session, part: Part, tasks: Sequence[Task
         _observe(done, elapsed_column)
     node.fail(expired)
     return bool(expired)
+
+
+def _release(node: Node, worker: Worker, dropped: Sequence[Buffer]) -> None:
+    """Let the worker use the memory again of results that the client never hears of."""
+    regions = [buffer.number for buffer in dropped if type(buffer) is Ref]
+    if regions:
+        node.actions.append(Give(worker.id, Release(0, regions)))
 
 
 def _observe(done: Sequence[Task], elapsed: Sequence[int]) -> None:
