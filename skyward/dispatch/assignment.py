@@ -24,7 +24,7 @@ from itertools import chain, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from skyward.dispatch.policy import RECALL, Durations, charge, is_short, may_send_ahead, run_length
+from skyward.dispatch.policy import RECALL, Durations, charge, is_short, may_send_ahead, run_length, runs_low
 from skyward.dispatch.queues import Queue
 from skyward.dispatch.tasks import SENT, Action, Send, Stop, Task
 
@@ -165,7 +165,10 @@ class Assignment:
         return {
             rank: node
             for rank, node in self.nodes.items()
-            if may_send_ahead(cost, node.load, len(node.in_flight), node.slots) or rank in bound
+            if rank in bound or (
+                runs_low(node.load, len(node.in_flight), node.slots)
+                and may_send_ahead(cost, node.load, len(node.in_flight), node.slots)
+            )
         }
 
     def _run_ahead(self, node: Node, share: int, batches: Batches) -> bool:
