@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from statistics import median
 from typing import TYPE_CHECKING, Final
 
 import skyward as sky
@@ -30,45 +29,31 @@ def nothing(number: int) -> int:
 
 
 def calibrate() -> Costs:
-    """Run real calls on one local node, and return what they cost."""
+    """Run real calls on one local node, and return the defaults with what these cost."""
     with sky.Compute(nodes=1) as pool:
-        node = pool.snapshot().nodes[0]
-        daemon = node.pid
-        nothing(0) >> pool
-        took: list[float] = []
-
-        def one_by_one() -> None:
-            for number in range(CALLS):
-                start = time.perf_counter()
-                nothing(number) >> pool
-                took.append(time.perf_counter() - start)
-
-        def together() -> None:
-            for _ in range(ROUNDS):
-                sky.gather(*[nothing(number) for number in range(MEMBERS)]) >> pool
-
-        here, there = _usage(one_by_one, daemon)
-        client, server = here / CALLS, there / CALLS
-        here, there = _usage(together, daemon)
-        client_task, node_task = here / (ROUNDS * MEMBERS), there / (ROUNDS * MEMBERS)
-    client_message = max(client - client_task, 0.0) / 2  # the call, and its result
-    node_message = max(server - node_task, 0.0) / 4  # the same, and both again on the worker's pipe
-    costs = replace(
+        daemon = pool.snapshot().nodes[0].pid
+        pool.run(nothing(0))
+        client, node = _usage(lambda: [pool.run(nothing(number)) for number in range(CALLS)], daemon, CALLS)
+        client_task, node_task = _usage(lambda: _run_groups(pool), daemon, ROUNDS * MEMBERS)
+    return replace(
         Costs(),
-        client_message=client_message,
+        client_message=max(client - client_task, 0.0) / 2,  # the call, and its result
         client_task=client_task,
-        node_message=node_message,
+        node_message=max(node - node_task, 0.0) / 4,  # the same, and both again on the worker's pipe
         node_task=node_task,
     )
-    on_the_way = median(took) - client - server - costs.worker_task - 2 * costs.pipe
-    return replace(costs, link=max(on_the_way / 2, 0.0))
 
 
-def _usage(work: Callable[[], None], daemon: int) -> tuple[float, float]:
-    """Return the processor time, in seconds, that work takes of this process and of the daemon."""
+def _run_groups(pool: sky.Compute) -> None:
+    for _ in range(ROUNDS):
+        pool.run(sky.gather(*[nothing(number) for number in range(MEMBERS)]))
+
+
+def _usage(work: Callable[[], object], daemon: int, calls: int) -> tuple[float, float]:
+    """Return the processor time, in seconds a call, that work takes of this process and of the daemon."""
     here, there = time.process_time(), _cpu(daemon)
     work()
-    return time.process_time() - here, _cpu(daemon) - there
+    return (time.process_time() - here) / calls, (_cpu(daemon) - there) / calls
 
 
 def _cpu(pid: int) -> float:

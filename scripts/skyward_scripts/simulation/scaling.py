@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 NODES: Final = (1, 2, 4, 8, 16, 32, 64, 125, 250, 500, 1_000)
 PER_SLOT: Final = 20  # tasks: enough that the beginning and the end do not decide everything
 MEAN: Final = 0.1  # seconds a task takes
+HEAD: Final = (
+    "task times", "nodes", "tasks", "ideal s", "makespan s", "makespan ÷ ideal", "client busy", "messages a task",
+    "scheduler µs a task", "waste ms",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +95,7 @@ def _row(distribution: str, mean: float, run: Run) -> Row:
 
 def table(rows: Iterable[Row]) -> str:
     """Return the rows as a table in Markdown."""
-    head = "distribution nodes tasks ideal_s makespan_s makespan÷ideal client_busy messages/task scheduler_µs/task waste_ms"
-    names = [name.replace("_", " ") for name in head.split()]
-    lines = [names, ["---", *["---:"] * (len(names) - 1)]]
+    lines = [list(HEAD), ["---", *["---:"] * (len(HEAD) - 1)]]
     lines += [
         [
             row.distribution,

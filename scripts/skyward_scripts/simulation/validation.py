@@ -95,7 +95,7 @@ def compare(
 def _measure(pool: sky.Compute, durations: Sequence[float], name: str) -> float:
     function = make_nap(name)
     start = time.monotonic()
-    sky.gather(*[function(duration) for duration in durations]) >> pool
+    pool.run(sky.gather(*[function(duration) for duration in durations]))
     return time.monotonic() - start
 
 

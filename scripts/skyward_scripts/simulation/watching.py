@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from skyward_scripts.simulation.clock import Clock
 
+
 class Site:
     """A node as it is."""
 
