@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from time import perf_counter
+from time import thread_time
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -83,7 +83,7 @@ def _scale(
     rows: list[Row] = []
     for mean in means:
         some = measure(
-            nodes or NODES, names, mean=mean, per_slot=per_slot, slots=slots, churn=churn, stopwatch=perf_counter
+            nodes or NODES, names, mean=mean, per_slot=per_slot, slots=slots, churn=churn, stopwatch=thread_time
         )
         for row in some:
             rows.append(row)

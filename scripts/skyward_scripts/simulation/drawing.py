@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 SIZE: Final = (11.0, 4.2)  # inches
 COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00")  # told apart by everyone (Okabe, Ito)
+TICKS: Final = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0)
 MARKS: Final = "osD^v"
 
 
@@ -20,7 +21,7 @@ def draw(panels: Sequence[tuple[str, Sequence[Row]]], path: str) -> None:
     matplotlib: Any = importlib.import_module("matplotlib")
     matplotlib.use("Agg")
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
-    figure, axes = pyplot.subplots(1, len(panels), figsize=SIZE, squeeze=False)
+    figure, axes = pyplot.subplots(1, len(panels), figsize=SIZE, squeeze=False, sharey=True)
     for axis, (title, rows) in zip(axes[0], panels, strict=True):
         names = list(dict.fromkeys(row.distribution for row in rows))
         for name, colour, mark in zip(names, COLOURS, MARKS, strict=False):
@@ -32,8 +33,10 @@ def draw(panels: Sequence[tuple[str, Sequence[Row]]], path: str) -> None:
         axis.axhline(1.0, color="0.6", linewidth=0.8)
         axis.set_xscale("log")
         axis.set_yscale("log")
+        axis.set_yticks(TICKS)
+        axis.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        axis.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-        axis.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
         axis.set_xlabel("nodes of one slot")
         axis.set_title(title, fontsize=10)
         axis.grid(visible=True, which="major", color="0.9")
