@@ -60,7 +60,7 @@ HOMES = {
 }  # fmt: skip
 
 # What only pictures need, and lives in a dependency group of its own.
-FOREIGN = {"matplotlib": ("scripts/skyward_scripts/simulation/drawing.py",)}
+FOREIGN: dict[str, tuple[str, ...]] = {"matplotlib": ("scripts/skyward_scripts/simulation/drawing.py",)}
 
 PURE = ("skyward/wire/", "skyward/dispatch/", "node/skyward_node/core/")
 # These look at the user's program: files that change, objects that other threads use, searches that must end.

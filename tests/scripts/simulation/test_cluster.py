@@ -18,9 +18,9 @@ ROUND_TRIP = 0.001  # seconds: two links, two pipes, and four threads, with room
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
-def run(durations: Sequence[float], nodes: int, **options: int) -> Run:
+def run(durations: Sequence[float], nodes: int, slots: int = 1) -> Run:
     """Simulate, and see that every task had one outcome after one run, and no node was given too much."""
-    made = simulate(durations, nodes, **options)
+    made = simulate(durations, nodes, slots=slots)
     assert all(made.watch.starts[id] == made.watch.results[id] == 1 for id in range(len(durations)))
     assert not made.watch.failed
     assert made.watch.crowded == 0
