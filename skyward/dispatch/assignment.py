@@ -24,7 +24,7 @@ from itertools import chain, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from skyward.dispatch.policy import RECALL, Durations, charge, is_short, may_send_ahead, run_length
+from skyward.dispatch.policy import RECALL, Durations, charge, is_short, may_send_ahead, run_length, runs_low
 from skyward.dispatch.queues import Queue
 from skyward.dispatch.tasks import SENT, Action, Send, Stop, Task
 
@@ -76,6 +76,7 @@ class Assignment:
         self.open: dict[int, Node] = {}  # those with a free slot
         self.bound: dict[int, Node] = {}  # those with pinned tasks
         self.crowded: dict[int, Node] = {}  # those with more tasks than slots
+        self.low: dict[int, Node] = {}  # those that would soon have nothing to do
 
     # --- books -----------------------------------------------------------------------------
 
@@ -86,7 +87,7 @@ class Assignment:
 
     def leave(self, rank: int) -> Node | None:
         """Forget a node, and return it if it was there."""
-        for some in (self.open, self.bound, self.crowded):
+        for some in (self.open, self.bound, self.crowded, self.low):
             some.pop(rank, None)
         return self.nodes.pop(rank, None)
 
@@ -96,6 +97,7 @@ class Assignment:
         _mark(self.open, node, belongs=free > 0)
         _mark(self.crowded, node, belongs=free < 0)
         _mark(self.bound, node, belongs=bool(node.pinned))
+        _mark(self.low, node, belongs=runs_low(node.load, len(node.in_flight), node.slots))
 
     # --- decisions -------------------------------------------------------------------------
 
@@ -162,11 +164,12 @@ class Assignment:
         cost = None if head is None else self.durations.cost(head.function.key)
         if not is_short(cost):
             return bound
-        return {
+        low = {
             rank: node
-            for rank, node in self.nodes.items()
-            if may_send_ahead(cost, node.load, len(node.in_flight), node.slots) or rank in bound
+            for rank, node in self.low.items()
+            if may_send_ahead(cost, node.load, len(node.in_flight), node.slots)
         }
+        return low | bound
 
     def _run_ahead(self, node: Node, share: int, batches: Batches) -> bool:
         """Send the node its next tasks; return whether it may have more when its turn comes again."""

@@ -3,7 +3,9 @@
 Nothing is known about a function before it has run, so its first tasks go to free slots only. Once
 durations are known, tasks short enough to be worth it are sent ahead, up to a budget of *time*, not
 of tasks: a node then always has some milliseconds of work in hand, which hides the round trip, and
-never more than that, which keeps the tail of a group short and long tasks out of queues.
+never more than that, which keeps the tail of a group short and long tasks out of queues. It gets more
+when it has used up half of that: one message then carries several tasks, and the client, which pays for
+messages, can keep several times as many nodes busy.
 
 PURE: durations are numbers handed in.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 AHEAD: Final = 10_000  # µs of work per slot sent ahead: some dozen round trips on one machine
+LOW: Final = AHEAD // 2  # µs of work per slot at which a node gets more: below it, a late message would be felt
 TOO_LONG: Final = 20_000.0  # µs: longer tasks are sent to free slots only; a round trip is noise to them
 MOST: Final = 1_024  # tasks per slot a node may hold; bounds what is lost with a node
 FLOOR: Final = 5.0  # µs that even an empty task costs a node
@@ -48,10 +51,11 @@ class Durations:
 def charge(cost: float | None) -> int:
     """Return what a task of ``cost`` counts in its node's load, in µs.
 
-    A long one takes the budget of the slot it occupies, and no more; so does one of which nothing is known.
+    A long one takes the budget of the slot it occupies, and no more; so does one of which nothing is known. One that
+    may be sent ahead leaves a rest of it: that tells a node that has only such tasks from one that has others.
     An integer: what is added and taken away again leaves nothing behind.
     """
-    return AHEAD if cost is None else min(int(cost), AHEAD)
+    return min(int(cost), AHEAD - 1) if cost is not None and cost <= TOO_LONG else AHEAD
 
 
 def is_short(cost: float | None) -> bool:
@@ -62,11 +66,18 @@ def is_short(cost: float | None) -> bool:
 def may_send_ahead(cost: float | None, load: float, held: int, slots: int) -> bool:
     """Return whether a node without a free slot may take one more task of ``cost``.
 
-    ``load`` is the expected time (µs) of all ``held`` tasks on the node.
+    ``load`` is the expected time (µs) of all ``held`` tasks on the node. While that is below the budget, one task per
+    slot may wait whatever it takes: else those that take more than half of the budget paid for a round trip each.
     """
     if cost is None or not is_short(cost):
         return False
-    return load + cost <= AHEAD * slots and held < MOST * slots
+    budget = AHEAD * slots
+    return (load + cost <= budget and held < MOST * slots) or (load < budget and held < 2 * slots)
+
+
+def runs_low(load: float, held: int, slots: int) -> bool:
+    """Return whether it is time to send a node more."""
+    return held < 2 * slots or load <= LOW * slots
 
 
 def run_length(cost: float | None) -> int:

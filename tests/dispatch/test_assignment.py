@@ -111,6 +111,29 @@ def test_short_tasks_are_sent_ahead() -> None:
 
 
 @pytest.mark.rule("R18")
+def test_node_is_refilled_in_batches() -> None:
+    """It gets nothing while half of its budget is left, and then the other half in one message."""
+    made = scheduler(1)
+    learn(made, 1000)
+    tasks = make(100)
+    made.on_submit(tasks)
+    half = AHEAD // 1000 // 2
+    assert [finish(made, 0, [task], 1000) for task in tasks[: half - 1]] == [[]] * (half - 1)
+    assert finish(made, 0, [tasks[half - 1]], 1000) == [Send(0, tasks[2 * half : 3 * half])]
+
+
+@pytest.mark.rule("R18")
+def test_one_task_waits_behind_each_that_takes_half_of_the_budget() -> None:
+    """Tasks of 5 to 20 milliseconds do not pay for a round trip each; longer ones never wait on a node."""
+    made = scheduler(1)
+    learn(made, AHEAD + 1)
+    first, second, third = tasks = make(3)
+    assert made.on_submit(tasks) == [Send(0, [first, second])]
+    assert finish(made, 0, [first], 10 * AHEAD) == []
+    assert finish(made, 0, [second], 10 * AHEAD) == [Send(0, [third])]
+
+
+@pytest.mark.rule("R18")
 def test_empty_tasks_ahead_are_bounded_in_number() -> None:
     """A node holds no more than some thousand tasks, however short, in messages of some hundred."""
     made = scheduler(2)

@@ -8,6 +8,7 @@ from skyward.dispatch.policy import (
     AHEAD,
     FLOOR,
     KNOWN,
+    LOW,
     MOST,
     RUN,
     RUN_TIME,
@@ -18,6 +19,7 @@ from skyward.dispatch.policy import (
     is_short,
     may_send_ahead,
     run_length,
+    runs_low,
 )
 
 
@@ -65,7 +67,10 @@ def test_durations_remember_a_bounded_number_of_functions() -> None:
         (None, 0, 1, 1, False),  # nothing is known
         (TOO_LONG + 1, 0, 1, 8, False),  # long tasks are held back
         (100.0, AHEAD - 100, 1, 1, True),  # up to the budget
-        (100.0, AHEAD - 99, 1, 1, False),  # and no further
+        (100.0, AHEAD - 99, 2, 1, False),  # and no further
+        (TOO_LONG, AHEAD - 1, 1, 1, True),  # but one may wait for each slot
+        (TOO_LONG, AHEAD - 1, 2, 1, False),
+        (TOO_LONG, AHEAD, 1, 1, False),  # unless what runs is long, or unknown
         (100.0, AHEAD, 1, 2, True),  # which grows with the slots
         (FLOOR, 0, MOST - 1, 1, True),  # up to a number of tasks
         (FLOOR, 0, MOST, 1, False),
@@ -88,6 +93,26 @@ def test_task_is_charged_at_most_a_slots_budget() -> None:
     assert charge(7.9) == 7
     assert charge(1e9) == AHEAD
     assert charge(None) == AHEAD
+
+
+def test_task_that_may_go_ahead_leaves_a_rest_of_the_budget() -> None:
+    """What a node is charged tells whether all that it runs is short."""
+    assert charge(AHEAD + 1.0) == charge(TOO_LONG) == AHEAD - 1
+    assert charge(TOO_LONG + 1) == AHEAD
+
+
+@pytest.mark.parametrize(
+    ("load", "held", "slots", "low"),
+    [
+        (LOW, 9, 1, True),
+        (LOW + 1, 9, 1, False),
+        (2 * LOW, 9, 2, True),  # by the slot
+        (AHEAD, 1, 1, True),  # nothing waits
+    ],
+)
+def test_node_gets_more_when_half_of_it_is_used_up(load: int, held: int, slots: int, low: bool) -> None:
+    """Between two messages a node works off several tasks, and is never without one that waits."""
+    assert runs_low(load, held, slots) is low
 
 
 def test_runs_are_short_in_time_and_in_number() -> None:

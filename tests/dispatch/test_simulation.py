@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,  # pyright: ignore[reportUnknownVariableType]  # it is half annotated
 )
 
+from skyward.dispatch.policy import runs_low
 from skyward.dispatch.scheduler import Scheduler
 from skyward.dispatch.tasks import ANY, SENT, Absent, Cancelled, Lost, NoNodes, Send, Settle, Stop, Task
 from tests.dispatch.making import F, G, make
@@ -290,6 +291,9 @@ class Simulation(RuleBasedStateMachine):
         nodes = assignment.nodes.items()
         assert set(assignment.open) == {rank for rank, node in nodes if node.free > 0}
         assert set(assignment.crowded) == {rank for rank, node in nodes if node.free < 0}
+        assert set(assignment.low) == {
+            rank for rank, node in nodes if runs_low(node.load, len(node.in_flight), node.slots)
+        }
         assert set(assignment.bound) == {rank for rank, node in nodes if node.pinned}
 
     def teardown(self) -> None:

@@ -45,6 +45,24 @@ def test_take_back_returns_what_has_not_started(tmp_path: Path) -> None:
         assert set(rig.results) == {first}
 
 
+@pytest.mark.rule("R18")
+@pytest.mark.parametrize("running", [False, True])
+def test_unread_tasks_do_not_wait_for_the_one_that_runs(running: bool) -> None:
+    """What came after a worker began a long task, and was not read, is given up while that still runs."""
+    with Rig() as rig:
+        worker = rig.spawn()
+        rig.call(worker, abs, -1)
+        long = rig.submit(worker, nap, 60.0)
+        unread = rig.submit_all(worker, nap, [(0,)] * 3)
+        rig.cancel(worker, unread, running=running)
+        rig.until(lambda: len(rig.results) + len(rig.returned) == 4)
+        assert long not in rig.results
+        rig.cancel(worker, [long])
+        assert rig.outcome(long)[0] == CANCELLED
+        assert rig.call(worker, abs, -2) == 2
+        assert not rig.repeated
+
+
 @pytest.mark.rule("R7")
 @pytest.mark.parametrize("kind", ["sleep", "loop", "lock", "async"])
 def test_cancel_interrupts_the_running_task(kind: str) -> None:

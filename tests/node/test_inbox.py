@@ -33,22 +33,48 @@ def test_tasks_wait_in_order_with_their_arguments() -> None:
     assert [(entry.id, bytes(entry.data)) for entry in inbox.pending.values()] == [(3, b"x3"), (1, b"x1"), (2, b"x2")]
 
 
+def cancel(inbox: Inbox, *ids: int, running: bool = True, current: int | None = None) -> tuple[list[int], list[int]]:
+    """Apply a cancel from the control pipe."""
+    return inbox.cancel(Cancel(0, list(ids), running), lambda: [current])
+
+
 def test_cancel_takes_what_is_pending_and_names_the_rest() -> None:
     """A cancel owns what it pops; what it does not find runs, has finished, or is unread."""
-    inbox, _ = new()
-    inbox.add(*batch(1, 2))  # type: ignore[arg-type]  # as above
-    assert inbox.cancel(Cancel(0, [2, 9], True)) == ([2], [9])
+    inbox, order = new()
+    inbox.add(*batch(1, 2, 3, 4))  # type: ignore[arg-type]  # as above
+    for id in (3, 4):
+        order.remove(id)
+        del inbox.pending[id]
+    assert cancel(inbox, 2, 3, 4, current=4) == ([2], [3, 4])
     assert list(inbox.pending) == [1]
 
 
-def test_cancel_catches_tasks_that_are_read_later() -> None:
-    """A task that was cancelled while it sat in the pipe never becomes pending, and the kind of cancel is kept."""
+def test_unread_tasks_are_answered_for_at_once_and_dropped_later() -> None:
+    """A task that sits in the pipe behind one that runs for long is free to run elsewhere now."""
     inbox, _ = new()
-    inbox.cancel(Cancel(0, [1, 2], True))
-    inbox.cancel(Cancel(0, [3], False))
-    dropped = inbox.add(*batch(1, 3, 4))  # type: ignore[arg-type]  # as above
-    assert sorted(dropped) == [([1], True), ([3], False)]
+    assert cancel(inbox, 1, 2) == ([1, 2], [1, 2])
+    assert cancel(inbox, 3, running=False) == ([3], [3])
+    assert inbox.add(*batch(1, 3, 4)) == []  # type: ignore[arg-type]  # as above
     assert list(inbox.pending) == [4]
+
+
+def test_running_task_is_not_answered_for() -> None:
+    """However long ago it was read."""
+    inbox, _ = new()
+    assert cancel(inbox, 1, running=False, current=1) == ([], [1])
+
+
+def test_task_that_came_back_is_answered_for_once_each_time() -> None:
+    """Handed back unread, given again, and cancelled again: the second copy is told when it is read."""
+    inbox, _ = new()
+    assert cancel(inbox, 1, running=False)[0] == [1]
+    assert cancel(inbox, 1, running=True)[0] == []
+    assert inbox.add(*batch(1)) == []  # type: ignore[arg-type]  # as above
+    assert inbox.settle(Cancel(0, [1], False)) == []
+    assert inbox.add(*batch(1)) == [([1], True)]  # type: ignore[arg-type]  # as above
+    assert inbox.settle(Cancel(0, [1], True)) == []
+    assert inbox.add(*batch(1)) == []  # type: ignore[arg-type]  # as above
+    assert list(inbox.pending) == [1]
 
 
 def test_copy_that_is_read_first_does_the_work() -> None:
@@ -56,7 +82,7 @@ def test_copy_that_is_read_first_does_the_work() -> None:
     inbox, _ = new()
     inbox.add(*batch(1))  # type: ignore[arg-type]  # as above
     assert inbox.settle(Cancel(0, [1, 2], True)) == [1]
-    assert inbox.cancel(Cancel(0, [1, 2], True)) == ([], [1, 2])
+    assert cancel(inbox, 1, 2) == ([], [1, 2])
     assert not inbox._doomed
 
 
@@ -86,7 +112,7 @@ def test_every_task_is_taken_once_and_nothing_is_remembered(script: list[str], s
             else:
                 taken += [id for ids, _ in inbox.add(*batch(*message.ids)) for id in ids]  # type: ignore[arg-type]  # as above
         elif choice == "c" and control:
-            taken += inbox.cancel(control.pop(0))[0]
+            taken += inbox.cancel(control.pop(0), list)[0]
         elif choice == "t" and order:
             entry = inbox.pending.pop(order.pop(0), None)
             taken += [entry.id] if entry else []

@@ -20,7 +20,7 @@ from skyward.wire.messages import Tasks
 from skyward_node.core import crew
 from skyward_node.core.actions import Give
 from skyward_node.core.context import make_context
-from skyward_node.core.node import TIMEOUT
+from skyward_node.core.node import LATE, TIMEOUT
 from skyward_node.core.tasks import GIVE, GIVEN, START, move
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 1_000.0  # µs of work in one chunk: some ten times what handing it over costs
 MOST: Final = 256  # tasks in one chunk; bounds what waits behind a task that is longer than expected
+LONG: Final = 0.005  # seconds after which what was given ahead waits too long: some times what a chunk takes
 SHORT: Final = 5_000.0  # µs: a longer task never waits behind another in a worker's own queue
 
 
@@ -81,7 +82,20 @@ def _send_ahead(node: Node) -> None:
     session = waiting[0]
     for worker in session.workers.values():
         if worker.tasks and session.wants_slot() and _has_room_ahead(worker, session.head()):
+            head = next(iter(worker.tasks))
             give(node, worker, _chunk(node, session, node.limits.concurrency))
+            if not worker.threads and node.limits.concurrency > 1:  # else nobody else here could run them
+                node.at(node.now + LONG, LATE, (worker, head))
+
+
+def note_late(node: Node, worker: Worker, head: int) -> None:
+    """Note that a worker still runs the task that it ran when more was given to it.
+
+    It does not say so by itself: it reads what it was given only when that task has ended.
+    """
+    if worker.id in node.workers and not worker.leaving and next(iter(worker.tasks), None) == head:
+        worker.stuck = True
+        node.stuck[worker.id] = worker
 
 
 def _has_room_ahead(worker: Worker, task: Task) -> bool:

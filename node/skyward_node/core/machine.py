@@ -36,7 +36,7 @@ from skyward.wire.messages import (
 )
 from skyward_node.core import admission, assign, crew, draining, intake, nesting, outcomes, stopping
 from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Forget, Gone, Incoming, Nonsense, Shutdown
-from skyward_node.core.node import GRACE, LEAVE, PARTIAL, TIMEOUT, Identity, Limits, Node, batches
+from skyward_node.core.node import GRACE, LATE, LEAVE, PARTIAL, TIMEOUT, Identity, Limits, Node, batches
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost
 from skyward_node.pipe_messages import Waiting
 
@@ -275,6 +275,8 @@ class Core:
             outcomes.flush_lines(node, subject)
         elif kind == LEAVE:
             self._on_overstay(subject)
+        elif kind == LATE:
+            assign.note_late(node, *subject)
 
     def _on_overstay(self, worker: Worker) -> None:
         if worker.id in self.node.workers:

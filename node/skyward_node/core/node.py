@@ -36,6 +36,7 @@ TIMEOUT: Final = 0  # of a task: it ran as long as it may
 GRACE: Final = 1  # of a task: it had the time to stop
 PARTIAL: Final = 2  # of a worker: a line it has begun waited long enough
 LEAVE: Final = 3  # of a worker: it had the time to end by itself
+LATE: Final = 4  # of a worker, and the task it ran when more was given to it: that should have ended
 SWEEP: Final = 1_024  # timers at which the first look for stale ones is worth it
 
 

@@ -140,7 +140,7 @@ class Control:
         return True
 
     def _cancel(self, message: Cancel) -> None:
-        dropped, others = self._inbox.cancel(message)
+        dropped, others = self._inbox.cancel(message, self._current)
         if dropped:
             self.dropped(dropped, running=message.running)
         if not message.running:
@@ -151,6 +151,9 @@ class Control:
                 self._outbox.send(Progress(0, [], [id for _, id in running]))
             return
         self._chased += running
+
+    def _current(self) -> list[int | None]:
+        return [slot.current for slot in self.slots]
 
     def _chase(self) -> None:
         """Interrupt until it is heard: a signal that comes just before a system call does not interrupt that."""

@@ -1,23 +1,29 @@
 """Tasks that have come and not started, and who takes each of them: a slot, or a cancel.
 
-Whoever pops a task from ``pending`` owns it; ``dict.pop`` is atomic, so no lock is taken per task.
-A slot says that a task is its current one *before* it pops it. So a cancel that finds a task neither
-pending nor current knows that it has finished, or has not been read from the data pipe yet. Such ids
-are ``doomed``. The copy of the cancel that comes down the data pipe, behind the tasks it can be
-about, lifts the doom: what is still doomed then had finished.
+Whoever pops a task from ``pending`` owns it; ``dict.pop`` is atomic, so slots take no lock. A slot says that a task
+is its current one *before* it pops it. So a cancel that finds a task neither pending nor current knows that it has
+finished, or has not been read from the data pipe yet, where it may sit for as long as another task runs. Such ids are
+``doomed``: when the task is read it is dropped. One that is not among those read of late is answered for at once (if
+it had finished long ago, the daemon has its result, and ignores the answer), and the drop is silent. The copy of the
+cancel that comes down the data pipe, behind the tasks it can be about, lifts the doom.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skyward.wire.codec import split_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from skyward.wire.frames import Buffer
     from skyward.wire.messages import Cancel, Tasks
+
+
+RECENT: Final = 64  # batches: results of tasks that came before them are with the daemon
 
 
 class Entry(NamedTuple):
@@ -29,52 +35,93 @@ class Entry(NamedTuple):
     buffers: tuple[Buffer, ...]
 
 
+class Doom:
+    """What is known of an unread task that was cancelled."""
+
+    __slots__ = ("answered", "number", "running")
+
+    def __init__(self) -> None:
+        self.answered = False  # for a copy that has not been read
+        self.number = 0  # of the last cancel that names it
+        self.running = False  # whether that was for running ones too
+
+
 class Inbox:
     """The tasks of a worker. The main thread adds, slots take, the control thread drops."""
 
-    __slots__ = ("_copies", "_doomed", "_originals", "announce", "pending")
+    __slots__ = ("_copies", "_doomed", "_lock", "_originals", "_recent", "announce", "pending")
 
     def __init__(self, announce: Callable[[int], object]) -> None:
         self.announce = announce  # puts an id where slots wait for one
         self.pending: dict[int, Entry] = {}
-        self._doomed: dict[int, bool] = {}  # id -> whether the cancel was for running ones too
+        self._doomed: dict[int, Doom] = {}
+        self._recent: deque[list[int]] = deque(maxlen=RECENT)  # ids of the batches read last
+        self._lock = threading.Lock()  # one of the two pipes is acted upon at a time
         self._originals = 0  # cancels read from the control pipe
         self._copies = 0  # cancels read from the data pipe
 
     def add(self, message: Tasks, body: Sequence[Buffer]) -> list[tuple[list[int], bool]]:
-        """Take in a batch. Return those that were cancelled before they came, by kind of cancel."""
+        """Take in a batch. Return those that were cancelled before they came and not answered, by kind of cancel."""
         functions, pending, announce = message.functions, self.pending, self.announce
         rows = split_body(message.sizes, message.buffers, body)
-        for id, fn, (data, buffers) in zip(message.ids, message.fns, rows, strict=True):
-            pending[id] = Entry(id, functions[fn], data, buffers)
-            announce(id)
-        if not self._doomed:
-            return []
-        doomed = {id: self._doomed[id] for id in message.ids if id in self._doomed}
-        return [
-            (self._claim(id for id, kind in doomed.items() if kind is running), running) for running in (False, True)
-        ]
+        with self._lock:
+            self._recent.append(message.ids)
+            untold = self._drop_doomed(message.ids) if self._doomed else []
+            for id, fn, (data, buffers) in zip(message.ids, message.fns, rows, strict=True):
+                if not self._doomed or id not in self._doomed:
+                    pending[id] = Entry(id, functions[fn], data, buffers)
+                    announce(id)
+        return [(ids, running) for running in (False, True) if (ids := [id for id, kind in untold if kind is running])]
+
+    def _drop_doomed(self, ids: Iterable[int]) -> list[tuple[int, bool]]:
+        """Return those of the ids whose drop nobody has told, and the kind of their cancel."""
+        untold: list[tuple[int, bool]] = []
+        for id in ids:
+            doom = self._doomed.get(id)
+            if doom is None:
+                continue
+            if doom.answered:
+                doom.answered = False
+            else:
+                untold.append((id, doom.running))
+        return untold
 
     def _claim(self, ids: Iterable[int]) -> list[int]:
         return [id for id in ids if self.pending.pop(id, None) is not None]
 
-    def cancel(self, message: Cancel) -> tuple[list[int], list[int]]:
-        """Apply a cancel from the control pipe: return what it has dropped, and what was not pending."""
-        self._originals += 1
-        running = message.running
-        self._doomed.update((id, running) for id in message.ids)  # first, so that a task read meanwhile is caught
-        dropped = self._claim(message.ids)
-        # The main thread counts before it lifts, and we look after we have doomed: one of us lifts.
-        self._lift(message.ids if self._copies >= self._originals else dropped)
-        return dropped, [id for id in message.ids if id not in dropped] if len(dropped) < len(message.ids) else []
+    def cancel(self, message: Cancel, current: Callable[[], Collection[int | None]]) -> tuple[list[int], list[int]]:
+        """Apply a cancel from the control pipe: return what is to be answered for, and what was not pending.
+
+        ``current`` tells what slots run now.
+        """
+        with self._lock:
+            self._originals += 1
+            dropped = self._claim(message.ids)
+            others = [id for id in message.ids if id not in dropped] if len(dropped) < len(message.ids) else []
+            if others and self._copies < self._originals:  # else all that it is about has been read
+                runs = current()
+                dropped += [id for id in others if id not in runs and self._doom(id, message)]
+        return dropped, others
+
+    def _doom(self, id: int, message: Cancel) -> bool:
+        """Have an id dropped when it is read; return whether that is to be answered for now."""
+        doom = self._doomed.get(id)
+        if doom is None:
+            doom = self._doomed[id] = Doom()
+            doom.answered = not any(id in batch for batch in self._recent)
+            answer = doom.answered
+        else:
+            answer = False  # it was; or the task came back here meanwhile, and its second copy is told when it is read
+        doom.number = self._originals
+        doom.running = message.running
+        return answer
 
     def settle(self, message: Cancel) -> list[int]:
         """Apply a cancel's copy from the data pipe; return what it has dropped."""
-        self._copies += 1
-        dropped = self._claim(message.ids)
-        self._lift(message.ids)
-        return dropped
-
-    def _lift(self, ids: Iterable[int]) -> None:
-        for id in ids:
-            self._doomed.pop(id, None)
+        with self._lock:
+            self._copies += 1
+            for id in message.ids:
+                doom = self._doomed.get(id)
+                if doom is not None and doom.number <= self._copies:
+                    del self._doomed[id]
+            return self._claim(message.ids)

@@ -138,6 +138,21 @@ def test_tasks_behind_a_long_one_move_to_a_free_worker(rig: Rig) -> None:
     assert rig.hand_back(1, 2) == [rig.give(2, 2)]
 
 
+@pytest.mark.rule("R18")
+def test_tasks_given_to_a_worker_that_turns_out_to_be_busy_move_to_a_free_one(rig: Rig) -> None:
+    """A worker that has not read what it was given cannot say that it takes long: the node sees it by itself."""
+    rig.open()
+    rig.teach(100)
+    rig.submit(1, 2, 3, 4)
+    rig.finish(2, 3, 4, elapsed=100)
+    rig.finish(1, 1, elapsed=100)
+    rig.submit(5)
+    rig.submit(6)
+    rig.finish(2, 5, elapsed=100)
+    assert rig.handle(after=0.02) == [rig.withdraw(1, 6, running=False)]
+    assert rig.hand_back(1, 6) == [rig.give(2, 6)]
+
+
 def test_task_taken_back_can_be_sent_again(make_rig: Callable[..., Rig]) -> None:
     """A returned task is forgotten: its id counts as new."""
     rig = make_rig(1)

@@ -1,0 +1,46 @@
+"""Makespan ÷ ideal as a picture. The only file that needs matplotlib: `uv run --group bench`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyward_scripts.simulation.scaling import Row
+
+SIZE: Final = (11.0, 4.2)  # inches
+COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00")  # told apart by everyone (Okabe, Ito)
+TICKS: Final = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0)
+MARKS: Final = "osD^v"
+
+
+def draw(panels: Sequence[tuple[str, Sequence[Row]]], path: str) -> None:
+    """Save one panel for each title and its rows, side by side."""
+    matplotlib: Any = importlib.import_module("matplotlib")
+    matplotlib.use("Agg")
+    pyplot: Any = importlib.import_module("matplotlib.pyplot")
+    figure, axes = pyplot.subplots(1, len(panels), figsize=SIZE, squeeze=False, sharey=True)
+    for axis, (title, rows) in zip(axes[0], panels, strict=True):
+        names = list(dict.fromkeys(row.distribution for row in rows))
+        for name, colour, mark in zip(names, COLOURS, MARKS, strict=False):
+            some = [row for row in rows if row.distribution == name]
+            axis.plot(
+                [row.nodes for row in some], [row.ratio for row in some],
+                color=colour, marker=mark, markersize=4, linewidth=1.4, label=name,
+            )  # fmt: skip
+        axis.axhline(1.0, color="0.6", linewidth=0.8)
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_yticks(TICKS)
+        axis.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+        axis.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+        axis.set_xlabel("nodes of one slot")
+        axis.set_title(title, fontsize=10)
+        axis.grid(visible=True, which="major", color="0.9")
+    axes[0][0].set_ylabel("makespan ÷ ideal")
+    axes[0][0].legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
