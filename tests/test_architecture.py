@@ -49,8 +49,13 @@ NAMED: dict[str, set[str]] = {
 NODE = VALUES | CALLS | {"config", "wire", "nested", "transport.sockets", "transport.keys"}
 
 # Third parties have one home each: (package, the files that may import it).
-HOMES = {
-    "zmq": ("skyward/transport/", *(f"node/skyward_node/{name}.py" for name in ("boot", "router", "server"))),
+BENCH = "scripts/skyward_scripts/bench"
+HOMES: dict[str, tuple[str, ...]] = {
+    "zmq": (
+        "skyward/transport/",
+        *(f"node/skyward_node/{name}.py" for name in ("boot", "router", "server")),
+        f"{BENCH}/references/",  # plain pyzmq, to compare with
+    ),
     "cloudpickle": ("skyward/wire/pickler.py",),
     "click": ("node/skyward_node/cli.py", "scripts/skyward_scripts/"),
     "boto3": ("skyward/providers/aws.py",),
@@ -58,6 +63,13 @@ HOMES = {
     "structlog": ("node/skyward_node/logs.py",),
     "msgspec": ("skyward/wire/", "node/skyward_node/"),  # its structs are the daemon's values, too
 }  # fmt: skip
+
+# What the benchmark compares with, and draws with, lives in environments of its own.
+FOREIGN: dict[str, tuple[str, ...]] = {
+    **{name: (f"{BENCH}/peers/{name}.py",) for name in ("ipyparallel", "joblib", "loky", "mpire", "parsl", "ray")},
+    "distributed": (f"{BENCH}/peers/dask.py",),
+    "matplotlib": (f"{BENCH}/drawing.py",),
+}
 
 PURE = ("skyward/wire/", "skyward/dispatch/", "node/skyward_node/core/")
 # These look at the user's program: files that change, objects that other threads use, searches that must end.
@@ -193,20 +205,21 @@ def test_node_imports_along_the_arrows() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("package", HOMES)
+@pytest.mark.parametrize("package", HOMES | FOREIGN)
 def test_third_party_has_one_home(package: str) -> None:
     """A library that we depend on is imported in one place, so that it can be replaced there."""
+    homes = (HOMES | FOREIGN)[package]
     wrong = [
-        complain(found, f"{package} lives in {', '.join(HOMES[package])}")
+        complain(found, f"{package} lives in {', '.join(homes)}")
         for found in all_imports()
-        if found.module.partition(".")[0] == package and not found.file.startswith(HOMES[package])
+        if found.module.partition(".")[0] == package and not found.file.startswith(homes)
     ]
     assert not wrong, "\n".join(wrong)
 
 
 def test_no_other_third_party_is_imported() -> None:
     """Everything that is imported is ours, the standard library's, or has a home."""
-    known = sys.stdlib_module_names | set(PACKAGES) | set(HOMES)
+    known = sys.stdlib_module_names | set(PACKAGES) | set(HOMES) | set(FOREIGN)
     wrong = [complain(found, "has no home") for found in all_imports() if found.module.partition(".")[0] not in known]
     # What users bring along is used if it is there, never required.
     brought = {"numpy", "pandas", "torch"}
