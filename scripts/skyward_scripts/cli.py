@@ -9,12 +9,17 @@ from typing import Final
 
 import click
 
+from skyward_scripts.bench.command import bench
+
 UNFIT: Final = 1  # exit code of `check` on a machine that cannot run nodes; click uses 2 for wrong usage
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Bootstrap and look after meshes of machines that run skyward nodes."""
+
+
+main.add_command(bench)
 
 
 @main.command()
