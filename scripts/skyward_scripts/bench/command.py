@@ -67,7 +67,7 @@ def bench(
     results = Results(gather_facts())
     environments = Environments(cache or default_cache())
     plan = Plan(chosen, entries, 1 if quick else runs, quick)
-    with tempfile.TemporaryDirectory(prefix="b") as root:
+    with tempfile.TemporaryDirectory(prefix="b", ignore_cleanup_errors=True) as root:
         stage = Stage(root)
         Run(plan, stage, environments, results, _note).run()
         results.facts["peers"] = environments.versions()

@@ -11,6 +11,7 @@ COLOURS: Final = {"skyward": "#c1440e", "reference": "#9a9a9a", "peer": "#3b6ea5
 COLUMNS: Final = 3
 WIDTH: Final = 5.5  # inches of a panel
 BAR: Final = 0.22  # inches
+LEAST: Final = 8  # bars that a panel has room for, so that one alone is no wall
 
 
 def main(data: str, path: str) -> None:
@@ -41,7 +42,7 @@ def _draw(place: Any, panel: dict[str, Any]) -> None:
     rows = range(len(bars))
     place.barh(rows, medians, xerr=(low, high), color=colours, ecolor="#333333", capsize=2)
     place.set_yticks(rows, [name for name, *_ in bars], fontsize=8)
-    place.invert_yaxis()
+    place.set_ylim(max(len(bars), LEAST) - 0.5, -0.5)  # best on top
     if min(medians) > 0 and max(medians) > 30 * min(medians):
         place.set_xscale("log")
     place.tick_params(axis="x", labelsize=8)
