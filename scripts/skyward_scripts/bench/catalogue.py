@@ -51,6 +51,7 @@ class Entry:
 
 FATE: Final = "map: an item that fails loses the results of its chunk"
 WHOLE: Final = "map: an item that fails loses the whole map"
+BY_HAND: Final = "map: tasks of 2,500 items, made by hand; an item that fails loses its task"
 ACTORS: Final = "balances load in stream and stragglers only, by an ActorPool: else each call goes to a given actor"
 APPLY: Final = "balances no load of single calls: each is given to a worker when it is made"
 ONE_MACHINE: Final = "lives on one machine only"
@@ -109,7 +110,7 @@ PEERS: Final = (
     ),
     Entry(
         "ray", "peers.ray:Tasks", "peer", "Ray, tasks", peer="ray", requirements=("ray==2.60.0", NUMPY),
-        restless=True, remarks=("map: tasks of 2,500 items; one that fails loses its task",),
+        restless=True, remarks=(BY_HAND,),
     ),
     Entry(
         "ray-actors", "peers.ray:Actors", "peer", "Ray, actors", peer="ray", requirements=("ray==2.60.0", NUMPY),
@@ -117,7 +118,7 @@ PEERS: Final = (
     ),
     Entry(
         "dask", "peers.dask:Dask", "peer", "dask.distributed", peer="dask",
-        requirements=("distributed==2026.8.0", NUMPY), restless=True,
+        requirements=("distributed==2026.8.0", NUMPY), restless=True, remarks=(BY_HAND,),
     ),
     Entry(
         "ipyparallel", "peers.ipyparallel:IPyParallel", "peer", "ipyparallel", peer="ipyparallel",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from skyward_scripts.bench.contestant import Submitting
+from skyward_scripts.bench.peers.chunks import chunks_of, run_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from skyward_scripts.bench.contestant import Call, Task
-
-CHUNK = 2_500  # items that go to the scheduler in one message
 
 
 class Dask(Submitting):
@@ -48,9 +49,9 @@ class Dask(Submitting):
         return super().gather(calls)
 
     def map(self, task: Task, items: Sequence[Any]) -> Sequence[Any]:
-        """Map in batches."""
-        values: list[Any] = self.client.gather(self.client.map(task, items, pure=False, batch_size=CHUNK))
-        return values
+        """Run each chunk as one task."""
+        futures = self.client.map(partial(run_chunk, task), chunks_of(items), pure=False)
+        return list(chain.from_iterable(self.client.gather(futures)))
 
     def stream(self, task: Task, items: Sequence[Any]) -> Iterable[Any]:
         """Take values as they come."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import tempfile
 from importlib import import_module
+from itertools import chain, cycle
 from typing import TYPE_CHECKING, Any
 
 from skyward_scripts.bench.contestant import Library
+from skyward_scripts.bench.peers.chunks import chunks_of, run_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from skyward_scripts.bench.contestant import Call, Task
 
-CHUNK = 2_500  # items in a task of a map: "batch tiny tasks", as its guide to patterns says
 STORE = 2**31  # bytes of the object store
 
 
@@ -86,9 +86,8 @@ class Tasks(_Ray):
 
     def map(self, task: Task, items: Sequence[Any]) -> Sequence[Any]:
         """Run each chunk as one task."""
-        whole = self.ray.remote(_chunk)
-        chunks = [whole.remote(task, items[start : start + CHUNK]) for start in range(0, len(items), CHUNK)]
-        return list(itertools.chain.from_iterable(self.ray.get(chunks)))
+        whole = self.ray.remote(run_chunk)
+        return list(chain.from_iterable(self.ray.get([whole.remote(task, chunk) for chunk in chunks_of(items)])))
 
     def stream(self, task: Task, items: Sequence[Any]) -> Iterable[Any]:
         """Wait for whichever is next."""
@@ -106,7 +105,7 @@ class Actors(_Ray):
         super().open(workers)
         kind = self.ray.remote(num_cpus=1)(_Runner)
         self.actors = [kind.remote() for _ in range(workers)]
-        self.turn: Iterator[Any] = itertools.cycle(self.actors)
+        self.turn: Iterator[Any] = cycle(self.actors)
 
     def call(self, task: Task, item: Any) -> Any:
         """Ask the next actor."""
@@ -140,7 +139,3 @@ class _Runner:
     def run(self, task: Task, item: Any) -> Any:
         """Run it."""
         return task(item)
-
-
-def _chunk(task: Task, items: Sequence[Any]) -> list[Any]:
-    return [task(item) for item in items]
