@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyward_scripts.bench.facts import warnings
 from skyward_scripts.bench.summary import show_spread, spread
-from skyward_scripts.bench.targets import check
+from skyward_scripts.bench.targets import COLUMNS, check, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,11 +82,16 @@ def _failures(results: Results, entries: Sequence[Entry]) -> list[str]:
 def _targets(results: Results) -> str:
     rows: list[Row] = []
     last = ""
-    for finding in check(results):
+    findings = check(results)
+    for finding in findings:
         title = "" if finding.target == last else finding.target
         last = finding.target
         rows.append((title, finding.column, finding.bound, finding.measured, finding.verdict))
-    return "Targets\n" + table(("", "column", "bound", "measured", ""), rows)
+    sums: list[str] = []
+    for column in COLUMNS:
+        counts = count(findings, column)
+        sums.append(f"{column}: {', '.join(f'{number} {verdict}' for verdict, number in counts.items())}")
+    return "\n".join(("Targets", table(("", "column", "bound", "measured", ""), rows), *sums))
 
 
 def table(headings: Row, rows: Sequence[Row]) -> str:

@@ -122,15 +122,18 @@ class _Course:
     def _start(self, entry: Entry, python: str) -> Session:
         session = Session(entry, python, self._run.stage)
         try:
-            session.open(self._workload.workers)
+            self._open(session, entry)
             session.prepare(self._workload.name, self._sizes, QUICK_WARM if self._run.plan.quick else WARM)
-        except ContestantError as error:
-            session.kill()
-            raise self._run.rule_out(entry, error) from error
         except BaseException:
             session.kill()
             raise
         return session
+
+    def _open(self, session: Session, entry: Entry) -> None:
+        try:
+            session.open(self._workload.workers)
+        except ContestantError as error:
+            raise self._run.rule_out(entry, error) from error
 
     def _outside(self, entry: Entry, python: str, number: int) -> Turn:
         if self._workload.name == "import":

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Better = Literal["less", "more"]
 Verdict = Literal["met", "not met", "not measured"]
 
+COLUMNS: Final = ("fast by default", "faster than every peer")
 BOTH: Final = ("skyward", "skyward-main")
 RAY: Final = ("ray", "ray-actors")
 
@@ -202,9 +203,20 @@ def check(results: Results) -> list[Finding]:
     """Return what a run says about each bound, in the order of the table."""
     findings: list[Finding] = []
     for target in TARGETS:
-        for column, bounds in (("fast by default", target.default), ("faster than every peer", target.fastest)):
+        for column, bounds in zip(COLUMNS, (target.default, target.fastest), strict=True):
             for bound in bounds:
                 measured = bound.measure(results)
                 shown = "" if measured is None else show_spread(measured)
                 findings.append(Finding(target.title, column, str(bound), shown, bound.verdict(measured)))
     return findings
+
+
+def count(findings: Sequence[Finding], column: str) -> dict[Verdict, int]:
+    """Return how many targets of a column are met, and how many not: each is as good as its worst bound."""
+    by_target: dict[str, set[Verdict]] = {}
+    for finding in findings:
+        if finding.column == column:
+            by_target.setdefault(finding.target, set()).add(finding.verdict)
+    worst: list[Verdict] = ["not met", "not measured", "met"]
+    found = [next(each for each in worst if each in verdicts) for verdicts in by_target.values()]
+    return {each: found.count(each) for each in worst}

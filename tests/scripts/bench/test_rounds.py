@@ -24,6 +24,7 @@ class Scripted:
     """A contestant's process that notes what is done with it."""
 
     refuses: frozenset[str] = frozenset()  # who does not open
+    unprepared: frozenset[tuple[str, str]] = frozenset()  # who cannot do which workload
     fails: frozenset[tuple[str, int]] = frozenset()  # who fails in which round
 
     def __init__(self, entry: Entry, python: str, stage: object) -> None:
@@ -37,6 +38,9 @@ class Scripted:
 
     def prepare(self, workload: str, sizes: dict[str, int], warm: float) -> None:
         """Say what comes."""
+        LOG.append(f"prepare {self.name} {workload}")
+        if (self.name, workload) in self.unprepared:
+            raise ContestantError("too hard")
 
     def turn(self, seed: int) -> dict[str, float]:
         """Take a turn."""
@@ -145,6 +149,14 @@ def test_peer_that_does_not_start_is_out_of_the_run(monkeypatch: pytest.MonkeyPa
         "gather: executor: does not start: no",
         "futures: executor: does not start: no",
     ]
+
+
+def test_peer_that_cannot_do_one_workload_is_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has started, so it may start again."""
+    monkeypatch.setattr(Scripted, "unprepared", frozenset({("executor", "gather")}))
+    results = run("executor", 1, BY_NAME["gather"], BY_NAME["futures"])
+    assert results.failures(["executor"]) == ["gather: executor: too hard"]
+    assert actions("kill", "end") == ["kill executor", "end executor"]
 
 
 def test_peer_that_cannot_be_installed_is_reported() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from skyward_scripts.bench.catalogue import PEERS, REFERENCES, SKYWARD
 from skyward_scripts.bench.results import Results
 from skyward_scripts.bench.summary import Spread
-from skyward_scripts.bench.targets import TARGETS, Bound, check
+from skyward_scripts.bench.targets import COLUMNS, TARGETS, Bound, Finding, Verdict, check, count
 from skyward_scripts.bench.workloads import BY_NAME
 
 
@@ -83,3 +83,14 @@ def test_check_says_something_about_every_bound() -> None:
     assert len(findings) == sum(len(target.default) + len(target.fastest) for target in TARGETS)
     assert {finding.verdict for finding in findings} == {"not measured"}
     assert len({finding.target for finding in findings}) == len(TARGETS) == 14
+
+
+def test_target_is_as_good_as_its_worst_bound() -> None:
+    """One bound that is not met, or not measured, spoils it."""
+    column = COLUMNS[0]
+    verdicts: dict[str, list[Verdict]] = {
+        "a": ["met", "met"], "b": ["met", "not met", "not measured"], "c": ["met", "not measured"],
+    }  # fmt: skip
+    findings = [Finding(name, column, "", "", verdict) for name, given in verdicts.items() for verdict in given]
+    assert count(findings, column) == {"not met": 1, "not measured": 1, "met": 1}
+    assert count(findings, COLUMNS[1]) == {"not met": 0, "not measured": 0, "met": 0}

@@ -60,11 +60,11 @@ class Dask(Submitting):
 
     def send(self, task: Task, array: Any) -> Any:
         """Scatter the array first: it warns about large arguments."""
-        return self.call(task, self.client.scatter(array))
+        return self.call(task, self.client.scatter(array, hash=False))
 
     def to_each(self, task: Task, array: Any, workers: int) -> Sequence[Any]:
         """Scatter the array to all, and name the worker of each call."""
-        future = self.client.scatter(array, broadcast=True)
+        future = self.client.scatter(array, broadcast=True, hash=False)  # not to be found again, either
         addresses = list(self.client.scheduler_info()["workers"])
         futures = [self.client.submit(task, future, pure=False, workers=[address]) for address in addresses]
         values: list[Any] = self.client.gather(futures)
