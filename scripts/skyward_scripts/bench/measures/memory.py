@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 PAUSE: Final = 0.05  # seconds between looks
 STILL: Final = 64 * 1024  # bytes that count as no growth
-PATIENCE: Final = 100.0  # seconds
+PATIENCE: Final = 60.0  # seconds after which memory that still grows is taken as it is
+BUDGET: Final = 30.0  # seconds that the calls would take to run: who is slow to run is slow to submit
+LEAST: Final = 10_000  # calls, whose memory can be told from noise
 
 
 def gather(setting: Setting, seed: int) -> dict[str, float]:
@@ -32,7 +34,7 @@ def futures(setting: Setting, seed: int) -> dict[str, float]:
 
 
 def _pending(setting: Setting, dispatch: Callable[[Any], Any]) -> dict[str, float]:
-    contestant, count = setting.contestant, setting.sizes["calls"]
+    contestant, count = setting.contestant, setting.affordable(setting.sizes["calls"], BUDGET, LEAST)
     quiet = setting.sizes["quiet"] / 1e3
     gate = os.path.join(setting.scratch, "gate")
     blockers = contestant.hold_futures(contestant.describe([(setting.tasks.hold, gate)] * setting.workers))

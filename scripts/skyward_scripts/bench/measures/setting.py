@@ -37,9 +37,9 @@ class Setting:
     scratch: str  # a directory of its own
     pace: float = field(default=float("inf"))  # tasks a second, as warming up has shown
 
-    def affordable(self, count: int) -> int:
-        """Return how many of so many tasks fit into the budget."""
-        return min(count, max(LEAST, round(min(self.pace * BUDGET, count))))
+    def affordable(self, count: int, budget: float = BUDGET, least: int = LEAST) -> int:
+        """Return how many of so many tasks fit into the budget, in seconds."""
+        return min(count, max(least, round(min(self.pace * budget, count))))
 
     def spend(self, started: float) -> bool:
         """Return whether a turn that started then may go on."""
