@@ -53,10 +53,12 @@ NAMED: dict[str, set[str]] = {
 NODE = VALUES | CALLS | {"config", "memory", "versions", "wire", "nested", "transport.sockets", "transport.keys"}
 
 # Third parties have one home each: (package, the files that may import it).
-HOMES = {
+BENCH = "scripts/skyward_scripts/bench"
+HOMES: dict[str, tuple[str, ...]] = {
     "zmq": (
         "skyward/transport/",
         *(f"node/skyward_node/{name}.py" for name in ("boot", "door", "router", "server", "zap")),
+        f"{BENCH}/references/",  # plain pyzmq, to compare with
     ),
     "cloudpickle": ("skyward/wire/pickler.py",),
     "click": ("node/skyward_node/cli.py", "scripts/skyward_scripts/"),
@@ -66,8 +68,12 @@ HOMES = {
     "msgspec": ("skyward/wire/", "node/skyward_node/"),  # its structs are the daemon's values, too
 }  # fmt: skip
 
-# What only pictures need, and lives in a dependency group of its own.
-FOREIGN: dict[str, tuple[str, ...]] = {"matplotlib": ("scripts/skyward_scripts/simulation/drawing.py",)}
+# What the benchmark compares with, and what draws pictures, lives in environments of its own.
+FOREIGN: dict[str, tuple[str, ...]] = {
+    **{name: (f"{BENCH}/peers/{name}.py",) for name in ("ipyparallel", "joblib", "loky", "mpire", "parsl", "ray")},
+    "distributed": (f"{BENCH}/peers/dask.py",),
+    "matplotlib": (f"{BENCH}/drawing.py", "scripts/skyward_scripts/simulation/drawing.py"),
+}
 
 PURE = ("skyward/wire/", "skyward/dispatch/", "node/skyward_node/core/")
 # These look at the user's program: files that change, objects that other threads use, searches that must end.

@@ -9,6 +9,7 @@ from typing import Final
 
 import click
 
+from skyward_scripts.bench.command import bench
 from skyward_scripts.simulation.command import simulate
 
 UNFIT: Final = 1  # exit code of `check` on a machine that cannot run nodes; click uses 2 for wrong usage
@@ -20,6 +21,7 @@ def main() -> None:
 
 
 main.add_command(simulate)
+main.add_command(bench)
 
 
 @main.command()

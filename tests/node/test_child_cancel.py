@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,8 @@ def test_unread_tasks_do_not_wait_for_the_one_that_runs(running: bool) -> None:
     with Rig() as rig:
         worker = rig.spawn()
         rig.call(worker, abs, -1)
-        long = rig.submit(worker, nap, 60.0)
-        unread = rig.submit_all(worker, nap, [(0,)] * 3)
+        long = rig.submit(worker, time.sleep, 60.0)
+        unread = rig.submit_all(worker, time.sleep, [(0,)] * 3)
         rig.cancel(worker, unread, running=running)
         rig.until(lambda: len(rig.results) + len(rig.returned) == 4)
         assert long not in rig.results

@@ -171,8 +171,8 @@ def daemon_of(pool: sky.Compute) -> int:
     engine = pool._engine
     assert engine is not None
     [mate] = engine.crew.mates.values()
-    assert mate.launched is not None
-    return int(mate.launched.pid)
+    assert mate.launched.pid is not None
+    return mate.launched.pid
 
 
 @pytest.mark.rule("R20")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skyward.wire.codec import pack_body
 from skyward.wire.frames import Payload
-from skyward.wire.messages import OK, Progress, Results, Returned
+from skyward.wire.messages import Progress, Results, Returned
+from skyward.wire.statuses import OK
 from skyward_node.executors.events import Received
 
 if TYPE_CHECKING:

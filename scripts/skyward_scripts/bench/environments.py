@@ -1,0 +1,89 @@
+"""Virtual environments of the peers, made by uv in a cache directory and used again by later runs.
+
+Each peer has one of its own, so that its dependencies meet neither ours nor those of another peer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from typing import Final
+
+PATIENCE: Final = 900.0  # seconds to install one peer
+COMPLETE: Final = "complete"  # the file that says so
+
+
+class InstallError(Exception):
+    """An environment cannot be made; the text is the reason."""
+
+
+def default_cache() -> str:
+    """Return where environments are kept unless the user says otherwise."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "skyward", "bench")
+
+
+class Environments:
+    """Gives out interpreters, and makes environments when they are first asked for."""
+
+    def __init__(self, cache: str) -> None:
+        self._cache = cache
+        self._found: dict[tuple[str, ...], str | InstallError] = {}
+
+    def python(self, requirements: tuple[str, ...]) -> str:
+        """Return the interpreter that finds these packages; raises `InstallError`. Without any it is ours."""
+        if not requirements:
+            return sys.executable
+        if requirements not in self._found:
+            try:
+                self._found[requirements] = self._make(requirements)
+            except InstallError as error:
+                self._found[requirements] = error  # every workload would fail alike
+        found = self._found[requirements]
+        if isinstance(found, InstallError):
+            raise found
+        return found
+
+    def versions(self) -> dict[str, list[str]]:
+        """Return the packages of every environment that was used, by its first package."""
+        return {
+            requirements[0].partition("=")[0]: _run("pip", "freeze", "--python", python).split()
+            for requirements, python in self._found.items()
+            if isinstance(python, str)
+        }
+
+    def _make(self, requirements: tuple[str, ...]) -> str:
+        path = os.path.join(self._cache, directory_name(requirements))
+        python = os.path.join(path, "bin", "python")
+        if not os.path.exists(os.path.join(path, COMPLETE)):
+            shutil.rmtree(path, ignore_errors=True)  # whatever was interrupted
+            os.makedirs(self._cache, exist_ok=True)
+            _run("venv", "--quiet", "--python", sys.executable, path)
+            _run("pip", "install", "--quiet", "--python", python, *requirements)
+            with open(os.path.join(path, COMPLETE), "w", encoding="utf-8") as file:
+                file.write("\n".join(requirements) + "\n")
+        return python
+
+
+def directory_name(requirements: tuple[str, ...]) -> str:
+    """Return the directory of an environment: another version of anything in it makes it another one."""
+    key = "\n".join((sys.version, sys.executable, *requirements))
+    return f"{requirements[0].partition('=')[0]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def _run(*arguments: str) -> str:
+    uv = shutil.which("uv")
+    if uv is None:
+        raise InstallError("uv is not there: pip install uv")
+    # The user's own settings of registries apply; that another environment is active does not.
+    env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")}
+    try:
+        done = subprocess.run([uv, *arguments], capture_output=True, text=True, check=False, timeout=PATIENCE, env=env)
+    except subprocess.TimeoutExpired:
+        raise InstallError(f"uv {arguments[0]} took longer than {PATIENCE:.0f} seconds") from None
+    if done.returncode:
+        raise InstallError(f"uv {arguments[0]} failed: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,74 @@
+"""Finding and ending whatever a contestant has started, however far it has run away.
+
+All that descends from a contestant's process carries its token in the environment: daemons that leave their
+session do, and so do those whose parents have died.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Final
+
+TOKEN: Final = "SKYWARD_BENCH"  # noqa: S105 - the environment variable that marks processes: no secret
+PAUSE: Final = 0.02  # seconds between looks
+PATIENCE: Final = 5.0  # seconds for killed processes to go
+
+
+def marked(token: str) -> list[int]:
+    """Return the processes that carry a token, but for this one and those that are dead."""
+    wanted = f"{TOKEN}={token}".encode()
+    return [pid for pid in _all() if pid != os.getpid() and wanted in _environment(pid)]
+
+
+def end(token: str) -> int:
+    """Kill all that carry a token until none is left; return how many there were."""
+    seen: set[int] = set()
+    deadline = time.monotonic() + PATIENCE
+    while (found := marked(token)) and time.monotonic() < deadline:
+        for pid in found:
+            _kill(pid, token)
+        seen.update(found)
+        time.sleep(PAUSE)
+    return len(seen)
+
+
+def _kill(pid: int, token: str) -> None:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # Only now is it certain that the number has not passed on to somebody else.
+        if f"{TOKEN}={token}".encode() in _environment(pid):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def _all() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:  # gone, or not ours
+        return []
+
+
+def busy_seconds(token: str) -> float:
+    """Return the CPU time that all living processes with a token have used."""
+    ticks = 0
+    for pid in marked(token):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(fields[11]) + int(fields[12])  # utime and stime; see proc(5)
+    return ticks / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,42 @@
+"""Nothing that a contestant has started outlives it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+
+from skyward_scripts.bench import processes
+
+DAEMON = """
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.write(1, b"%d\\n" % os.getpid())
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_daemon_that_has_run_away_is_ended() -> None:
+    """A process that left its session, and whose parents are gone, still carries the token."""
+    token = uuid.uuid4().hex
+    env = {**os.environ, processes.TOKEN: token}
+    started = subprocess.Popen([sys.executable, "-c", DAEMON], env=env, stdout=subprocess.PIPE)
+    assert started.stdout is not None
+    with started.stdout as said:
+        pid = int(said.readline())
+        assert started.wait() == 0
+        assert processes.marked(token) == [pid]
+        assert processes.busy_seconds(token) >= 0
+        assert processes.end(token) == 1
+        assert processes.marked(token) == []
+        assert said.read() == b""  # the other end is closed
+
+
+def test_processes_without_the_token_are_left_alone() -> None:
+    """A token that nobody carries ends nobody."""
+    assert processes.end(uuid.uuid4().hex) == 0
