@@ -90,7 +90,7 @@ class Hub:
     def __init__(self, _keys: object = None) -> None:
         """Need no keys."""
 
-    def connect(self, _endpoint: str, rank: int, _server_key: str = "") -> Link:
+    def connect(self, _endpoint: str, rank: int, _server_key: str = "", *, urgent: bool = False) -> Link:
         """Return a link."""
         return Link(rank)
 
