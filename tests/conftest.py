@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import zmq
+from hypothesis import HealthCheck, settings
 
 from skyward_scripts.machine import check_needs
 from tests import leaks, transports
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 LONGEST_PARENT = 40  # bytes of the usual temporary directory's path
+# How long an example takes says nothing on a machine that does much else.
+settings.register_profile("skyward", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("skyward")
+
 FAILED = pytest.StashKey[bool]()
 PRIVATE = pytest.StashKey[str]()
 

@@ -33,6 +33,7 @@ def pool() -> Iterator[sky.Compute]:
     """Return an open pool of two nodes with one slot each."""
     with sky.Compute(nodes=2) as pool:
         yield pool
+        pool.close(cancel=True)  # a test that has failed may have left calls that are held
 
 
 @pytest.fixture
@@ -40,6 +41,7 @@ def threads() -> Iterator[sky.Compute]:
     """Return an open pool of one node with two threads."""
     with sky.Compute(nodes=1, executor="thread", concurrency=2) as pool:
         yield pool
+        pool.close(cancel=True)  # the same
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Hypothesis without deadlines: how long an example takes says nothing on a shared machine."""
+"""What tests of the protocol share: another process, and projects of a user's."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from tests.wire.elsewhere import Elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-settings.register_profile("wire", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("wire")
 
 
 @pytest.fixture
