@@ -68,6 +68,7 @@ class Rig:
         self.limits = Limits(concurrency, threads, reuse, lease, 1_000_000, alone)
         self.core = Core(self.limits, self.identity, self.now)
         self.logged: list[Log] = []
+        self.forgotten: list[bytes] = []  # connections
 
     # --- handing in ---------------------------------------------------------------------------
 
@@ -77,8 +78,10 @@ class Rig:
         return self._without_logs(self.core.handle(events, self.now))
 
     def _without_logs(self, actions: Sequence[Action]) -> list[Action]:
+        """Set aside what is beside the point of most tests: what is logged, and which connections are forgotten."""
         self.logged += [action for action in actions if isinstance(action, Log)]
-        return [action for action in actions if not isinstance(action, Log)]
+        self.forgotten += [action.peer for action in actions if isinstance(action, Forget)]
+        return [action for action in actions if not isinstance(action, Log | Forget)]
 
     def start(self) -> list[Action]:
         """Start the core, and have its workers come up."""
@@ -200,6 +203,7 @@ class Rig:
             Welcome(
                 PROTOCOL, me.python, me.versions, self.session, EPOCH, slots or limits.concurrency,
                 "thread" if limits.threads else "process", me.hostname, me.address, me.pid, [], resumed,
+                max_payload=limits.max_payload,
             ),
         )  # fmt: skip
 
@@ -239,7 +243,7 @@ class Rig:
 
     def refused(self, code: str, reason: str, peer: bytes = b"peer1") -> list[Action]:
         """Return a connection being refused."""
-        return [Send(peer, Refused(code, reason, self.identity.python, PROTOCOL)), Forget(peer)]
+        return [Send(peer, Refused(code, reason, self.identity.python, PROTOCOL))]
 
     def withdraw(self, worker: int, *ids: int, running: bool) -> Control:
         """Return a worker being asked to drop tasks."""

@@ -9,7 +9,6 @@ import pytest
 from skyward.wire.messages import Beat, Bye, Drain, Draining, Returned
 from skyward_node.core.actions import (
     Exit,
-    Forget,
     Kill,
     Retire,
     Send,
@@ -34,7 +33,7 @@ def test_shutdown_hands_back_finishes_and_waits_until_results_are_seen(make_rig:
     assert rig.handle(Shutdown(30.0, "asked"))[0] == Send(b"peer1", Draining(EPOCH, 30.0, "asked"))
     assert rig.finish(1, 1) == [rig.results(1, 1)]
     bye = Send(b"peer1", Bye(EPOCH, 0, "drained"))
-    assert rig.say(Beat(EPOCH, 1, 0.0)) == [bye, Forget(b"peer1"), Retire(1), Exit(0)]
+    assert rig.say(Beat(EPOCH, 1, 0.0)) == [bye, Retire(1), Exit(0)]
 
 
 def test_shutdown_returns_what_has_not_started(make_rig: Callable[..., Rig]) -> None:
@@ -76,7 +75,6 @@ def test_drain_ends_at_its_deadline(make_rig: Callable[..., Rig]) -> None:
     assert rig.handle(after=29.0) == []
     assert rig.handle(after=1.1) == [
         Send(b"peer1", Bye(EPOCH, 0, "drained")),
-        Forget(b"peer1"),
         Kill(1),
         Exit(0),
     ]
@@ -96,7 +94,6 @@ def test_drain_of_one_session_leaves_the_node_to_others(make_rig: Callable[..., 
     assert actions == [
         Send(b"peer1", Draining(EPOCH, 5.0, "asked by the client")),
         Send(b"peer1", Bye(EPOCH, 0, "drained")),
-        Forget(b"peer1"),
     ]
     assert not rig.core.node.over
 

@@ -17,7 +17,6 @@ from skyward.wire.messages import (
 )
 from skyward_node.core import stopping
 from skyward_node.core.actions import (
-    Forget,
     Give,
     Gone,
     Incoming,
@@ -70,7 +69,7 @@ def test_message_without_session_is_refused_once(rig: Rig) -> None:
     rig.start()
     reason = "this connection has no session here; say hello first"
     assert rig.submit(1) == rig.refused("session", reason)
-    assert rig.submit(2) == [Forget(b"peer1")]
+    assert rig.submit(2) == []
 
 
 def test_message_of_another_epoch_is_refused(rig: Rig) -> None:

@@ -14,7 +14,7 @@ from skyward.wire.messages import (
     Refused,
     Tasks,
 )
-from skyward_node.core.actions import Forget, Give, Kill, Retire, Send, Spawn
+from skyward_node.core.actions import Give, Kill, Retire, Send, Spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +35,9 @@ def test_reconnect_resumes_the_session(rig: Rig) -> None:
     rig.finish(1, 1)
     rig.finish(2, 2)
     actions = rig.hello(peer=b"peer2", epoch=EPOCH, ack=1)
-    assert actions[:2] == [Forget(b"peer1"), rig.welcome(resumed=True, peer=b"peer2")]
-    assert actions[2:] == [Send(b"peer2", *rig.results_message(2, seq=2))]
+    assert actions[0] == rig.welcome(resumed=True, peer=b"peer2")
+    assert rig.forgotten == [b"peer1"]
+    assert actions[1:] == [Send(b"peer2", *rig.results_message(2, seq=2))]
 
 
 def test_old_connection_has_no_session_after_a_reconnect(rig: Rig) -> None:
@@ -44,7 +45,7 @@ def test_old_connection_has_no_session_after_a_reconnect(rig: Rig) -> None:
     rig.open()
     rig.hello(peer=b"peer2", epoch=EPOCH)
     reason = "this connection has no session here; say hello first"
-    assert rig.submit(1) == [Send(b"peer1", Refused("session", reason, "3.11.7", 1)), Forget(b"peer1")]
+    assert rig.submit(1) == [Send(b"peer1", Refused("session", reason, "3.11.7", 1))]
 
 
 @pytest.mark.rule("R40")
@@ -57,7 +58,6 @@ def test_silent_client_loses_its_tasks_when_the_lease_is_over(make_rig: Callable
         assert not any(isinstance(action, Kill) for action in rig.handle(after=1.0))
     assert rig.handle(after=1.0) == [
         Send(b"peer1", Bye(EPOCH, 0, "no word from the client for 5 s")),
-        Forget(b"peer1"),
         Kill(1),
     ]
     assert rig.core.node.sessions == {}
@@ -88,7 +88,7 @@ def test_goodbye_stops_everything_at_once(rig: Rig) -> None:
     rig.submit(1)
     rig.submit(2)
     rig.finish(2, 2)
-    assert rig.say(Bye(EPOCH, 1, "")) == [Forget(b"peer1"), Kill(1), Retire(2)]
+    assert rig.say(Bye(EPOCH, 1, "")) == [Kill(1), Retire(2)]
     assert rig.core.node.running == 0
 
 
