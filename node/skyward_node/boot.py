@@ -132,7 +132,8 @@ def raise_descriptor_limit() -> None:
 
 def _require_descriptors(config: NodeConfig) -> None:
     """Raise `ConfigError` if there are too few for the workers: better said now than by the first client to be lost."""
-    from skyward_node.executors.supervisor import PER_WORKER, RESERVE
+    from skyward_node.executors.descriptors import RESERVE
+    from skyward_node.executors.supervisor import PER_WORKER
 
     workers = 1 if config.executor == "thread" else config.concurrency
     needed = OWN_DESCRIPTORS + workers * PER_WORKER + RESERVE

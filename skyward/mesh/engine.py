@@ -25,7 +25,7 @@ from skyward.mesh.greeting import Greeting
 from skyward.mesh.launching import free_port
 from skyward.mesh.nesting import Nesting
 from skyward.mesh.reach import Reach
-from skyward.mesh.sharing import Sharing
+from skyward.mesh.sharing import ARENA_SHARE, Sharing
 from skyward.mesh.talk import Talk
 from skyward.mesh.window import Window
 from skyward.model import PoolSnapshot
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
     from skyward.wire.functions import FunctionBlob
 
-ARENA_SHARE: Final = 4  # of the available memory may hold arguments: the rest is for those who read them
 CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at close
 CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
 GOODBYE: Final = 200  # milliseconds the last messages may take at close
@@ -88,7 +87,6 @@ class Engine:
         self._timer_ids = itertools.count()
         self._next_tick = 0.0
         self._idle_waiters: list[Waiter] = []
-        self._room_waiters: list[tuple[int, Waiter]] = []
         self._stranded: list[Task] = []  # in nobody's hands, because what handled them has failed
         self._handed_in: deque[Task] = deque()
         self._taking_in = False
@@ -132,8 +130,7 @@ class Engine:
 
     def _refuse(self) -> None:
         self.closing = True
-        for _, waiter in self._room_waiters:
-            waiter.finish()
+        self.window.look(closing=True)
 
     def close(self, patience: float = CLOSE_WAIT) -> None:
         """Cancel what is unsettled and leave nothing behind; callbacks and output get ``patience`` seconds each."""
@@ -156,7 +153,8 @@ class Engine:
         self.perform(self.scheduler.on_cancel_all())
         for mate in self.crew.mates.values():
             self.talk.goodbye(mate)
-        for waiter in [*self._idle_waiters, *(waiter for _, waiter in self._room_waiters)]:
+        self.window.look(closing=True)
+        for waiter in self._idle_waiters:
             waiter.finish()
         self._timers.clear()
 
@@ -190,7 +188,7 @@ class Engine:
 
     def is_busy(self) -> bool:
         """Return whether anything is under way."""
-        if self._timers or self._idle_waiters or self._room_waiters or not self.scheduler.is_idle():
+        if self._timers or self._idle_waiters or self.window.waiting or not self.scheduler.is_idle():
             return True
         return not self.crew.is_settled()
 
@@ -206,7 +204,8 @@ class Engine:
                 task.state = SETTLED
                 with suppress(Exception):  # what collects it may be the bug
                     self.settled(task, PoolClosedError(f"the pool has failed by a bug of skyward: {error!r}"))
-        for waiter in [*self._idle_waiters, *(waiter for _, waiter in self._room_waiters)]:
+        self.window.look(closing=True)
+        for waiter in self._idle_waiters:
             waiter.finish()
 
     def strand(self, tasks: Iterable[Task | None]) -> None:
@@ -304,8 +303,8 @@ class Engine:
     def after_settling(self) -> None:
         """See what may go on now that tasks have ended; called once per batch."""
         self.perform(self.scheduler.dispatch())
-        if self._room_waiters:
-            self._room_waiters = [pair for pair in self._room_waiters if not self._has_room(*pair)]
+        if self.window.waiting:
+            self.window.look(closing=self.closing)
         if self._idle_waiters and self.scheduler.is_idle():
             waiters, self._idle_waiters = self._idle_waiters, []
             for waiter in waiters:
@@ -318,16 +317,10 @@ class Engine:
         waiter = Waiter()
 
         def start() -> None:
-            if not self._has_room(size, waiter):
-                self._room_waiters.append((size, waiter))
+            self.window.when_room(size, waiter)
+            self.window.look(closing=self.closing)
 
         self.loop.wait(waiter, start=start)
-
-    def _has_room(self, size: int, waiter: Waiter) -> bool:
-        if not self.closing and not self.window.has_room(size):
-            return False
-        waiter.finish()
-        return True
 
     def call_later(self, delay: float, command: Callable[[], None]) -> None:
         """Run ``command`` after ``delay`` seconds."""
@@ -359,10 +352,7 @@ class Engine:
                 if (mate := self.crew.mates.get(rank)) is not None:  # else it has just been lost
                     self.talk.cancel(mate, [task.id for task in tasks], running=running)
             case Settle(tasks, verdict):
-                self._end(tasks, verdict)
-
-    def _end(self, tasks: Sequence[Task], verdict: Verdict) -> None:
-        self._deliver(tasks, lambda task: self._reason(task, verdict))
+                self._deliver(tasks, lambda task: self._reason(task, verdict))
 
     def _deliver(self, tasks: Sequence[Task], reason: Callable[[Task], BaseException]) -> None:
         for task in tasks:

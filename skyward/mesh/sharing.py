@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from skyward.results import Outcome
     from skyward.wire.frames import Buffer
 
+ARENA_SHARE: Final = 4  # of the available memory may hold arguments: the rest is for those who read them
 # Ends of a task after which its worker reads nothing of its arguments any more.
 _SAFE: Final = frozenset((OK, RAISED, UNSERIALIZABLE, TOO_LARGE, IMPORT_FAILED))
 

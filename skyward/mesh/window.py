@@ -7,6 +7,10 @@ are released by the owner of the loop, when a task is settled.
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skyward.waiting import Waiter
 
 
 class Window:
@@ -17,6 +21,7 @@ class Window:
         self._admitted = 0
         self._released = 0  # by the owner alone
         self._lock = threading.Lock()  # of ``_admitted``
+        self.waiting: list[tuple[int, Waiter]] = []  # who waits for room, and how much of it; the owner's
 
     @property
     def outstanding(self) -> int:
@@ -36,3 +41,17 @@ class Window:
         """Return whether ``size`` more bytes fit. An empty window takes anything: what exceeds it must run, too."""
         outstanding = self.outstanding
         return outstanding <= 0 or outstanding + size <= self.limit
+
+    def when_room(self, size: int, waiter: Waiter) -> None:
+        """Finish the waiter when ``size`` more bytes fit (the owner)."""
+        self.waiting.append((size, waiter))
+        self.look()
+
+    def look(self, *, closing: bool = False) -> None:
+        """Finish the waiters for whom there is room now; all of them if the pool is ``closing`` (the owner)."""
+        waiting, self.waiting = self.waiting, []
+        for size, waiter in waiting:
+            if closing or self.has_room(size):
+                waiter.finish()
+            else:
+                self.waiting.append((size, waiter))

@@ -229,7 +229,7 @@ def test_full_window_blocks_until_something_ends(mesh: Mesh) -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    while not mesh.engine._room_waiters:
+    while not mesh.engine.window.waiting:
         mesh.do(lambda: None)
     assert not went.is_set()
     assert mesh.engine.is_busy()

@@ -49,7 +49,7 @@ def test_close_ends_whatever_waits(mesh: Mesh) -> None:
     ]
     for thread in waits:
         thread.start()
-    while not (mesh.engine._idle_waiters and mesh.engine._room_waiters):
+    while not (mesh.engine._idle_waiters and mesh.engine.window.waiting):
         mesh.do(lambda: None)
     mesh.engine.close()
     for thread in waits:

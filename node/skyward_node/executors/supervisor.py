@@ -10,10 +10,8 @@ Nothing here blocks: what a pipe does not take is kept and sent later. Guarantee
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import resource
 import select
 import signal
 import socket
@@ -28,6 +26,7 @@ from skyward.wire.codec import Decoder, check_body, mark_refs
 from skyward.wire.messages import Cancel, Results
 from skyward_node.cells import Cells
 from skyward_node.executors.channel import Channel
+from skyward_node.executors.descriptors import check_reserve
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost, WorkerEvent
 from skyward_node.pipe_messages import MAX_UP, WORKER_MESSAGES
 
@@ -48,7 +47,6 @@ _FATAL: Final = "Fatal Python error: "
 _TURN: Final = 64  # descriptors looked after in one turn; the rest stays ready
 _REPLY: Final = 4096  # bytes of a template's message
 PER_WORKER: Final = 6  # descriptors: two sockets, two pipes, the process, and one that passes through
-RESERVE: Final = 16  # descriptors that workers leave to connections, so that clients can still come
 _IN: Final = select.EPOLLIN | select.EPOLLRDHUP
 
 
@@ -60,12 +58,6 @@ def last_lines(tail: bytes) -> tuple[str, ...]:
         if line.startswith(_FATAL):  # faulthandler's stack has the crash on top, and may be long
             end = max(STDERR_LINES, index + STDERR_LINES)
     return tuple(line[:STDERR_LINE] for line in lines[:end][-STDERR_LINES:])
-
-
-def _check_reserve(newest: int) -> None:
-    """Raise `OSError` if a descriptor that was just opened is one of the last: the lowest that is free comes first."""
-    if newest >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 class _Worker:
@@ -133,7 +125,7 @@ class Supervisor:
             mine.append(arena)
             os.truncate(arena, self._arena_size)
             theirs.append(os.dup(arena))
-            _check_reserve(arena)
+            check_reserve(arena)
         except OSError:
             _close_all([*mine, *theirs])
             raise
