@@ -67,6 +67,7 @@ def test_dead_workers_leave_no_descriptors(rig: Rig) -> None:
         rig.call(worker, abs, -1)
         rig.supervisor.kill(worker)
         rig.exit_of(worker)
+        rig.supervisor.bury(worker)
     assert open_fds() == fds
 
 
