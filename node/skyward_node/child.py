@@ -34,6 +34,7 @@ from skyward_node.worker.outbox import Outbox
 from skyward_node.worker.pipes import PipeReader, PipeWriter
 from skyward_node.worker.process import flush_streams, prepare
 from skyward_node.worker.slot import Slot
+from skyward_node.worker.streams import Streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,10 +86,12 @@ class _Worker:
         self._inbox = Inbox(self._queue.put if self._threads else self._order.append)
         self._outbox = Outbox(PipeWriter(self._data), flush_streams)
         self._control = Control(control, PipeReader(control), self._inbox, self._outbox, threads=self._threads)
+        self._files = Files()
+        self._streams = Streams(self._send, self._waiting, self._watch, self._files)
+        self._control.streams = self._streams
         self._loader = FunctionLoader()
         self._birth = birth
         self._arena: Arena | None = None  # made when the first result needs it
-        self._files = Files()
         self._regions: dict[int, Ref] = {}  # results that the client may be reading
         self._context: Context | None = None
         self._forked = False
@@ -183,7 +186,7 @@ class _Worker:
             outbox.flush()
 
     def _new_slot(self, interrupts: Interrupts | None) -> Slot:
-        slot = Slot(self._loader.load, interrupts or Interrupts(), Mappings(self._files))
+        slot = Slot(self._loader.load, interrupts or Interrupts(), Mappings(self._files), self._streams)
         self._control.slots.append(slot)
         return slot
 
@@ -279,16 +282,21 @@ class _Worker:
         slot: Slot | None = getattr(self._local, "slot", None) if self._threads else self._control.slots[0]
         return None if slot is None else slot.current
 
-    def _waiting(self, task: int, waiting: bool) -> None:
+    def _watch(self) -> None:
+        if not self._control.watching:
+            self._control.watch()
+
+    def _waiting(self, task: int, waiting: bool, idle: bool = False) -> None:
         if self._threads:
             with self._lending_lock:
                 self._lending += 1 if waiting else -1
                 if len(self._pool_threads) < self._slots + self._lending:
                     self._start_thread()
-        self._send(Waiting(task, waiting), ())
+        self._send(Waiting(task, waiting, idle), ())
 
     def _end_calls(self, task: int) -> None:
-        """A task has ended: forget the calls that it has made and not awaited."""
+        """A task has ended: forget its streams, and the calls that it has made and not awaited."""
+        self._streams.end(task)
         if self._nested is not None and self._nested.awaited:
             self._nested.ended(task)
 

@@ -148,7 +148,7 @@ def check_body(message: Message, frames: Sequence[Buffer]) -> None:
     """
     if isinstance(message, Tasks | Results | Submit | Answer | Items):
         _check_batch(message.sizes, message.buffers, frames)
-        if isinstance(message, Tasks | Results) and message.shared:
+        if isinstance(message, Tasks | Results | Items) and message.shared:
             _check_refs(message.shared, frames)
         return
     if isinstance(message, Output):
@@ -177,7 +177,7 @@ def _check_refs(shared: list[int], frames: Sequence[Buffer]) -> None:
         raise ProtocolError("a reference to shared memory of the wrong size")
 
 
-def mark_refs(message: Tasks | Results, frames: list[Buffer]) -> list[Buffer]:
+def mark_refs(message: Tasks | Results | Items, frames: list[Buffer]) -> list[Buffer]:
     """Return the body frames, references to shared memory as such. They must have come through `check_body`."""
     for index in message.shared:
         frames[index] = Ref(frames[index])

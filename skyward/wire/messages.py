@@ -158,6 +158,7 @@ class Credit(Message, frozen=True):
     stream: U32  # 0: what the task yields; n: its n-th iterator parameter
     items: U64
     size: U64  # bytes
+    read: U64 = 0  # elements so far whose shared memory is not read any more
 
 
 class Items(Message, frozen=True):
@@ -170,8 +171,9 @@ class Items(Message, frozen=True):
     seq: U64  # index of the first element
     sizes: Sizes
     buffers: Counts
-    end: bool  # no element follows
+    end: bool  # no element follows; stream 0 ends with its task instead
     failed: bool = False  # the last element is a Failure that ends the stream
+    shared: Frames = []  # which body frames are references to shared memory; see docs/protocol.md
 
 
 class Answer(Message, frozen=True):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from skyward.wire.frames import Buffer
 
-__all__ = ["dumps_call", "dumps_value", "loads_call", "loads_value", "refuse_size", "snapshot"]
+__all__ = ["dumps_call", "dumps_value", "loads_call", "loads_element", "loads_value", "refuse_size", "snapshot"]
 
 _dumps: Final = pickle.dumps
 _loads: Final = pickle.loads
@@ -175,6 +175,11 @@ def loads_value(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
     except Exception as error:
         reason = "the result cannot be unpickled here"
         raise RemoteError(type(error).__name__, safe_text(error), reason=reason) from error
+
+
+def loads_element(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+    """Return an element of an argument that is fed one by one. Raises what unpickling it raises."""
+    return _load(data, buffers, keep_classes=False) if buffers else _loads(data)
 
 
 def _load(data: Buffer, buffers: Iterable[Buffer], *, keep_classes: bool) -> Any:

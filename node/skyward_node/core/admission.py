@@ -141,11 +141,11 @@ def _greeting(node: Node, session: Session, *, resumed: bool) -> Welcome:
 def _welcome(node: Node, session: Session, *, resumed: bool) -> None:
     """Greet, and say again what the client may have missed."""
     node.say(session, _greeting(node, session, resumed=resumed))
+    nesting.repeat(node, session)  # first: the elements of a stream come before its task's result
     for message, body in session.outbox.unacked():
         node.say(session, message, body)
     if session.draining < inf:
         node.say(session, Draining(node.epoch, max(0.0, session.draining - node.now), "it was draining before"))
-    nesting.repeat(node, session)
     intake.ask_again(node, session)
     node.print_backlog(session)
 

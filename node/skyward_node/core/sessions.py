@@ -45,6 +45,7 @@ class Session:
         "graves",
         "heard",
         "heartbeat",
+        "hot",
         "highest",
         "idle",
         "key",
@@ -98,8 +99,9 @@ class Session:
         self.shared = False  # the client reads the memory of workers, and they its
         self.graves = Graves()
         self.backlog = Backlog()
-        self.unconfirmed = Unconfirmed()  # SUBMIT and REVOKE messages that the client may not have got
-        self.heard = 0  # ANSWER messages that have come
+        self.unconfirmed = Unconfirmed()  # SUBMIT, REVOKE, ITEMS and CREDIT messages that the client may not have got
+        self.heard = 0  # ANSWER, ITEMS and CREDIT messages that have come
+        self.hot = 0  # bytes of ITEMS of which the client does not know that they have come
         self.returned: list[int] = []  # of this turn
         self.started: list[int] = []  # of this turn
         self.nested: dict[int, set[int]] = {}  # unanswered calls of tasks
