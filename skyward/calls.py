@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, P
 from skyward.abbreviation import abbreviate
 from skyward.config import check_retries, check_timeout
 from skyward.gathering import gather
+from skyward.parameters import Inputs, find_inputs, yields
 from skyward.pending import PendingFunction, PendingFunctionGroup, PendingStream
 from skyward.signature import make_checker
 
@@ -66,6 +67,7 @@ class Function(Generic[P, R_co]):
         self.timeout = timeout
         self.retries = retries
         self._check = make_checker(wrapped, self.__qualname__)
+        self.yields = yields(wrapped)  # its calls give iterators
 
     @overload  # an `async def`: the call's value is what awaiting the coroutine gives
     def __call__(
@@ -81,6 +83,11 @@ class Function(Generic[P, R_co]):
     def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the original here and now, with no pool; an ``async def`` gives its coroutine."""
         return self.__wrapped__(*args, **kwargs)
+
+    @functools.cached_property
+    def inputs(self) -> Inputs | None:
+        """Which parameters are fed element by element; None if there is none."""
+        return find_inputs(self.__wrapped__)
 
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> Self: ...

@@ -10,26 +10,31 @@ from __future__ import annotations
 import sys
 import threading
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
 from skyward.dispatch.tasks import ANY, Task
 from skyward.feeding import Feeder, batches
 from skyward.futures import Future
 from skyward.pending import is_call, is_group
+from skyward.pumping import disown, pack, refuse_broadcast, take_inputs
 from skyward.results import Collection, Single, Sink, broadcast_values, unwrap
 from skyward.runtime import Pool, active_pool
 from skyward.streams import ResultStream, StreamBuffer
+from skyward.values import ValueBuffer, ValueStream
 from skyward.wire import payload
 from skyward.wire.frames import size_of
 
 if TYPE_CHECKING:
     import itertools
     from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from weakref import WeakSet
 
     from skyward.calls import Function
     from skyward.config import Options
     from skyward.mapping import MapIterator
     from skyward.pending import Group, PendingFunction, PendingFunctionGroup
+    from skyward.pumping import Pump
+    from skyward.results import Outcome
     from skyward.waiting import Waiter
     from skyward.wire.frames import Payload
     from skyward.wire.functions import FunctionBlob, FunctionStore
@@ -58,6 +63,8 @@ class PoolOperations(Pool):
     _ids: itertools.count[int]
     _window_size: int  # bytes of arguments that may be under way
     _feeders: list[Feeder]  # of streams that are not fed to their end
+    _values: WeakSet[ValueBuffer]  # of calls that yield
+    _pumps: WeakSet[Pump]  # of arguments that are fed element by element
 
     # --- primitives ------------------------------------------------------------------------
 
@@ -97,6 +104,14 @@ class PoolOperations(Pool):
     def call_back(self, callback: Callable[[], None]) -> None:
         """Run a callback in the callback thread."""
 
+    @abstractmethod
+    def grant(self, task: Task, items: int, size: int) -> None:
+        """Let a task yield so many more elements and bytes; never blocks."""
+
+    @abstractmethod
+    def push(self, pump: Pump) -> None:
+        """Send what a pump has pulled, soon; never blocks."""
+
     def _place(self, packed: Payload, *, snapshot: bool) -> Payload:
         """Return the arguments as they wait to be sent; with ``snapshot`` the caller may go on and change them."""
         return payload.snapshot(packed) if snapshot else packed
@@ -123,7 +138,52 @@ class PoolOperations(Pool):
         self, call: PendingFunction[Any], sink: Sink, index: int, blobs: dict[int, FunctionBlob], *, snapshot: bool
     ) -> Task:
         function = call.function
-        packed, modules = payload.dumps_call(call.args, call.kwargs, function=function)
+        args, kwargs, pumps = call.args, call.kwargs, ()
+        if function.inputs is not None:
+            args, kwargs, pumps = take_inputs(self, function, args, kwargs)
+        if function.yields:
+            sink, snapshot = self._yielding(sink, index), True
+        try:
+            task = self._serialized(call, args, kwargs, sink, index, blobs, snapshot=snapshot)
+        except BaseException:
+            disown(pumps)
+            raise
+        if function.yields:
+            sink.task = task
+        self._feed_by(task, pumps)
+        return task
+
+    def _yielding(self, sink: Sink, index: int) -> ValueBuffer:
+        """Give the sink the iterator of a call that yields; return whom the call's outcome belongs to."""
+        buffer = ValueBuffer(self)
+        self._values.add(buffer)
+        sink.give(index, ValueStream(buffer, self))
+        return buffer
+
+    def _feed_by(self, task: Task, pumps: tuple[Pump, ...]) -> None:
+        task.feeds = pumps
+        for pump in pumps:
+            pump.task = task
+            self._pumps.add(pump)
+
+    def pack_element(self, value: object) -> Payload:
+        """Return an element of an argument as it waits to be sent; raises `SerializationError`."""
+        packed = pack(value, self._max_payload)
+        return self._place(packed, snapshot=True) if packed.buffers else packed
+
+    def _serialized(
+        self,
+        call: PendingFunction[Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        sink: Sink,
+        index: int,
+        blobs: dict[int, FunctionBlob],
+        *,
+        snapshot: bool,
+    ) -> Task:
+        function = call.function
+        packed, modules = payload.dumps_call(args, kwargs, function=function)
         blob = blobs.get(id(function))
         if blob is None or modules:
             blob = self._functions.resolve(function, modules)
@@ -149,6 +209,10 @@ class PoolOperations(Pool):
         self._check()
         _require_call(call)
         single = Single()
+        if call.function.yields:
+            self._wait_for_room_and_submit(self.make_tasks([call], single, snapshot=True))
+            stream: T = unwrap(cast("Outcome", single.outcome))
+            return stream
         self._run_to_end(self.make_tasks([call], single, snapshot=False), single)
         assert single.outcome is not None
         value: T = unwrap(single.outcome)
@@ -165,10 +229,15 @@ class PoolOperations(Pool):
             return self._group_future(call)
         _require_call(call)
         future: Future[Any] = Future(self)
-        future.tasks = tasks = self.make_tasks([call], future, snapshot=True)
-        self._wait_for_room(tasks[0].size)
-        self._submit(tasks)
+        tasks = self.make_tasks([call], future, snapshot=True)
+        if not call.function.yields:
+            future.tasks = tasks
+        self._wait_for_room_and_submit(tasks)
         return future
+
+    def _wait_for_room_and_submit(self, tasks: Sequence[Task]) -> None:
+        self._wait_for_room(sum([task.size for task in tasks]))
+        self._submit(tasks)
 
     def run_group(self, group: PendingFunctionGroup[*tuple[Any, ...]]) -> Any:
         """Run the calls of a group; a tuple of their values, or a stream; ``group >> pool``."""
@@ -177,25 +246,52 @@ class PoolOperations(Pool):
             raise TypeError(f"expected a group of calls, like f(1) & f(2) or sky.gather(...), got {group!r}")
         if group.stream:
             return self._stream(group)
-        collection = Collection(len(group.calls), return_exceptions=group.return_exceptions, cancel=self.cancel_tasks)
-        self._run_to_end(self._feed(group, collection, snapshot=False), collection)
+        collection = self._collection(group)
+        last = self._feed(group, collection, snapshot=False)
+        if collection.left:
+            self._run_to_end(last, collection)
+        else:  # iterators only: there is nothing to wait for
+            self._submit(last)
         return collection.values()
+
+    def _collection(self, group: Group) -> Collection:
+        count = len(group.calls)
+        collection = Collection(count, return_exceptions=group.return_exceptions, cancel=self.cancel_tasks)
+        collection.left -= sum([call.function.yields for call in group.calls])
+        return collection
 
     def broadcast(self, call: PendingFunction[T]) -> list[T]:
         """Run the call once on every node that is ready; values in rank order; ``call @ pool``."""
         self._check()
         _require_call(call)
         ranks = self._broadcast_ranks()
+        if call.function.yields:
+            return self._broadcast_stream(call, ranks)
         collection = Collection(len(ranks), return_exceptions=True, cancel=self.cancel_tasks)
         (first,) = self.make_tasks([call], collection, snapshot=False)
-        tasks = [self._copy(first, index, rank) for index, rank in enumerate(ranks)]
+        refuse_broadcast(first.feeds, call.function)
+        tasks = [self._copy(first, collection, index, rank) for index, rank in enumerate(ranks)]
         self._run_to_end(tasks, collection)
         return broadcast_values(ranks, collection)
 
-    def _copy(self, task: Task, index: int, rank: int) -> Task:
+    def _broadcast_stream(self, call: PendingFunction[T], ranks: Sequence[int]) -> list[T]:
+        """Run a call that yields once on every node; an iterator for each."""
+        (first,) = self.make_tasks([call], Single(), snapshot=True)
+        refuse_broadcast(first.feeds, call.function)
+        collection = Collection(len(ranks), return_exceptions=False, cancel=self.cancel_tasks)
+        tasks: list[Task] = []
+        for index, rank in enumerate(ranks):
+            buffer = self._yielding(collection, index)
+            buffer.task = self._copy(first, buffer, index, rank)
+            tasks.append(buffer.task)
+        self._submit(tasks)
+        return list(collection.values())
+
+    def _copy(self, task: Task, sink: Sink, index: int, rank: int) -> Task:
         id = next(self._ids)
-        copy = Task(id, task.function, task.data, task.buffers, task.sink, index, task.retries, task.timeout, rank)
+        copy = Task(id, task.function, task.data, task.buffers, sink, index, task.retries, task.timeout, rank)
         copy.size = task.size
+        self._feed_by(copy, tuple([pump.again() for pump in task.feeds]))
         return copy
 
     def _run_to_end(self, tasks: Sequence[Task], waiter: Waiter) -> None:
@@ -256,16 +352,18 @@ class PoolOperations(Pool):
         if group.stream:
             raise TypeError("a stream has no future: use gather(..., stream=True) >> pool, or gather(...) > pool")
         future: Future[Any] = Future(self)
-        collection = Collection(len(group.calls), return_exceptions=group.return_exceptions, cancel=self.cancel_tasks)
+        collection = self._collection(group)
         if not group.calls:
             future.settle(collection)
             return future
-        collection.future = future
+        if collection.left:
+            collection.future = future
         last = self._feed(group, collection, snapshot=True)
         if last:
             future.tasks = collection.tasks
-            self._wait_for_room(sum([task.size for task in last]))
-            self._submit(last)
+            self._wait_for_room_and_submit(last)
+        if not collection.left:
+            future.settle(collection)
         return future
 
     def _stream(self, group: Group) -> ResultStream[Any]:
@@ -275,6 +373,7 @@ class PoolOperations(Pool):
             ordered=group.ordered,
             return_exceptions=group.return_exceptions,
             cancel=self.cancel_tasks,
+            soon=self.soon,
         )
         if group.source is not None:
             self._start(Feeder(self, group.source.take(), buffer, 0))
@@ -301,6 +400,16 @@ class PoolOperations(Pool):
         for feeder in self._feeders:
             if feeder.thread is not threading.current_thread():
                 feeder.thread.join(FEEDER_END)
+        for pump in list(self._pumps):
+            pump.stop()
+        for pump in list(self._pumps):
+            if pump.thread is not None and pump.thread is not threading.current_thread():
+                pump.thread.join(FEEDER_END)
+
+    def stop_values(self) -> None:
+        """Stop the generators that no call of the pool needs."""
+        for buffer in list(self._values):
+            buffer.give_up()
 
     def dispatch(self, tasks: list[Task], buffer: StreamBuffer) -> None:
         """Hand in members of a stream when there is room."""

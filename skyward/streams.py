@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from skyward.dispatch.ordering import Ordering
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError, TaskTimeoutError
-from skyward.results import DISCARD, Outcome, Sink, failed, unwrap, unwrap_in_place
+from skyward.results import DISCARD, Given, Outcome, Sink, failed, unwrap, unwrap_in_place
 from skyward.waiting import Waiter
 from skyward.wire.frames import size_of
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from skyward.feeding import Feeder
 
 OVERHEAD: Final = 300  # bytes that an outcome takes beside its value
+ITERATOR: Final = 2**20  # bytes that an iterator counts for: 32 may wait for the consumer of a lazy stream
 
 T = TypeVar("T")
 
@@ -60,13 +61,21 @@ class StreamBuffer(Sink):
     """
 
     __slots__ = (
-        "_buffer", "_cancel", "_ordered", "_return_exceptions", "abandoned", "ended", "error", "feeder", "held",
+        "_buffer", "_cancel", "_ordered", "_return_exceptions", "_soon", "abandoned", "ended", "error", "feeder", "held",
         "stopped", "tasks", "total", "waiter",
     )  # fmt: skip
 
     def __init__(
-        self, total: int | None, *, ordered: bool, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]
+        self,
+        total: int | None,
+        *,
+        ordered: bool,
+        return_exceptions: bool,
+        cancel: Callable[[Sequence[Task]], None],
+        soon: Callable[[Callable[[], None]], None],
     ) -> None:
+        """``soon`` runs a command where outcomes are delivered."""
+        self._soon = soon
         self._buffer: Ordering[Outcome] = Ordering(ordered=ordered)
         self._cancel = cancel
         self._ordered = ordered
@@ -83,12 +92,16 @@ class StreamBuffer(Sink):
 
     def expect(self, tasks: Sequence[Task]) -> None:
         """Note members that are about to be dispatched."""
-        self.tasks.update([(task.index, task) for task in tasks])
+        self.tasks.update([(task.index, task) for task in tasks if task.sink is self])
 
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Take the outcome of the member ``task.index``."""
         self.tasks.pop(task.index, None)
         self.add(task.index, outcome)
+
+    def give(self, index: int, stream: Any) -> None:
+        """Take the iterator of a member that yields; it is nobody's but the consumer's to close."""
+        self._soon(lambda: self.add(index, Given(stream)))
 
     def add(self, index: int, outcome: Outcome) -> None:
         """Take the outcome of a member."""
@@ -158,6 +171,8 @@ class StreamBuffer(Sink):
 
 
 def _size(outcome: Outcome) -> int:
+    if isinstance(outcome, Given):
+        return ITERATOR
     return OVERHEAD + len(outcome[1]) + size_of(outcome[2]) if isinstance(outcome, tuple) else OVERHEAD
 
 

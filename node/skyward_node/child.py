@@ -296,7 +296,8 @@ class _Worker:
 
     def _end_calls(self, task: int) -> None:
         """A task has ended: forget its streams, and the calls that it has made and not awaited."""
-        self._streams.end(task)
+        if self._streams.producers or self._streams.consumers:
+            self._streams.end(task)
         if self._nested is not None and self._nested.awaited:
             self._nested.ended(task)
 

@@ -25,6 +25,7 @@ from skyward.mesh.crew import Crew
 from skyward.mesh.nesting import Nesting
 from skyward.mesh.reach import Reach
 from skyward.mesh.sharing import Sharing
+from skyward.mesh.streaming import Streaming
 from skyward.mesh.talk import Talk
 from skyward.mesh.window import Window
 from skyward.model import PoolSnapshot
@@ -78,6 +79,7 @@ class Engine:
         self.crew = Crew(self, provider, spec, nodes)
         self.talk = Talk(self)
         self.reach = Reach(self)
+        self.streaming = Streaming(self)
         self._opening = Waiter()
         self._open_error: BaseException | None = None
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -269,9 +271,11 @@ class Engine:
     def settled(self, task: Task, outcome: Outcome) -> None:
         """Hand a task's outcome to whom it belongs, once."""
         self.window.release(task.size)
-        if task.buffers and self.sharing is not None:
+        if (task.buffers or task.feeds) and self.sharing is not None:
             self.sharing.ended(task, outcome)
-        task.data, task.buffers = b"", ()
+        for feed in task.feeds:
+            feed.stop()
+        task.data, task.buffers, task.feeds = b"", (), ()
         sink, task.sink = task.sink, None
         sink.deliver(task, outcome)
 

@@ -14,7 +14,7 @@ from skyward.wire.frames import Payload, Ref
 from skyward.wire.messages import IMPORT_FAILED, MAX_BATCH, OK, RAISED, TOO_LARGE, UNSERIALIZABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from skyward.dispatch.tasks import Task
     from skyward.results import Outcome
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 # Ends of a task after which its worker reads nothing of its arguments any more.
 _SAFE: Final = frozenset((OK, RAISED, UNSERIALIZABLE, TOO_LARGE, IMPORT_FAILED))
+
+
+def _read_by(task: Task) -> Iterator[Buffer]:
+    """Yield the buffers that the worker of a task may be reading."""
+    yield from task.buffers
+    for feed in task.feeds:
+        for packed in feed.kept:
+            yield from packed.buffers
 
 
 class Sharing:
@@ -47,7 +55,7 @@ class Sharing:
         """A task has ended: unless its worker ended it, nobody knows who still reads its arguments."""
         sent = task.node >= 0
         safe = isinstance(outcome, tuple) and outcome[0] in _SAFE and not task.losses
-        if sent and not safe and any(type(buffer) is Ref for buffer in task.buffers):
+        if sent and not safe and any(type(buffer) is Ref for buffer in _read_by(task)):
             self._arena.retire()
 
     # --- results ---------------------------------------------------------------------------

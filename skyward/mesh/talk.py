@@ -21,9 +21,11 @@ from skyward.wire.messages import (
     Beat,
     Bye,
     Cancel,
+    Credit,
     Draining,
     Function,
     Hello,
+    Items,
     Member,
     Message,
     Module,
@@ -253,8 +255,14 @@ class Talk:
                 engine.perform(scheduler.on_node_draining(rank))
             case Bye(reason=reason):
                 engine.crew.lose(mate, f"it said goodbye: {reason}")
+            case Items():
+                self._count(mate)
+                engine.streaming.on_items(mate, message, body)
+            case Credit():
+                self._count(mate)
+                engine.streaming.on_credit(mate, message)
             case _:
-                pass  # streams come with generators
+                raise ProtocolError(f"a node does not send {type(message).__name__}")
 
     def _welcomed(self, mate: Mate, message: Welcome) -> None:
         link, engine = mate.link, self._engine
@@ -363,9 +371,15 @@ class Talk:
             engine.strand(tasks)
             raise
         engine.after_settling()
-        link.unacked += size_of(body)
-        if link.unacked > ACK_EVERY:
-            self.beat(mate, 0.0)
+        self.took(mate, size_of(body))
+
+    def took(self, mate: Mate, size: int) -> None:
+        """Count bytes that the node keeps until it knows that we have them; tell it when they are many."""
+        link = mate.link
+        if link is not None:
+            link.unacked += size
+            if link.unacked > ACK_EVERY:
+                self.beat(mate, 0.0)
 
     def _learn(self, mate: Mate, message: Function, body: list[Buffer]) -> None:
         """Take in code that a task on the node has sent for its nested calls."""

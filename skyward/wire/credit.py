@@ -45,46 +45,52 @@ class Budget:
 
 
 class Allowance:
-    """What a consumer has granted; see the module."""
+    """What a consumer has granted; see the module.
 
-    __slots__ = ("_granted", "_held", "_room", "_spent_at", "came", "taken", "window")
+    Who receives and who takes may be two threads: each changes attributes of its own.
+    """
+
+    __slots__ = ("_adapted_at", "_came_size", "_granted", "_granted_size", "_spent_at", "_taken_size", "came", "taken",
+                 "window")  # fmt: skip
 
     def __init__(self) -> None:
         self.window = FIRST
         self.came = 0  # elements
+        self._came_size = 0  # bytes
+        self._spent_at = -1.0  # when the producer had last sent all that it may
         self.taken = 0
+        self._taken_size = 0
         self._granted = FIRST
-        self._room = SIZE  # bytes that the producer may still send
-        self._held = 0  # bytes that have come and were not taken
-        self._spent_at = -1.0  # when the producer had sent all that it may
+        self._granted_size = SIZE
+        self._adapted_at = -1.0  # the moment for which the window was adapted
 
     def receive(self, count: int, size: int, now: float) -> bool:
         """Count elements in; False if they are more than were granted."""
+        within = self._came_size < self._granted_size or not count
         self.came += count
-        within = self.came <= self._granted and self._room > 0
-        self._room -= size
-        self._held += size
-        if self.came == self._granted or self._room <= 0:
+        self._came_size += size
+        if self.came >= self._granted or self._came_size >= self._granted_size:
             self._spent_at = now
-        return within
+        return within and self.came <= self._granted
 
     def take(self, size: int, now: float) -> tuple[int, int] | None:
         """Count an element out; return what to grant now, in elements and bytes."""
         self.taken += 1
-        self._held -= size
-        if self._spent_at >= 0 and self.taken == self.came:
-            self._adapt(now - self._spent_at)
+        self._taken_size += size
+        spent_at = self._spent_at
+        if spent_at != self._adapted_at and self.taken == self.came:
+            self._adapted_at = spent_at
+            self._adapt(now - spent_at)
         left = self._granted - self.taken
         items = self.window - left if 2 * left <= self.window else 0
-        free = max(0, SIZE - self._held - self._room)
+        free = max(0, SIZE - (self._granted_size - self._taken_size))
         if not items and free < SIZE // 2:
             return None
         self._granted += items
-        self._room += free
+        self._granted_size += free
         return items, free
 
     def _adapt(self, waited: float) -> None:
-        self._spent_at = -1.0
         if waited < QUICK:
             self.window = min(2 * self.window, MOST)
         elif waited > SLOW:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from skyward.wire.frames import Buffer
 
-__all__ = ["dumps_call", "dumps_value", "loads_call", "loads_element", "loads_value", "refuse_size", "snapshot"]
+__all__ = ["dumps_call", "dumps_value", "loads_call", "loads_element", "loads_value", "refuse_large", "refuse_size", "snapshot"]
 
 _dumps: Final = pickle.dumps
 _loads: Final = pickle.loads
@@ -63,8 +63,8 @@ def dumps_call(
         _refuse_arguments(args, kwargs, function, names, error)
 
 
-def dumps_value(value: object) -> Payload:
-    """Return a result as bytes. Raises `SerializationError`."""
+def dumps_value(value: object, what: str = "the result") -> Payload:
+    """Return a result, or ``what`` it is, as bytes. Raises `SerializationError`."""
     if type(value) in _SCALARS:
         return Payload(_dumps(value, 5))
     try:
@@ -73,7 +73,7 @@ def dumps_value(value: object) -> Payload:
         from skyward.wire import culprit
 
         path, reason = culprit.find([("", value)], error)
-        raise SerializationError("the result", path, reason) from error
+        raise SerializationError(what, path, reason) from error
 
 
 def snapshot(payload: Payload) -> Payload:
@@ -85,8 +85,13 @@ def snapshot(payload: Payload) -> Payload:
 
 def refuse_size(function: Any, size: int, limit: int) -> NoReturn:
     """Raise `SerializationError` for the arguments of a call that have more bytes than ``max_payload``."""
+    refuse_large(f"the arguments of {_name(function)}", size, limit)
+
+
+def refuse_large(what: str, size: int, limit: int) -> NoReturn:
+    """Raise `SerializationError` for what has more bytes than ``max_payload``."""
     raise SerializationError(
-        f"the arguments of {_name(function)}",
+        what,
         reason=f"{size} bytes exceed max_payload={limit} bytes; pass less, or raise sky.Options(max_payload=...)",
     )
 

@@ -6,6 +6,7 @@ In process mode the one slot lives on the worker's main thread; in thread mode e
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncGenerator
 from concurrent.futures import CancelledError
 from time import perf_counter_ns
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
@@ -31,7 +32,7 @@ from skyward_node.worker.yields import Closed, Emitter, Unsendable, drive, drive
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator
 
     from skyward.memory import Mappings
     from skyward.wire.frames import Buffer
@@ -124,7 +125,7 @@ class Slot:
         """Send what a generator yields; return the outcome of the task, which is how the generator ended."""
         emitter = Emitter(self.streams, id)
         try:
-            if isinstance(generator, AsyncGeneratorType):
+            if isinstance(generator, AsyncGenerator):
                 self._drive_async(id, drive_async(emitter, generator, self._pack))
             else:
                 drive(emitter, generator, id, self.interrupts, self._pack, self._check_fork)
