@@ -30,7 +30,8 @@ def spawn(node: Node) -> Worker:
     """Start a worker without a session."""
     taken = {other.place for other in node.workers.values() if not other.leaving}
     place = next(place for place in range(len(taken) + 1) if place not in taken)
-    worker = Worker(node.next_worker, node.limits.concurrency if node.limits.threads else 1, place, node.now)
+    threads = node.limits.threads
+    worker = Worker(node.next_worker, node.limits.concurrency if threads else 1, place, node.now, threads=threads)
     node.next_worker += 1
     node.workers[worker.id] = worker
     node.unbound[worker.id] = worker

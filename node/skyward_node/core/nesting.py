@@ -115,7 +115,7 @@ def _go_on(node: Node, task: Task) -> None:
 
 def _move_on_without(node: Node, worker: Worker) -> None:
     """Take back what sits behind a task that waits: it may be what the task waits for."""
-    if worker.slots == 1 and (ids := [task.id for task in worker.not_started() if not task.recalled]):
+    if not worker.threads and (ids := [task.id for task in worker.not_started() if not task.recalled]):
         assign.recall(node, worker, ids)
 
 

@@ -23,12 +23,13 @@ class Worker:
 
     __slots__ = (
         "dying", "id", "idle_since", "index", "known", "lines", "load", "pace", "place", "retiring", "roster_version",
-        "session", "slots", "spawned", "stuck", "tasks", "used",
+        "session", "slots", "spawned", "stuck", "tasks", "threads", "used",
     )  # fmt: skip
 
-    def __init__(self, id: int, slots: int, place: int, now: float) -> None:
+    def __init__(self, id: int, slots: int, place: int, now: float, *, threads: bool = False) -> None:
         self.id = id
         self.slots = slots
+        self.threads = threads  # it runs others while one waits
         self.place = place  # among the workers of the node
         self.session: Session | None = None
         self.index = 0  # among the workers of its session
@@ -55,7 +56,7 @@ class Worker:
         before = self.load
         if self.dying or not self.tasks:
             self.load = 0
-        elif self.slots == 1:
+        elif not self.threads:
             # Behind a task that waits nothing can run: its slot is free for other workers.
             self.load = 0 if next(iter(self.tasks.values())).state == WAITING else 1
         else:
@@ -67,7 +68,7 @@ class Worker:
         """Return the tasks that run by now, by the order in which they were given, and are not yet marked."""
         if not self.spawned or self.dying:
             return []
-        if self.slots == 1:
+        if not self.threads:
             head = next(iter(self.tasks.values()), None)
             return [head] if head is not None and head.state == GIVEN else []
         first: list[Task] = []
