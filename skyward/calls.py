@@ -24,8 +24,10 @@ from skyward.pending import PendingFunction, PendingFunctionGroup, PendingStream
 from skyward.signature import make_checker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator
     from typing import Self
+
+    from skyward.values import ValueStream
 
 __all__ = [
     "BoundFunction",
@@ -73,6 +75,14 @@ class Function(Generic[P, R_co]):
     def __call__(
         self: Function[Q, Coroutine[Any, Any, T]], /, *args: Q.args, **kwargs: Q.kwargs
     ) -> PendingFunction[T]: ...
+    @overload  # what yields: the call's value is an iterator, for `for` and for `async for`
+    def __call__(
+        self: Function[Q, Generator[T, Any, Any]], /, *args: Q.args, **kwargs: Q.kwargs
+    ) -> PendingFunction[ValueStream[T]]: ...
+    @overload
+    def __call__(
+        self: Function[Q, AsyncIterator[T]], /, *args: Q.args, **kwargs: Q.kwargs
+    ) -> PendingFunction[ValueStream[T]]: ...
     @overload
     def __call__(self: Function[Q, T], /, *args: Q.args, **kwargs: Q.kwargs) -> PendingFunction[T]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> PendingFunction[Any]:
@@ -129,6 +139,14 @@ class BoundFunction(Generic[P, R_co]):
     def __call__(
         self: BoundFunction[Q, Coroutine[Any, Any, T]], /, *args: Q.args, **kwargs: Q.kwargs
     ) -> PendingFunction[T]: ...
+    @overload
+    def __call__(
+        self: BoundFunction[Q, Generator[T, Any, Any]], /, *args: Q.args, **kwargs: Q.kwargs
+    ) -> PendingFunction[ValueStream[T]]: ...
+    @overload
+    def __call__(
+        self: BoundFunction[Q, AsyncIterator[T]], /, *args: Q.args, **kwargs: Q.kwargs
+    ) -> PendingFunction[ValueStream[T]]: ...
     @overload
     def __call__(self: BoundFunction[Q, T], /, *args: Q.args, **kwargs: Q.kwargs) -> PendingFunction[T]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> PendingFunction[Any]:

@@ -129,8 +129,15 @@ class PoolOperations(Pool):
         """Serialize calls, members of a group from index ``start`` on; raises `SerializationError`."""
         blobs: dict[int, FunctionBlob] = {}
         outer, _dispatching.pool = _dispatching.pool, self
+        tasks: list[Task] = []
         try:
-            return [self._task(call, sink, index, blobs, snapshot=snapshot) for index, call in enumerate(calls, start)]
+            for index, call in enumerate(calls, start):
+                tasks.append(self._task(call, sink, index, blobs, snapshot=snapshot))
+            return tasks
+        except BaseException:
+            for task in tasks:
+                disown(task.feeds)
+            raise
         finally:
             _dispatching.pool = outer
 
@@ -138,19 +145,21 @@ class PoolOperations(Pool):
         self, call: PendingFunction[Any], sink: Sink, index: int, blobs: dict[int, FunctionBlob], *, snapshot: bool
     ) -> Task:
         function = call.function
-        args, kwargs, pumps = call.args, call.kwargs, ()
+        if function.inputs is None and not function.yields:
+            return self._serialized(call, call.args, call.kwargs, sink, index, blobs, snapshot=snapshot)
+        args, kwargs, pumps = call.args, call.kwargs, tuple["Pump", ...]()
         if function.inputs is not None:
             args, kwargs, pumps = take_inputs(self, function, args, kwargs)
-        if function.yields:
-            sink, snapshot = self._yielding(sink, index), True
         try:
-            task = self._serialized(call, args, kwargs, sink, index, blobs, snapshot=snapshot)
+            if not function.yields:
+                task = self._serialized(call, args, kwargs, sink, index, blobs, snapshot=snapshot)
+            else:
+                buffer = self._yielding(sink, index)
+                task = buffer.task = self._serialized(call, args, kwargs, buffer, index, blobs, snapshot=True)
+            self._feed_by(task, pumps)
         except BaseException:
             disown(pumps)
             raise
-        if function.yields:
-            sink.task = task
-        self._feed_by(task, pumps)
         return task
 
     def _yielding(self, sink: Sink, index: int) -> ValueBuffer:
@@ -276,7 +285,8 @@ class PoolOperations(Pool):
 
     def _broadcast_stream(self, call: PendingFunction[T], ranks: Sequence[int]) -> list[T]:
         """Run a call that yields once on every node; an iterator for each."""
-        (first,) = self.make_tasks([call], Single(), snapshot=True)
+        unused = Single()  # keeps the iterator of the first, which is only copied
+        (first,) = self.make_tasks([call], unused, snapshot=True)
         refuse_broadcast(first.feeds, call.function)
         collection = Collection(len(ranks), return_exceptions=False, cancel=self.cancel_tasks)
         tasks: list[Task] = []
@@ -284,6 +294,7 @@ class PoolOperations(Pool):
             buffer = self._yielding(collection, index)
             buffer.task = self._copy(first, buffer, index, rank)
             tasks.append(buffer.task)
+        del unused
         self._submit(tasks)
         return list(collection.values())
 

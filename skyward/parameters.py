@@ -54,9 +54,9 @@ class Inputs(NamedTuple):
 
 def yields(function: Any) -> bool:
     """Return whether calling it gives a generator, plain or asynchronous."""
-    called = function
+    called: Any = function
     if not inspect.isroutine(function) and not hasattr(function, "func"):
-        called = getattr(type(function), "__call__", function)  # noqa: B004 - which method it is, not whether there is one
+        called = getattr(type(function), "__call__", function)  # noqa: B004 - not whether there is one
     return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
 
 
@@ -70,14 +70,13 @@ def find_inputs(function: Callable[..., Any]) -> Inputs | None:
     kinds = {parameter.name: _kind(parameter.annotation, function) for parameter in parameters}
     if not any(kinds.values()):
         return None
-    of_kind = {kind: [p.name for p in parameters if p.kind is kind] for kind in inspect._ParameterKind}
     positional = [p.name for p in parameters if p.kind in _POSITIONAL]
     by_name = [p.name for p in parameters if p.kind in (_POSITIONAL[1], inspect.Parameter.KEYWORD_ONLY)]
     return Inputs(
         tuple(kinds[name] for name in positional),
-        sum(kinds[name] for name in of_kind[inspect.Parameter.VAR_POSITIONAL]),
+        max([kinds[p.name] for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL], default=0),
         {name: kinds[name] for name in by_name},
-        sum(kinds[name] for name in of_kind[inspect.Parameter.VAR_KEYWORD]),
+        max([kinds[p.name] for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD], default=0),
     )
 
 
@@ -140,15 +139,12 @@ def _tree_kind(tree: ast.AST) -> int:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return _NAMES.get(name, 0)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return max(_tree_kind(left), _tree_kind(right))
-        case ast.Subscript(value=ast.Name(id="Optional" | "Annotated") | ast.Attribute(attr="Optional" | "Annotated")):
-            inner = tree.slice
-            return _tree_kind(inner.elts[0] if isinstance(inner, ast.Tuple) else inner)
-        case ast.Subscript(value=ast.Name(id="Union") | ast.Attribute(attr="Union"), slice=ast.Tuple(elts=parts)):
-            return max(map(_tree_kind, parts))
-        case ast.Subscript(value=value):
-            return _tree_kind(value)
+            parts: list[ast.expr] = [left, right]
+        case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), slice=inner):
+            inside = list(inner.elts) if isinstance(inner, ast.Tuple) else [inner]
+            parts = {"Optional": inside, "Annotated": inside[:1], "Union": inside}.get(name, [tree.value])
         case ast.Constant(value=str(text)):
             return _written_kind(text)
         case _:
-            return 0
+            parts = []
+    return max(map(_tree_kind, parts), default=0)

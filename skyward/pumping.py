@@ -58,7 +58,7 @@ class Pump:
 
     def __init__(self, pool: Place, iterable: Iterable[Any], stream: int) -> None:
         self._pool = pool
-        self._iterable: Iterable[Any] | None = iterable
+        self.iterable: Iterable[Any] | None = iterable
         self._changed = threading.Condition(threading.Lock())
         self._budget = Budget()
         self._waiting: list[Payload] = []
@@ -73,12 +73,12 @@ class Pump:
     @property
     def is_one_shot(self) -> bool:
         """Return whether the iterable can be iterated only once."""
-        return self._iterable is not None and is_one_shot(self._iterable)
+        return self.iterable is not None and is_one_shot(self.iterable)
 
     def again(self) -> Pump:
         """Return a pump of the same iterable for another task."""
-        assert self._iterable is not None
-        return Pump(self._pool, self._iterable, self.stream)
+        assert self.iterable is not None
+        return Pump(self._pool, self.iterable, self.stream)
 
     # --- the owner of the loop ----------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class Pump:
             self._waiting.clear()
             self._changed.notify_all()
             if self.thread is None:
-                self._iterable = None
+                self.iterable = None
 
     # --- the thread ---------------------------------------------------------------------------
 
@@ -135,11 +135,11 @@ class Pump:
             self._put(failure, ended=True, failed=True)
         else:
             self._put(None, ended=True)
-        self._iterable = None
+        self.iterable = None
 
     def _pull(self) -> None:
-        assert self._iterable is not None
-        iterator = iter(self._iterable)
+        assert self.iterable is not None
+        iterator = iter(self.iterable)
         while self._may_go_on():
             try:
                 value = next(iterator)
@@ -213,13 +213,13 @@ _remembered: Final[OrderedDict[int, Any]] = OrderedDict()
 
 def _claim(pumps: list[Pump], function: Function[..., Any]) -> None:
     """Note that these iterators belong to a task; raises `ValueError`, and notes none, if one does already."""
-    values = [pump._iterable for pump in pumps]
+    values = [pump.iterable for pump in pumps]
     with _claiming:
         for index, value in enumerate(values):
             if _is_claimed(value) or any(value is other for other in values[:index]):
                 raise ValueError(
-                    f"{abbreviate(value)}, an argument of {function.__qualname__}, is used up by iterating over it, and "
-                    "belongs to another call already: pass each call an iterator of its own, or a list"
+                    f"{abbreviate(value)}, an argument of {function.__qualname__}, is used up by iterating over it, "
+                    "and belongs to another call already: pass each call an iterator of its own, or a list"
                 )
         for value in values:
             _note(value)
@@ -255,7 +255,7 @@ def disown(pumps: Iterable[Pump]) -> None:
     """Let the iterators of a task that was never dispatched be used again."""
     with _claiming:
         for pump in pumps:
-            address = id(pump._iterable)
+            address = id(pump.iterable)
             _watched.pop(address, None)
             _remembered.pop(address, None)
 
@@ -266,7 +266,7 @@ def refuse_broadcast(pumps: Iterable[Pump], function: Function[..., Any]) -> Non
         if pump.is_one_shot:
             disown(pumps)
             raise ValueError(
-                f"{abbreviate(pump._iterable)}, an argument of {function.__qualname__}, is used up by iterating over "
+                f"{abbreviate(pump.iterable)}, an argument of {function.__qualname__}, is used up by iterating over "
                 "it, and a broadcast runs on every node: pass a list"
             )
 

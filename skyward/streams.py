@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from skyward.feeding import Feeder
 
 OVERHEAD: Final = 300  # bytes that an outcome takes beside its value
-ITERATOR: Final = 2**20  # bytes that an iterator counts for: 32 may wait for the consumer of a lazy stream
 
 T = TypeVar("T")
 
@@ -61,8 +60,8 @@ class StreamBuffer(Sink):
     """
 
     __slots__ = (
-        "_buffer", "_cancel", "_ordered", "_return_exceptions", "_soon", "abandoned", "ended", "error", "feeder", "held",
-        "stopped", "tasks", "total", "waiter",
+        "_buffer", "_cancel", "_ordered", "_return_exceptions", "_soon", "abandoned", "ended", "error", "feeder",
+        "given", "handed_out", "held", "stopped", "tasks", "total", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +86,8 @@ class StreamBuffer(Sink):
         self.error: BaseException | None = None  # why there are no more members, for the consumer
         self.ended = 0  # members that have an outcome
         self.held = 0  # bytes of outcomes that were not taken
+        self.given = 0  # iterators of members that yield; counted by who dispatches
+        self.handed_out = 0  # of these; counted by the consumer
         self.waiter: Waiter | None = None
         self.abandoned = False
 
@@ -101,6 +102,7 @@ class StreamBuffer(Sink):
 
     def give(self, index: int, stream: Any) -> None:
         """Take the iterator of a member that yields; it is nobody's but the consumer's to close."""
+        self.given += 1
         self._soon(lambda: self.add(index, Given(stream)))
 
     def add(self, index: int, outcome: Outcome) -> None:
@@ -146,6 +148,8 @@ class StreamBuffer(Sink):
         """Return the next outcome with its index, or None if its turn has not come."""
         taken = self._buffer.take()
         feeder = self.feeder
+        if taken is not None and isinstance(taken[1], Given):
+            self.handed_out += 1
         if taken is not None and feeder is not None:
             self.held -= _size(taken[1])
             if feeder.hungry:
@@ -171,8 +175,6 @@ class StreamBuffer(Sink):
 
 
 def _size(outcome: Outcome) -> int:
-    if isinstance(outcome, Given):
-        return ITERATOR
     return OVERHEAD + len(outcome[1]) + size_of(outcome[2]) if isinstance(outcome, tuple) else OVERHEAD
 
 

@@ -49,6 +49,7 @@ PUBLIC = {
     "SkywardError",
     "TaskError",
     "TaskTimeoutError",
+    "ValueStream",
     "VersionMismatchError",
     "Worker",
     "WorkerCrashedError",

@@ -89,6 +89,7 @@ class _Worker:
         self._files = Files()
         self._streams = Streams(self._send, self._waiting, self._watch, self._files)
         self._control.streams = self._streams
+        self._control.release = self._release
         self._loader = FunctionLoader()
         self._birth = birth
         self._arena: Arena | None = None  # made when the first result needs it
@@ -114,6 +115,7 @@ class _Worker:
         """Run tasks on this thread until EOF, or one if processes are not reused."""
         interrupts = Interrupts()
         interrupts.install()
+        self._streams.read_while_waiting(self._data.fileno(), self._read_shielded)
         slot = self._new_slot(interrupts)
         order, pending, control, done = self._order, self._inbox.pending, self._control, self._outbox.done
         running = self._cells.view
@@ -203,6 +205,10 @@ class _Worker:
         self._gathered_since = perf_counter_ns()
         return True
 
+    def _read_shielded(self) -> bool:
+        with self._control.slots[0].interrupts.shield():
+            return self._read()
+
     def _on_message(self, message: Message | None, body: list[Buffer]) -> None:
         match message:
             case Tasks():
@@ -217,10 +223,13 @@ class _Worker:
             case Context():
                 self._on_context(message)
             case Release(regions=regions):
-                for region in regions:
-                    self._regions.pop(region, None)
+                self._release(regions)
             case _:
                 raise ProtocolError(f"unexpected {message!r}")
+
+    def _release(self, regions: list[int]) -> None:
+        for region in regions:
+            self._regions.pop(region, None)
 
     def _drop(self, ids: list[int], *, running: bool) -> None:
         if ids:

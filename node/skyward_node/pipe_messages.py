@@ -2,8 +2,9 @@
 
     down, data      Context (before the first tasks, and when the roster changes), Module, Function, Tasks, Release,
                     Cancel (a copy of each on the control pipe, in its place among the tasks)
-    down, control   Cancel, Answer, Items, Credit, Deadlock
-    up, data        Results, Progress, Returned, Waiting, Items, Credit; Module, Function, Submit, Revoke of nested calls
+    down, control   Cancel, Answer, Items, Credit, Release, Deadlock
+    up, data        Results, Progress, Returned, Waiting, Items, Credit; of nested calls Module,
+                    Function, Submit, Revoke
 
 ``epoch``, ``ack`` and ``seq`` are 0 here: a worker belongs to one daemon, and its pipes lose nothing.
 The framing is `skyward.wire.pipe`. PURE.
@@ -81,5 +82,5 @@ class Deadlock(Message, frozen=True):
 
 
 DATA_MESSAGES: Final = (Context, Module, Function, Tasks, Cancel, Release)
-CONTROL_MESSAGES: Final = (Cancel, Answer, Items, Credit, Deadlock)
+CONTROL_MESSAGES: Final = (Cancel, Answer, Items, Credit, Release, Deadlock)
 WORKER_MESSAGES: Final = (Results, Progress, Returned, Waiting, Module, Function, Submit, Revoke, Items, Credit)

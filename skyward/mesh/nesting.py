@@ -76,6 +76,7 @@ class Parent(Sink):
                 # Another node's worker cannot hold a lease: it gets the bytes.
                 payloads.append(Payload(outcome[1], opened(outcome[2], lambda ref: ref.owner.open(ref))))
             else:
+                assert isinstance(outcome, BaseException)
                 failure = failures.from_exception(outcome)
                 statuses.append(failure.status)
                 payloads.append(Payload(failures.encode(failure), ()))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from skyward.mesh.mate import Mate
     from skyward.pumping import Pump
     from skyward.wire.frames import Buffer
+    from skyward.wire.messages import Message
 
 
 class Streaming:
@@ -32,6 +33,16 @@ class Streaming:
         self._engine = engine
 
     # --- from the node ---------------------------------------------------------------------
+
+    def handle(self, mate: Mate, message: Message, body: list[Buffer]) -> None:
+        """Act on what a node says about streams; raises `ProtocolError` for what it cannot mean."""
+        match message:
+            case Items():
+                self.on_items(mate, message, body)
+            case Credit():
+                self.on_credit(mate, message)
+            case _:
+                raise ProtocolError(f"a node does not send {type(message).__name__}")
 
     def on_items(self, mate: Mate, message: Items, body: list[Buffer]) -> None:
         """Take in what a task yields; raises `ProtocolError` for more than was granted."""

@@ -21,11 +21,9 @@ from skyward.wire.messages import (
     Beat,
     Bye,
     Cancel,
-    Credit,
     Draining,
     Function,
     Hello,
-    Items,
     Member,
     Message,
     Module,
@@ -255,14 +253,9 @@ class Talk:
                 engine.perform(scheduler.on_node_draining(rank))
             case Bye(reason=reason):
                 engine.crew.lose(mate, f"it said goodbye: {reason}")
-            case Items():
-                self._count(mate)
-                engine.streaming.on_items(mate, message, body)
-            case Credit():
-                self._count(mate)
-                engine.streaming.on_credit(mate, message)
             case _:
-                raise ProtocolError(f"a node does not send {type(message).__name__}")
+                self._count(mate)
+                engine.streaming.handle(mate, message, body)
 
     def _welcomed(self, mate: Mate, message: Welcome) -> None:
         link, engine = mate.link, self._engine

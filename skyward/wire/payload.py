@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
     from skyward.wire.frames import Buffer
 
-__all__ = ["dumps_call", "dumps_value", "loads_call", "loads_element", "loads_value", "refuse_large", "refuse_size", "snapshot"]
+__all__ = [
+    "dumps_call",
+    "dumps_value",
+    "loads_call",
+    "loads_element",
+    "loads_value",
+    "refuse_large",
+    "refuse_size",
+    "snapshot",
+]
 
 _dumps: Final = pickle.dumps
 _loads: Final = pickle.loads

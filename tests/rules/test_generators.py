@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +46,11 @@ def is_idle(pool: sky.Compute) -> bool:
     return (stands.in_flight, stands.queued) == (0, 0)
 
 
+def has_ended(directory: Path, times: int) -> bool:
+    """Return whether generators have ended so many times."""
+    return marks(directory, "ends") == times
+
+
 @pytest.mark.rule("R23")
 def test_generator_gives_an_iterator_at_once(either: sky.Compute, tmp_path: Path) -> None:
     """Values come as they are yielded, while the generator runs on."""
@@ -68,8 +74,8 @@ def test_async_generator_streams(either: sky.Compute) -> None:
 
     async def consume() -> tuple[list[int], list[int]]:
         first = [value async for value in count_async(300) >> either]
-        second = [value async for value in count(300) >> either]  # type: ignore[attr-defined]  # it is one all the same
-        return first, second
+        values: Any = count(300) >> either  # it is asynchronous all the same
+        return first, [value async for value in values]
 
     assert asyncio.run(consume()) == (list(range(300)), list(range(300)))
 
@@ -77,9 +83,9 @@ def test_async_generator_streams(either: sky.Compute) -> None:
 @pytest.mark.rule("R23")
 def test_slow_generator_is_not_late(pool: sky.Compute, tmp_path: Path) -> None:
     """Of values that come fast before the generator blocks none is held back."""
-    values = yield_then_block(str(tmp_path), 100) >> pool
+    values: Any = yield_then_block(str(tmp_path), 100) >> pool
     assert [next(values) for _ in range(100)] == list(range(100))
-    values.close()  # type: ignore[attr-defined]  # it is typed as the function says
+    values.close()
 
 
 @pytest.mark.rule("R23")
@@ -108,10 +114,8 @@ def test_group_mixes_iterators_and_values(either: sky.Compute, tmp_path: Path) -
 @pytest.mark.rule("R23")
 def test_stream_of_a_group_has_iterators_as_members(pool: sky.Compute) -> None:
     """In submission order, mixed with values; a lazy one is not pulled far ahead."""
-    assert [
-        value if isinstance(value, int) else list(value)
-        for value in sky.gather(add(1, 1), count(3), add(2, 2), count(2), stream=True) >> pool
-    ] == [2, [0, 1, 2], 4, [0, 1]]
+    members: Any = sky.gather(add(1, 1), count(3), add(2, 2), count(2), stream=True) >> pool
+    assert [value if isinstance(value, int) else list(value) for value in members] == [2, [0, 1, 2], 4, [0, 1]]
     made: list[int] = []
 
     def calls() -> Iterator[Any]:
@@ -186,7 +190,8 @@ def test_arrays_are_as_they_were_yielded(either: sky.Compute) -> None:
 def test_break_stops_the_generator(either: sky.Compute, tmp_path: Path, taken: int) -> None:
     """Wherever the consumer leaves off, the generator's ``finally`` runs within a second."""
     seen = 0
-    with count(10**9, str(tmp_path)) >> either as values:  # type: ignore[attr-defined]  # typed as the function says
+    values: Any = count(10**9, str(tmp_path)) >> either
+    with values:
         for _ in values:
             if seen == taken:
                 break
@@ -212,7 +217,7 @@ def test_dropping_the_iterator_stops_the_generator(either: sky.Compute, tmp_path
                 assert list(values) == []
             del values
         gc.collect()
-        until(lambda way=way: marks(tmp_path, "ends") == way, timeout=5.0)  # type: ignore[misc]  # bound on purpose
+        until(partial(has_ended, tmp_path, way), timeout=5.0)
     values = count_async(10**9, str(tmp_path)) >> either
     assert next(values) == 0
     values.close()

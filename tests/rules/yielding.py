@@ -144,7 +144,7 @@ def caught(numbers: Iterator[int]) -> tuple[list[int], str]:
     taken: list[int] = []
     try:
         for number in numbers:
-            taken.append(number)
+            taken += [number]
     except ValueError as error:
         return taken, str(error)
     return taken, ""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator
 from typing import TypeVar, assert_type
 
 import skyward as sky
-from skyward import PendingFunction
+from skyward import PendingFunction, ValueStream
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Model:
 def kept(pool: sky.Compute) -> None:
     assert_type(marked(1) >> pool, str)
     assert_type(again(1) >> pool, str)
-    assert_type(many(1, 2, x="y") >> pool, Generator[int, str, None])
+    assert_type(many(1, 2, x="y") >> pool, ValueStream[int])
     assert_type(same(1) >> pool, int)
     call: Callable[[int], PendingFunction[str]] = marked
     print(call)

@@ -39,6 +39,7 @@ def on_worker(node: Node, worker: Worker, message: Items | Credit, body: Sequenc
         return
     if not task.committed:
         task.committed = True
+        task.code.stream()
         close(node, task)
     node.tell(session, replace(message, epoch=node.epoch), body)
 

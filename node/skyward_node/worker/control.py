@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
 from skyward.wire.codec import Decoder, encode
-from skyward.wire.messages import Answer, Cancel, Credit, Items, Progress
+from skyward.wire.messages import Answer, Cancel, Credit, Items, Progress, Release
 from skyward_node.pipe_messages import CONTROL_MESSAGES, Deadlock
 from skyward_node.worker.process import flush_streams
 from skyward_node.worker.slot import cancelled
@@ -46,6 +46,7 @@ class Control:
         self.slots: list[Slot] = []
         self.watching = False
         self.streams: Streams | None = None  # set before the thread starts
+        self.release: Callable[[list[int]], object] = len  # lets regions of results be used again; set likewise
         self.answer: Callable[[Answer, Sequence[Buffer]], object] | None = None  # takes answers to nested calls
         self._chased: list[tuple[Slot, int]] = []  # tasks to interrupt that have not heard of it
         self._socket = sock
@@ -154,6 +155,8 @@ class Control:
                 streams.items(message, body)
             case Deadlock():
                 streams.refuse(message)
+            case Release(regions=regions):
+                self.release(regions)
             case _:
                 raise ProtocolError(f"unexpected {message!r}")
 

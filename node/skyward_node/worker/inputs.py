@@ -68,8 +68,7 @@ class Input:
         with self._changed:
             ready = self._changed.wait_for(self._may_go_on, GRACE)
         if not ready:
-            with self._streams.lent(self._task), self._changed:
-                self._changed.wait_for(self._may_go_on)
+            self._streams.sleep(self._task, self._changed, self._may_go_on)
         with self._changed:
             if self._stop is not None:
                 raise self._stop
@@ -101,6 +100,7 @@ class Input:
             self._allowance.receive(len(rows), sum(map(_size, rows)), time.monotonic())
             self._ended = self._ended or message.end
             self._changed.notify_all()
+        self._streams.wake()
 
     def close(self) -> None:
         """Let nobody take anything any more."""
@@ -116,6 +116,7 @@ class Input:
             self._stop = self._stop or error
             self._rows.clear()
             self._changed.notify_all()
+        self._streams.wake()
 
 
 def _size(row: Row) -> int:

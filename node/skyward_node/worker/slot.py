@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import CancelledError
 from time import perf_counter_ns
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import DeadlockError
 from skyward.memory import LEAST, opened
@@ -114,7 +114,7 @@ class Slot:
             interrupts.arm(id)
             value = function(*args, **kwargs)
             if type(value) is CoroutineType:
-                value = self._run_coroutine(value)
+                value = self._run_coroutine(cast("Coroutine[Any, Any, Any]", value))
         finally:
             interrupts.armed = None
         return value

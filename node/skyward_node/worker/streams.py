@@ -3,10 +3,16 @@
 The control thread hands in credit and elements; it sends what a generator has yielded and not sent before it blocked;
 and it says when nobody wants a task any more. A slot that waits for the other end of a stream lends itself, but not
 before it has waited for a moment: most waits are over by then.
+
+In process mode nobody else reads the data pipe, and what comes down there may be what the other end waits for: tasks
+that shall be handed back. So the main thread reads it while it waits.
 """
 
 from __future__ import annotations
 
+import os
+import select
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -15,6 +21,7 @@ from skyward.wire.codec import mark_refs, split_body
 from skyward.wire.frames import Ref
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable, Generator, Sequence
 
     from skyward.wire.frames import Buffer
@@ -80,11 +87,57 @@ class Streams:
         self.watch = watch
         self._set_waiting = set_waiting
         self._files = files
+        self._data = -1
+        self._read: Callable[[], bool] | None = None
+        self._main = threading.get_ident()
+        self._bell = -1
+        self._sleeping = False
         self.producers: dict[int, Producer] = {}
         self.consumers: dict[int, dict[int, Consumer]] = {}  # by task and number of the stream
         self.closed: set[int] = set()  # tasks that nobody wants any more, as long as they have streams
 
+    def read_while_waiting(self, data: int, read: Callable[[], bool]) -> None:
+        """Have this thread call ``read`` while it waits and ``data`` is readable; it returns False at the end."""
+        self._data, self._read, self._bell = data, read, os.eventfd(0, os.EFD_CLOEXEC)
+
     # --- for slots ----------------------------------------------------------------------------
+
+    def sleep(self, task: int, changed: threading.Condition, ready: Callable[[], bool]) -> None:
+        """Return when what a task waits for is there, its slot lent meanwhile."""
+        with self.lent(task):
+            if self._read is not None and threading.get_ident() == self._main:
+                self._sleep_reading(ready, self._read)
+            else:
+                with changed:
+                    changed.wait_for(ready)
+
+    def _sleep_reading(self, ready: Callable[[], bool], read: Callable[[], bool]) -> None:
+        poller = select.poll()
+        poller.register(self._bell, select.POLLIN)
+        poller.register(self._data, select.POLLIN)
+        self._sleeping = True  # whoever changes something looks at this afterwards
+        try:
+            while not ready():
+                for fd, _ in poller.poll():
+                    if fd == self._bell:
+                        os.eventfd_read(fd)
+                    elif not read():
+                        poller.unregister(fd)
+        finally:
+            self._sleeping = False
+
+    def read_in(self, loop: AbstractEventLoop) -> Callable[[], object]:
+        """Have an event loop that waits read the data pipe; return how to end that."""
+        read, data = self._read, self._data
+        if read is None:
+            return lambda: None
+
+        def on_readable() -> None:
+            if not read():
+                loop.remove_reader(data)
+
+        loop.add_reader(data, on_readable)
+        return lambda: loop.remove_reader(data)
 
     @contextmanager
     def lent(self, task: int) -> Generator[None]:
@@ -109,6 +162,11 @@ class Streams:
         self.closed.discard(task)
 
     # --- for the control thread ---------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Let the main thread look again at what it waits for."""
+        if self._sleeping:
+            os.eventfd_write(self._bell, 1)
 
     def credit(self, message: Credit) -> None:
         """Take in credit."""

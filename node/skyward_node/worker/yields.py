@@ -22,6 +22,7 @@ from skyward.wire.messages import OK, Items
 from skyward_node.worker.streams import GRACE
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Event
     from collections.abc import AsyncGenerator, Generator
 
     from skyward.wire.frames import Payload
@@ -97,8 +98,7 @@ class Emitter:
             self._flush()
             ready = self._changed.wait_for(self._may_go_on, GRACE)
         if not ready:
-            with self._streams.lent(self._task), self._changed:
-                self._changed.wait_for(self._may_go_on)
+            self._streams.sleep(self._task, self._changed, self._may_go_on)
         self.waited += perf_counter_ns() - begun
         self._look()
 
@@ -113,17 +113,24 @@ class Emitter:
             self._wake = lambda: loop.call_soon_threadsafe(event.set)
         try:
             if not self._may_go_on() and not await _set_within(event, GRACE):
-                with self._streams.lent(self._task):
-                    while not self._may_go_on():
-                        event.clear()
-                        if not self._may_go_on():  # it changed before the event was cleared
-                            await event.wait()
+                await self._sleep_async(loop, event)
         finally:
             self._wake = None
             self.waited += perf_counter_ns() - begun
         if not self._may_go_on():  # the event was about bytes alone
             await self.wait_async()
         self._look()
+
+    async def _sleep_async(self, loop: AbstractEventLoop, event: Event) -> None:
+        with self._streams.lent(self._task):
+            stop_reading = self._streams.read_in(loop)
+            try:
+                while not self._may_go_on():
+                    event.clear()
+                    if not self._may_go_on():  # it changed before the event was cleared
+                        await event.wait()
+            finally:
+                stop_reading()
 
     def _look(self) -> None:
         if self._closed:
@@ -183,6 +190,7 @@ class Emitter:
         with self._changed:
             self._changed.notify_all()
             wake = self._wake
+        self._streams.wake()
         if wake is not None:
             wake()
 
@@ -223,7 +231,7 @@ async def drive_async(emitter: Emitter, generator: AsyncGenerator[Any, Any], pac
         await generator.aclose()
 
 
-async def _set_within(event: Any, seconds: float) -> bool:
+async def _set_within(event: Event, seconds: float) -> bool:
     import asyncio
 
     try:
