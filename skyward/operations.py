@@ -10,24 +10,23 @@ from __future__ import annotations
 import sys
 import threading
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
 from skyward.dispatch.tasks import ANY, Task
 from skyward.feeding import Feeder, batches
 from skyward.futures import Future
 from skyward.pending import is_call, is_group
-from skyward.pumping import disown, pack, refuse_broadcast, take_inputs
+from skyward.poolstreams import PoolStreams
+from skyward.pumping import disown, refuse_broadcast, take_inputs
 from skyward.results import Collection, Single, Sink, broadcast_values, unwrap
-from skyward.runtime import Pool, active_pool
+from skyward.runtime import active_pool
 from skyward.streams import ResultStream, StreamBuffer
-from skyward.values import ValueBuffer, ValueStream
 from skyward.wire import payload
 from skyward.wire.frames import size_of
 
 if TYPE_CHECKING:
     import itertools
     from collections.abc import Callable, Coroutine, Iterable, Sequence
-    from weakref import WeakSet
 
     from skyward.calls import Function
     from skyward.config import Options
@@ -36,10 +35,8 @@ if TYPE_CHECKING:
     from skyward.pumping import Pump
     from skyward.results import Outcome
     from skyward.waiting import Waiter
-    from skyward.wire.frames import Payload
     from skyward.wire.functions import FunctionBlob, FunctionStore
 
-FEEDER_END: Final = 1.0  # seconds the thread of a stream may take to end: a user's iterator may not return at all
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -48,13 +45,13 @@ Ts = TypeVarTuple("Ts")
 class _Dispatching(threading.local):
     """For which pool this thread serializes: a pool as an argument must be that one."""
 
-    pool: Pool | None = None
+    pool: PoolStreams | None = None
 
 
 _dispatching = _Dispatching()
 
 
-class PoolOperations(Pool):
+class PoolOperations(PoolStreams):
     """The operations of a pool, in terms of a few primitives."""
 
     _options: Options
@@ -62,9 +59,6 @@ class PoolOperations(Pool):
     _functions: FunctionStore
     _ids: itertools.count[int]
     _window_size: int  # bytes of arguments that may be under way
-    _feeders: list[Feeder]  # of streams that are not fed to their end
-    _values: WeakSet[ValueBuffer]  # of calls that yield
-    _pumps: WeakSet[Pump]  # of arguments that are fed element by element
 
     # --- primitives ------------------------------------------------------------------------
 
@@ -75,14 +69,6 @@ class PoolOperations(Pool):
     @abstractmethod
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         """Hand the tasks to the scheduler; with ``wait_for``, return when it is done."""
-
-    @abstractmethod
-    def wait_for(self, waiter: Waiter, deadline: float | None = None) -> bool:
-        """Wait until the waiter is done; False at the deadline (`time.monotonic`)."""
-
-    @abstractmethod
-    def cancel_tasks(self, tasks: Sequence[Task]) -> None:
-        """Cancel the unsettled ones of these tasks, soon; never blocks."""
 
     @abstractmethod
     def _call_later(self, delay: float, command: Callable[[], None]) -> None:
@@ -103,18 +89,6 @@ class PoolOperations(Pool):
     @abstractmethod
     def call_back(self, callback: Callable[[], None]) -> None:
         """Run a callback in the callback thread."""
-
-    @abstractmethod
-    def grant(self, task: Task, items: int, size: int) -> None:
-        """Let a task yield so many more elements and bytes; never blocks."""
-
-    @abstractmethod
-    def push(self, pump: Pump) -> None:
-        """Send what a pump has pulled, soon; never blocks."""
-
-    def _place(self, packed: Payload, *, snapshot: bool) -> Payload:
-        """Return the arguments as they wait to be sent; with ``snapshot`` the caller may go on and change them."""
-        return payload.snapshot(packed) if snapshot else packed
 
     @property
     @abstractmethod
@@ -161,24 +135,6 @@ class PoolOperations(Pool):
             disown(pumps)
             raise
         return task
-
-    def _yielding(self, sink: Sink, index: int) -> ValueBuffer:
-        """Give the sink the iterator of a call that yields; return whom the call's outcome belongs to."""
-        buffer = ValueBuffer(self)
-        self._values.add(buffer)
-        sink.give(index, ValueStream(buffer, self))
-        return buffer
-
-    def _feed_by(self, task: Task, pumps: tuple[Pump, ...]) -> None:
-        task.feeds = pumps
-        for pump in pumps:
-            pump.task = task
-            self._pumps.add(pump)
-
-    def pack_element(self, value: object) -> Payload:
-        """Return an element of an argument as it waits to be sent; raises `SerializationError`."""
-        packed = pack(value, self._max_payload)
-        return self._place(packed, snapshot=True) if packed.buffers else packed
 
     def _serialized(
         self,
@@ -398,29 +354,6 @@ class PoolOperations(Pool):
                 self._start(Feeder(self, rest, buffer, len(tasks), ahead=None))
         self._limit(group, buffer)
         return ResultStream(buffer, self.wait_for)
-
-    def _start(self, feeder: Feeder) -> None:
-        self._feeders = [other for other in self._feeders if other.thread.is_alive()]
-        self._feeders.append(feeder)
-        feeder.start()
-
-    def stop_feeders(self) -> None:
-        """End the threads that feed streams, as far as users' iterators let them."""
-        for feeder in self._feeders:
-            feeder.stop()
-        for feeder in self._feeders:
-            if feeder.thread is not threading.current_thread():
-                feeder.thread.join(FEEDER_END)
-        for pump in list(self._pumps):
-            pump.stop()
-        for pump in list(self._pumps):
-            if pump.thread is not None and pump.thread is not threading.current_thread():
-                pump.thread.join(FEEDER_END)
-
-    def stop_values(self) -> None:
-        """Stop the generators that no call of the pool needs."""
-        for buffer in list(self._values):
-            buffer.give_up()
 
     def dispatch(self, tasks: list[Task], buffer: StreamBuffer) -> None:
         """Hand in members of a stream when there is room."""

@@ -56,7 +56,7 @@ def yields(function: Any) -> bool:
     """Return whether calling it gives a generator, plain or asynchronous."""
     called: Any = function
     if not inspect.isroutine(function) and not hasattr(function, "func"):
-        called = getattr(type(function), "__call__", function)  # noqa: B004 - not whether there is one
+        called = getattr(function.__class__, "__call__", function)  # noqa: B004 - not whether there is one
     return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
 
 

@@ -132,7 +132,7 @@ class Collection(Waiter, Sink):
     beginning: ``left`` counts the others.
     """
 
-    __slots__ = ("_cancel", "_return_exceptions", "failure", "future", "left", "outcomes", "tasks")
+    __slots__ = ("_cancel", "_given", "_return_exceptions", "failure", "future", "left", "outcomes", "tasks")
 
     def __init__(self, count: int, *, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]) -> None:
         super().__init__()
@@ -143,6 +143,7 @@ class Collection(Waiter, Sink):
         self.future: Future[Any] | None = None  # that stands for all
         self._return_exceptions = return_exceptions
         self._cancel = cancel
+        self._given = False  # a member yields
         if count == 0:
             self.done = True
 
@@ -160,6 +161,7 @@ class Collection(Waiter, Sink):
 
     def give(self, index: int, stream: Any) -> None:
         """Take the iterator of the member ``index``."""
+        self._given = True
         self.outcomes[index] = Given(stream)
 
     def expire(self, timeout: float) -> None:
@@ -172,7 +174,7 @@ class Collection(Waiter, Sink):
 
     def end(self) -> None:
         """Finish, and cancel whatever has no outcome yet."""
-        if self.left or self.failure is not None:
+        if self.left or (self._given and self.failure is not None):  # nobody gets the iterators of a group that failed
             self._cancel(self.tasks)
         self.tasks = ()
         self.finish()

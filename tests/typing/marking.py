@@ -49,8 +49,8 @@ def kept(pool: sky.Compute) -> None:
     assert_type(same(1) >> pool, int)
     call: Callable[[int], PendingFunction[str]] = marked
     print(call)
-    many("a")  # E: arg-type reportArgumentType
-    many(x=1)  # E: arg-type reportArgumentType
+    many("a")  # E: call-overload reportArgumentType
+    many(x=1)  # E: call-overload reportArgumentType
     again("a")  # E: arg-type reportArgumentType
     sky.function(5)  # E: call-overload reportArgumentType
     sky.function(timeout="soon")  # E: call-overload reportArgumentType
