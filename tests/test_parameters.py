@@ -109,7 +109,5 @@ def test_generator_functions_are_known() -> None:
         def method(self) -> typing.Iterator[int]:
             yield 1
 
-    for function in (plain, asynchronous, Source().method, functools.partial(plain), Source()):
-        assert yields(function)
-    for function in (annotated(int), len, functools.partial(len, "x")):
-        assert not yields(function)
+    assert all(map(yields, (plain, asynchronous, Source().method, functools.partial(plain), Source())))
+    assert not any(map(yields, (annotated(int), len, functools.partial(len, "x"))))

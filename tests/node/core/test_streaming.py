@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward.wire.messages import CRASHED, Credit, Items, Release, Slots
+from skyward.wire.messages import CRASHED, Credit, Items, Release, Results, Slots
 from skyward_node.core import crew, streaming
 from skyward_node.core.actions import Control, Give, Send
 from skyward_node.pipe_messages import Deadlock, Waiting
@@ -76,8 +76,9 @@ def test_task_that_has_yielded_is_not_run_again(rig: Rig) -> None:
         rig.open()
         rig.submit(1)
         rig.hear(1, message, body)
-        (results,) = [a for a in rig.die(1) if isinstance(a, Send)]
-        assert results.message.statuses == [CRASHED]
+        (results,) = [action.message for action in rig.die(1) if isinstance(action, Send)]
+        assert isinstance(results, Results)
+        assert results.statuses == [CRASHED]
 
 
 @pytest.mark.rule("R25")
