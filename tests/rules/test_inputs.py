@@ -225,13 +225,15 @@ def test_call_whose_input_was_pulled_is_not_run_again(pool: sky.Compute, tmp_pat
         blocked.wait()
 
     future = take(numbers(), taken + 1, str(tmp_path)).with_retries(3) > pool
-    until(lambda: marks(tmp_path, "starts") == 1)
-    time.sleep(0.1)
-    for daemon in daemons(pool):
-        os.kill(daemon.pid, signal.SIGKILL)
-    with pytest.raises(sky.NodeLostError):
-        future.result(timeout=10)
-    blocked.set()
+    try:
+        until(lambda: marks(tmp_path, "starts") == 1)
+        time.sleep(0.1)
+        for daemon in daemons(pool):
+            os.kill(daemon.pid, signal.SIGKILL)
+        with pytest.raises(sky.NodeLostError):
+            future.result(timeout=10)
+    finally:
+        blocked.set()
     assert marks(tmp_path, "starts") == 1
     assert echo(1) >> pool == 1
 
