@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.config import available_memory
 from skyward.errors import ProtocolError
 from skyward.wire.codec import Decoder, check_body, mark_refs
-from skyward.wire.messages import Cancel, Results
+from skyward.wire.messages import Cancel, Items, Results
 from skyward_node.cells import Cells
 from skyward_node.executors.channel import Channel
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost, WorkerEvent
@@ -278,7 +278,7 @@ class Supervisor:
                 if message is None:
                     raise ProtocolError("unknown message")
                 check_body(message, body)
-                if type(message) is Results and message.shared:
+                if isinstance(message, Results | Items) and message.shared:
                     mark_refs(message, body)
                 self._received.append(Received(worker.id, message, body))
         except ProtocolError as error:
