@@ -249,8 +249,9 @@ class Talk:
                 engine.streaming.on_credit(mate, message)
             case Revoke(parent=parent, calls=calls):
                 engine.cancel(engine.nesting.revoke(rank, parent, calls))
-            case Submit(parent=parent) if engine.scheduler.holds(rank, parent):  # else nobody waits for its calls
-                engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
+            case Submit(parent=parent):
+                if engine.scheduler.holds(rank, parent):  # else it has ended: nobody waits for its calls
+                    engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
 
     @staticmethod
     def confirmed(mate: Mate, heard: int) -> None:

@@ -30,7 +30,7 @@ from tests.rules.yielding import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
 
@@ -48,7 +48,7 @@ def is_idle(pool: sky.Compute) -> bool:
 
 
 @contextmanager
-def in_time(*streams: Any) -> Iterator[None]:
+def in_time(*streams: Any) -> Generator[None]:
     """Close the streams if the block takes too long: what waits for them then fails instead of hanging."""
     timer = threading.Timer(15.0, lambda: [stream.close() for stream in streams])
     timer.start()

@@ -217,7 +217,7 @@ HELLO: Final = (
 )
 WELCOME: Final = (
     *(U32, NAME, VERSIONS, KEY, U64, U32, st.sampled_from(["process", "thread"]), NAME, NAME, U32),
-    *(st.lists(NAME, max_size=3), st.booleans(), U64),
+    *(st.lists(NAME, max_size=3), st.booleans(), U64, U64),
 )
 
 BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
@@ -253,6 +253,7 @@ BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
 INSIDE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
     pipe.Context: contexts(),
     pipe.Waiting: bare(pipe.Waiting, U64, st.booleans(), st.booleans()),
+    pipe.Deadlock: bare(pipe.Deadlock, U64, NAME),
 }
 
 

@@ -139,8 +139,8 @@ class Supervisor:
             raise
         self._arenas[worker] = arena
         self._adopt(worker, mine[:-1], cells)
-        request = {"do": "spawn", "worker": worker, "slots": slots, "env": env}
-        request["arena"] = (self._arena_size, os.getpid(), arena)
+        where = (self._arena_size, os.getpid(), arena)
+        request = {"do": "spawn", "worker": worker, "slots": slots, "env": env, "arena": where}
         self._request(json.dumps(request).encode(), tuple(theirs))
 
     def _adopt(self, id: int, ends: list[Any], cells: Cells) -> None:
