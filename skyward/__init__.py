@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from skyward.providers.static import Static
     from skyward.runtime import InstanceInfo, Peer, instance_info, sky
     from skyward.streams import ResultStream
+    from skyward.values import ValueStream
 
 __version__ = "0.1.0"
 
@@ -94,6 +95,7 @@ __all__ = [
     "Static",
     "TaskError",
     "TaskTimeoutError",
+    "ValueStream",
     "VersionMismatchError",
     "Worker",
     "WorkerCrashedError",
@@ -117,6 +119,7 @@ _HOMES: Final = {
     "PendingFunctionGroup": "skyward.calls",
     "ResultStream": "skyward.streams",
     "Static": "skyward.providers.static",
+    "ValueStream": "skyward.values",
     "Worker": "skyward.config",
     "function": "skyward.calls",
     "gather": "skyward.calls",

@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, P
 from skyward.abbreviation import abbreviate
 from skyward.config import check_retries, check_timeout
 from skyward.gathering import gather
+from skyward.parameters import Inputs, find_inputs, yields
 from skyward.pending import PendingFunction, PendingFunctionGroup, PendingStream
 from skyward.signature import make_checker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator
     from typing import Self
+
+    from skyward.values import ValueStream
 
 __all__ = [
     "BoundFunction",
@@ -66,11 +69,20 @@ class Function(Generic[P, R_co]):
         self.timeout = timeout
         self.retries = retries
         self._check = make_checker(wrapped, self.__qualname__)
+        self.yields = yields(wrapped)  # its calls give iterators
 
     @overload  # an `async def`: the call's value is what awaiting the coroutine gives
     def __call__(
         self: Function[Q, Coroutine[Any, Any, T]], /, *args: Q.args, **kwargs: Q.kwargs
     ) -> PendingFunction[T]: ...
+    @overload  # what yields: the call's value is an iterator, for `for` and for `async for`
+    def __call__(
+        self: Function[Q, Generator[T, Any, Any]], /, *args: Q.args, **kwargs: Q.kwargs
+    ) -> PendingFunction[ValueStream[T]]: ...
+    @overload
+    def __call__(
+        self: Function[Q, AsyncIterator[T]], /, *args: Q.args, **kwargs: Q.kwargs
+    ) -> PendingFunction[ValueStream[T]]: ...
     @overload
     def __call__(self: Function[Q, T], /, *args: Q.args, **kwargs: Q.kwargs) -> PendingFunction[T]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> PendingFunction[Any]:
@@ -81,6 +93,11 @@ class Function(Generic[P, R_co]):
     def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the original here and now, with no pool; an ``async def`` gives its coroutine."""
         return self.__wrapped__(*args, **kwargs)
+
+    @functools.cached_property
+    def inputs(self) -> Inputs | None:
+        """Which parameters are fed element by element; None if there is none."""
+        return find_inputs(self.__wrapped__)
 
     @overload
     def __get__(self, instance: None, owner: type[Any], /) -> Self: ...
@@ -122,6 +139,14 @@ class BoundFunction(Generic[P, R_co]):
     def __call__(
         self: BoundFunction[Q, Coroutine[Any, Any, T]], /, *args: Q.args, **kwargs: Q.kwargs
     ) -> PendingFunction[T]: ...
+    @overload
+    def __call__(
+        self: BoundFunction[Q, Generator[T, Any, Any]], /, *args: Q.args, **kwargs: Q.kwargs
+    ) -> PendingFunction[ValueStream[T]]: ...
+    @overload
+    def __call__(
+        self: BoundFunction[Q, AsyncIterator[T]], /, *args: Q.args, **kwargs: Q.kwargs
+    ) -> PendingFunction[ValueStream[T]]: ...
     @overload
     def __call__(self: BoundFunction[Q, T], /, *args: Q.args, **kwargs: Q.kwargs) -> PendingFunction[T]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> PendingFunction[Any]:

@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from skyward.config import merge_options
 from skyward.errors import ConfigError, ForkedPoolError, NoNodesError, PoolClosedError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from skyward.dispatch.tasks import Task
     from skyward.futures import Future
     from skyward.model import PoolSnapshot
+    from skyward.pumping import Pump
     from skyward.waiting import Waiter
     from skyward.wire.frames import Payload
 
@@ -72,6 +74,8 @@ class Compute(PoolOperations):
         self._max_payload = 0
         self._window_size = 0
         self._feeders = []
+        self._values = WeakSet()
+        self._pumps = WeakSet()
         self._engine: Engine | None = None
         self._activation: Activation | None = None
         self._closing = threading.Lock()  # held by whoever closes
@@ -111,6 +115,7 @@ class Compute(PoolOperations):
             return
         if not cancel:
             try:
+                self.stop_values()
                 self._engine.wait_idle()
             except BaseException:
                 self._end(CANCEL_WAIT)
@@ -210,6 +215,18 @@ class Compute(PoolOperations):
     def _call_later(self, delay: float, command: Callable[[], None]) -> None:
         engine = self._open_engine()
         engine.loop.post(lambda: engine.call_later(delay, command))
+
+    def grant(self, task: Task, items: int, size: int) -> None:
+        """Let a task yield so many more elements and bytes; never blocks."""
+        engine = self._engine
+        if engine is not None and not self._closed and os.getpid() == self._pid:
+            engine.loop.post(lambda: engine.streaming.grant(task, items, size))
+
+    def push(self, pump: Pump) -> None:
+        """Send what a pump has pulled, soon; never blocks."""
+        engine = self._engine
+        if engine is not None and not self._closed:
+            engine.loop.post(lambda: engine.streaming.push(pump))
 
     def _place(self, packed: Payload, *, snapshot: bool) -> Payload:
         engine = self._open_engine()

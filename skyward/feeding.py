@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 AHEAD: Final = 1_000  # calls beyond those that have ended: keeps links busy for a tenth of a second and more
 RESUME: Final = AHEAD // 4  # of these have to end before a feeder that waits goes on: one wake-up for many
 HELD: Final = 32 * 2**20  # bytes of results that wait for the consumer
+ITERATORS: Final = 32  # of members that yield, which wait for the consumer: each has a task that runs
 FIRST: Final = 256  # calls serialized before their size is known
 MOST: Final = 4_096  # calls serialized in one go
 PART: Final = 4  # batches that fit the window's share of a group: rough, because sizes are guessed from those before
@@ -102,6 +103,8 @@ class Feeder:
         if buffer.stopped:
             return True
         ahead = self._ahead is None or self.index - buffer.ended <= self._ahead - 1 - slack
+        if buffer.given - buffer.handed_out >= ITERATORS:
+            return False
         return ahead and buffer.held <= (HELD // 2 if slack else HELD)
 
     def _wait(self) -> None:

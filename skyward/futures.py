@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from skyward.errors import PoolClosedError
-from skyward.results import CancelledError, Collection, Outcome, Sink, failed, unwrap
+from skyward.results import CancelledError, Collection, Given, Outcome, Sink, failed, unwrap
 from skyward.waiting import Waiter
 from skyward.wire.statuses import CANCELLED
 
@@ -116,6 +116,10 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Take the outcome of the call."""
         self.settle(outcome)
+
+    def give(self, index: int, stream: Any) -> None:
+        """Take the iterator of a call that yields."""
+        self.settle(Given(stream))
 
     def settle(self, outcome: Outcome | Collection) -> None:
         """Take the outcome of a call or a group."""

@@ -215,7 +215,7 @@ class Source:
 
 def _is_lazy(calls: object) -> bool:
     """Return whether calls come one by one; a container has them all already."""
-    return isinstance(calls, Iterable) and not isinstance(calls, Sized) and not is_call(calls) and not is_group(calls)
+    return not is_call(calls) and not is_group(calls) and isinstance(calls, Iterable) and not isinstance(calls, Sized)
 
 
 def _members(calls: tuple[Any, ...]) -> tuple[PendingFunction[Any], ...]:

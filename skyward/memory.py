@@ -272,6 +272,12 @@ def _map(file: File, ref: Ref, keep: object) -> memoryview | bytearray:
             _mapped[number] = weakref.ref(pages)
             weakref.finalize(pages, _unmapped, number, keep).atexit = False
             return memoryview(pages)
+    return read_copy(file, ref)
+
+
+def read_copy(file: File, ref: Ref) -> bytearray:
+    """Return a copy of what a reference refers to; raises `OSError`."""
+    _, _, _, _, offset, length = ref.fields
     copied = bytearray(length)
     view = memoryview(copied)
     at = 0

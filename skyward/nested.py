@@ -15,6 +15,7 @@ import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 from skyward.config import Options
 from skyward.dispatch.assignment import split
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
     from skyward.dispatch.tasks import Task
     from skyward.futures import Future
-    from skyward.results import Outcome
+    from skyward.pumping import Pump
+    from skyward.results import Outcome, Sink
+    from skyward.values import ValueBuffer
     from skyward.waiting import Waiter
     from skyward.wire.frames import Buffer
     from skyward.wire.functions import FunctionBlob
@@ -68,6 +71,8 @@ class NestedPool(PoolOperations):
         self._max_payload = self._options.payload_limit()
         self._window_size = 2**62  # bytes: the window is the client's
         self._feeders = []
+        self._values = WeakSet()
+        self._pumps = WeakSet()
         self._functions = FunctionStore()
         self._ids = itertools.count(random.SystemRandom().randrange(FIRST))
         self._lock = threading.RLock()
@@ -185,6 +190,19 @@ class NestedPool(PoolOperations):
         for parent, calls in revoked.items():
             for start in range(0, len(calls), BATCH):
                 self._send(Revoke(0, parent, calls[start : start + BATCH]), ())
+
+    def _yielding(self, sink: Sink, index: int) -> ValueBuffer:
+        raise TypeError("a task cannot take what a generator of another task yields, yet: call a function that returns")
+
+    def _feed_by(self, task: Task, pumps: tuple[Pump, ...]) -> None:
+        if pumps:
+            raise TypeError("a task cannot feed an argument of another task element by element, yet: pass a list")
+
+    def grant(self, task: Task, items: int, size: int) -> None:
+        """Never called: calls that yield are refused."""
+
+    def push(self, pump: Pump) -> None:
+        """Never called: arguments that are fed are refused."""
 
     def _call_later(self, delay: float, command: Callable[[], None]) -> None:
         def run() -> None:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
 from skyward.config import code_limit
 from skyward.dispatch.tasks import ANY, Task
-from skyward.errors import PoolClosedError
 from skyward.feeding import Feeder, batches
 from skyward.futures import Future
 from skyward.pending import is_call, is_group
+from skyward.poolstreams import PoolStreams
+from skyward.pumping import disown, refuse_broadcast, take_inputs
 from skyward.results import Collection, Single, Sink, broadcast_values, unwrap
-from skyward.runtime import Pool, active_pool
+from skyward.runtime import active_pool
 from skyward.streams import ResultStream, StreamBuffer
 from skyward.wire import payload
 from skyward.wire.frames import size_of
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from skyward.config import Options
     from skyward.mapping import MapIterator
     from skyward.pending import Group, PendingFunction, PendingFunctionGroup, PendingStream
+    from skyward.pumping import Pump
+    from skyward.results import Outcome
     from skyward.waiting import Waiter
-    from skyward.wire.frames import Payload
     from skyward.wire.functions import FunctionBlob, FunctionStore
 
-FEEDER_END: Final = 1.0  # seconds the thread of a stream may take to end: a user's iterator may not return at all
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -51,13 +51,13 @@ if TYPE_CHECKING:
 class _Dispatching(threading.local):
     """For which pool this thread serializes: a pool as an argument must be that one."""
 
-    pool: Pool | None = None
+    pool: PoolStreams | None = None
 
 
 _dispatching = _Dispatching()
 
 
-class PoolOperations(Pool):
+class PoolOperations(PoolStreams):
     """The operations of a pool, in terms of a few primitives."""
 
     _options: Options
@@ -65,7 +65,6 @@ class PoolOperations(Pool):
     _functions: FunctionStore
     _ids: itertools.count[int]
     _window_size: int  # bytes of arguments that may be under way
-    _feeders: list[Feeder]  # of streams that are not fed to their end
 
     # --- primitives ------------------------------------------------------------------------
 
@@ -76,14 +75,6 @@ class PoolOperations(Pool):
     @abstractmethod
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         """Hand the tasks to the scheduler; with ``wait_for``, return when it is done."""
-
-    @abstractmethod
-    def wait_for(self, waiter: Waiter, deadline: float | None = None) -> bool:
-        """Wait until the waiter is done; False at the deadline (`time.monotonic`)."""
-
-    @abstractmethod
-    def cancel_tasks(self, tasks: Sequence[Task]) -> None:
-        """Cancel the unsettled ones of these tasks, soon; never blocks."""
 
     @abstractmethod
     def _call_later(self, delay: float, command: Callable[[], None]) -> None:
@@ -105,10 +96,6 @@ class PoolOperations(Pool):
     def call_back(self, callback: Callable[[], None]) -> None:
         """Run a callback in the callback thread."""
 
-    def _place(self, packed: Payload, *, snapshot: bool) -> Payload:
-        """Return the arguments as they wait to be sent; with ``snapshot`` the caller may go on and change them."""
-        return payload.snapshot(packed) if snapshot else packed
-
     @property
     @abstractmethod
     def slots(self) -> int:
@@ -122,8 +109,15 @@ class PoolOperations(Pool):
         """Serialize calls, members of a group from index ``start`` on; raises `SerializationError`."""
         blobs: dict[int, FunctionBlob] = {}
         outer, _dispatching.pool = _dispatching.pool, self
+        tasks: list[Task] = []
         try:
-            return [self._task(call, sink, index, blobs, snapshot=snapshot) for index, call in enumerate(calls, start)]
+            for index, call in enumerate(calls, start):
+                tasks.append(self._task(call, sink, index, blobs, snapshot=snapshot))
+            return tasks
+        except BaseException:
+            for task in tasks:
+                disown(task.feeds)
+            raise
         finally:
             _dispatching.pool = outer
 
@@ -131,7 +125,36 @@ class PoolOperations(Pool):
         self, call: PendingFunction[Any], sink: Sink, index: int, blobs: dict[int, FunctionBlob], *, snapshot: bool
     ) -> Task:
         function = call.function
-        packed, modules = payload.dumps_call(call.args, call.kwargs, function=function)
+        if function.inputs is None and not function.yields:
+            return self._serialized(call, call.args, call.kwargs, sink, index, blobs, snapshot=snapshot)
+        args, kwargs, pumps = call.args, call.kwargs, tuple["Pump", ...]()
+        if function.inputs is not None:
+            args, kwargs, pumps = take_inputs(self, function, args, kwargs)
+        try:
+            if not function.yields:
+                task = self._serialized(call, args, kwargs, sink, index, blobs, snapshot=snapshot)
+            else:
+                buffer = self._yielding(sink, index)
+                task = buffer.task = self._serialized(call, args, kwargs, buffer, index, blobs, snapshot=True)
+            self._feed_by(task, pumps)
+        except BaseException:
+            disown(pumps)
+            raise
+        return task
+
+    def _serialized(
+        self,
+        call: PendingFunction[Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        sink: Sink,
+        index: int,
+        blobs: dict[int, FunctionBlob],
+        *,
+        snapshot: bool,
+    ) -> Task:
+        function = call.function
+        packed, modules = payload.dumps_call(args, kwargs, function=function)
         blob = blobs.get(id(function))
         if blob is None or modules:
             blob = self._functions.resolve(function, modules)
@@ -175,6 +198,9 @@ class PoolOperations(Pool):
             return self.run_group(call)
         _require_call(call)
         single = Single()
+        if call.function.yields:
+            self._wait_for_room_and_submit(self.make_tasks([call], single, snapshot=True))
+            return unwrap(cast("Outcome", single.outcome))
         self._run_to_end(self.make_tasks([call], single, snapshot=False), single)
         assert single.outcome is not None
         return unwrap(single.outcome)
@@ -190,10 +216,15 @@ class PoolOperations(Pool):
             return self._group_future(call)
         _require_call(call)
         future: Future[Any] = Future(self)
-        future.tasks = tasks = self.make_tasks([call], future, snapshot=True)
-        self._wait_for_room(tasks[0].size)
-        self._submit(tasks)
+        tasks = self.make_tasks([call], future, snapshot=True)
+        if not call.function.yields:
+            future.tasks = tasks
+        self._wait_for_room_and_submit(tasks)
         return future
+
+    def _wait_for_room_and_submit(self, tasks: Sequence[Task]) -> None:
+        self._wait_for_room(sum([task.size for task in tasks]))
+        self._submit(tasks)
 
     def run_group(self, group: PendingFunctionGroup[*tuple[Any, ...]]) -> Any:
         """Run the calls of a group; a tuple of their values, or a stream; ``group >> pool``."""
@@ -202,25 +233,54 @@ class PoolOperations(Pool):
             raise TypeError(f"expected a group of calls, like f(1) & f(2) or sky.gather(...), got {group!r}")
         if group.stream:
             return self._stream(group)
-        collection = Collection(len(group.calls), return_exceptions=group.return_exceptions, cancel=self.cancel_tasks)
-        self._run_to_end(self._feed(group, collection, snapshot=False), collection)
+        collection = self._collection(group)
+        last = self._feed(group, collection, snapshot=False)
+        if collection.left:
+            self._run_to_end(last, collection)
+        elif last:  # iterators only: there is nothing to wait for
+            self._submit(last)
         return collection.values()
+
+    def _collection(self, group: Group) -> Collection:
+        count = len(group.calls)
+        collection = Collection(count, return_exceptions=group.return_exceptions, cancel=self.cancel_tasks)
+        collection.left -= sum([call.function.yields for call in group.calls])
+        return collection
 
     def broadcast(self, call: PendingFunction[T]) -> list[T]:
         """Run the call once on every node that is ready; values in rank order; ``call @ pool``."""
         self._check()
         _require_call(call)
         ranks = self._broadcast_ranks()
+        if call.function.yields:
+            return self._broadcast_stream(call, ranks)
         collection = Collection(len(ranks), return_exceptions=True, cancel=self.cancel_tasks)
         (first,) = self.make_tasks([call], collection, snapshot=False)
-        tasks = [self._copy(first, index, rank) for index, rank in enumerate(ranks)]
+        refuse_broadcast(first.feeds, call.function)
+        tasks = [self._copy(first, collection, index, rank) for index, rank in enumerate(ranks)]
         self._run_to_end(tasks, collection)
         return broadcast_values(ranks, collection)
 
-    def _copy(self, task: Task, index: int, rank: int) -> Task:
+    def _broadcast_stream(self, call: PendingFunction[T], ranks: Sequence[int]) -> list[T]:
+        """Run a call that yields once on every node; an iterator for each."""
+        unused = Single()  # keeps the iterator of the first, which is only copied
+        (first,) = self.make_tasks([call], unused, snapshot=True)
+        refuse_broadcast(first.feeds, call.function)
+        collection = Collection(len(ranks), return_exceptions=False, cancel=self.cancel_tasks)
+        tasks: list[Task] = []
+        for index, rank in enumerate(ranks):
+            buffer = self._yielding(collection, index)
+            buffer.task = self._copy(first, buffer, index, rank)
+            tasks.append(buffer.task)
+        del unused
+        self._submit(tasks)
+        return list(collection.values())
+
+    def _copy(self, task: Task, sink: Sink, index: int, rank: int) -> Task:
         same = (task.retries, task.timeout, rank, task.name)
-        copy = Task(next(self._ids), task.function, task.data, task.buffers, task.sink, index, *same)
+        copy = Task(next(self._ids), task.function, task.data, task.buffers, sink, index, *same)
         copy.size = task.size
+        self._feed_by(copy, tuple([pump.again() for pump in task.feeds]))
         return copy
 
     def _run_to_end(self, tasks: Sequence[Task], waiter: Waiter) -> None:
@@ -275,7 +335,7 @@ class PoolOperations(Pool):
             for batch in batches(self, group.calls, collection, self._window_size // 2, snapshot=snapshot):
                 if waiting:
                     self._wait_for_room(sum([task.size for task in waiting]))
-                if collection.done:  # a member has failed
+                if collection.is_off:  # a member has failed
                     return []
                 self._submit_members(waiting, collection)
                 if not everything:
@@ -285,12 +345,12 @@ class PoolOperations(Pool):
         except BaseException:
             self.cancel_tasks(everything)
             raise
-        return [] if collection.done else waiting
+        return [] if collection.is_off else waiting
 
     def _submit_members(self, tasks: Sequence[Task], collection: Collection) -> None:
         if tasks:
             self._submit(tasks)
-            if collection.done:  # it has ended meanwhile, and knows nothing of these
+            if collection.is_off:  # it has ended meanwhile, and knows nothing of these
                 self.cancel_tasks(tasks)
 
     def _limit(self, group: Group, sink: Collection | StreamBuffer) -> None:
@@ -302,16 +362,20 @@ class PoolOperations(Pool):
         if group.stream:
             raise TypeError("a stream has no future: use gather(..., stream=True) >> pool, or gather(...) > pool")
         future: Future[Any] = Future(self)
-        collection = Collection(len(group.calls), return_exceptions=group.return_exceptions, cancel=self.cancel_tasks)
+        collection = self._collection(group)
         if not group.calls:
             future.settle(collection)
             return future
-        collection.future = future
+        iterators_only = not collection.left
+        if not iterators_only:
+            collection.future = future
         last = self._feed(group, collection, snapshot=True)
         if last:
             future.tasks = collection.tasks
             self._wait_for_room(sum([task.size for task in last]))
             self._submit_members(last, collection)
+        if iterators_only:
+            future.settle(collection)
         return future
 
     def _stream(self, group: Group) -> ResultStream[Any]:
@@ -321,6 +385,7 @@ class PoolOperations(Pool):
             ordered=group.ordered,
             return_exceptions=group.return_exceptions,
             cancel=self.cancel_tasks,
+            soon=self.soon,
         )
         if group.source is not None:
             self._start(Feeder(self, group.source.take(), buffer, 0))
@@ -335,26 +400,12 @@ class PoolOperations(Pool):
         self._limit(group, buffer)
         return ResultStream(buffer, self.wait_for)
 
-    def _start(self, feeder: Feeder) -> None:
-        self._feeders = [other for other in self._feeders if other.thread.is_alive()]
-        self._feeders.append(feeder)
-        feeder.start()
-
-    def stop_feeders(self) -> None:
-        """End the threads that feed streams, as far as users' iterators let them."""
-        for feeder in self._feeders:
-            if feeder.thread.is_alive():
-                feeder.stop(PoolClosedError("the pool was closed"))
-        deadline = time.monotonic() + FEEDER_END
-        for feeder in self._feeders:
-            if feeder.thread is not threading.current_thread():
-                feeder.thread.join(max(0.0, deadline - time.monotonic()))
-            feeder.give_up()
-
     def dispatch(self, tasks: list[Task], buffer: StreamBuffer) -> bool:
         """Hand in members of a stream when there is room; False if they are not wanted any more by then."""
         self._wait_for_room(sum([task.size for task in tasks]))
         if not buffer.wants_more():
+            for task in tasks:
+                disown(task.feeds)
             return False
         buffer.expect(tasks)
         self._submit(tasks)

@@ -23,25 +23,42 @@ if TYPE_CHECKING:
     from skyward.futures import Future
     from skyward.wire.frames import Buffer, Ref
 
-# (status, data, buffers, rank, task id, function name) from a node, or an exception made here.
-Outcome = tuple[int, "Buffer", "tuple[Buffer, ...]", int, int, str] | BaseException
+
+class Given:
+    """A value that is there as it is: the iterator of a call that yields."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+# (status, data, buffers, rank, task id, function name) from a node, or an exception made here, or a value.
+Outcome = tuple[int, "Buffer", "tuple[Buffer, ...]", int, int, str] | BaseException | Given
 
 CancelledError: Final = concurrent.futures.CancelledError
 
 
 def failed(outcome: Outcome) -> bool:
     """Return whether the outcome is no value."""
-    return not isinstance(outcome, tuple) or outcome[0] != OK
+    return outcome[0] != OK if isinstance(outcome, tuple) else not isinstance(outcome, Given)
 
 
 def unwrap(outcome: Outcome) -> Any:
     """Return the value of an outcome, or raise what it stands for."""
     if not isinstance(outcome, tuple):
+        if isinstance(outcome, Given):
+            return outcome.value
         raise outcome
     status, data, buffers, rank, task, name = outcome
     if status == OK:
-        return payload.loads_value(data, opened(buffers, _open) if buffers else buffers)
+        return load(data, buffers)
     raise failures.to_exception(data, function=name, node=rank, task=task)
+
+
+def load(data: Buffer, buffers: tuple[Buffer, ...]) -> Any:
+    """Return a value that came from a node."""
+    return payload.loads_value(data, opened(buffers, _open) if buffers else buffers)
 
 
 def _open(ref: Ref) -> Buffer:
@@ -66,6 +83,10 @@ class Sink:
 
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Take the outcome of one task; called exactly once for each."""
+        raise NotImplementedError
+
+    def give(self, index: int, stream: Any) -> None:
+        """Take the iterator of a call that yields: its value, which is there before anything has run."""
         raise NotImplementedError
 
     def on_started(self, *, unstoppable: bool) -> None:
@@ -98,15 +119,20 @@ class Single(Waiter, Sink):
         self.outcome = outcome
         self.finish()
 
+    def give(self, index: int, stream: Any) -> None:
+        """Take the iterator of the call."""
+        self.outcome = Given(stream)
+
 
 class Collection(Waiter, Sink):
     """The outcomes of a group, in submission order.
 
     Done when all are there or, unless ``return_exceptions``, when one has failed; ``cancel`` is then
-    called with the tasks that are left, by the owner of the loop.
+    called with the tasks that are left, by the owner of the loop. Members that yield are there from the
+    beginning: ``left`` counts the others.
     """
 
-    __slots__ = ("_cancel", "_return_exceptions", "failure", "future", "left", "outcomes", "tasks")
+    __slots__ = ("_cancel", "_given", "_return_exceptions", "failure", "future", "left", "outcomes", "tasks")
 
     def __init__(self, count: int, *, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]) -> None:
         super().__init__()
@@ -117,6 +143,7 @@ class Collection(Waiter, Sink):
         self.future: Future[Any] | None = None  # that stands for all
         self._return_exceptions = return_exceptions
         self._cancel = cancel
+        self._given = False  # a member yields
         if count == 0:
             self.done = True
 
@@ -132,6 +159,11 @@ class Collection(Waiter, Sink):
         elif self.left == 0:
             self.end()
 
+    def give(self, index: int, stream: Any) -> None:
+        """Take the iterator of the member ``index``."""
+        self._given = True
+        self.outcomes[index] = Given(stream)
+
     def expire(self, timeout: float) -> None:
         """The group's time is over: what is missing failed for that reason."""
         if self.done:
@@ -142,13 +174,18 @@ class Collection(Waiter, Sink):
 
     def end(self) -> None:
         """Finish, and cancel whatever has no outcome yet."""
-        if self.left:
+        if self.left or (self._given and self.failure is not None):  # nobody gets the iterators of a group that failed
             self._cancel(self.tasks)
         self.tasks = ()
         self.finish()
         future, self.future = self.future, None  # it refers to this
         if future is not None:
             future.settle(self.failure if self.failure is not None else self)
+
+    @property
+    def is_off(self) -> bool:
+        """Return whether members that were not dispatched are not wanted any more."""
+        return self.done and (self.left > 0 or self.failure is not None)
 
     def on_started(self, *, unstoppable: bool) -> None:
         """Pass it on to the future."""

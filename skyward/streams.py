@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from skyward.dispatch.ordering import Ordering
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError, TaskTimeoutError
-from skyward.results import DISCARD, Outcome, Sink, failed, unwrap, unwrap_in_place
+from skyward.results import DISCARD, Given, Outcome, Sink, failed, unwrap, unwrap_in_place
 from skyward.waiting import Waiter
 from skyward.wire.frames import size_of
 
@@ -60,13 +60,21 @@ class StreamBuffer(Sink):
     """
 
     __slots__ = (
-        "_brought", "_buffer", "_cancel", "_ordered", "_overdue", "_return_exceptions", "_taken", "abandoned", "ended",
-        "error", "feeder", "stopped", "tasks", "total", "waiter",
+        "_brought", "_buffer", "_cancel", "_gifts", "_ordered", "_overdue", "_return_exceptions", "_soon", "_taken",
+        "abandoned", "ended", "error", "feeder", "given", "handed_out", "stopped", "tasks", "total", "waiter",
     )  # fmt: skip
 
     def __init__(
-        self, total: int | None, *, ordered: bool, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]
+        self,
+        total: int | None,
+        *,
+        ordered: bool,
+        return_exceptions: bool,
+        cancel: Callable[[Sequence[Task]], None],
+        soon: Callable[[Callable[[], None]], None],
     ) -> None:
+        """``soon`` runs a command where outcomes are delivered."""
+        self._soon = soon
         self._buffer: Ordering[Outcome] = Ordering(ordered=ordered)
         self._cancel = cancel
         self._ordered = ordered
@@ -80,6 +88,9 @@ class StreamBuffer(Sink):
         self._overdue = 0.0  # seconds that the group had, once they are over
         self._brought = 0  # bytes of outcomes, counted by the loop's owner alone
         self._taken = 0  # of those that were taken, counted by the consumer alone
+        self._gifts: dict[int, Any] = {}  # iterators of members that yield and are not dispatched yet
+        self.given = 0  # iterators of members that yield; counted by who dispatches
+        self.handed_out = 0  # of these; counted by the consumer
         self.waiter: Waiter | None = None
         self.abandoned = False
 
@@ -94,12 +105,24 @@ class StreamBuffer(Sink):
 
     def expect(self, tasks: Sequence[Task]) -> None:
         """Note members that are about to be dispatched."""
-        self.tasks.update([(task.index, task) for task in tasks])
+        self.tasks.update([(task.index, task) for task in tasks if task.sink is self])
+        if self._gifts:
+            for task in tasks:
+                if task.index in self._gifts:
+                    self._hand_over(task.index, self._gifts.pop(task.index))
+
+    def _hand_over(self, index: int, stream: Any) -> None:
+        self.given += 1
+        self._soon(lambda: self.add(index, Given(stream)))
 
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Take the outcome of the member ``task.index``."""
         self.tasks.pop(task.index, None)
         self.add(task.index, outcome)
+
+    def give(self, index: int, stream: Any) -> None:
+        """Take the iterator of a member that yields; it is the consumer's, once the member is dispatched."""
+        self._gifts[index] = stream
 
     def add(self, index: int, outcome: Outcome) -> None:
         """Take the outcome of a member."""
@@ -151,6 +174,8 @@ class StreamBuffer(Sink):
         """Return the next outcome with its index, or None if its turn has not come."""
         taken = self._buffer.take()
         feeder = self.feeder
+        if taken is not None and isinstance(taken[1], Given):
+            self.handed_out += 1
         if taken is not None and feeder is not None:
             self._taken += _size(taken[1])
             if feeder.hungry:

@@ -43,12 +43,13 @@ class Flow:
             ordered=ordered,
             return_exceptions=return_exceptions,
             cancel=lambda tasks: self.cancelled.extend(task.index for task in tasks),
+            soon=lambda command: command(),
         )
         self.buffer.after_look = []
         self.tasks = tasks(total)
-        self.buffer.expect(self.tasks)
         for task in self.tasks:
             task.sink = self.buffer
+        self.buffer.expect(self.tasks)
         self.stream: ResultStream[Any] = ResultStream(self.buffer, self.wait)
 
     def deliver(self, index: int, outcome: Outcome | None = None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from skyward.config import Options
 from skyward.dispatch.tasks import ANY, QUEUED, SETTLED
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from skyward.calls import Function
     from skyward.dispatch.tasks import Task
     from skyward.futures import Future
+    from skyward.pumping import Pump
     from skyward.results import Outcome
     from skyward.waiting import Waiter
     from skyward.wire.functions import FunctionBlob
@@ -64,6 +66,8 @@ class OperatedPool(PoolOperations):
         self._max_payload = self._options.payload_limit()
         self._window_size = 2**30
         self._feeders = []
+        self._values = WeakSet()
+        self._pumps = WeakSet()
         self._functions = self.store = KnowingStore()
         self._ids = itertools.count(1)
         self.lazy = lazy
@@ -143,6 +147,12 @@ class OperatedPool(PoolOperations):
         self.queue = [task for task in self.queue if task not in doomed]
         self.cancelled += [task.id for task in doomed]
         self._doomed += doomed
+
+    def grant(self, task: Task, items: int, size: int) -> None:
+        """Never called: nothing here yields."""
+
+    def push(self, pump: Pump) -> None:
+        """Never called: nothing here is fed."""
 
     def _call_later(self, delay: float, command: Callable[[], None]) -> None:
         self.later.append((delay, command))

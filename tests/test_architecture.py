@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 # Who may import what, by the parts of `skyward`; a part may always import from itself. Parts that are not
 # named join the others into what users hold ("all of it"), and may import anything but the facade.
 VALUES = {"errors", "model"}
-CALLS = {"abbreviation", "calls", "gathering", "pending", "runtime", "signature"}  # describing work, from both ends
+CALLS = {
+    "abbreviation",
+    "calls",
+    "gathering",
+    "parameters",
+    "pending",
+    "runtime",
+    "signature",
+}  # describing work, from both ends
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "model": {"errors"},
@@ -44,7 +52,7 @@ ARROWS: dict[str, set[str]] = {
 # What a part may name in annotations only: operators give what the layer above makes of a call, and the
 # scheduler passes on payloads that it never looks into.
 NAMED: dict[str, set[str]] = {
-    **{part: {"futures", "results", "streams"} for part in CALLS},
+    **{part: {"futures", "results", "streams", "values"} for part in CALLS},
     "dispatch": {"wire.frames"},
     "feeding": {"dispatch.tasks", "operations", "results", "streams"},
 }

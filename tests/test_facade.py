@@ -50,6 +50,7 @@ PUBLIC = {
     "Static",
     "TaskError",
     "TaskTimeoutError",
+    "ValueStream",
     "VersionMismatchError",
     "Worker",
     "WorkerCrashedError",

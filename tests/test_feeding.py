@@ -105,7 +105,7 @@ class Feeding:
     def __init__(self, calls: Iterator[Any], **options: Any) -> None:
         self.pool = cast("Any", Pool())
         kinds = {"ordered": True, "return_exceptions": False} | options
-        self.buffer = StreamBuffer(None, cancel=self.pool.cancel, **kinds)
+        self.buffer = StreamBuffer(None, cancel=self.pool.cancel, soon=self.pool.soon, **kinds)
         self.feeder = Feeder(self.pool, calls, self.buffer, 0)
         self.stream: ResultStream[Any] = ResultStream(self.buffer, self._wait)
         self.feeder.start()
@@ -324,7 +324,7 @@ def test_call_that_waits_for_room_is_not_dispatched_after_the_end(feed: Callable
     pool: Any = fed.pool
     pool.dispatched.clear()
     pool.room.clear()
-    buffer = StreamBuffer(None, ordered=True, return_exceptions=False, cancel=pool.cancel)
+    buffer = StreamBuffer(None, ordered=True, return_exceptions=False, cancel=pool.cancel, soon=pool.soon)
     feeder = Feeder(pool, iter([double(1)]), buffer, 0)
     feeder.start()
     until(lambda: feeder.index == 1, WAIT)
@@ -390,7 +390,7 @@ def test_time_of_a_lazy_group_is_over_whatever_its_iterator_does(feed: Callable[
 def test_time_of_a_large_group_is_over_for_members_that_were_not_dispatched() -> None:
     """Each has its failure in its place, and the stream its length."""
     pool: Any = Pool()
-    buffer = StreamBuffer(2_000, ordered=True, return_exceptions=True, cancel=pool.cancel)
+    buffer = StreamBuffer(2_000, ordered=True, return_exceptions=True, cancel=pool.cancel, soon=pool.soon)
     pool.room.clear()
     feeder = Feeder(pool, (double(i) for i in range(2_000)), buffer, 0, ahead=None)
     feeder.start()

@@ -182,7 +182,8 @@ def test_block_and_last_reference_close() -> None:
     assert flow.cancelled == [0, 1]
     flow = Flow(2)
     cancelled = flow.cancelled
-    flow.stream = ResultStream(StreamBuffer(0, ordered=True, return_exceptions=False, cancel=lambda _: None), flow.wait)
+    buffer = StreamBuffer(0, ordered=True, return_exceptions=False, cancel=lambda _: None, soon=lambda run: run())
+    flow.stream = ResultStream(buffer, flow.wait)
     gc.collect()
     assert cancelled == [0, 1]
 

@@ -35,6 +35,7 @@ from skyward_node.worker.pipes import PipeReader, PipeWriter
 from skyward_node.worker.process import flush_streams, prepare
 from skyward_node.worker.seats import Seats
 from skyward_node.worker.slot import Slot
+from skyward_node.worker.streams import Streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,10 +88,13 @@ class _Worker:
         self._inbox = Inbox(self._queue.put if self._threads else self._order.append)
         self._outbox = Outbox(PipeWriter(self._data), flush_streams)
         self._control = Control(control, PipeReader(control), self._inbox, self._outbox, threads=self._threads)
+        self._files = Files()
+        self._streams = Streams(self._send, self._waiting, self._watch, self._files)
+        self._control.streams = self._streams
+        self._control.release = self._release
         self._loader = FunctionLoader()
         self._birth = birth
         self._arena: Arena | None = None  # made when the first result needs it
-        self._files = Files()
         self._regions: dict[int, Ref] = {}  # results that the client may be reading
         self._context: Context | None = None
         self._forked = False
@@ -114,6 +118,7 @@ class _Worker:
         """Run tasks on this thread until EOF, or one if processes are not reused."""
         interrupts = Interrupts()
         interrupts.install()
+        self._streams.read_while_waiting(self._data.fileno(), self._read_shielded)
         slot = self._new_slot(interrupts)
         order, pending, control, done = self._order, self._inbox.pending, self._control, self._outbox.done
         running = self._cells.view
@@ -186,7 +191,7 @@ class _Worker:
             outbox.flush()
 
     def _new_slot(self, interrupts: Interrupts | None) -> Slot:
-        slot = Slot(self._loader.load, interrupts or Interrupts(), Mappings(self._files))
+        slot = Slot(self._loader.load, interrupts or Interrupts(), Mappings(self._files), self._streams)
         self._control.slots.append(slot)
         if self._context is not None:
             self._instruct(slot, self._context)
@@ -209,6 +214,10 @@ class _Worker:
         self._gathered_since = perf_counter_ns()
         return True
 
+    def _read_shielded(self) -> bool:
+        with self._control.slots[0].interrupts.shield():
+            return self._read()
+
     def _on_message(self, message: Message | None, body: list[Buffer]) -> None:
         match message:
             case Tasks():
@@ -223,10 +232,13 @@ class _Worker:
             case Context():
                 self._on_context(message)
             case Release(regions=regions):
-                for region in regions:
-                    self._regions.pop(region, None)
+                self._release(regions)
             case _:
                 raise ProtocolError(f"unexpected {message!r}")
+
+    def _release(self, regions: list[int]) -> None:
+        for region in regions:
+            self._regions.pop(region, None)
 
     def _drop(self, ids: list[int], *, running: bool) -> None:
         if ids:
@@ -287,21 +299,28 @@ class _Worker:
         slot: Slot | None = getattr(self._local, "slot", None) if self._threads else self._control.slots[0]
         return None if slot is None else slot.current
 
-    def _waiting(self, task: int, waiting: bool) -> None:
+    def _watch(self) -> None:
+        if not self._control.watching:
+            self._control.watch()
+
+    def _waiting(self, task: int, waiting: bool, idle: bool = False) -> None:
         if self._threads:
             with self._lending_lock:
                 self._lending += 1 if waiting else -1
                 if len(self._pool_threads) < self._slots + self._lending:
                     self._start_thread()
-            if waiting:
-                self._seats.leave(self._local.seat)
-            else:
+            seat = getattr(self._local, "seat", -1)
+            if waiting and seat >= 0:  # else it is a thread that the task has made: it has no slot
+                self._seats.leave(seat)
+            elif seat >= 0:
                 seat = self._local.seat = self._seats.take()
                 self._cells.view[seat] = task
-        self._send(Waiting(task, waiting), ())
+        self._send(Waiting(task, waiting, idle), ())
 
     def _end_calls(self, task: int) -> None:
-        """A task has ended: forget the calls that it has made and not awaited."""
+        """A task has ended: forget its streams, and the calls that it has made and not awaited."""
+        if self._streams.producers or self._streams.consumers:
+            self._streams.end(task)
         if self._nested is not None and self._nested.awaited:
             self._nested.ended(task)
 

@@ -1,9 +1,10 @@
-"""What travels on the pipes between a daemon and its workers: wire messages, and two of their own.
+"""What travels on the pipes between a daemon and its workers: wire messages, and three of their own.
 
     down, data      Context (before the first tasks, and when the roster changes), Module, Function, Tasks, Release,
                     Cancel (a copy of each on the control pipe, in its place among the tasks)
-    down, control   Cancel, Answer
-    up, data        Results, Progress, Returned, Waiting; Module, Function, Submit, Revoke of nested calls
+    down, control   Cancel, Answer, Items, Credit, Release, Deadlock
+    up, data        Results, Progress, Returned, Waiting, Items, Credit; of nested calls Module,
+                    Function, Submit, Revoke
 
 ``epoch``, ``ack`` and ``seq`` are 0 here: a worker belongs to one daemon, and its pipes lose nothing.
 The framing is `skyward.wire.pipe`. PURE.
@@ -22,7 +23,9 @@ from skyward.wire.messages import (
     U64,
     Answer,
     Cancel,
+    Credit,
     Function,
+    Items,
     Key,
     Member,
     Message,
@@ -36,6 +39,7 @@ from skyward.wire.messages import (
     Seconds,
     Submit,
     Tasks,
+    Text,
 )
 
 MAX_UP: Final = (
@@ -63,13 +67,25 @@ class Context(Message, frozen=True):
 
 
 class Waiting(Message, frozen=True):
-    """The task waits for calls of its own, or goes on: its slot is lent, or taken back."""
+    """The task waits for others, or goes on: its slot is lent, or taken back.
+
+    ``idle``: it waits for the other end of a stream; that time does not count for its timeout.
+    """
 
     TYPE: ClassVar[int] = 129
     task: U64
     waiting: bool
+    idle: bool = False
+
+
+class Deadlock(Message, frozen=True):
+    """The task may not wait for the other end of a stream: too many tasks wait already."""
+
+    TYPE: ClassVar[int] = 130
+    task: U64
+    reason: Text
 
 
 DATA_MESSAGES: Final = (Context, Module, Function, Tasks, Cancel, Release)
-CONTROL_MESSAGES: Final = (Cancel, Answer)
-WORKER_MESSAGES: Final = (Results, Progress, Returned, Waiting, Module, Function, Submit, Revoke)
+CONTROL_MESSAGES: Final = (Cancel, Answer, Items, Credit, Release, Deadlock)
+WORKER_MESSAGES: Final = (Results, Progress, Returned, Waiting, Module, Function, Submit, Revoke, Items, Credit)

@@ -17,7 +17,7 @@ import zmq
 from skyward.errors import ProtocolError
 from skyward.transport.sockets import Reader, send_frames
 from skyward.wire.codec import Decoder, check_body, encode, mark_refs
-from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL, Parcels, Part, Tasks
+from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL, Items, Parcels, Part, Tasks
 from skyward.wire.parcels import LARGEST, Cutter, Joiner
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
 
@@ -111,7 +111,7 @@ class Router:
                 return Incoming(peer, message, (), user)  # whether it may come at all is not decided here
             if type(message) is Parcels:
                 self._joiners.setdefault(peer, Joiner(self._limit)).expect(message)
-            if type(message) is Tasks and message.shared:
+            if isinstance(message, Tasks | Items) and message.shared:
                 mark_refs(message, body)
         except ProtocolError as error:
             code = "version" if len(header) and header[0] != PROTOCOL else "protocol"

@@ -32,6 +32,7 @@ class Task:
         "cancelled",
         "cost",
         "data",
+        "feeds",
         "function",
         "id",
         "index",
@@ -68,6 +69,7 @@ class Task:
         self.buffers = buffers
         self.size = len(data) + sum(memoryview(b).nbytes for b in buffers) if buffers else len(data)
         self.sink = sink
+        self.feeds: tuple[Any, ...] = ()  # what brings the elements of its arguments, by number of the stream
         self.index = index
         self.retries = retries
         self.timeout = timeout  # seconds; 0: none

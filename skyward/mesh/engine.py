@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.config import available_memory
 from skyward.dispatch.scheduler import Scheduler
-from skyward.dispatch.tasks import SETTLED, Absent, Action, Cancelled, Lost, NoNodes, Send, Settle, Stop, TooLarge
-from skyward.errors import AbsentRankError, NodeLostError, NoNodesError, PoolClosedError, ProtocolError
+from skyward.dispatch.tasks import SETTLED, Action, Send, Settle, Stop
+from skyward.errors import PoolClosedError, ProtocolError
 from skyward.hand import Hand
 from skyward.mesh.console import Console
 from skyward.mesh.crew import Crew
@@ -26,21 +26,21 @@ from skyward.mesh.launching import free_port
 from skyward.mesh.nesting import Nesting
 from skyward.mesh.reach import Reach
 from skyward.mesh.sharing import ARENA_SHARE, Sharing
+from skyward.mesh.streaming import Streaming
 from skyward.mesh.talk import Talk
+from skyward.mesh.verdicts import reason
 from skyward.mesh.window import Window
 from skyward.model import PoolSnapshot
-from skyward.results import CancelledError
 from skyward.transport.hub import Hub, News
 from skyward.transport.links import Link
 from skyward.transport.loop import Loop
 from skyward.waiting import Waiter
-from skyward.wire import payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from skyward.config import Options
-    from skyward.dispatch.tasks import Task, Verdict
+    from skyward.dispatch.tasks import Task
     from skyward.model import Nodes
     from skyward.providers.base import LaunchSpec, Provider
     from skyward.results import Outcome, Sink
@@ -81,6 +81,7 @@ class Engine:
         self.talk = Talk(self)
         self.greeting = Greeting(self)
         self.reach = Reach(self)
+        self.streaming = Streaming(self)
         self._opening = Waiter()
         self._open_error: BaseException | None = None
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -277,9 +278,11 @@ class Engine:
     def settled(self, task: Task, outcome: Outcome) -> None:
         """Hand a task's outcome to whom it belongs, once."""
         self.window.release(task.size)
-        if task.buffers and self.sharing is not None:
+        if (task.buffers or task.feeds) and self.sharing is not None:
             self.sharing.ended(task, outcome)
-        task.data, task.buffers = b"", ()
+        for feed in task.feeds:
+            feed.stop()
+        task.data, task.buffers, task.feeds = b"", (), ()
         sink, task.sink = task.sink, None
         sink.deliver(task, outcome)
 
@@ -352,7 +355,7 @@ class Engine:
                 if (mate := self.crew.mates.get(rank)) is not None:  # else it has just been lost
                     self.talk.cancel(mate, [task.id for task in tasks], running=running)
             case Settle(tasks, verdict):
-                self._deliver(tasks, lambda task: self._reason(task, verdict))
+                self._deliver(tasks, lambda task: reason(task, verdict, closing=self.closing))
 
     def _deliver(self, tasks: Sequence[Task], reason: Callable[[Task], BaseException]) -> None:
         for task in tasks:
@@ -361,21 +364,6 @@ class Engine:
             self.settled(task, reason(task))
         if tasks and not self.closing:
             self.loop.post(self.after_settling)
-
-    def _reason(self, task: Task, verdict: Verdict) -> BaseException:
-        match verdict:
-            case Lost(rank, reason):
-                return NodeLostError(rank, reason, max(1, task.losses), task.id)
-            case Absent(rank, present):
-                return AbsentRankError(rank, present)
-            case NoNodes(waited, causes):
-                return NoNodesError(waited, causes)
-            case TooLarge(limit):
-                return payload.too_large(task.function.name, task.size, limit)
-            case Cancelled():
-                return PoolClosedError("the pool was closed") if self.closing else CancelledError()
-            case _:
-                raise AssertionError(verdict)
 
     # --- questions -------------------------------------------------------------------------
 

@@ -87,6 +87,7 @@ def _payload_of(outcome: Outcome) -> tuple[int, Payload]:
             return outcome[0], Payload(outcome[1], opened(outcome[2], lambda ref: ref.owner.open(ref)))
         except OSError as error:  # out of descriptors
             outcome = error
+    assert isinstance(outcome, BaseException)
     failure = failures.from_exception(outcome)
     return failure.status, Payload(failures.encode(failure), ())
 

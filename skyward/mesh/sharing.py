@@ -15,7 +15,7 @@ from skyward.wire.messages import MAX_BATCH
 from skyward.wire.statuses import IMPORT_FAILED, OK, RAISED, TOO_LARGE, UNSERIALIZABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from skyward.dispatch.tasks import Task
     from skyward.memory import File
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 ARENA_SHARE: Final = 4  # of the available memory may hold arguments: the rest is for those who read them
 # Ends of a task after which its worker reads nothing of its arguments any more.
 _SAFE: Final = frozenset((OK, RAISED, UNSERIALIZABLE, TOO_LARGE, IMPORT_FAILED))
+
+
+def _read_by(task: Task) -> Iterator[Buffer]:
+    """Yield the buffers that the worker of a task may be reading."""
+    yield from task.buffers
+    for feed in task.feeds:
+        for packed in feed.kept:
+            yield from packed.buffers
 
 
 class Sharing:
@@ -51,7 +59,7 @@ class Sharing:
         sent = task.node >= 0
         safe = isinstance(outcome, tuple) and outcome[0] in _SAFE and not task.losses
         if sent and not safe:
-            refs = [buffer for buffer in task.buffers if type(buffer) is Ref]
+            refs = [buffer for buffer in _read_by(task) if type(buffer) is Ref]
             for ref in refs:
                 ref.owner.keep()
             if refs:

@@ -18,8 +18,10 @@ from skyward.wire.messages import (
     Beat,
     Bye,
     Cancel,
+    Credit,
     Draining,
     Function,
+    Items,
     Member,
     Message,
     Module,
@@ -214,8 +216,8 @@ class Talk:
                 engine.perform(scheduler.on_returned(rank, ids))
             case Slots(slots=slots):
                 engine.perform(scheduler.on_node_slots(rank, slots))
-            case Submit() | Revoke():
-                self._called(mate, message, body)
+            case Submit() | Revoke() | Items() | Credit():
+                self._numbered(mate, message, body)
             case Function():
                 self._learn(mate, message, body)
             case Module(key=key, name=name):
@@ -227,28 +229,33 @@ class Talk:
             case Bye(reason=reason):
                 engine.crew.lose(mate, f"it said goodbye: {reason}")
             case _:
-                pass  # streams come with generators
+                raise ProtocolError(f"a node does not send {type(message).__name__}")
 
     def answer(self, mate: Mate, message: Answer, body: Sequence[Buffer]) -> None:
         """Tell a task what became of its calls."""
         if mate.link is not None:
             self.send(mate, mate.link.unconfirmed.add(message, body), body)
 
-    def _called(self, mate: Mate, message: Submit | Revoke, body: list[Buffer]) -> None:
+    def _numbered(self, mate: Mate, message: Submit | Revoke | Items | Credit, body: list[Buffer]) -> None:
         link, engine, rank = mate.link, self._engine, mate.rank
         assert link is not None
         if not is_new(message.seq, link.heard):
             return  # said again: we have heard it
         link.heard = message.seq
-        if isinstance(message, Revoke):
-            engine.cancel(engine.nesting.revoke(rank, message.parent, message.calls))
-            return
-        if engine.scheduler.holds(rank, message.parent):  # else it has ended: nobody waits for its calls
-            engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
+        match message:
+            case Items():
+                engine.streaming.on_items(mate, message, body)
+            case Credit():
+                engine.streaming.on_credit(mate, message)
+            case Revoke(parent=parent, calls=calls):
+                engine.cancel(engine.nesting.revoke(rank, parent, calls))
+            case Submit(parent=parent):
+                if engine.scheduler.holds(rank, parent):  # else it has ended: nobody waits for its calls
+                    engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
 
     @staticmethod
     def confirmed(mate: Mate, heard: int) -> None:
-        """Forget the answers that the node has heard."""
+        """Forget what the node has heard."""
         if mate.link is not None:
             mate.link.unconfirmed.confirm(heard)
 
@@ -291,9 +298,15 @@ class Talk:
             engine.strand(tasks)
             raise
         engine.after_settling()
-        link.unacked += size_of(body)
-        if link.unacked > ACK_EVERY:
-            self.beat(mate, 0.0)
+        self.took(mate, size_of(body))
+
+    def took(self, mate: Mate, size: int) -> None:
+        """Count bytes that the node keeps until it knows that we have them; tell it when they are many."""
+        link = mate.link
+        if link is not None:
+            link.unacked += size
+            if link.unacked > ACK_EVERY:
+                self.beat(mate, 0.0)
 
     def _learn(self, mate: Mate, message: Function, body: list[Buffer]) -> None:
         """Take in code that a task on the node has sent for its nested calls."""

@@ -161,7 +161,7 @@ def check_body(message: Message, frames: Sequence[Buffer]) -> None:
     """
     if isinstance(message, Tasks | Results | Submit | Answer | Items):
         _check_batch(message.sizes, message.buffers, frames)
-        if isinstance(message, Tasks | Results) and message.shared:
+        if isinstance(message, Tasks | Results | Items) and message.shared:
             _check_refs(message.shared, frames)
         return
     if isinstance(message, Output):
@@ -194,7 +194,7 @@ def _check_refs(shared: list[int], frames: Sequence[Buffer]) -> None:
         raise ProtocolError("'shared' names a frame that has not the size of a reference")
 
 
-def mark_refs(message: Tasks | Results, frames: list[Buffer]) -> list[Buffer]:
+def mark_refs(message: Tasks | Results | Items, frames: list[Buffer]) -> list[Buffer]:
     """Return the body frames, references to shared memory as such. They must have come through `check_body`."""
     for index in message.shared:
         frames[index] = Ref(frames[index])

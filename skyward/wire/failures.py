@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from skyward.wire.frames import Buffer
 
-__all__ = ["RemoteTraceback", "decode", "encode", "from_exception", "to_exception"]
+__all__ = ["RemoteTraceback", "decode", "encode", "from_exception", "to_cause", "to_exception"]
 
 MAX_EXCEPTION: Final = 4 * 2**20  # bytes of a pickled exception: one that is larger carries data, not a cause
 _MAX_NAME: Final = 1024  # characters, the protocol's bound
@@ -180,6 +180,13 @@ def to_exception(data: Buffer, *, function: str, node: int, task: int) -> BaseEx
                 setattr(error, field, value)
     else:
         _annotate(error, f"raised by {function} on node {node}, task {task}")
+    return error
+
+
+def to_cause(data: Buffer) -> BaseException:
+    """Return the exception that a user's iterable has raised on the client; never raises."""
+    error = _raised(decode(data))
+    _annotate(error, "raised by the iterable that was passed to the call, on the client")
     return error
 
 

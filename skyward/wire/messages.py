@@ -1,16 +1,16 @@
 """The messages of the skyward protocol, version 1, as typed headers. See ``docs/protocol.md``.
 
-A message is a list of frames. Frame 0 is the header: one byte protocol version, one byte message
-type, then a MessagePack array with the fields below, in this order. The frames after it are the
-*body*: opaque bytes whose number and meaning the header gives. Only headers are ever decoded by a
-node; bodies are pickles that only the process which runs the task may open.
+A message is a list of frames. Frame 0 is the header: one byte protocol version, one byte message type, then a
+MessagePack array with the fields below, in this order. The frames after it are the *body*: opaque bytes whose number
+and meaning the header gives. Only headers are ever decoded by a node; bodies are pickles that only the process which
+runs the task may open.
 
-Batches are columns, not rows: a batch of 64 tasks is five lists of integers, so that encoding and
-decoding cost microseconds per batch instead of per task.
+Batches are columns, not rows: a batch of 64 tasks is five lists of integers, so that encoding and decoding cost
+microseconds per batch instead of per task.
 
-Types below 64 must be understood: an unknown one ends the session. Types from 64 up are hints that
-a receiver ignores when it does not know them. Fields may be added at the end of a header by a later
-minor revision; a receiver ignores trailing fields it does not know.
+Types below 64 must be understood: an unknown one ends the session. Types from 64 up are hints that a receiver ignores
+when it does not know them. Fields may be added at the end of a header by a later minor revision; a receiver ignores
+trailing fields it does not know.
 
 PURE: no sockets, no clock. Nothing here knows how messages travel.
 """
@@ -23,7 +23,7 @@ from msgspec import Meta, Struct
 
 PROTOCOL: Final = 1
 
-# Bounds on what a peer may claim. They are far above what we send, far below what hurts.
+# Bounds on what a peer may claim: far above what we send, far below what hurts.
 MAX_BATCH: Final = 16_384  # tasks or ids in one message: 64 a message is already near the optimum
 MAX_BUFFERS: Final = 65_536  # body frames in one message
 MAX_MODULES: Final = 65_536  # module sources that one function may name
@@ -86,16 +86,15 @@ class Hello(Message, frozen=True):
     channel: Name = "data"  # "control": a second connection of the session, for heartbeats alone
     retries: Annotated[int, Meta(ge=0, lt=MAX_BATCH)] = 0  # of calls that tasks make and that do not say
     timeout: Seconds = 0.0  # of the same; 0: none
-    heard: U64 = 0  # last seq of SUBMIT and REVOKE
+    heard: U64 = 0  # last seq of SUBMIT, REVOKE, ITEMS and CREDIT
     shared: bool = False  # client and workers read each other's memory: they are processes of one machine
 
 
 class Tasks(Message, frozen=True):
     """A batch of tasks. Body: one blob of concatenated pickles, then the out-of-band buffers.
 
-    Task i takes ``sizes[i]`` bytes of the blob and the next ``buffers[i]`` body frames. With
-    ``sizes[i] == 0`` its pickle is the first of those frames. Optional columns are empty when
-    every entry has the default.
+    Task i takes ``sizes[i]`` bytes of the blob and the next ``buffers[i]`` body frames. With ``sizes[i] == 0`` its
+    pickle is the first of those frames. Optional columns are empty when every entry has the default.
     """
 
     TYPE: ClassVar[int] = 2
@@ -146,7 +145,7 @@ class Beat(Message, frozen=True):
     epoch: U64
     ack: U64
     at: Seconds  # the sender's monotonic clock, echoed
-    heard: U64 = 0  # last seq of SUBMIT and REVOKE
+    heard: U64 = 0  # last seq of SUBMIT, REVOKE, ITEMS and CREDIT
 
 
 class Credit(Message, frozen=True):
@@ -158,6 +157,8 @@ class Credit(Message, frozen=True):
     stream: U32  # 0: what the task yields; n: its n-th iterator parameter
     items: U64
     size: U64  # bytes
+    read: U64 = 0  # elements so far whose shared memory is not read any more
+    seq: U64 = 0  # 1, 2, 3, … per session, over all that have one; 0 inside a node
 
 
 class Items(Message, frozen=True):
@@ -167,11 +168,13 @@ class Items(Message, frozen=True):
     epoch: U64
     id: U64
     stream: U32
-    seq: U64  # index of the first element
+    first: U64  # index of the first element
     sizes: Sizes
     buffers: Counts
-    end: bool  # no element follows
+    end: bool  # no element follows; stream 0 ends with its task instead
     failed: bool = False  # the last element is a Failure that ends the stream
+    shared: Frames = []  # which body frames are references to shared memory; see docs/protocol.md
+    seq: U64 = 0  # as in Credit
 
 
 class Answer(Message, frozen=True):
@@ -185,7 +188,7 @@ class Answer(Message, frozen=True):
     sizes: Sizes
     buffers: Counts
     ranks: Annotated[list[U32], Meta(max_length=MAX_BATCH)]  # where each ran
-    seq: U64 = 0  # 1, 2, 3, … per session; 0 inside a node
+    seq: U64 = 0  # as in Credit
 
 
 class Roster(Message, frozen=True):
@@ -263,7 +266,7 @@ class Welcome(Message, frozen=True):
     pid: U32
     accelerators: Annotated[list[Name], Meta(max_length=1024)]
     resumed: bool  # the node still had this session
-    heard: U64 = 0  # last seq of ANSWER
+    heard: U64 = 0  # last seq of ANSWER, ITEMS and CREDIT
     max_payload: U64 = 0  # bytes of the arguments of one call that the node takes; 0: it does not say
 
 
@@ -325,7 +328,7 @@ class Submit(Message, frozen=True):
     timeouts: Annotated[list[Seconds], Meta(max_length=MAX_BATCH)]
     ranks: Annotated[list[Annotated[int, Meta(ge=-2, lt=MAX_NODES)]], Meta(max_length=MAX_BATCH)]
     names: Annotated[list[Name], Meta(max_length=MAX_BATCH)]  # function names, for errors
-    seq: U64 = 0  # 1, 2, 3, … per session, over Submit and Revoke; 0 inside a node
+    seq: U64 = 0  # as in Credit
 
 
 class Revoke(Message, frozen=True):
@@ -335,7 +338,7 @@ class Revoke(Message, frozen=True):
     epoch: U64
     parent: U64
     calls: Ids
-    seq: U64 = 0  # as in Submit
+    seq: U64 = 0  # as in Credit
 
 
 class Output(Message, frozen=True):
@@ -357,7 +360,7 @@ class Pulse(Message, frozen=True):
     running: U64
     queued: U64
     echo: Seconds
-    heard: U64 = 0  # last seq of ANSWER
+    heard: U64 = 0  # last seq of ANSWER, ITEMS and CREDIT
 
 
 class Slots(Message, frozen=True):
@@ -388,8 +391,7 @@ class Refused(Message, frozen=True):
 
 
 CLIENT_MESSAGES: Final[tuple[type[Message], ...]] = (
-    Hello, Tasks, Function, Module, Cancel, Beat, Credit, Items, Answer, Roster, Drain, Bye, Release,
-    Part, Parcels,
+    Hello, Tasks, Function, Module, Cancel, Beat, Credit, Items, Answer, Roster, Drain, Bye, Release, Part, Parcels,
 )  # fmt: skip
 NODE_MESSAGES: Final[tuple[type[Message], ...]] = (
     Welcome, Progress, Results, Returned, Need, Submit, Revoke, Output, Pulse, Slots, Draining, Refused,

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
     from skyward.wire.frames import Buffer
 
-__all__ = ["dumps_call", "dumps_value", "loads_call", "loads_value", "refuse_size", "snapshot"]
+__all__ = [
+    "dumps_call",
+    "dumps_value",
+    "loads_call",
+    "loads_element",
+    "loads_value",
+    "refuse_large",
+    "refuse_size",
+    "snapshot",
+]
 
 _dumps: Final = pickle.dumps
 _loads: Final = pickle.loads
@@ -63,8 +72,8 @@ def dumps_call(
         _refuse_arguments(args, kwargs, function, names, error)
 
 
-def dumps_value(value: object) -> Payload:
-    """Return a result as bytes. Raises `SerializationError`."""
+def dumps_value(value: object, what: str = "the result") -> Payload:
+    """Return a result, or ``what`` it is, as bytes. Raises `SerializationError`."""
     if type(value) in _SCALARS:
         return Payload(_dumps(value, 5))
     try:
@@ -73,7 +82,7 @@ def dumps_value(value: object) -> Payload:
         from skyward.wire import culprit
 
         path, reason = culprit.find([("", value)], error)
-        raise SerializationError("the result", path, reason) from error
+        raise SerializationError(what, path, reason) from error
 
 
 def snapshot(payload: Payload) -> Payload:
@@ -85,8 +94,17 @@ def snapshot(payload: Payload) -> Payload:
 
 def too_large(function: Any, size: int, limit: int) -> SerializationError:
     """Return the error for the arguments of a call that have more bytes than ``max_payload``."""
+    return _too_large(f"the arguments of {_name(function)}", size, limit)
+
+
+def refuse_large(what: str, size: int, limit: int) -> NoReturn:
+    """Raise `SerializationError` for what has more bytes than ``max_payload``."""
+    raise _too_large(what, size, limit)
+
+
+def _too_large(what: str, size: int, limit: int) -> SerializationError:
     return SerializationError(
-        f"the arguments of {_name(function)}",
+        what,
         reason=f"{size} bytes exceed max_payload={limit} bytes; pass less, or raise sky.Options(max_payload=...)",
     )
 
@@ -188,6 +206,11 @@ def loads_value(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
     except Exception as error:
         reason = "the result cannot be unpickled here"
         raise RemoteError(type(error).__name__, safe_text(error), reason=reason) from error
+
+
+def loads_element(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+    """Return an element of an argument that is fed one by one. Raises what unpickling it raises."""
+    return _load(data, buffers, keep_classes=False) if buffers else _loads(data)
 
 
 def _load(data: Buffer, buffers: Iterable[Buffer], *, keep_classes: bool) -> Any:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from skyward.wire.frames import Buffer
-    from skyward.wire.messages import Answer, Revoke, Submit
+    from skyward.wire.messages import Answer, Credit, Items, Revoke, Submit
 
-    Numbered = Answer | Revoke | Submit
+    Numbered = Answer | Revoke | Submit | Items | Credit
 
 
 class Unconfirmed:

@@ -184,17 +184,17 @@ def test_coroutine_functions_share_one_event_loop() -> None:
         assert rig.call(worker, which) == rig.call(worker, which)
 
 
-def test_generators_are_refused() -> None:
-    """A function that returns a generator fails with a TypeError that says so."""
+def test_hidden_generators_are_refused() -> None:
+    """A function that returns a generator without being a generator function fails with a TypeError that says so."""
     with Rig() as rig:
         worker = rig.spawn()
 
         def numbers() -> object:
-            yield 1
+            return (number for number in range(3))
 
         failure = rig.failure(rig.submit(worker, numbers))
         assert failure.type_name == "TypeError"
-        assert "generators are not available yet" in failure.message
+        assert "is no generator function" in failure.message
 
 
 def test_finished_results_do_not_wait_for_the_long_task_behind_them() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator
 from typing import TypeVar, assert_type
 
 import skyward as sky
-from skyward import PendingFunction
+from skyward import PendingFunction, ValueStream
 
 T = TypeVar("T")
 
@@ -45,12 +45,12 @@ class Model:
 def kept(pool: sky.Compute) -> None:
     assert_type(marked(1) >> pool, str)
     assert_type(again(1) >> pool, str)
-    assert_type(many(1, 2, x="y") >> pool, Generator[int, str, None])
+    assert_type(many(1, 2, x="y") >> pool, ValueStream[int])
     assert_type(same(1) >> pool, int)
     call: Callable[[int], PendingFunction[str]] = marked
     print(call)
-    many("a")  # E: arg-type reportArgumentType
-    many(x=1)  # E: arg-type reportArgumentType
+    many("a")  # E: call-overload reportArgumentType
+    many(x=1)  # E: call-overload reportArgumentType
     again("a")  # E: arg-type reportArgumentType
     sky.function(5)  # E: call-overload reportArgumentType
     sky.function(timeout="soon")  # E: call-overload reportArgumentType

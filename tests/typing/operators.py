@@ -10,7 +10,7 @@ from concurrent.futures import as_completed, wait
 from typing import assert_type
 
 import skyward as sky
-from skyward import Future, PendingFunction, PendingFunctionGroup, ResultStream
+from skyward import Future, PendingFunction, PendingFunctionGroup, ResultStream, ValueStream
 
 
 @sky.function
@@ -89,7 +89,7 @@ def one(pool: sky.Compute) -> None:
     assert_type(fetch("u") >> pool, bytes)
     assert_type(fetch_soon("u") >> pool, list[bytes])
     assert_type(numbers(3) >> pool, Iterator[int])
-    assert_type(ticks() >> pool, AsyncIterator[float])
+    assert_type(ticks() >> pool, ValueStream[float])
     assert_type(half(1) >> sky, float)
     assert_type(half(1) >> sky.sky, float)
     number: str = half(1) >> pool  # E: assignment reportAssignmentType

@@ -148,7 +148,8 @@ def _greeting(node: Node, session: Session, *, resumed: bool) -> Welcome:
 def _welcome(node: Node, session: Session, *, resumed: bool) -> None:
     """Greet, and say again what the client may have missed."""
     node.say(session, _greeting(node, session, resumed=resumed))
-    nesting.repeat(node, session)  # before the results: a parent's calls never come after its end
+    # Before the results: a parent's calls, and the elements of a stream, never come after the task's end.
+    nesting.repeat(node, session)
     for message, body in session.outbox.unacked():
         node.say(session, message, body)
     if session.draining < inf:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from skyward.errors import ProtocolError
 from skyward.wire.codec import encode, split_body
 from skyward.wire.messages import MAX_HEADER, Need, Release, Roster
-from skyward_node.core.actions import Give, Send
+from skyward_node.core.actions import Control, Give, Send
 from skyward_node.core.outcomes import give_back
 from skyward_node.core.tasks import CODE_CAME, HELD, Task, move
 
@@ -127,7 +127,9 @@ def on_release(node: Node, session: Session, regions: Sequence[int]) -> None:
         by_worker.setdefault(region >> 32, []).append(region)
     for worker, theirs in by_worker.items():
         if worker in session.workers:
-            node.actions.append(Give(worker, Release(0, theirs)))
+            # While a generator runs, nobody reads the data pipe, and it needs the room.
+            busy = any(task.committed for task in session.workers[worker].tasks.values())
+            node.actions.append((Control if busy else Give)(worker, Release(0, theirs)))
 
 
 def on_roster(session: Session, message: Roster) -> None:

@@ -30,7 +30,7 @@ Part = tuple["Message", "Sequence[Buffer]"]
 class Code:
     """One function of a session."""
 
-    __slots__ = ("asked", "body", "cost", "held", "key", "message", "modules", "name", "ready")
+    __slots__ = ("asked", "body", "cost", "held", "key", "message", "modules", "name", "ready", "streams")
 
     def __init__(self, key: bytes) -> None:
         self.key = key
@@ -41,10 +41,18 @@ class Code:
         self.ready = False
         self.asked = False
         self.held: list[Task] = []  # tasks that wait for it
-        self.cost = inf  # expected µs of a task; inf: nothing has run yet
+        self.cost = inf  # expected µs of a task; inf: nothing has run yet, or it cannot be told
+        self.streams = False
+
+    def stream(self) -> None:
+        """Note that its tasks have streams: how long one takes is up to who is at the other end."""
+        self.streams = True
+        self.cost = inf
 
     def observe(self, mean: float) -> None:
         """Take in the mean duration (µs) of a batch of tasks."""
+        if self.streams:
+            return
         known = self.cost
         self.cost = max(mean if known == inf else known + WEIGHT * (mean - known), FLOOR)
 

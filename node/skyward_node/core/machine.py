@@ -34,7 +34,7 @@ from skyward.wire.messages import (
     Submit,
     Tasks,
 )
-from skyward_node.core import admission, assign, crew, draining, intake, nesting, outcomes, stopping
+from skyward_node.core import admission, assign, crew, draining, intake, nesting, outcomes, stopping, streaming
 from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Forget, Gone, Incoming, Nonsense, Shutdown
 from skyward_node.core.node import GRACE, LATE, LEAVE, PARTIAL, TIMEOUT, Identity, Limits, Node, batches
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost
@@ -183,7 +183,7 @@ class Core:
             case Part() | Parcels():
                 pass  # put together where they came in
             case Credit() | Items():
-                pass  # streams of values come with generators
+                streaming.on_client(node, session, message, body)
             case _:
                 raise ProtocolError(f"a client does not send {type(message).__name__}")
 
@@ -231,8 +231,10 @@ class Core:
                 outcomes.on_progress(node, worker, started)
             case Returned(ids=ids):
                 outcomes.on_returned(node, worker, ids)
-            case Waiting(task=task, waiting=waiting):
-                nesting.on_waiting(node, worker, task, waiting=waiting)
+            case Waiting(task=task, waiting=waiting, idle=idle):
+                nesting.on_waiting(node, worker, task, waiting=waiting, idle=idle)
+            case Items() | Credit():
+                streaming.on_worker(node, worker, message, body)
             case Submit():
                 nesting.on_submit(node, worker, message, body)
             case Revoke():

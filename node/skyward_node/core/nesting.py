@@ -21,9 +21,10 @@ from skyward.wire.statuses import REFUSED, Failure
 from skyward.wire.unconfirmed import is_new
 from skyward_node.core import assign, crew
 from skyward_node.core.actions import Control
-from skyward_node.core.node import CANCELLED_FAILURE, batches
+from skyward_node.core.node import CANCELLED_FAILURE, TIMEOUT, batches
 from skyward_node.core.outbox import encode_failure
 from skyward_node.core.tasks import GIVEN, LEND, RECLAIM, RUNNING, WAITING
+from skyward_node.pipe_messages import Deadlock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,8 +96,8 @@ def on_answer(node: Node, session: Session, message: Answer, body: Sequence[Buff
     node.actions.append(Control(task.worker.id, replace(message, epoch=0, seq=0), body))
 
 
-def on_waiting(node: Node, worker: Worker, id: int, *, waiting: bool) -> None:
-    """Lend the slot of a task that waits for its calls, or take it back."""
+def on_waiting(node: Node, worker: Worker, id: int, *, waiting: bool, idle: bool = False) -> None:
+    """Lend the slot of a task that waits for its calls or, ``idle``, for the other end of a stream; or take it back."""
     task = worker.tasks.get(id)
     if task is None:
         return
@@ -104,15 +105,25 @@ def on_waiting(node: Node, worker: Worker, id: int, *, waiting: bool) -> None:
         assign.mark_started(node, [task])
     if waiting and task.state == RUNNING:
         if node.lent >= crew.EXTRA:
-            _refuse(node, worker, task)
+            _refuse(node, worker, task, idle=idle)
             return
         node.shift([task], LEND)
+        task.paused = node.now if idle else 0.0
         _move_on_without(node, worker)
     elif not waiting and task.state == WAITING:
         node.shift([task], RECLAIM)
         task.session.seats[worker.index] = worker  # whoever has borrowed the slot takes another one next
+        _go_on(node, task)
     crew.account(node, worker)
     assign.start(node, worker)
+
+
+def _go_on(node: Node, task: Task) -> None:
+    """Let the clock of a task run that stood still."""
+    paused, task.paused = task.paused, 0.0
+    if paused and task.timeout:
+        task.expires += node.now - paused
+        node.at(task.expires, TIMEOUT, task)
 
 
 def _move_on_without(node: Node, worker: Worker) -> None:
@@ -121,13 +132,16 @@ def _move_on_without(node: Node, worker: Worker) -> None:
         assign.recall(node, worker, ids)
 
 
-def _refuse(node: Node, worker: Worker, task: Task) -> None:
+def _refuse(node: Node, worker: Worker, task: Task, *, idle: bool) -> None:
     session = task.session
-    calls = sorted(session.nested.pop(task.id, ()))
     holders = [held for other in node.workers.values() for held in other.tasks.values() if held.state == WAITING]
     names = ", ".join(f"{holder.code.name} (task {holder.id})" for holder in holders[:NAMED])
     more = f" and {len(holders) - NAMED} more" if len(holders) > NAMED else ""
-    text = f"{len(holders)} tasks of this node wait for calls of their own already: {names}{more}"
+    text = f"{len(holders)} tasks of this node wait for others already: {names}{more}"
+    if idle:
+        node.actions.append(Control(worker.id, Deadlock(task.id, text)))
+        return
+    calls = sorted(session.nested.pop(task.id, ()))
     _answer(node, worker.id, task.id, calls, Failure(REFUSED, type_name="DeadlockError", message=text))
     for some in batches(calls):
         node.tell(session, Revoke(node.epoch, task.id, some))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from skyward.wire.frames import Buffer
-    from skyward.wire.messages import Message, Revoke, Submit
+    from skyward.wire.messages import Credit, Items, Message, Revoke, Submit
     from skyward_node.core.actions import Action
     from skyward_node.core.library import Part as CodePart
     from skyward_node.core.sessions import Session
@@ -100,7 +100,7 @@ class Node:
         if session.peer is not None:
             self.actions.append(Send(session.peer, message, body))
 
-    def tell(self, session: Session, message: Submit | Revoke, body: Sequence[Buffer] = ()) -> None:
+    def tell(self, session: Session, message: Submit | Revoke | Items | Credit, body: Sequence[Buffer] = ()) -> None:
         """Send to the client now, and again after every break until it confirms."""
         self.say(session, session.unconfirmed.add(message, body), body)
 

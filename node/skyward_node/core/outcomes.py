@@ -274,6 +274,8 @@ def _decide(node: Node, session: Session, tasks: Sequence[Task], event: Exited) 
 
 def _may_run_again(task: Task, *, guilty: bool) -> bool:
     """Return whether the task runs once more; if it is ``guilty`` it is charged with the crash."""
+    if task.committed:
+        return False
     if not guilty:
         # It may have run to its end before the guilty one began, and its result be lost.
         return task.state == GIVEN or task.retries > 0

@@ -39,10 +39,9 @@ class Session:
 
     __slots__ = (
         "backlog", "blocked", "control", "control_blocked", "draining", "echo", "grace", "graves", "heard", "heartbeat",
-        "highest", "idle", "key", "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox", "peer",
-        "queue", "queued", "retries", "returned", "roster", "roster_version", "seats", "shared", "silence", "started",
-        "tasks",
-        "timeout", "unconfirmed", "user", "workers",
+        "highest", "hot", "idle", "key", "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox",
+        "peer", "queue", "queued", "retries", "returned", "roster", "roster_version", "seats", "shared", "silence",
+        "started", "tasks", "timeout", "unconfirmed", "user", "workers",
     )  # fmt: skip
 
     def __init__(self, key: bytes, user: str = "") -> None:
@@ -72,8 +71,9 @@ class Session:
         self.shared = False  # the client reads the memory of workers, and they its
         self.graves = Graves()
         self.backlog = Backlog()
-        self.unconfirmed = Unconfirmed()  # SUBMIT and REVOKE messages that the client may not have got
-        self.heard = 0  # last seq of ANSWER messages
+        self.unconfirmed = Unconfirmed()  # SUBMIT, REVOKE, ITEMS and CREDIT messages that the client may not have got
+        self.heard = 0  # last seq of ANSWER, ITEMS and CREDIT messages
+        self.hot = 0  # bytes of ITEMS of which the client does not know that they have come
         self.returned: list[int] = []  # of this turn
         self.started: list[int] = []  # of this turn
         self.nested: dict[int, set[int]] = {}  # unanswered calls of tasks

@@ -1,7 +1,8 @@
 """Ending tasks before they are done: cancelled by their client, or over their time limit.
 
 A process worker is asked to interrupt the task and killed when the grace is over; a thread cannot be
-stopped, so that cancelling it does nothing, and a timeout is reported while the slot stays taken.
+stopped, so that cancelling it does nothing unless it waits for a stream or is about to yield, and a timeout is
+reported while the slot stays taken.
 
 PURE: no processes; the clock is a number.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skyward_node.core import crew, nesting
+from skyward_node.core import crew, nesting, streaming
 from skyward_node.core.node import CANCELLED_FAILURE, GRACE
 from skyward_node.core.outbox import failures
 from skyward_node.core.outcomes import give_back, timed_out
@@ -65,6 +66,8 @@ def cancel(node: Node, session: Session, tasks: Iterable[Task]) -> None:
         elif task.wish not in (CANCEL, EXPIRE) and task.worker is not None:
             if node.limits.threads and task.state != GIVEN:
                 session.started.append(task.id)
+                task.unwanted = True
+                streaming.close(node, task)
             else:
                 task.wish = CANCEL
                 asked.setdefault(task.worker.id, []).append(task.id)
@@ -87,14 +90,16 @@ def expire(node: Node, task: Task) -> None:
     """End a task that has run as long as it may."""
     if task.state not in (RUNNING, WAITING) or task.worker is None:
         return
-    if node.now < task.expires:
-        return  # it lost its worker and was started again: this is the clock of an earlier run
+    if node.now < task.expires or task.paused:
+        return  # this is the clock of an earlier run, or of one that stands still: a new one is set when it goes on
     if node.limits.threads:
         worker = task.worker
         node.shift([task], REPORT)
         task.session.outbox.add(failures([(task.id, timed_out(task))]))
         task.session.tasks.pop(task.id, None)
         nesting.abandon(node, worker, task)
+        task.unwanted = True
+        streaming.close(node, task)
         crew.account(node, worker)
     else:
         task.wish = EXPIRE

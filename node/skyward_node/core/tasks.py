@@ -79,6 +79,9 @@ class Task(Struct, eq=False, gc=False):
     worker: Worker | None = None
     recalled: bool = False  # its worker was asked to hand it back
     told: bool = False  # the client knows that it runs
+    unwanted: bool = False  # it was cancelled, and runs in a thread, which can stop it only where it deals with streams
+    committed: bool = False  # an element of a stream of its was sent or asked for: it cannot run again
+    paused: float = 0.0  # the moment since which it waits for the other end of a stream; 0: it does not
 
     def __repr__(self) -> str:
         where = f" on worker {self.worker.id}" if self.worker is not None else ""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.config import available_memory
 from skyward.errors import ProtocolError
 from skyward.wire.codec import Decoder, check_body, mark_refs
-from skyward.wire.messages import Cancel, Results
+from skyward.wire.messages import Cancel, Items, Results
 from skyward_node.cells import Cells
 from skyward_node.executors.channel import Channel
 from skyward_node.executors.descriptors import check_reserve
@@ -131,8 +131,8 @@ class Supervisor:
             raise
         self._arenas[worker] = arena
         self._adopt(worker, mine[:-1], cells)
-        request = {"do": "spawn", "worker": worker, "slots": slots, "env": env}
-        request["arena"] = (self._arena_size, os.getpid(), arena)
+        where = (self._arena_size, os.getpid(), arena)
+        request = {"do": "spawn", "worker": worker, "slots": slots, "env": env, "arena": where}
         self._request(json.dumps(request).encode(), tuple(theirs))
 
     def _adopt(self, id: int, ends: list[Any], cells: Cells) -> None:
@@ -270,7 +270,7 @@ class Supervisor:
                 if message is None:
                     raise ProtocolError("unknown message")
                 check_body(message, body)
-                if type(message) is Results and message.shared:
+                if isinstance(message, Results | Items) and message.shared:
                     mark_refs(message, body)
                 self._received.append(Received(worker.id, message, body))
         except ProtocolError as error:

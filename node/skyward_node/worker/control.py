@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
 from skyward.wire.codec import Decoder, encode
-from skyward.wire.messages import Answer, Cancel, Progress
-from skyward_node.pipe_messages import CONTROL_MESSAGES
+from skyward.wire.messages import Answer, Cancel, Credit, Items, Progress, Release
+from skyward_node.pipe_messages import CONTROL_MESSAGES, Deadlock
 from skyward_node.worker.process import flush_streams
 from skyward_node.worker.slot import cancelled
 
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from skyward.wire.frames import Buffer
+    from skyward.wire.messages import Message
     from skyward_node.worker.inbox import Inbox
     from skyward_node.worker.outbox import Outbox
     from skyward_node.worker.pipes import PipeReader
     from skyward_node.worker.slot import Slot
+    from skyward_node.worker.streams import Streams
 
 LONG: Final = 2_000_000  # ns a task may run before it is reported: far above a batch's cost per task
 TICK: Final = 2  # ms between looks while watching
@@ -43,6 +45,8 @@ class Control:
     def __init__(self, sock: socket.socket, reader: PipeReader, inbox: Inbox, outbox: Outbox, *, threads: bool) -> None:
         self.slots: list[Slot] = []
         self.watching = False
+        self.streams: Streams | None = None  # set before the thread starts
+        self.release: Callable[[list[int]], object] = len  # lets regions of results be used again; set likewise
         self.answer: Callable[[Answer, Sequence[Buffer]], object] | None = None  # takes answers to nested calls
         self._chased: list[tuple[Slot, int]] = []  # tasks to interrupt that have not heard of it
         self._socket = sock
@@ -99,12 +103,16 @@ class Control:
         now = perf_counter_ns()
         if any(_is_long(slot, now) for slot in self.slots):
             self._report(now)
+        if self.streams is not None:
+            self.streams.look(now)
         if not self._has_to_watch():
             self.watching = False
             # A slot says what it runs and then looks whether we watch; we do it the other way round.
             self.watching = self._has_to_watch()
 
     def _has_to_watch(self) -> bool:
+        if self.streams is not None and self.streams.has_late:
+            return True
         return any(slot.current is not None and slot.current != slot.reported for slot in self.slots)
 
     def _report(self, now: int) -> None:
@@ -129,15 +137,28 @@ class Control:
         if received is None:
             return False
         for header, *body in received:
-            match self._decoder.decode(header):
-                case Cancel() as message:
-                    self._cancel(message)
-                case Answer() as message:
-                    if self.answer is not None:
-                        self.answer(message, body)
-                case message:
-                    raise ProtocolError(f"unexpected {message!r}")
+            self._on_message(self._decoder.decode(header), body)
         return True
+
+    def _on_message(self, message: Message | None, body: list[Buffer]) -> None:
+        streams = self.streams
+        assert streams is not None
+        match message:
+            case Cancel():
+                self._cancel(message)
+            case Answer():
+                if self.answer is not None:
+                    self.answer(message, body)
+            case Credit():
+                streams.credit(message)
+            case Items():
+                streams.items(message, body)
+            case Deadlock():
+                streams.refuse(message)
+            case Release(regions=regions):
+                self.release(regions)
+            case _:
+                raise ProtocolError(f"unexpected {message!r}")
 
     def _cancel(self, message: Cancel) -> None:
         dropped, others = self._inbox.cancel(message, self._current)
@@ -146,6 +167,9 @@ class Control:
         if not message.running:
             return
         running = [(slot, id) for id in others for slot in self.slots if slot.current == id]
+        if self.streams is not None:
+            for _, id in running:
+                self.streams.close(id)
         if self._threads:  # Python cannot stop a thread: the daemon is told that the task runs
             if running:
                 self._outbox.send(Progress(0, [], [id for _, id in running]))

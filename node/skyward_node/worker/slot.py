@@ -6,27 +6,33 @@ In process mode the one slot lives on the worker's main thread; in thread mode e
 from __future__ import annotations
 
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator
+from concurrent.futures import CancelledError
 from time import perf_counter_ns
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from skyward.errors import DeadlockError
 from skyward.memory import LEAST, opened
+from skyward.parameters import yields
 from skyward.wire import failures, payload
 from skyward.wire.frames import Payload, size_of
-from skyward.wire.statuses import CANCELLED, CRASHED, IMPORT_FAILED, OK, TOO_LARGE, UNSERIALIZABLE, Failure
+from skyward.wire.statuses import CANCELLED, CRASHED, IMPORT_FAILED, OK, REFUSED, TOO_LARGE, UNSERIALIZABLE, Failure
+from skyward_node.worker.inputs import fill
+from skyward_node.worker.yields import Closed, Emitter, Unsendable, drive, drive_async
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Coroutine, Generator
 
     from skyward.memory import Mappings
     from skyward.wire.frames import Buffer
     from skyward_node.worker.inbox import Entry
     from skyward_node.worker.interrupts import Interrupts
     from skyward_node.worker.outbox import Outcome
+    from skyward_node.worker.streams import Streams
 
-_SPECIAL: Final = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
+_GENERATORS: Final = frozenset((GeneratorType, AsyncGeneratorType))
 _CANCELLED: Final = Failure(CANCELLED, type_name="CancelledError", message="the task was cancelled")
 _MAX_TEXT: Final = 60_000  # characters of a text in a Failure, below what the protocol allows
 
@@ -36,10 +42,17 @@ class Slot:
 
     __slots__ = (
         "_load", "_loop", "_mappings", "current", "interrupts", "leave_fork", "max_payload", "reported", "share",
-        "started",
+        "started", "streams",
     )  # fmt: skip
 
-    def __init__(self, load: Callable[[bytes], Callable[..., Any]], interrupts: Interrupts, mappings: Mappings) -> None:
+    def __init__(
+        self,
+        load: Callable[[bytes], Callable[..., Any]],
+        interrupts: Interrupts,
+        mappings: Mappings,
+        streams: Streams,
+    ) -> None:
+        self.streams = streams
         self.interrupts = interrupts
         self.max_payload = 0  # bytes; 0: no limit
         self.current: int | None = None  # set before the task is taken from the inbox: see there
@@ -54,10 +67,11 @@ class Slot:
     def run(self, entry: Entry) -> Outcome:
         """Run the task and return its outcome. Never raises."""
         id, key, data, buffers = entry
-        started = self.started = perf_counter_ns()
+        self.started = perf_counter_ns()
         try:
             function = self._load(key)
             args, kwargs = payload.loads_call(data, opened(buffers, self._mappings.open) if buffers else buffers)
+            args, kwargs = fill(self.streams, id, args, kwargs)
         except BaseException as error:
             status, value = _failed(_not_loaded(error))
         else:
@@ -65,7 +79,7 @@ class Slot:
             del args, kwargs  # the mappings that they still have are someone else's by now
         if buffers:
             self._mappings.let_go()
-        return id, status, value, (perf_counter_ns() - started) // 1000
+        return id, status, value, (perf_counter_ns() - self.started) // 1000
 
     def _run(self, id: int, function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[int, Payload]:
         # The handler may raise in any line while the task is armed, also in `_call`'s `finally`: it
@@ -76,27 +90,57 @@ class Slot:
             if self.leave_fork is not None:
                 self.leave_fork(error)
             return _failed(self._raised(id, error))
+        self._check_fork()
+        if type(value) in _GENERATORS:
+            return self._stream(id, value) if yields(function) else _failed(_unexpected(function))
+        return self._pack(value)
+
+    def _check_fork(self) -> None:
         if self.leave_fork is not None:
             self.leave_fork(None)
-        return self._pack(value)
 
     def _call(self, id: int, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         interrupts = self.interrupts
         try:
             interrupts.arm(id)
             value = function(*args, **kwargs)
-            if type(value) in _SPECIAL:
-                value = self._finish(value)
+            if type(value) is CoroutineType:
+                value = self._run_coroutine(cast("Coroutine[Any, Any, Any]", value))
         finally:
             interrupts.armed = None
         return value
 
-    # --- async ------------------------------------------------------------------------------
+    # --- generators -------------------------------------------------------------------------
 
-    def _finish(self, value: Coroutine[Any, Any, Any] | Iterator[Any] | AsyncIterator[Any]) -> Any:
-        if isinstance(value, Coroutine):
-            return self._run_coroutine(value)
-        raise TypeError("streaming generators are not available yet: return a list, or use one task per item")
+    def _stream(self, id: int, generator: Generator[Any, Any, Any] | AsyncGenerator[Any, Any]) -> tuple[int, Payload]:
+        """Send what a generator yields; return the outcome of the task, which is how the generator ended."""
+        emitter = Emitter(self.streams, id)
+        try:
+            if isinstance(generator, AsyncGenerator):
+                self._drive_async(id, drive_async(emitter, generator, self._pack))
+            else:
+                drive(emitter, generator, id, self.interrupts, self._pack, self._check_fork)
+            outcome = self._pack(None)
+        except Closed:
+            outcome = _failed(_CANCELLED)
+        except Unsendable as error:
+            outcome = error.status, error.payload
+        except BaseException as error:
+            if self.leave_fork is not None:
+                self.leave_fork(error)
+            outcome = _failed(self._raised(id, error))
+        emitter.end()
+        self.started += emitter.waited
+        return outcome
+
+    def _drive_async(self, id: int, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            self.interrupts.armed = id
+            self._run_coroutine(coroutine)
+        finally:
+            self.interrupts.armed = None
+
+    # --- async ------------------------------------------------------------------------------
 
     def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         import asyncio  # 50 ms: only workers that need it pay
@@ -121,8 +165,12 @@ class Slot:
     def _raised(self, id: int, error: BaseException) -> Failure:
         if isinstance(error, SystemExit):
             return _exited(error)
-        if self.interrupts.hit == id and _is_interrupt(error):
+        if (self.interrupts.hit == id and _is_interrupt(error)) or (
+            id in self.streams.closed and isinstance(error, CancelledError)
+        ):
             return _CANCELLED
+        if isinstance(error, DeadlockError):
+            return Failure(REFUSED, type_name="DeadlockError", message=str(error))
         return failures.from_exception(error)
 
     def _pack(self, value: Any) -> tuple[int, Payload]:
@@ -156,6 +204,12 @@ def _is_interrupt(error: BaseException) -> bool:
         return True
     asyncio = sys.modules.get("asyncio")
     return asyncio is not None and isinstance(error, asyncio.CancelledError)
+
+
+def _unexpected(function: Any) -> Failure:
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    text = f"{name} returned a generator, but is no generator function: mark the generator function itself"
+    return failures.from_exception(TypeError(text))
 
 
 def _not_loaded(error: BaseException) -> Failure:

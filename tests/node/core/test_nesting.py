@@ -119,7 +119,7 @@ def test_too_many_waiting_tasks_are_a_deadlock(make_rig: Callable[..., Rig], mon
     rig.hear(2, submit_message(rig, 2, 7), [b""])
     answer, revoke = rig.hear(2, Waiting(2, waiting=True))
     assert (answer.worker, answer.message.calls, answer.message.statuses) == (2, [7], [REFUSED])
-    assert b"1 tasks of this node wait for calls of their own already: f (task 1)" in answer.body[0]
+    assert b"1 tasks of this node wait for others already: f (task 1)" in answer.body[0]
     assert revoke == Send(b"peer1", Revoke(EPOCH, 2, [7], 2))
 
 

@@ -1,0 +1,94 @@
+"""Streams of values on the client: elements that come from nodes, and elements that go there.
+
+Messages are numbered, and sent again after a break until the node confirms them. Everything runs under ownership of the
+loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from skyward.dispatch.tasks import SENT
+from skyward.errors import ProtocolError
+from skyward.values import ValueBuffer
+from skyward.wire.codec import mark_refs, pack_body, split_body
+from skyward.wire.frames import shared_among, size_of
+from skyward.wire.messages import Credit, Items
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from skyward.dispatch.tasks import Task
+    from skyward.mesh.engine import Engine
+    from skyward.mesh.mate import Mate
+    from skyward.pumping import Pump
+    from skyward.wire.frames import Buffer
+
+
+class Streaming:
+    """Moves elements and credit for one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # --- from the node ---------------------------------------------------------------------
+
+    def on_items(self, mate: Mate, message: Items, body: list[Buffer]) -> None:
+        """Take in what a task yields; raises `ProtocolError` for more than was granted."""
+        engine = self._engine
+        if message.shared:
+            if engine.sharing is None:
+                raise ProtocolError("shared memory that was not agreed upon")
+            engine.sharing.receive(mate.rank, mark_refs(message, body))
+        task = self._task(mate, message.id)
+        if task is not None and not message.stream:
+            task.movable = False  # an element was delivered: it is never run again
+            if isinstance(task.sink, ValueBuffer):
+                rows = split_body(message.sizes, message.buffers, body)
+                if not task.sink.receive(rows):
+                    raise ProtocolError("more elements of a stream than were granted")
+        engine.talk.took(mate, size_of(body))
+
+    def on_credit(self, mate: Mate, message: Credit) -> None:
+        """Let an argument of a task be fed further."""
+        task = self._task(mate, message.id)
+        if task is None or not 0 < message.stream <= len(task.feeds):
+            return
+        task.movable = False  # its input is pulled: it is never run again
+        pump: Pump = task.feeds[message.stream - 1]
+        pump.grant(message.items, message.size, message.read)
+
+    def _task(self, mate: Mate, id: int) -> Task | None:
+        node = self._engine.scheduler.nodes.get(mate.rank)
+        return None if node is None else node.in_flight.get(id)
+
+    # --- to the node -----------------------------------------------------------------------
+
+    def grant(self, task: Task, items: int, size: int) -> None:
+        """Let a task yield so much more."""
+        mate = self._mate(task)
+        if mate is not None:
+            self._engine.talk.release(mate)  # first, so that the worker finds room for what it yields
+            self._tell(mate, lambda epoch: Credit(epoch, task.id, 0, items, size))
+
+    def push(self, pump: Pump) -> None:
+        """Send what a pump has pulled."""
+        task = pump.task
+        mate = None if task is None else self._mate(task)
+        batch = pump.take()
+        if task is None or mate is None or batch is None:
+            return
+        sizes, buffers, body = pack_body(batch.payloads)
+        shared = shared_among(body)
+        stream, (first, _, end, failed) = pump.stream, batch
+        self._tell(mate, lambda epoch: Items(epoch, task.id, stream, first, sizes, buffers, end, failed, shared), body)
+
+    def _mate(self, task: Task) -> Mate | None:
+        """Return the node that runs a task."""
+        return self._engine.crew.mates.get(task.node) if task.state == SENT else None
+
+    def _tell(self, mate: Mate, make: Callable[[int], Items | Credit], body: Sequence[Buffer] = ()) -> None:
+        link = mate.link
+        if link is not None:
+            message = make(link.epoch)
+            self._engine.talk.send(mate, link.unconfirmed.add(message, body), body)

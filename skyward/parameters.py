@@ -1,0 +1,150 @@
+"""What a function's signature says about streams: whether it yields, and which parameters are fed one by one.
+
+A parameter annotated ``Iterator[...]`` or ``Generator[...]`` is fed from any iterable; one annotated ``Iterable[...]``
+only from what can be iterated once. Annotations may be strings, aliases, optional, or wrapped in ``Annotated``. Those
+that are strings are evaluated where the function was defined; what cannot be, because its names exist for type checkers
+only, is read as it is written.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections.abc
+import inspect
+import re
+import sys
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Union, get_args, get_origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ALWAYS: Final = 1  # fed element by element, whatever iterable is passed
+ONCE: Final = 2  # only if the iterable can be iterated once
+
+_KINDS: Final[dict[Any, int]] = {
+    collections.abc.Iterator: ALWAYS,
+    collections.abc.Generator: ALWAYS,
+    collections.abc.Iterable: ONCE,
+}
+_NAMES: Final = {"Iterator": ALWAYS, "Generator": ALWAYS, "Iterable": ONCE}
+_MENTIONED: Final = re.compile(r"Iterator|Generator|Iterable")
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Inputs(NamedTuple):
+    """The parameters of a function that are fed element by element, as `ALWAYS` or `ONCE`."""
+
+    positional: tuple[int, ...]  # one entry for each positional parameter; 0: an ordinary one
+    rest: int  # ``*args``
+    named: dict[str, int]  # those that can be passed by keyword
+    others: int  # ``**kwargs``
+
+    def places(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[int | str, int]]:
+        """Yield which arguments of a call they are: index or name, and kind."""
+        for index in range(len(args)):
+            kind = self.positional[index] if index < len(self.positional) else self.rest
+            if kind:
+                yield index, kind
+        for name in kwargs:
+            kind = self.named.get(name, self.others)
+            if kind:
+                yield name, kind
+
+
+def yields(function: Any) -> bool:
+    """Return whether calling it gives a generator, plain or asynchronous."""
+    called: Any = function
+    if not inspect.isroutine(function) and not hasattr(function, "func"):
+        called = getattr(function.__class__, "__call__", function)  # noqa: B004 - not whether there is one
+    return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
+
+
+def find_inputs(function: Callable[..., Any]) -> Inputs | None:
+    """Return which parameters are fed element by element; None if there is none."""
+    try:
+        parameters = list(inspect.signature(function, follow_wrapped=False).parameters.values())
+    except (TypeError, ValueError):  # some builtins do not tell
+        return None
+    # A function of `functools.wraps` takes what it takes, but says what the original says.
+    kinds = {parameter.name: _kind(parameter.annotation, function) for parameter in parameters}
+    if not any(kinds.values()):
+        return None
+    positional = [p.name for p in parameters if p.kind in _POSITIONAL]
+    by_name = [p.name for p in parameters if p.kind in (_POSITIONAL[1], inspect.Parameter.KEYWORD_ONLY)]
+    return Inputs(
+        tuple(kinds[name] for name in positional),
+        max([kinds[p.name] for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL], default=0),
+        {name: kinds[name] for name in by_name},
+        max([kinds[p.name] for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD], default=0),
+    )
+
+
+def _kind(annotation: Any, function: Any) -> int:
+    if isinstance(annotation, str):
+        if not _MENTIONED.search(annotation) and not annotation.isidentifier():
+            return 0
+        evaluated = _evaluated(annotation, function)
+        return _written_kind(annotation) if evaluated is None else _kind_of(evaluated)
+    return _kind_of(annotation)
+
+
+def _kind_of(annotation: Any) -> int:
+    """Return the kind of an annotation that is an object."""
+    if isinstance(annotation, str):
+        return _written_kind(annotation)
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kind_of(get_args(annotation)[0])
+    if origin is Union or origin is UnionType:
+        return max(map(_kind_of, get_args(annotation)))
+    value = getattr(annotation, "__value__", None)  # `type Alias = ...`
+    if value is not None and origin is None:
+        return _kind_of(value)
+    name = getattr(annotation, "__forward_arg__", None)
+    if isinstance(name, str):
+        return _written_kind(name)
+    return _hashed_kind(origin if origin is not None else annotation)
+
+
+def _hashed_kind(annotation: Any) -> int:
+    try:
+        return _KINDS.get(annotation, 0)
+    except TypeError:  # somebody's own kind of annotation
+        return 0
+
+
+def _evaluated(annotation: str, function: Any) -> Any:
+    """Return what a string means where the function was defined; None if that cannot be told."""
+    plain = function
+    while hasattr(plain, "func") or hasattr(plain, "__func__"):
+        plain = plain.func if hasattr(plain, "func") else plain.__func__
+    names = getattr(plain, "__globals__", None) or vars(sys.modules.get(getattr(plain, "__module__", ""), sys))
+    try:
+        return eval(annotation, names)  # noqa: S307 - an annotation of the user's own program, as typing does it
+    except Exception:  # names that exist for type checkers only
+        return None
+
+
+def _written_kind(annotation: str) -> int:
+    try:
+        tree: ast.AST = ast.parse(annotation.strip(), mode="eval").body
+    except SyntaxError:
+        return 0
+    return _tree_kind(tree)
+
+
+def _tree_kind(tree: ast.AST) -> int:
+    match tree:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return _NAMES.get(name, 0)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            parts: list[ast.expr] = [left, right]
+        case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), slice=inner):
+            inside = list(inner.elts) if isinstance(inner, ast.Tuple) else [inner]
+            parts = {"Optional": inside, "Annotated": inside[:1], "Union": inside}.get(name, [tree.value])
+        case ast.Constant(value=str(text)):
+            return _written_kind(text)
+        case _:
+            parts = []
+    return max(map(_tree_kind, parts), default=0)

@@ -1,0 +1,206 @@
+"""What a worker sends of what its tasks yield, and what it asks for their arguments, without any pipe."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from skyward.errors import DeadlockError
+from skyward.memory import Files
+from skyward.wire import failures
+from skyward.wire.codec import pack_body
+from skyward.wire.credit import FIRST, SIZE
+from skyward.wire.frames import Payload
+from skyward.wire.messages import Credit, Items
+from skyward.wire.placeholders import Placeholder
+from skyward.wire.statuses import OK, RAISED
+from skyward_node.pipe_messages import Deadlock
+from skyward_node.worker.inputs import Input, fill
+from skyward_node.worker.interrupts import Interrupts
+from skyward_node.worker.streams import Streams
+from skyward_node.worker.yields import Closed, Emitter, Unsendable, drive
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+TASK = 7
+
+
+class Daemon:
+    """Streams whose daemon writes down what it is told, and may answer."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.waits: list[tuple[int, bool, bool]] = []
+        self.answer: Any = lambda _message: None
+        self.streams = Streams(self.send, self.wait, lambda: None, Files())
+
+    def send(self, message: Any, body: Any) -> None:
+        """Take a message."""
+        self.sent.append(message)
+        threading.Timer(0.01, self.answer, (message,)).start()
+
+    def wait(self, task: int, waiting: bool, idle: bool) -> None:
+        """Take the news of a wait."""
+        self.waits.append((task, waiting, idle))
+
+    def elements(self) -> int:
+        """Return how many elements were sent."""
+        return sum(len(message.sizes) for message in self.sent if isinstance(message, Items))
+
+    def feed(self, *values: Any, end: bool = False, failed: bool = False) -> None:
+        """Send elements of the first argument."""
+        sizes, buffers, body = pack_body([Payload(pickle.dumps(value)) for value in values])
+        if failed:
+            sizes, buffers, body = pack_body([Payload(failures.encode(failures.from_exception(values[0])))])
+        self.streams.items(Items(0, TASK, 1, 0, sizes, buffers, end, failed), body)
+
+
+def pack(value: Any) -> tuple[int, Payload]:
+    """Pickle a value."""
+    return OK, Payload(pickle.dumps(value))
+
+
+def run(daemon: Daemon, generator: Any) -> None:
+    """Run a generator as a slot does."""
+    emitter = Emitter(daemon.streams, TASK)
+    try:
+        drive(emitter, generator, TASK, Interrupts(), pack, lambda: None)
+    finally:
+        emitter.end()
+
+
+@pytest.mark.rule("R25")
+def test_generator_goes_on_as_it_is_granted() -> None:
+    """It sends what it may at once, lends its slot while it waits, and goes on with the next credit."""
+    daemon = Daemon()
+    daemon.answer = lambda _message: daemon.streams.credit(Credit(0, TASK, 0, 3, 100))
+    run(daemon, iter_of(8))
+    assert daemon.elements() == 8
+    assert len(daemon.sent[0].sizes) <= FIRST
+    assert daemon.waits[:2] == [(TASK, True, True), (TASK, False, True)]
+    assert [message.seq for message in daemon.sent] == sorted({message.seq for message in daemon.sent})
+
+
+def iter_of(stop: int, log: list[str] | None = None) -> Generator[int, None, None]:
+    """Yield numbers, and note the end."""
+    try:
+        yield from range(stop)
+    finally:
+        if log is not None:
+            log.append("closed")
+
+
+@pytest.mark.rule("R25")
+@pytest.mark.rule("F64")
+def test_closed_generator_runs_its_finally() -> None:
+    """While it waits for credit, and before it is forgotten."""
+    daemon, log = Daemon(), list[str]()
+    daemon.answer = lambda _message: daemon.streams.close(TASK)
+    with pytest.raises(Closed):
+        run(daemon, iter_of(100, log))
+    assert log == ["closed"]
+    assert TASK in daemon.streams.closed
+    daemon.streams.end(TASK)
+    assert (daemon.streams.producers, daemon.streams.closed) == ({}, set())
+
+
+@pytest.mark.rule("R25")
+def test_refused_wait_is_a_deadlock() -> None:
+    """It is raised to whoever runs the generator, which is closed."""
+    daemon, log = Daemon(), list[str]()
+    daemon.answer = lambda _message: daemon.streams.refuse(Deadlock(TASK, "all wait"))
+    with pytest.raises(DeadlockError, match="all wait"):
+        run(daemon, iter_of(100, log))
+    assert log == ["closed"]
+
+
+def test_element_that_cannot_be_sent_closes_the_generator() -> None:
+    """The failure that `pack` returned is how the task ends."""
+    daemon, log = Daemon(), list[str]()
+    emitter = Emitter(daemon.streams, TASK)
+    with pytest.raises(Unsendable) as caught:
+        drive(emitter, iter_of(3, log), TASK, Interrupts(), lambda _: (RAISED, Payload(b"why")), lambda: None)
+    assert (caught.value.status, caught.value.payload.data, log) == (RAISED, b"why", ["closed"])
+
+
+@pytest.mark.rule("R23")
+def test_late_elements_are_sent_by_the_control_thread() -> None:
+    """What was gathered when the generator began to block leaves when it has waited for a millisecond."""
+    daemon = Daemon()
+    emitter = Emitter(daemon.streams, TASK)
+    emitter.grant(100, 0)
+    for number in range(5):
+        emitter.add(*pack(number))
+    assert daemon.elements() < 5
+    assert daemon.streams.has_late
+    time.sleep(0.002)
+    daemon.streams.look(time.perf_counter_ns())
+    assert daemon.elements() == 5
+    assert not daemon.streams.has_late
+
+
+@pytest.mark.rule("R24")
+def test_input_asks_when_its_first_element_is_taken() -> None:
+    """Not before; and for more as it goes on, saying what was read."""
+    daemon = Daemon()
+    args, kwargs = fill(daemon.streams, TASK, (1, Placeholder(1)), {})
+    assert (args[0], kwargs, daemon.sent) == (1, {}, [])
+    values = args[1]
+    threading.Timer(0.05, daemon.feed, ("a", "b")).start()
+    assert next(values) == "a"
+    assert daemon.sent[0] == Credit(0, TASK, 1, FIRST, SIZE)
+    assert next(values) == "b"
+    assert [message.read for message in daemon.sent[1:]] == [0, 1]
+    assert daemon.waits == [(TASK, True, True), (TASK, False, True)]
+    daemon.feed(end=True)
+    assert list(values) == []
+
+
+@pytest.mark.rule("R24")
+def test_failure_of_the_iterable_is_raised_behind_its_elements() -> None:
+    """With its class, and once."""
+    daemon = Daemon()
+    values = Input(daemon.streams, TASK, 1)
+    daemon.feed(1, 2)
+    daemon.feed(ValueError("bad"), end=True, failed=True)
+    assert [next(values), next(values)] == [1, 2]
+    with pytest.raises(ValueError, match="bad"):
+        next(values)
+    assert list(values) == []
+
+
+@pytest.mark.rule("R24")
+def test_input_of_a_task_that_is_over_says_so() -> None:
+    """An iterator that outlives its task does not wait for ever."""
+    daemon = Daemon()
+    values = Input(daemon.streams, TASK, 1)
+    daemon.feed(1)
+    daemon.streams.end(TASK)
+    with pytest.raises(RuntimeError, match="is over"):
+        next(values)
+
+
+@pytest.mark.rule("R25")
+def test_main_thread_reads_its_pipe_while_it_waits() -> None:
+    """What comes down there may be what the other end of the stream waits for."""
+    daemon = Daemon()
+    read, write = os.pipe()
+    seen: list[bytes] = []
+
+    def on_data() -> bool:
+        seen.append(os.read(read, 10))
+        daemon.streams.credit(Credit(0, TASK, 0, 100, 100))
+        return True
+
+    daemon.streams.read_while_waiting(read, on_data)
+    threading.Timer(0.05, os.write, (write, b"x")).start()
+    run(daemon, iter_of(8))
+    assert seen == [b"x"]
+    for fd in (read, write, daemon.streams._bell):
+        os.close(fd)
