@@ -84,7 +84,7 @@ def test_generator_goes_on_as_it_is_granted() -> None:
     assert daemon.elements() == 8
     assert len(daemon.sent[0].sizes) <= FIRST
     assert daemon.waits[:2] == [(TASK, True, True), (TASK, False, True)]
-    assert [message.seq for message in daemon.sent] == sorted({message.seq for message in daemon.sent})
+    assert [message.first for message in daemon.sent] == sorted({message.first for message in daemon.sent})
 
 
 def iter_of(stop: int, log: list[str] | None = None) -> Generator[int, None, None]:
