@@ -29,7 +29,8 @@ def choose(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 def chosen_in(source: str) -> str:
     """Return a program whose pools are reached in this way, too, where it does not say how."""
-    (default,) = Local.__init__.__defaults__ or (CHOICES[0],)
+    defaults = Local.__init__.__defaults__
+    default = str(defaults[0]) if defaults else CHOICES[0]
     if default == "ipc":
         return source
     return re.sub(r"sky\.Compute\((?!sky\.|provider)", f"sky.Compute(sky.Local({default!r}), ", source)
