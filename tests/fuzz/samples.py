@@ -14,7 +14,7 @@ from msgspec import inspect, msgpack
 
 from skyward.wire import messages as wire
 from skyward.wire import statuses
-from skyward_node.pipe_messages import DATA_MESSAGES, WORKER_MESSAGES
+from skyward_node.pipe_messages import CONTROL_MESSAGES, DATA_MESSAGES, WORKER_MESSAGES
 from tests.fuzz import values
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ PYTHON: Final = platform.python_version()
 LARGE: Final = 33_000  # bytes: a pickle above `codec.OWN_FRAME`
 
 WIRE_TYPES: Final[tuple[type[wire.Message], ...]] = tuple(dict.fromkeys(wire.CLIENT_MESSAGES + wire.NODE_MESSAGES))
-ALL_TYPES: Final[tuple[type[wire.Message], ...]] = tuple(dict.fromkeys([*WIRE_TYPES, *DATA_MESSAGES, *WORKER_MESSAGES]))
+ALL_TYPES: Final[tuple[type[wire.Message], ...]] = tuple(
+    dict.fromkeys([*WIRE_TYPES, *DATA_MESSAGES, *CONTROL_MESSAGES, *WORKER_MESSAGES])
+)
 BY_NUMBER: Final[dict[int, type[wire.Message]]] = {kind.TYPE: kind for kind in ALL_TYPES}
 
 # What most messages of the small world say, so that most are not refused for one and the same reason.

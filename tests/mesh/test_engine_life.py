@@ -194,7 +194,7 @@ def test_bug_in_a_verdict_ends_the_others(mesh: Mesh, monkeypatch: pytest.Monkey
     (node,) = mesh.open(slots=2)
     (first, one), (_, two) = mesh.send(node, retries=0), mesh.send(node, retries=0)
     mesh.do(lambda: mesh.engine.cancel([first]))
-    monkeypatch.setattr(mesh.engine, "_reason", fail)
+    monkeypatch.setattr("skyward.mesh.engine.reason", fail)
     node.send(Bye(node.epoch, 0, "so be it"))
     for single in (one, two):
         assert isinstance(mesh.outcome(single), PoolClosedError)
