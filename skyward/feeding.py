@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from skyward.dispatch.tasks import Task
-    from skyward.operations import PoolOperations
+    from skyward.groups import GroupOperations
     from skyward.pending import PendingFunction
     from skyward.results import Sink
     from skyward.streams import StreamBuffer
@@ -38,7 +38,7 @@ PART: Final = 4  # batches that fit the window's share of a group: rough, becaus
 
 
 def batches(
-    pool: PoolOperations, calls: Sequence[PendingFunction[Any]], sink: Sink, budget: int, *, snapshot: bool
+    pool: GroupOperations, calls: Sequence[PendingFunction[Any]], sink: Sink, budget: int, *, snapshot: bool
 ) -> Iterator[list[Task]]:
     """Serialize calls; yield them in batches of about ``budget`` bytes, the last one, if need be empty, included."""
     batch: list[Task] = []
@@ -61,7 +61,13 @@ class Feeder:
     """Feeds one stream; see the module."""
 
     def __init__(
-        self, pool: PoolOperations, calls: Iterator[Any], buffer: StreamBuffer, start: int, *, ahead: int | None = AHEAD
+        self,
+        pool: GroupOperations,
+        calls: Iterator[Any],
+        buffer: StreamBuffer,
+        start: int,
+        *,
+        ahead: int | None = AHEAD,
     ) -> None:
         """``start``: members that were dispatched before; ``ahead``: None if the calls are there already."""
         self._pool = pool
@@ -146,7 +152,7 @@ class Feeder:
                 return
             self._dispatch(pool, buffer, call)
 
-    def _dispatch(self, pool: PoolOperations, buffer: StreamBuffer, call: PendingFunction[Any]) -> None:
+    def _dispatch(self, pool: GroupOperations, buffer: StreamBuffer, call: PendingFunction[Any]) -> None:
         index = self.index
         self.index += 1
         dispatched = False
@@ -156,7 +162,7 @@ class Feeder:
             if not dispatched:  # the pool is closed, or nobody wants it: there is no such member
                 self.index = index
 
-    def _hand_in(self, pool: PoolOperations, buffer: StreamBuffer, call: PendingFunction[Any], index: int) -> bool:
+    def _hand_in(self, pool: GroupOperations, buffer: StreamBuffer, call: PendingFunction[Any], index: int) -> bool:
         try:
             tasks = pool.make_tasks([call], buffer, index, snapshot=True)
         except SerializationError as error:

@@ -215,7 +215,9 @@ class Source:
 
 def _is_lazy(calls: object) -> bool:
     """Return whether calls come one by one; a container has them all already."""
-    return not is_call(calls) and not is_group(calls) and isinstance(calls, Iterable) and not isinstance(calls, Sized)
+    if is_call(calls) or is_group(calls) or isinstance(calls, Sized):
+        return False
+    return isinstance(calls, Iterable)
 
 
 def _members(calls: tuple[Any, ...]) -> tuple[PendingFunction[Any], ...]:

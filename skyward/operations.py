@@ -2,26 +2,23 @@
 
 Both kinds turn calls into tasks here, in the thread that dispatches, so that what cannot be
 serialized fails before anything is sent and arguments are as they were at that moment. They differ
-in how tasks get to a scheduler and in who polls; those are the abstract methods.
+in how tasks get to a scheduler and in who polls; those are the abstract methods of `groups` and `poolstreams`.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
 from skyward.config import code_limit
 from skyward.dispatch.tasks import ANY, Task
-from skyward.feeding import Feeder, batches
 from skyward.futures import Future
+from skyward.groups import GroupOperations
 from skyward.pending import is_call, is_group
-from skyward.poolstreams import PoolStreams
 from skyward.pumping import disown, refuse_broadcast, take_inputs
 from skyward.results import Collection, Single, Sink, broadcast_values, unwrap
 from skyward.runtime import active_pool
-from skyward.streams import ResultStream, StreamBuffer
 from skyward.wire import payload
 from skyward.wire.frames import size_of
 from skyward.wire.functions import LONGEST_NAME
@@ -33,9 +30,11 @@ if TYPE_CHECKING:
     from skyward.calls import BoundFunction, Function
     from skyward.config import Options
     from skyward.mapping import MapIterator
-    from skyward.pending import Group, PendingFunction, PendingFunctionGroup, PendingStream
+    from skyward.pending import PendingFunction, PendingFunctionGroup, PendingStream
+    from skyward.poolstreams import PoolStreams
     from skyward.pumping import Pump
     from skyward.results import Outcome
+    from skyward.streams import ResultStream
     from skyward.waiting import Waiter
     from skyward.wire.functions import FunctionBlob, FunctionStore
 
@@ -57,49 +56,13 @@ class _Dispatching(threading.local):
 _dispatching = _Dispatching()
 
 
-class PoolOperations(PoolStreams):
+class PoolOperations(GroupOperations):
     """The operations of a pool, in terms of a few primitives."""
 
     _options: Options
     _max_payload: int  # bytes
     _functions: FunctionStore
     _ids: itertools.count[int]
-    _window_size: int  # bytes of arguments that may be under way
-
-    # --- primitives ------------------------------------------------------------------------
-
-    @abstractmethod
-    def _check(self) -> None:
-        """Raise unless the pool can be used here and now."""
-
-    @abstractmethod
-    def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
-        """Hand the tasks to the scheduler; with ``wait_for``, return when it is done."""
-
-    @abstractmethod
-    def _call_later(self, delay: float, command: Callable[[], None]) -> None:
-        """Run ``command`` where outcomes are delivered, after ``delay`` seconds."""
-
-    @abstractmethod
-    def _wait_for_room(self, size: int) -> None:
-        """Wait until ``size`` more bytes fit the window, unless this thread must not block."""
-
-    @abstractmethod
-    def _broadcast_ranks(self) -> tuple[int, ...]:
-        """Return the ranks that are ready, at least one; wait for it if need be."""
-
-    @abstractmethod
-    def cancel_future(self, future: Future[Any]) -> bool:
-        """Try to stop what the future waits for; return whether it was stopped."""
-
-    @abstractmethod
-    def call_back(self, callback: Callable[[], None]) -> None:
-        """Run a callback in the callback thread."""
-
-    @property
-    @abstractmethod
-    def slots(self) -> int:
-        """Return how many tasks run at once on the nodes that are ready."""
 
     # --- describing work as tasks ----------------------------------------------------------
 
@@ -241,12 +204,6 @@ class PoolOperations(PoolStreams):
             self._submit(last)
         return collection.values()
 
-    def _collection(self, group: Group) -> Collection:
-        count = len(group.calls)
-        collection = Collection(count, return_exceptions=group.return_exceptions, cancel=self.cancel_tasks)
-        collection.left -= sum([call.function.yields for call in group.calls])
-        return collection
-
     def broadcast(self, call: PendingFunction[T]) -> list[T]:
         """Run the call once on every node that is ready; values in rank order; ``call @ pool``."""
         self._check()
@@ -323,103 +280,6 @@ class PoolOperations(PoolStreams):
 
         self._check()
         return MapIterator(self, fn, iterables, self._options)
-
-    # --- groups ----------------------------------------------------------------------------
-
-    def _feed(self, group: Group, collection: Collection, *, snapshot: bool) -> list[Task]:
-        """Dispatch a group as the window allows, all but its last batch, which is returned."""
-        everything: list[Task] = []
-        collection.tasks = everything
-        waiting: list[Task] = []
-        try:
-            for batch in batches(self, group.calls, collection, self._window_size // 2, snapshot=snapshot):
-                if waiting:
-                    self._wait_for_room(sum([task.size for task in waiting]))
-                if collection.is_off:  # a member has failed
-                    return []
-                self._submit_members(waiting, collection)
-                if not everything:
-                    self._limit(group, collection)
-                everything += batch
-                waiting = batch
-        except BaseException:
-            self.cancel_tasks(everything)
-            raise
-        return [] if collection.is_off else waiting
-
-    def _submit_members(self, tasks: Sequence[Task], collection: Collection) -> None:
-        if tasks:
-            self._submit(tasks)
-            if collection.is_off:  # it has ended meanwhile, and knows nothing of these
-                self.cancel_tasks(tasks)
-
-    def _limit(self, group: Group, sink: Collection | StreamBuffer) -> None:
-        timeout = group.timeout
-        if timeout is not None:
-            self._call_later(timeout, lambda: sink.expire(timeout))
-
-    def _group_future(self, group: Group) -> Future[Any]:
-        if group.stream:
-            raise TypeError("a stream has no future: use gather(..., stream=True) >> pool, or gather(...) > pool")
-        future: Future[Any] = Future(self)
-        collection = self._collection(group)
-        if not group.calls:
-            future.settle(collection)
-            return future
-        iterators_only = not collection.left
-        if not iterators_only:
-            collection.future = future
-        last = self._feed(group, collection, snapshot=True)
-        if last:
-            future.tasks = collection.tasks
-            self._wait_for_room(sum([task.size for task in last]))
-            self._submit_members(last, collection)
-        if iterators_only:
-            future.settle(collection)
-        return future
-
-    def _stream(self, group: Group) -> ResultStream[Any]:
-        lazy = group.source is not None
-        buffer = StreamBuffer(
-            None if lazy else len(group.calls),
-            ordered=group.ordered,
-            return_exceptions=group.return_exceptions,
-            cancel=self.cancel_tasks,
-            soon=self.soon,
-        )
-        if group.source is not None:
-            self._start(Feeder(self, group.source.take(), buffer, 0))
-        else:
-            tasks = next(batches(self, group.calls, buffer, self._window_size // 2, snapshot=True))
-            if tasks:
-                buffer.expect(tasks)
-                self._submit(tasks)
-            if len(tasks) < len(group.calls):
-                rest = iter(group.calls[len(tasks) :])
-                self._start(Feeder(self, rest, buffer, len(tasks), ahead=None))
-        self._limit(group, buffer)
-        return ResultStream(buffer, self.wait_for)
-
-    def dispatch(self, tasks: list[Task], buffer: StreamBuffer) -> bool:
-        """Hand in members of a stream when there is room; False if they are not wanted any more by then."""
-        self._wait_for_room(sum([task.size for task in tasks]))
-        if not buffer.wants_more():
-            for task in tasks:
-                disown(task.feeds)
-            return False
-        buffer.expect(tasks)
-        self._submit(tasks)
-        if not buffer.wants_more():  # it was stopped meanwhile, and may not have known of these
-            self.cancel_tasks(tasks)
-        return True
-
-    def as_this_task(self, run: Callable[[], None]) -> Callable[[], None]:
-        """Return ``run`` for another thread, where it may use this pool as this thread may."""
-        return run
-
-    def soon(self, command: Callable[[], None]) -> None:
-        """Run a command where outcomes are delivered."""
-        self._call_later(0.0, command)
 
     # --- travelling ------------------------------------------------------------------------
 

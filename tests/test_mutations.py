@@ -66,7 +66,7 @@ def test_mutation_still_fits_the_source(mutation: Mutation) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(LONGEST + 60)
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: f"{mutation.rule}-{mutation.test}")
-def test_mutation_turns_the_test_red(mutation: Mutation, tmp_path: Path) -> None:
+def test_mutation_turns_the_test_red(mutation: Mutation, tmp_path: Path, short_path: Path) -> None:
     """With one line of the source broken, the test of the rule fails."""
     for name in ("skyward", "node", "scripts", "tests", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

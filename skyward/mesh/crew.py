@@ -90,6 +90,14 @@ class Crew:
         # The first failure ends an opening: a provider that cannot start a node now will not in a moment.
         if not self._engine.opened(error):
             self._change(self.membership.on_launch_failed(rank, str(error), time.monotonic()))
+            self._try_again()
+
+    def _try_again(self) -> None:
+        """Launch what failed as soon as its pause is over: a heartbeat may be longer."""
+        due = self.membership.next_launch()
+        if due is not None:
+            pause = max(0.0, due - time.monotonic())
+            self._engine.call_later(pause, lambda: self._change(self.membership.on_tick(time.monotonic())))
 
     def ready(self, mate: Mate, slots: int) -> None:
         """A node has said Welcome."""
@@ -119,6 +127,7 @@ class Crew:
         self._launcher.terminate(mate.launched)
         cause = f"node {mate.rank}: {reason}"
         self._change(self.membership.on_lost(mate.rank, cause, time.monotonic()))
+        self._try_again()
         if self.membership.failures >= ATTEMPTS:
             engine.opened(ProvisionError(f"no node lives long enough to take part; {cause}"))
         if not engine.closing:

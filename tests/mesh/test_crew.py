@@ -110,6 +110,20 @@ def test_failed_launch_of_an_open_pool_is_tried_again(mesh: Mesh) -> None:
     assert mesh.causes() == ["no room", "still none"]
 
 
+def test_failed_launch_is_tried_again_between_heartbeats(mesh: Mesh) -> None:
+    """However long these are: one that fails, and a node that is refused before it is ready."""
+    refusing, _, node = mesh.nodes(3)
+    mesh.provider.failures = {1: ProvisionError("no room")}
+    mesh.make(Nodes(1, min=0), heartbeat=QUIET)
+    with mesh.opening():
+        pass
+    refusing.expect(Hello)
+    refusing.refuse("full")
+    node.welcome()
+    assert node.expect(Roster).rank == 0
+    assert mesh.causes() == ["node 0: the node refused us (full): so be it", "no room"]
+
+
 def test_node_that_dies_before_it_is_ready_is_replaced(mesh: Mesh) -> None:
     """One accident does not end an opening."""
     (node,) = mesh.nodes(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
 
 COMMAND = str(Path(sys.executable).with_name("skyward-node"))
+# Becomes another program, which is killed when we end: a run that ends in the middle of a test leaves nothing.
+MORTAL = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
 PATIENCE = 30.0  # seconds for what should take one
 
 
@@ -53,7 +56,19 @@ class ByHand:
         self.keys = directory
         self.log: list[dict[str, Any]] = []
         self.process = subprocess.Popen(
-            [COMMAND, "--bind", bind, "--keys", str(directory), "--log-format", "json", *options],
+            [
+                sys.executable,
+                "-c",
+                MORTAL,
+                COMMAND,
+                "--bind",
+                bind,
+                "--keys",
+                str(directory),
+                "--log-format",
+                "json",
+                *options,
+            ],
             env=environment() | env,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -110,8 +125,11 @@ class ByHand:
         """End the node and all below it, in whatever state it is."""
         with suppress(psutil.NoSuchProcess):
             family = self.family()
-            self.process.kill()
-            psutil.wait_procs(family, timeout=PATIENCE)
+            for number in (signal.SIGCONT, signal.SIGINT):
+                self.process.send_signal(number)
+            _, alive = psutil.wait_procs(family, timeout=PATIENCE)
+            for process in alive:
+                process.kill()
         self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
         if self.process.stderr is not None:

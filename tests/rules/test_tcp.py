@@ -128,7 +128,7 @@ def admitted(node: ByHand, key: str) -> bool:
 def test_unlisted_client_is_refused_at_once(by_hand: Start) -> None:
     """The error has the command that admits it, which does, without a restart."""
     node = by_hand(admit=False)
-    assert "no client is admitted yet" in node.events()
+    until(lambda: "no client is admitted yet" in node.events())
     pool = sky.Compute(sky.Static([node.address]))
     began = time.monotonic()
     with pytest.raises(
@@ -140,7 +140,7 @@ def test_unlisted_client_is_refused_at_once(by_hand: Start) -> None:
     assert key == client_pair().public
     node.admit(key)
     until(lambda: admitted(node, os.path.join(os.environ["XDG_CONFIG_HOME"], "skyward", "client", "client.key")))
-    assert "session opened" in node.events()
+    until(lambda: "session opened" in node.events())
 
 
 @pytest.mark.rule("R42")

@@ -203,3 +203,22 @@ def test_numeric_ipv6_address_is_reached(port: Port) -> None:
     use_family(dealer, port.endpoint)
     with dial(port, dealer):
         assert port.receive()[1:] == [b"header", b"body"]
+
+
+@pytest.mark.rule("R42")
+@pytest.mark.rule("F37")
+def test_connection_cannot_be_stolen_by_its_name(port: Port) -> None:
+    """A second client that gives itself the name of the first one is not heard, and gets nothing of the first one's."""
+    thief = make_pair()
+    port.zap.admitted = frozenset({CLIENT.public, thief.public})
+    victim, other = (make_dealer(port.context, keys=keys, server_key=port.keys.public) for keys in (CLIENT, thief))
+    for socket in (victim, other):
+        socket.setsockopt(zmq.ROUTING_ID, b"me")
+    with dial(port, victim):
+        assert port.receive()[0] == b"me"
+        with dial(port, other):
+            port.until(lambda: other.poll(1, zmq.POLLOUT))
+            assert not port.router.poll(200)
+            send_frames(port.router, [b"me", b"for the first one"])
+            assert victim.poll(WAIT)
+            assert not other.poll(100)
