@@ -84,7 +84,10 @@ def _serve(config: NodeConfig, path: str, handle: TemplateHandle, signals: int, 
     core = Core(limits, identity, time.monotonic())
     router = Router(socket, 2 * limit, curve=door is not None)
     server = Server(config, core, router, supervisor, signals=signals, logger=logger, door=door)
-    place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
+    place: dict[str, object] = {
+        "endpoint": door.endpoint if door else config.bind,
+        "public_key": door.public_key if door else "",
+    }
     _report(config, place | {"pid": os.getpid()})
     logger.log("info", "serving", place | {"slots": config.concurrency})
     if door is not None and not door.access.keys:

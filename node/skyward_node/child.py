@@ -79,6 +79,7 @@ class _Worker:
         control = socket.socket(fileno=birth.control)
         for sock in (self._data, control):
             sock.set_inheritable(False)
+        os.set_inheritable(birth.arena, False)
         self._reader = PipeReader(self._data)
         self._decoder = Decoder(DATA_MESSAGES)
         self._order: deque[int] = deque()

@@ -128,7 +128,7 @@ class Supervisor:
             raise
         self._arenas[worker] = arena
         self._adopt(worker, mine[:-1], cells)
-        request = {"do": "spawn", "worker": worker, "slots": slots, "env": env}
+        request: dict[str, Any] = {"do": "spawn", "worker": worker, "slots": slots, "env": env}
         request["arena"] = (self._arena_size, os.getpid(), arena)
         self._request(json.dumps(request).encode(), tuple(theirs))
 
