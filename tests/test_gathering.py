@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from skyward.calls import PendingFunctionGroup, PendingStream, function, gather
+from skyward.gathering import Source
 from tests.here import HerePool
 
 if TYPE_CHECKING:
@@ -100,23 +101,28 @@ def test_stream_of_a_container_has_its_calls_at_once() -> None:
     for container in (calls, tuple(calls), dict.fromkeys(calls), group):
         stream = gather(container, stream=True)
         assert (stream.calls, stream.source, len(stream)) == (tuple(calls), None, 2)
+    wrong: Any = [double(1), 5]
     with pytest.raises(TypeError, match="item 1 is 5"):
-        gather([double(1), 5], stream=True)
+        gather(wrong, stream=True)
 
 
 @pytest.mark.rule("R10")
 def test_stream_of_an_iterator_pulls_nothing_before_it_is_dispatched() -> None:
     """It has no length, shows what it will pull, and keeps its options."""
+    pulled: list[int] = []
 
     def some() -> Iterator[Any]:
-        raise AssertionError("pulled")
-        yield double(1)
+        for number in range(3):
+            pulled.append(number)
+            yield double(number)
 
-    stream = gather(some(), stream=True, ordered=False).with_timeout(5)
+    stream = gather(some(), stream=True, ordered=False)
+    stream = stream.with_timeout(5)
     assert (stream.calls, stream.ordered, stream.timeout) == ((), False, 5)
     assert "generator object" in repr(stream)
     with pytest.raises(TypeError, match="not known"):
         len(stream)
+    assert pulled == []
 
 
 @pytest.mark.rule("R10")
