@@ -215,9 +215,9 @@ class Source:
 
 def _is_lazy(calls: object) -> bool:
     """Return whether calls come one by one; a container has them all already."""
-    if is_call(calls) or is_group(calls) or isinstance(calls, Sized):
+    if is_call(calls) or is_group(calls):
         return False
-    return isinstance(calls, Iterable)
+    return isinstance(calls, Iterable) and not isinstance(calls, Sized)
 
 
 def _members(calls: tuple[Any, ...]) -> tuple[PendingFunction[Any], ...]:

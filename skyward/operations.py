@@ -43,9 +43,6 @@ T = TypeVar("T")
 A = TypeVar("A")
 Ts = TypeVarTuple("Ts")
 
-if TYPE_CHECKING:
-    Marked = Function[..., T] | BoundFunction[..., T]
-
 
 class _Dispatching(threading.local):
     """For which pool this thread serializes: a pool as an argument must be that one."""
@@ -250,9 +247,13 @@ class PoolOperations(GroupOperations):
             raise
 
     @overload  # type: ignore[override]  # unlike any pool, it checks the items against the function
-    def map(self, fn: Marked[Coroutine[Any, Any, T]], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    def map(
+        self,
+        fn: Function[..., Coroutine[Any, Any, T]] | BoundFunction[..., Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any],
+    ) -> MapIterator[T]: ...
     @overload
-    def map(self, fn: Marked[T], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    def map(self, fn: Function[..., T] | BoundFunction[..., T], *iterables: Iterable[Any]) -> MapIterator[T]: ...
     @overload  # from the items a lambda's parameter has its type
     def map(self, fn: Callable[[A], Coroutine[Any, Any, T]], items: Iterable[A], /) -> MapIterator[T]: ...
     @overload

@@ -54,7 +54,7 @@ ARROWS: dict[str, set[str]] = {
 NAMED: dict[str, set[str]] = {
     **{part: {"futures", "results", "streams", "values"} for part in CALLS},
     "dispatch": {"wire.frames"},
-    "feeding": {"dispatch.tasks", "operations", "results", "streams"},
+    "feeding": {"dispatch.tasks", "groups", "results", "streams"},
 }
 
 # What the daemon and its workers may use of the library.

@@ -159,7 +159,7 @@ def test_reference_names_all_that_is_public() -> None:
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     names = {name for name in sky.__all__ if not name.startswith("_")}
     internal = {"call_back", "cancel_future", "cancel_tasks", "close_at_exit", "run_group", "slots", "wait_for"}
-    internal |= {"as_this_task", "make_tasks", "soon", "stop_feeders"}
+    internal |= {"as_this_task", "dispatch", "make_tasks", "soon", "stop_feeders"}
     internal |= {"grant", "pack_element", "push", "stop_values"}
     names |= {name for name in dir(sky.Compute) if not name.startswith("_")} - internal
     names |= {name for name in dir(sky.PendingFunction) if name.startswith("with_")} | {"on", "named", "local"}

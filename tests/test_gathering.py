@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from skyward.calls import PendingFunctionGroup, PendingStream, function, gather
+from skyward.gathering import Source
 from tests.here import HerePool
 
 if TYPE_CHECKING:
@@ -90,6 +91,52 @@ def test_failing_iterable_raises_its_own_error() -> None:
 
     with pytest.raises(KeyError, match="mine"):
         gather(some())
+
+
+@pytest.mark.rule("R10")
+def test_stream_of_a_container_has_its_calls_at_once() -> None:
+    """What is there already is checked, has a length, and can be dispatched again."""
+    calls = [double(1), double(2)]
+    group: Any = calls[0] & calls[1]
+    for container in (calls, tuple(calls), dict.fromkeys(calls), group):
+        stream = gather(container, stream=True)
+        assert (stream.calls, stream.source, len(stream)) == (tuple(calls), None, 2)
+    wrong: Any = [double(1), 5]
+    with pytest.raises(TypeError, match="item 1 is 5"):
+        gather(wrong, stream=True)
+
+
+@pytest.mark.rule("R10")
+def test_stream_of_an_iterator_pulls_nothing_before_it_is_dispatched() -> None:
+    """It has no length, shows what it will pull, and keeps its options."""
+    pulled: list[int] = []
+
+    def some() -> Iterator[Any]:
+        for number in range(3):
+            pulled.append(number)
+            yield double(number)
+
+    stream = gather(some(), stream=True, ordered=False)
+    stream = stream.with_timeout(5)
+    assert (stream.calls, stream.ordered, stream.timeout) == ((), False, 5)
+    assert "generator object" in repr(stream)
+    with pytest.raises(TypeError, match="not known"):
+        len(stream)
+    assert pulled == []
+
+
+@pytest.mark.rule("R10")
+def test_iterator_of_calls_is_taken_once() -> None:
+    """A second dispatch would find it empty; an iterable that begins anew may be dispatched again."""
+
+    class Anew:
+        def __iter__(self) -> Iterator[Any]:
+            return iter([double(1)])
+
+    once, again = Source(iter([double(1)])), Source(Anew())
+    assert len(list(once.take())) == len(list(again.take())) == len(list(again.take())) == 1
+    with pytest.raises(ValueError, match="dispatched already"):
+        once.take()
 
 
 @pytest.mark.rule("R12")

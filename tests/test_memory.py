@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from skyward import memory
-from skyward.memory import HEAD, Arena, File, Files, Lease, Mappings, make_own, opened
+from skyward.memory import HEAD, Arena, File, Files, Lease, Mappings
 from skyward.wire.frames import Ref
 
 if TYPE_CHECKING:
@@ -393,20 +393,3 @@ def test_lease_belongs_to_the_process_that_has_it(arena: Arena, monkeypatch: pyt
     monkeypatch.setattr(os, "getpid", lambda: -1)
     with pytest.raises(OSError, match="fork"):
         ref.owner[1].open(ref)
-
-
-def test_references_are_opened_and_buffers_left_alone(arena: Arena) -> None:
-    """Both may stand side by side."""
-    ref = put(arena, b"a" * PAGE)
-    buffers = opened((b"plain", ref), Mappings(Files()).open)
-    assert buffers[0] == b"plain"
-    assert bytes(buffers[1]) == b"a" * PAGE
-
-
-def test_owning_twice_is_harmless() -> None:
-    """As when a task forks and then ends."""
-    pages = mmap.mmap(-1, PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    pages[:3] = b"abc"
-    make_own(pages)
-    make_own(pages)
-    assert pages[:3] == b"abc"

@@ -71,6 +71,19 @@ def test_dead_workers_leave_no_descriptors(rig: Rig) -> None:
     assert open_fds() == fds
 
 
+def test_memory_of_a_dead_worker_stays_until_it_is_buried(rig: Rig) -> None:
+    """A result in it may not have been opened yet; burying twice, or a stranger, is harmless."""
+    worker = rig.spawn()
+    rig.call(worker, abs, -1)
+    rig.supervisor.kill(worker)
+    rig.exit_of(worker)
+    before = open_fds()
+    for _ in range(2):
+        rig.supervisor.bury(worker)
+        rig.supervisor.bury(99)
+        assert open_fds() == before - 1
+
+
 def test_template_keeps_no_descriptors_and_no_zombies(rig: Rig) -> None:
     """The template is after a hundred workers as it was after one."""
     rig.pid(rig.spawn())

@@ -74,20 +74,19 @@ def scribble(value: np.ndarray[Any, Any]) -> bool:
     return bool(value.flags.writeable)
 
 
+KEPT: list[Any] = []  # of the worker
+
+
 @sky.function
 def keep(value: Any) -> None:
     """Keep the argument for later calls."""
-    import builtins
-
-    builtins.kept = value  # type: ignore[attr-defined]
+    KEPT.append(value)
 
 
 @sky.function
 def kept() -> Any:
     """Return what an earlier call has kept."""
-    import builtins
-
-    return builtins.kept  # type: ignore[attr-defined]
+    return KEPT[-1]
 
 
 @sky.function
@@ -171,8 +170,9 @@ def daemon_of(pool: sky.Compute) -> int:
     engine = pool._engine
     assert engine is not None
     [mate] = engine.crew.mates.values()
-    assert mate.launched.pid is not None
-    return mate.launched.pid
+    pid = mate.launched.pid
+    assert pid is not None
+    return pid
 
 
 @pytest.mark.rule("R20")

@@ -35,10 +35,10 @@ def test_mismatch_is_told_with_both_versions(by_hand: Start, monkeypatch: pytest
     mine = platform.python_version()
     if what == "python":
         client, wanted = f"Python 3.99.1, protocol {PROTOCOL}", "Python differs: client has 3.99.1"
-        monkeypatch.setattr("skyward.mesh.talk.platform.python_version", lambda: "3.99.1")
+        monkeypatch.setattr("skyward.mesh.greeting.platform.python_version", lambda: "3.99.1")
     else:
         client, wanted = f"Python {mine}, protocol 99", "protocol differs: client has 99"
-        monkeypatch.setattr("skyward.mesh.talk.PROTOCOL", 99)
+        monkeypatch.setattr("skyward.mesh.greeting.PROTOCOL", 99)
     began = time.monotonic()
     with pytest.raises(sky.VersionMismatchError) as caught:
         sky.Compute(sky.Static([node.address])).open()
@@ -54,7 +54,7 @@ def test_mismatch_is_told_with_both_versions(by_hand: Start, monkeypatch: pytest
 def test_patch_releases_agree(by_hand: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only major and minor count."""
     monkeypatch.setattr(
-        "skyward.mesh.talk.platform.python_version", lambda: f"{sys.version_info.major}.{sys.version_info.minor}.99"
+        "skyward.mesh.greeting.platform.python_version", lambda: f"{sys.version_info.major}.{sys.version_info.minor}.99"
     )
     with sky.Compute(sky.Static([by_hand().address])) as pool:
         assert add(1, 2) >> pool == 3
