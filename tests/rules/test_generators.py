@@ -24,6 +24,7 @@ from tests.rules.yielding import (
     die_after,
     double,
     fail_after,
+    is_idle,
     marks,
     place_of,
     yield_then_block,
@@ -39,12 +40,6 @@ def either(request: pytest.FixtureRequest) -> Iterator[sky.Compute]:
     """Return a pool of one node with two slots, of processes and of threads."""
     with sky.Compute(nodes=1, executor=request.param, concurrency=2) as pool:
         yield pool
-
-
-def is_idle(pool: sky.Compute) -> bool:
-    """Return whether nothing is under way."""
-    stands = pool.snapshot()
-    return (stands.in_flight, stands.queued) == (0, 0)
 
 
 @contextmanager

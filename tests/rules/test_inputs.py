@@ -14,7 +14,7 @@ import pytest
 import skyward as sky
 from tests.rules.processes import daemons
 from tests.rules.work import add, echo, until
-from tests.rules.yielding import caught, checksum, count, double, kind_of, marks, take, total
+from tests.rules.yielding import caught, checksum, count, double, is_idle, kind_of, marks, take, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,12 +26,6 @@ def either(request: pytest.FixtureRequest) -> Iterator[sky.Compute]:
     """Return a pool of one node with two slots, of processes and of threads."""
     with sky.Compute(nodes=1, executor=request.param, concurrency=2) as pool:
         yield pool
-
-
-def is_idle(pool: sky.Compute) -> bool:
-    """Return whether nothing is under way."""
-    stands = pool.snapshot()
-    return (stands.in_flight, stands.queued) == (0, 0)
 
 
 class Counter:

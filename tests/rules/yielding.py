@@ -24,6 +24,12 @@ def marks(directory: Path, name: str) -> int:
     return len(path.read_bytes()) if path.exists() else 0
 
 
+def is_idle(pool: sky.Compute) -> bool:
+    """Return whether nothing is under way."""
+    stands = pool.snapshot()
+    return (stands.in_flight, stands.queued) == (0, 0)
+
+
 @sky.function
 def count(stop: int, directory: str = "") -> Iterator[int]:
     """Yield numbers; with a directory, note the start, each number, and the end."""
