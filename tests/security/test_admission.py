@@ -47,7 +47,7 @@ def test_other_python_is_told_with_both_versions(
     """A client of another minor version gets a `VersionMismatchError` within a second."""
     path, keys = key_file
     node = start_node(keys)
-    monkeypatch.setattr("skyward.mesh.talk.platform.python_version", lambda: "3.99.1")
+    monkeypatch.setattr("skyward.mesh.greeting.platform.python_version", lambda: "3.99.1")
     error, seconds = refusal(node.address, path)
     assert isinstance(error, sky.VersionMismatchError)
     assert "3.99.1" in error.client

@@ -52,7 +52,7 @@ def test_node_without_descriptors_says_so_and_recovers(start_node: Start, connec
 def test_node_that_cannot_hold_its_workers_does_not_start(start_node: Start, keys: KeyPair) -> None:
     """The error says how many descriptors are needed, and how to get them."""
     node = start_node(keys, ulimit=FEW, concurrency=30, ready=False)
-    assert "concurrency=30 takes 220 open files, and the system allows 64" in node.said()["error"]
+    assert "concurrency=30 takes 280 open files, and the system allows 64" in node.said()["error"]
     assert node.process.wait(PATIENCE) == 2
 
 
@@ -60,7 +60,7 @@ def test_node_that_cannot_hold_its_workers_does_not_start(start_node: Start, key
 def test_workers_leave_descriptors_to_clients(start_node: Start, connect: Connect, short_path: Path) -> None:
     """Where not all workers fit that could be used, the node says so, and still takes connections."""
     clients = [make_pair() for _ in range(3)]
-    node = start_node(*clients, ulimit="-n 70", concurrency=4)
+    node = start_node(*clients, ulimit="-n 80", concurrency=4)
     peers = [connect(node, pair) for pair in clients]
     for peer in peers[:2]:
         peer.hello()
