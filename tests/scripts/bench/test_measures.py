@@ -90,7 +90,7 @@ def test_every_task_tells_where_it_ran() -> None:
 def test_slow_contestant_gets_fewer_tasks() -> None:
     """As many as ten seconds allow, but never less than a thousand, or all."""
     slow = setting(Pretender())
-    for pace, count in ((float("inf"), 20_000), (500.0, 5_000), (1.0, LEAST)):
+    for pace, count in ((9_999.0, 20_000), (500.0, 5_000), (1.0, LEAST)):
         slow.pace = pace
         assert slow.affordable(20_000) == count
     assert slow.affordable(400) == 400
@@ -98,10 +98,10 @@ def test_slow_contestant_gets_fewer_tasks() -> None:
 
 def test_warming_up_notes_the_pace() -> None:
     """It comes from a gather of no-ops."""
-    warm = setting(Pretender())
+    warm = setting(Pretender(), calls=20_000)
     warm.workers = 1
     warm.warm_up(0.0)
-    assert 0 < warm.pace < float("inf")
+    assert warm.pace > 0
 
 
 def test_measures_of_calls_yield_their_figures() -> None:
