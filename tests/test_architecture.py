@@ -66,9 +66,14 @@ HOMES: dict[str, tuple[str, ...]] = {
 
 # What the benchmark compares with, and draws with, lives in environments of its own.
 FOREIGN: dict[str, tuple[str, ...]] = {
-    **{name: (f"{BENCH}/peers/{name}.py",) for name in ("ipyparallel", "joblib", "loky", "mpire", "parsl", "ray")},
     "distributed": (f"{BENCH}/peers/dask.py",),
+    "ipyparallel": (f"{BENCH}/peers/ipyparallel.py",),
+    "joblib": (f"{BENCH}/peers/joblib.py",),
+    "loky": (f"{BENCH}/peers/loky.py",),
     "matplotlib": (f"{BENCH}/drawing.py",),
+    "mpire": (f"{BENCH}/peers/mpire.py",),
+    "parsl": (f"{BENCH}/peers/parsl.py",),
+    "ray": (f"{BENCH}/peers/ray.py",),
 }
 
 PURE = ("skyward/wire/", "skyward/dispatch/", "node/skyward_node/core/")

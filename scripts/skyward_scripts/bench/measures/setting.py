@@ -54,7 +54,7 @@ class Setting:
             spent = time.perf_counter() - started
             if spent >= least and (len(pids) >= self.workers or spent >= PATIENCE):
                 break
-        if self.affordable(self._wanted) < self._wanted:
+        if self.pace and self.affordable(self._wanted) < self._wanted:
             self._gather(LEAST)  # libraries that adapt take more than a few calls to show their pace
 
     @property
