@@ -78,7 +78,6 @@ HOMES: dict[str, tuple[str, ...]] = {
 
 # What the benchmark compares with, and what draws pictures, lives in environments of its own.
 FOREIGN: dict[str, tuple[str, ...]] = {
-    **{name: (f"{BENCH}/peers/{name}.py",) for name in ("ipyparallel", "joblib", "loky", "mpire", "parsl", "ray")},
     "distributed": (f"{BENCH}/peers/dask.py",),
     "matplotlib": (f"{BENCH}/drawing.py", "scripts/skyward_scripts/simulation/drawing.py"),
 }

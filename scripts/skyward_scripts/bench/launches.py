@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from skyward_scripts.bench import processes
 from skyward_scripts.bench.contestant import find
-from skyward_scripts.bench.session import CLOSING, OPENING, ContestantError, last_words, surroundings
+from skyward_scripts.bench.session import CLOSING, GRACE, OPENING, ContestantError, last_words, surroundings
 from skyward_scripts.bench.stage import FIRST
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ def start(entry: Entry, python: str, stage: Stage) -> dict[str, float]:
             raise ContestantError("the call ran in the client's process, not in a worker")
         _wait(process)
     finally:
-        processes.end(token)
+        process.kill()
         process.wait()
+        processes.end(token, GRACE)
         process.stdout.close()
     return {"": elapsed, "tasks": 1}
 

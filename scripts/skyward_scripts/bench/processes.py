@@ -22,8 +22,15 @@ def marked(token: str) -> list[int]:
     return [pid for pid in _all() if pid != os.getpid() and wanted in _environment(pid)]
 
 
-def end(token: str) -> int:
-    """Kill all that carry a token until none is left; return how many there were."""
+def end(token: str, grace: float = 0.0) -> int:
+    """Kill all that carry a token until none is left; return how many there were.
+
+    They have ``grace`` seconds to go by themselves: whoever notices that its parent is gone may have named
+    semaphores or shared memory to remove.
+    """
+    deadline = time.monotonic() + grace
+    while time.monotonic() < deadline and marked(token):
+        time.sleep(PAUSE)
     seen: set[int] = set()
     deadline = time.monotonic() + PATIENCE
     while (found := marked(token)) and time.monotonic() < deadline:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 OPENING: Final = 180.0  # seconds: the slowest start of all takes ten, on a machine that does nothing else
 TURN: Final = 240.0  # seconds: twenty times what a turn is meant to take
 CLOSING: Final = 15.0  # seconds; who takes longer is killed, and no figure depends on it
+GRACE: Final = 3.0  # seconds for what a process has started to go by itself
 TAIL: Final = 6  # lines of what a process has said that explain its failure
 HIDDEN: Final = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")  # they are about our environment
 
@@ -96,8 +97,9 @@ class Session:
 
     def kill(self) -> None:
         """End it at once, with all that it has started."""
-        processes.end(self.token)
+        self._process.kill()
         self._process.wait()
+        processes.end(self.token, GRACE)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             try:
@@ -118,7 +120,7 @@ class Session:
             raise ContestantError(self._last_words()) from None
         answer = json.loads(self._read_line(time.monotonic() + patience, order["do"]))
         if "error" in answer:
-            raise ContestantError(answer["error"])
+            raise ContestantError(" | ".join(line.strip() for line in answer["error"].splitlines()))
         return answer["value"]
 
     def _read_line(self, deadline: float, wanted: str) -> bytes:

@@ -194,6 +194,7 @@ class Finding:
 
     target: str
     column: str
+    workload: str
     bound: str
     measured: str
     verdict: Verdict
@@ -207,7 +208,9 @@ def check(results: Results) -> list[Finding]:
             for bound in bounds:
                 measured = bound.measure(results)
                 shown = "" if measured is None else show_spread(measured)
-                findings.append(Finding(target.title, column, str(bound), shown, bound.verdict(measured)))
+                findings.append(
+                    Finding(target.title, column, bound.workload, str(bound), shown, bound.verdict(measured))
+                )
     return findings
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from skyward_scripts.bench.contestant import Library
+from skyward_scripts.bench.contestant import Contestant, Library
 from skyward_scripts.bench.measures import arrays, calls, memory
 from skyward_scripts.bench.measures.setting import LEAST, RanInCallerError, Setting, ran_on
 
@@ -49,6 +49,14 @@ class Pretender(Library):
         return [(SOMEBODY + number, float(array.sum())) for number in range(workers)]
 
 
+class Caller(Contestant):
+    """Makes lone calls only."""
+
+    def call(self, task: Callable[[Any], Any], item: Any) -> Any:
+        """Return what a worker would."""
+        return SOMEBODY
+
+
 class Loser(Pretender):
     """Loses a value."""
 
@@ -73,7 +81,7 @@ TASKS: Any = types.SimpleNamespace(noop=object(), nap=object(), hold=object(), t
 TASKS.noop_two, TASKS.noop_three = object(), object()
 
 
-def setting(contestant: Library, **sizes: int) -> Setting:
+def setting(contestant: Contestant, **sizes: int) -> Setting:
     """Return work for a contestant."""
     return Setting(contestant, TASKS, "some", sizes, 2, "")
 
@@ -90,7 +98,7 @@ def test_every_task_tells_where_it_ran() -> None:
 def test_slow_contestant_gets_fewer_tasks() -> None:
     """As many as ten seconds allow, but never less than a thousand, or all."""
     slow = setting(Pretender())
-    for pace, count in ((float("inf"), 20_000), (500.0, 5_000), (1.0, LEAST)):
+    for pace, count in ((9_999.0, 20_000), (500.0, 5_000), (1.0, LEAST)):
         slow.pace = pace
         assert slow.affordable(20_000) == count
     assert slow.affordable(400) == 400
@@ -98,10 +106,18 @@ def test_slow_contestant_gets_fewer_tasks() -> None:
 
 def test_warming_up_notes_the_pace() -> None:
     """It comes from a gather of no-ops."""
-    warm = setting(Pretender())
+    warm = setting(Pretender(), calls=20_000)
     warm.workers = 1
     warm.warm_up(0.0)
-    assert 0 < warm.pace < float("inf")
+    assert warm.pace > 0
+
+
+def test_contestant_without_a_gather_warms_up_by_calls() -> None:
+    """It has no pace, and does all of its lone calls."""
+    lone = setting(Caller(), calls=20_000)
+    lone.workers = 1
+    lone.warm_up(0.0)
+    assert (lone.pace, calls.lone(lone, 0)["tasks"]) == (0.0, 20_000)
 
 
 def test_measures_of_calls_yield_their_figures() -> None:

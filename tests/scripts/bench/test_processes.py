@@ -40,3 +40,12 @@ def test_daemon_that_has_run_away_is_ended() -> None:
 def test_processes_without_the_token_are_left_alone() -> None:
     """A token that nobody carries ends nobody."""
     assert processes.end(uuid.uuid4().hex) == 0
+
+
+def test_process_that_goes_by_itself_is_not_killed() -> None:
+    """It may have something to clean up."""
+    token = uuid.uuid4().hex
+    env = {**os.environ, processes.TOKEN: token}
+    started = subprocess.Popen(["sleep", "0.1"], env=env)
+    assert processes.end(token, grace=60) == 0
+    assert started.wait() == 0

@@ -91,6 +91,6 @@ def test_target_is_as_good_as_its_worst_bound() -> None:
     verdicts: dict[str, list[Verdict]] = {
         "a": ["met", "met"], "b": ["met", "not met", "not measured"], "c": ["met", "not measured"],
     }  # fmt: skip
-    findings = [Finding(name, column, "", "", verdict) for name, given in verdicts.items() for verdict in given]
+    findings = [Finding(name, column, "", "", "", verdict) for name, given in verdicts.items() for verdict in given]
     assert count(findings, column) == {"not met": 1, "not measured": 1, "met": 1}
     assert count(findings, COLUMNS[1]) == {"not met": 0, "not measured": 0, "met": 0}

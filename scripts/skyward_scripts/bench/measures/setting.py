@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward_scripts.bench.contestant import has_operation
@@ -35,11 +35,11 @@ class Setting:
     sizes: dict[str, int]
     workers: int
     scratch: str  # a directory of its own
-    pace: float = field(default=float("inf"))  # tasks a second, as warming up has shown
+    pace: float = 0.0  # tasks a second in a gather, as warming up has shown; 0 of those that have none
 
     def affordable(self, count: int, budget: float = BUDGET, least: int = LEAST) -> int:
         """Return how many of so many tasks fit into the budget, in seconds."""
-        return min(count, max(least, round(min(self.pace * budget, count))))
+        return min(count, max(least, round(self.pace * budget)))
 
     def spend(self, started: float) -> bool:
         """Return whether a turn that started then may go on."""
@@ -53,18 +53,27 @@ class Setting:
             pids.update(self._warm_up_once())
             spent = time.perf_counter() - started
             if spent >= least and (len(pids) >= self.workers or spent >= PATIENCE):
-                return
+                break
+        if self.pace and self.affordable(self._wanted) < self._wanted:
+            self._gather(LEAST)  # libraries that adapt take more than a few calls to show their pace
+
+    @property
+    def _wanted(self) -> int:
+        return max(self.sizes.get("calls", 0), self.sizes.get("items", 0))
 
     def _warm_up_once(self) -> set[int]:
         noop, kind = self.tasks.noop, type(self.contestant)
         if has_operation(kind, "gather"):
-            begun = time.perf_counter()
-            pids = set(self.contestant.gather([(noop, number) for number in range(WARM_CALLS)]))
-            self.pace = WARM_CALLS / (time.perf_counter() - begun)
-            return pids
+            return self._gather(WARM_CALLS)
         if has_operation(kind, "call"):
             return {self.contestant.call(noop, number) for number in range(self.workers)}
         return set(range(self.workers))  # nothing to warm up
+
+    def _gather(self, count: int) -> set[int]:
+        begun = time.perf_counter()
+        pids = set(self.contestant.gather([(self.tasks.noop, number) for number in range(count)]))
+        self.pace = max(self.pace, count / (time.perf_counter() - begun))
+        return pids
 
 
 def ran_on(pids: Iterable[Any]) -> int:
