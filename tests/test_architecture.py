@@ -79,7 +79,13 @@ HOMES: dict[str, tuple[str, ...]] = {
 # What the benchmark compares with, and what draws pictures, lives in environments of its own.
 FOREIGN: dict[str, tuple[str, ...]] = {
     "distributed": (f"{BENCH}/peers/dask.py",),
+    "ipyparallel": (f"{BENCH}/peers/ipyparallel.py",),
+    "joblib": (f"{BENCH}/peers/joblib.py",),
+    "loky": (f"{BENCH}/peers/loky.py",),
     "matplotlib": (f"{BENCH}/drawing.py", "scripts/skyward_scripts/simulation/drawing.py"),
+    "mpire": (f"{BENCH}/peers/mpire.py",),
+    "parsl": (f"{BENCH}/peers/parsl.py",),
+    "ray": (f"{BENCH}/peers/ray.py",),
 }
 
 PURE = ("skyward/wire/", "skyward/dispatch/", "node/skyward_node/core/")
