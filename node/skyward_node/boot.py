@@ -88,7 +88,7 @@ def _serve(
     logger = Logger(config.log_level, config.log_format, Sink(sys.stderr.fileno()), node=node)
     stack.callback(logger.close, LAST_WORDS)
     core = Core(limits, identity, time.monotonic())
-    router = Router(socket, 2 * limit, curve=door is not None)
+    router = Router(socket, frame_limit(limit), curve=door is not None)
     server = Server(config, core, router, supervisor, signals=signals, logger=logger, door=door)
     place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
     launcher.tell({**place, "pid": os.getpid()})

@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Final
 
+from skyward.config import frame_limit
 from skyward.errors import ProtocolError
 from skyward.versions import package_versions
 from skyward.wire.codec import Decoder, check_body, encode, mark_refs, pack_body, split_body
@@ -262,7 +263,7 @@ class Talk:
     def _join(self, link: Link, message: Part | Parcels, body: list[Buffer]) -> None:
         """Take in a piece of a large frame, or where such frames belong."""
         if link.joiner is None:
-            link.joiner = Joiner(2 * self._engine.max_payload)
+            link.joiner = Joiner(frame_limit(self._engine.max_payload))
         if isinstance(message, Part):
             link.joiner.add(message, body[0])
         else:

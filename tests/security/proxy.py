@@ -81,13 +81,12 @@ class Proxy:
         if not from_client:
             source, target = target, source
         try:
-            data = source.recv(CHUNK)
-            target.sendall(data)
+            if data := source.recv(CHUNK):
+                (connection.said if from_client else connection.answered).extend(data)  # before anybody acts on it
+                target.sendall(data)
+                return True
         except OSError:
-            data = b""
-        if data:
-            (connection.said if from_client else connection.answered).extend(data)
-            return True
+            pass
         if not from_client:
             connection.closed_by_node.set()
         for end in (source, target):
