@@ -80,7 +80,8 @@ def test_impostor_is_told_nothing(impostor: tuple[str, Callable[[], bytes]], key
     endpoint, told = impostor
     error, seconds = refusal((endpoint, make_pair().public), path)
     assert isinstance(error, sky.AuthError)
-    assert "cannot prove" in str(error)
+    # One without CURVE is found out by its handshake or by a probe of the port, whichever is first.
+    assert any(reason in str(error) for reason in ("cannot prove", "does not speak CURVE"))
     assert seconds < SOON
     assert told() == b""
 
