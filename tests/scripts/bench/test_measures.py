@@ -156,6 +156,7 @@ def test_measures_of_arrays_check_their_sums() -> None:
         arrays.data(setting(Loser(), bytes=8_000, times=2), 1)
 
 
+@pytest.mark.slow  # the heap must be new: what earlier tests have freed is used first, and nothing grows
 def test_memory_is_what_the_client_has_grown_by(tmp_path: Path) -> None:
     """Divided by the calls that wait."""
     some = setting(Hoarder(), calls=5_000, quiet=20)
