@@ -17,7 +17,7 @@ import zmq
 from skyward.errors import ProtocolError
 from skyward.transport.sockets import Reader, send_frames
 from skyward.wire.codec import Decoder, check_body, encode, mark_refs
-from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL, Items, Parcels, Part, Tasks
+from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL, Hello, Items, Parcels, Part, Tasks
 from skyward.wire.parcels import LARGEST, Cutter, Joiner
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
 
@@ -103,7 +103,9 @@ class Router:
             message = self._decoder.decode(header)
             if message is None:
                 return None  # a hint that we do not know
-            if (joiner := self._joiners.get(peer)) is not None:
+            if type(message) is Hello:
+                self._joiners.pop(peer, None)  # whoever greets begins anew
+            elif (joiner := self._joiners.get(peer)) is not None:
                 joiner.join(body)
             check_body(message, body)
             if type(message) is Part:

@@ -10,7 +10,7 @@ import zmq
 from skyward.transport.keys import make_pair
 from skyward.transport.sockets import make_dealer, make_router, send_frames
 from skyward.wire.codec import encode
-from skyward.wire.messages import Beat, Module, Pulse
+from skyward.wire.messages import PROTOCOL, Beat, Hello, Module, Parcels, Pulse
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
 from skyward_node.router import Router
 from tests.transport.curve import Port
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 WAIT = 10_000  # ms for what takes one
 ALICE = make_pair()
+GREETING = Hello(
+    protocol=PROTOCOL, python="3.11.0", versions={}, session=bytes(16), label="test:1", epoch=0, ack=0, lease=0.0,
+    heartbeat=0.25, cancel_grace=0.3, max_payload=0,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -50,6 +54,18 @@ def test_message_becomes_an_event(ends: tuple[Router, Any]) -> None:
     (event,) = receive(router)
     assert isinstance(event, Incoming)
     assert event.message == Beat(1, 2, 3.0)
+
+
+@pytest.mark.rule("R43")
+def test_greeting_forgets_what_has_come_in_pieces(ends: tuple[Router, Any]) -> None:
+    """A client that announced pieces which are not there is refused at its next message, but not when it greets."""
+    router, dealer = ends
+    for message in (Parcels(7, [0], [1]), GREETING, GREETING):
+        send_frames(dealer, [encode(message)])
+    events: list[Any] = []
+    while len(events) < 3:
+        events += receive(router)
+    assert [type(event.message) for event in events] == [Parcels, Hello, Hello]
 
 
 @pytest.mark.rule("R43")

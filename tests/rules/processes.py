@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from skyward.model import NodeState
 from tests.rules.work import BUSY, until
 from tests.transports import chosen_in
 
@@ -63,5 +64,12 @@ def ended(pids: Iterable[int], within: float = GONE) -> bool:
 
 
 def replaced(pool: sky.Compute, lost: Collection[int], size: int = 2) -> None:
-    """Wait until the pool has so many nodes, none of them with one of these pids."""
-    until(lambda: pool.current_nodes() == size and not {node.pid for node in pool.snapshot().nodes}.intersection(lost))
+    """Wait until the pool has so many nodes that take part, none of them with one of these pids."""
+
+    def are_there() -> bool:
+        # One snapshot: between two questions a node can be found to be lost.
+        nodes = pool.snapshot().nodes
+        ready = {node.pid for node in nodes if node.state is NodeState.READY}
+        return len(nodes) == len(ready) == size and not ready.intersection(lost)
+
+    until(are_there)
