@@ -5,6 +5,7 @@
     mesh/                       the client's side of a mesh: nodes, links and scheduler under one loop
     results, futures, streams   how answers reach the user's thread
     runtime                     the active pool, and where a task runs
+    output                      who sees what tasks print
     config, model, errors       every setting, shared values, every exception
     wire/                       bytes <-> messages, shared with the node
     dispatch/                   which task goes where and when
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     )
     from skyward.futures import Future
     from skyward.model import Nodes
+    from skyward.output import OutputLine, redirect_output, silent, stderr, stdout
     from skyward.providers.local import Local
     from skyward.providers.static import Static
     from skyward.runtime import InstanceInfo, Peer, instance_info, sky
@@ -80,6 +82,7 @@ __all__ = [
     "NodeLostError",
     "Nodes",
     "Options",
+    "OutputLine",
     "Peer",
     "PendingFunction",
     "PendingFunctionGroup",
@@ -103,7 +106,11 @@ __all__ = [
     "function",
     "gather",
     "instance_info",
+    "redirect_output",
+    "silent",
     "sky",
+    "stderr",
+    "stdout",
 ]
 
 # Where a public name lives; what is not here is an error.
@@ -114,6 +121,7 @@ _HOMES: Final = {
     "Local": "skyward.providers.local",
     "Nodes": "skyward.model",
     "Options": "skyward.config",
+    "OutputLine": "skyward.output",
     "Peer": "skyward.runtime",
     "PendingFunction": "skyward.calls",
     "PendingFunctionGroup": "skyward.calls",
@@ -124,7 +132,11 @@ _HOMES: Final = {
     "function": "skyward.calls",
     "gather": "skyward.calls",
     "instance_info": "skyward.runtime",
+    "redirect_output": "skyward.output",
+    "silent": "skyward.output",
     "sky": "skyward.runtime",
+    "stderr": "skyward.output",
+    "stdout": "skyward.output",
 }
 
 

@@ -35,6 +35,7 @@ PUBLIC = {
     "NodeLostError",
     "Nodes",
     "Options",
+    "OutputLine",
     "Peer",
     "PendingFunction",
     "PendingFunctionGroup",
@@ -58,7 +59,11 @@ PUBLIC = {
     "function",
     "gather",
     "instance_info",
+    "redirect_output",
+    "silent",
     "sky",
+    "stderr",
+    "stdout",
 }
 
 HEAVY = ("boto3", "click", "cloudpickle", "msgspec", "numpy", "rich", "structlog", "zmq", "skyward_node")
