@@ -23,6 +23,7 @@ from skyward.model import Nodes
 from skyward.operations import PoolOperations, must_not_block
 from skyward.providers.base import LaunchSpec, Provider
 from skyward.runtime import Activation, activate, deactivate
+from skyward.tallying import label_of
 from skyward.transport.signals import Guard
 from skyward.wire.functions import FunctionStore
 
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from skyward.config import Options
     from skyward.dispatch.tasks import Task
     from skyward.futures import Future
+    from skyward.mesh.view import Tally
     from skyward.model import PoolSnapshot
+    from skyward.pending import Group
     from skyward.pumping import Pump
     from skyward.waiting import Waiter
     from skyward.wire.frames import Payload
@@ -237,6 +240,9 @@ class Compute(PoolOperations):
     def _wait_for_room(self, size: int) -> None:
         if not must_not_block():
             self._open_engine().wait_for_room(size)
+
+    def _track(self, group: Group, total: int | None) -> Tally | None:
+        return self._open_engine().watching.track(label_of(group), total)
 
     def _broadcast_ranks(self) -> tuple[int, ...]:
         engine = self._open_engine()

@@ -6,7 +6,7 @@
 - ``nesting``: calls that tasks make
 - ``launching``: threads in which providers start and end nodes
 - ``window``: how many bytes may be under way
-- ``console``: what tasks print
+- ``console``: what tasks print; ``watching``, ``view``, ``area``: how the pool stands, live
 
 What is decided is decided in `skyward.dispatch`; what is polled is polled in `skyward.transport`.
 """

@@ -29,6 +29,7 @@ from skyward.mesh.sharing import ARENA_SHARE, Sharing
 from skyward.mesh.streaming import Streaming
 from skyward.mesh.talk import Talk
 from skyward.mesh.verdicts import reason
+from skyward.mesh.watching import Watching
 from skyward.mesh.window import Window
 from skyward.model import PoolSnapshot
 from skyward.transport.hub import Hub, News
@@ -82,6 +83,7 @@ class Engine:
         self.greeting = Greeting(self)
         self.reach = Reach(self)
         self.streaming = Streaming(self)
+        self.watching = Watching(self, enabled=options.console)
         self._opening = Waiter()
         self._open_error: BaseException | None = None
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -100,6 +102,7 @@ class Engine:
         if self.crew.membership.spec.least == 0:
             self._opening.finish()
         self.loop.start()
+        self.watching.start()
         self.loop.run(self.crew.start)
         self.loop.wait(self._opening)
         if self._open_error is not None:
@@ -145,6 +148,7 @@ class Engine:
         self.loop.release_fd()
         if self.sharing is not None:
             self.sharing.close()
+        self.watching.close(timeout=patience)
         self.callbacks.close(timeout=patience)
         self.console.close(timeout=patience)
 

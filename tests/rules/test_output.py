@@ -109,7 +109,8 @@ def test_line_that_has_begun_is_seen_while_the_task_runs(kind: dict[str, Any], t
 
     @sky.function
     def ask(path: str) -> None:
-        print("one\nname? ", end="")
+        print("one")
+        print("name? ", end="")
         while not os.path.exists(path):
             time.sleep(0.01)
         print("\nthanks", end="")
