@@ -37,8 +37,8 @@ class GroupOperations(PoolStreams):
         """Hand the tasks to the scheduler; with ``wait_for``, return when it is done."""
 
     @abstractmethod
-    def _call_later(self, delay: float, command: Callable[[], None]) -> None:
-        """Run ``command`` where outcomes are delivered, after ``delay`` seconds."""
+    def _call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
+        """Run ``command`` where outcomes are delivered, after ``delay`` seconds, on ``owner`` if there is one still."""
 
     @abstractmethod
     def _wait_for_room(self, size: int) -> None:
@@ -105,7 +105,7 @@ class GroupOperations(PoolStreams):
     def _limit(self, group: Group, sink: Collection | StreamBuffer) -> None:
         timeout = group.timeout
         if timeout is not None:
-            self._call_later(timeout, lambda: sink.expire(timeout))
+            self._call_later(timeout, lambda sink: sink.expire(timeout), sink)
 
     def _group_future(self, group: Group) -> Future[Any]:
         if group.stream:

@@ -14,6 +14,7 @@ import itertools
 import random
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -204,10 +205,15 @@ class NestedPool(PoolOperations):
     def push(self, pump: Pump) -> None:
         """Never called: arguments that are fed are refused."""
 
-    def _call_later(self, delay: float, command: Callable[[], None]) -> None:
+    def _call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
+        ref = None if owner is None else weakref.ref(owner)
+
         def run() -> None:
             with self._lock:
-                command()
+                if ref is None:
+                    command()
+                elif (owner := ref()) is not None:
+                    command(owner)
 
         self._alarm.after(delay, run)
 

@@ -116,8 +116,13 @@ class Link:
 
         What a node must not miss is sent again after the greeting.
         """
-        if not self.greeted and not self.fresh:
+        if self.is_open:
             self._send(frames)
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether what is sent now is not dropped."""
+        return not self.greeted and not self.fresh
 
     def _send(self, frames: Sequence[Buffer]) -> None:
         if self._pending:
