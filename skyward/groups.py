@@ -105,7 +105,11 @@ class GroupOperations(PoolStreams):
     def _limit(self, group: Group, sink: Collection | StreamBuffer) -> None:
         timeout = group.timeout
         if timeout is not None:
-            self._call_later(timeout, lambda sink: sink.expire(timeout), sink)
+
+            def expire(owner: Collection | StreamBuffer) -> None:
+                owner.expire(timeout)
+
+            self._call_later(timeout, expire, sink)
 
     def _group_future(self, group: Group) -> Future[Any]:
         if group.stream:

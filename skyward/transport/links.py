@@ -97,8 +97,8 @@ class Link:
         self.ready = False  # the node has said Welcome
         self.epoch = 0
         self.seen = 0  # last Results.seq
-        self.heard = 0  # last seq of SUBMIT and REVOKE messages
-        self.unconfirmed = Unconfirmed()  # ANSWER messages that the node may not have got
+        self.heard = 0  # last seq of SUBMIT, REVOKE, ITEMS and CREDIT messages
+        self.unconfirmed = Unconfirmed()  # ANSWER, ITEMS and CREDIT messages that the node may not have got
         self.unacked = 0  # bytes of results the node does not yet know we have
         self.functions: set[bytes] = set()  # keys of code the node has
         self.modules: set[bytes] = set()
