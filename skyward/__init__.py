@@ -4,7 +4,7 @@
     compute, operations, mapping  the pool as users hold it; nested: as a task sees it
     mesh/                       the client's side of a mesh: nodes, links and scheduler under one loop
     results, futures, streams   how answers reach the user's thread
-    runtime                     the active pool, and where a task runs
+    runtime, sharding           the active pool, where a task runs, and its node's part of some data
     config, model, errors       every setting, shared values, every exception
     wire/                       bytes <-> messages, shared with the node
     dispatch/                   which task goes where and when
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from skyward.providers.local import Local
     from skyward.providers.static import Static
     from skyward.runtime import InstanceInfo, Peer, instance_info, sky
+    from skyward.sharding import shard
     from skyward.streams import ResultStream
     from skyward.values import ValueStream
 
@@ -103,6 +104,7 @@ __all__ = [
     "function",
     "gather",
     "instance_info",
+    "shard",
     "sky",
 ]
 
@@ -124,6 +126,7 @@ _HOMES: Final = {
     "function": "skyward.calls",
     "gather": "skyward.calls",
     "instance_info": "skyward.runtime",
+    "shard": "skyward.sharding",
     "sky": "skyward.runtime",
 }
 

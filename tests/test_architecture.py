@@ -41,6 +41,7 @@ ARROWS: dict[str, set[str]] = {
     **dict.fromkeys(CALLS, VALUES | {"config"} | CALLS),
     "wire": VALUES | CALLS,  # what is encoded is a call
     "dispatch": VALUES,
+    "sharding": {"runtime"},
     "versions": set(),
     "memory": {"wire.frames"},
     "feeding": VALUES | {"abbreviation", "pending"},

@@ -58,6 +58,7 @@ PUBLIC = {
     "function",
     "gather",
     "instance_info",
+    "shard",
     "sky",
 }
 
