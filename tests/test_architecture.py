@@ -41,13 +41,14 @@ ARROWS: dict[str, set[str]] = {
     **dict.fromkeys(CALLS, VALUES | {"config"} | CALLS),
     "wire": VALUES | CALLS,  # what is encoded is a call
     "dispatch": VALUES,
+    "cpus": set(),
     "sharding": {"runtime"},
     "versions": set(),
     "memory": {"wire.frames"},
     "feeding": VALUES | {"abbreviation", "pending"},
     "waiting": set(),
     "transport": VALUES | {"config", "wire", "dispatch", "waiting"},
-    "providers": VALUES | {"config", "transport.keys"},
+    "providers": VALUES | {"config", "cpus", "transport.keys"},
 }
 
 # What a part may name in annotations only: operators give what the layer above makes of a call, and the
@@ -59,7 +60,9 @@ NAMED: dict[str, set[str]] = {
 }
 
 # What the daemon and its workers may use of the library.
-NODE = VALUES | CALLS | {"config", "memory", "versions", "wire", "nested", "transport.sockets", "transport.keys"}
+NODE = (
+    VALUES | CALLS | {"config", "cpus", "memory", "versions", "wire", "nested", "transport.sockets", "transport.keys"}
+)
 
 # Third parties have one home each: (package, the files that may import it).
 BENCH = "scripts/skyward_scripts/bench"

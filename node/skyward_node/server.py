@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import zmq
 
+from skyward.cpus import usable_cpus
 from skyward.wire.codec import encode
 from skyward_node.core.actions import (
     Admitted,
@@ -184,14 +185,15 @@ class Server:
         config = self._config
         environ = os.environ | config.env
         added = worker_environment(
-            cpus=len(os.sched_getaffinity(0)),
+            cpus=usable_cpus(),
             slots=int(environ.get(MACHINE_SLOTS) or config.concurrency),
             index=action.place,
             workers=1 if config.executor == "thread" else config.concurrency,
             accelerators=self._accelerators,
+            divided=config.seats > 1,
             environ=environ,
         )
-        return added | config.env
+        return config.env | added  # which has nothing that the user has set, but for what is to be shared
 
     def _exit(self, action: Exit) -> None:
         self._code = action.code

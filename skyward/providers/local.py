@@ -13,14 +13,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
+from skyward.cpus import usable_cpus
 from skyward.errors import ConfigError, ProvisionError
 from skyward.model import NodeConfig, Nodes
 from skyward.providers import directory
 from skyward.providers.base import Launched, Provider
-from skyward.providers.cpus import usable_cpus
 from skyward.providers.daemon import Daemon
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Self
 
     from skyward.providers.base import LaunchSpec
@@ -77,6 +78,7 @@ class Local(Provider):
         self.shares_memory = transport == "ipc"
         self._lock = threading.Condition()  # of all that follows; notified when a launch is over
         self._launches = 0  # under way
+        self._seats: dict[int, int] = {}  # by the index of the launch: see `NodeConfig.seat`
         self._surroundings: Surroundings | None = None
         self._directory = ""
         self._daemons: dict[str, Daemon] = {}
@@ -122,18 +124,23 @@ class Local(Provider):
         with self._lock:
             surroundings = self._prepare()
             self._launches += 1
+            self._seats[index] = seat = free_seat(self._seats.values(), spec.nodes)
         try:
-            return self._launch(surroundings, spec, index, cancelled)
+            return self._launch(surroundings, spec, index, seat, cancelled)
         except ProvisionError as error:
+            with self._lock:
+                self._seats.pop(index, None)
             raise ProvisionError(f"local node {index} did not start: {error.message}", error.log) from error
         finally:
             with self._lock:
                 self._launches -= 1
                 self._lock.notify_all()
 
-    def _launch(self, surroundings: Surroundings, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
+    def _launch(
+        self, surroundings: Surroundings, spec: LaunchSpec, index: int, seat: int, cancelled: threading.Event
+    ) -> Launched:
         bind = "tcp://127.0.0.1:0" if self.transport == "tcp" else f"ipc://{self._directory}/n{index}.sock"
-        config = _config(spec, surroundings, bind)
+        config = replace(_config(spec, surroundings, bind), seat=seat, seats=spec.nodes)
         env = surroundings.env | {MACHINE_SLOTS: str(spec.nodes * spec.concurrency)}
         daemon = Daemon(surroundings.sys_path, env, partial(replace, config))
         ident = f"local-{daemon.pid}-{index}"
@@ -167,6 +174,7 @@ class Local(Provider):
     def _end(self, ident: str, daemon: Daemon) -> None:
         daemon.end()
         with self._lock:
+            self._seats.pop(int(ident.rpartition("-")[2]), None)
             if self._daemons.pop(ident, None) is not None:
                 self._last_words[ident] = daemon.tail()
                 if len(self._last_words) > REMEMBERED:
@@ -191,6 +199,14 @@ class Local(Provider):
             self._end(ident, daemon)
         if self._directory:
             directory.remove(self._directory)
+
+
+def free_seat(taken: Iterable[int], seats: int) -> int:
+    """Return the lowest seat that fewest nodes have: more than were meant to be come when a pool is resized."""
+    counts = [0] * seats
+    for seat in taken:
+        counts[seat] += 1
+    return counts.index(min(counts))
 
 
 def _config(spec: LaunchSpec, surroundings: Surroundings, bind: str) -> NodeConfig:
