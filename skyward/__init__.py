@@ -5,7 +5,7 @@
     mesh/                       the client's side of a mesh: nodes, links and scheduler under one loop
     results, futures, streams   how answers reach the user's thread
     runtime, sharding           the active pool, where a task runs, and its node's part of some data
-    config, model, errors       every setting, shared values, every exception
+    config, image, model, errors  every setting, what nodes have, shared values, every exception
     wire/                       bytes <-> messages, shared with the node
     dispatch/                   which task goes where and when
     transport/                  sockets, polling, ownership
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         WorkerCrashedError,
     )
     from skyward.futures import Future
+    from skyward.image import Image
     from skyward.model import Nodes
     from skyward.providers.local import Local
     from skyward.providers.static import Static
@@ -72,6 +73,7 @@ __all__ = [
     "ForkedPoolError",
     "Future",
     "HostKeyError",
+    "Image",
     "InstanceInfo",
     "Local",
     "MeshError",
@@ -112,6 +114,7 @@ __all__ = [
 _HOMES: Final = {
     "Compute": "skyward.compute",
     "Future": "skyward.futures",
+    "Image": "skyward.image",
     "InstanceInfo": "skyward.runtime",
     "Local": "skyward.providers.local",
     "Nodes": "skyward.model",

@@ -132,7 +132,7 @@ class NodeConfig:
     cwd: str = ""  # of the workers; "": the daemon's
     umask: int = -1  # of the workers; -1: the daemon's
     sys_path: tuple[str, ...] | None = None  # of the workers; None: the daemon's
-    env: dict[str, str] = field(default_factory=dict[str, str])  # added to the workers' environment
+    env: dict[str, str] = field(default_factory=dict[str, str], repr=False)  # added to the workers' environment
 
     def to_json(self) -> bytes:
         """Return the JSON form."""

@@ -42,13 +42,14 @@ ARROWS: dict[str, set[str]] = {
     "wire": VALUES | CALLS,  # what is encoded is a call
     "dispatch": VALUES,
     "cpus": set(),
+    "image": {"errors"},
     "sharding": {"runtime"},
     "versions": set(),
     "memory": {"wire.frames"},
     "feeding": VALUES | {"abbreviation", "pending"},
     "waiting": set(),
     "transport": VALUES | {"config", "wire", "dispatch", "waiting"},
-    "providers": VALUES | {"config", "cpus", "transport.keys"},
+    "providers": VALUES | {"config", "cpus", "image", "transport.keys"},
 }
 
 # What a part may name in annotations only: operators give what the layer above makes of a call, and the
@@ -77,6 +78,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "boto3": ("skyward/providers/aws.py",),
     "botocore": ("skyward/providers/aws.py",),
     "structlog": ("node/skyward_node/logs.py",),
+    "packaging": ("skyward/image.py", "skyward/providers/present.py"),
     "msgspec": ("skyward/wire/", "node/skyward_node/"),  # its structs are the daemon's values, too
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ PUBLIC = {
     "ForkedPoolError",
     "Future",
     "HostKeyError",
+    "Image",
     "InstanceInfo",
     "Local",
     "MeshError",

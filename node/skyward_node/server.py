@@ -183,17 +183,16 @@ class Server:
 
     def _environment(self, action: Spawn) -> dict[str, str]:
         config = self._config
-        environ = os.environ | config.env
-        added = worker_environment(
+        # What the user has set the worker sets by itself, before this: here is only what is to be shared.
+        return worker_environment(
             cpus=usable_cpus(),
-            slots=int(environ.get(MACHINE_SLOTS) or config.concurrency),
+            slots=int(os.environ.get(MACHINE_SLOTS) or config.concurrency),
             index=action.place,
             workers=1 if config.executor == "thread" else config.concurrency,
             accelerators=self._accelerators,
             divided=config.seats > 1,
-            environ=environ,
+            environ=os.environ | config.env,
         )
-        return config.env | added  # which has nothing that the user has set, but for what is to be shared
 
     def _exit(self, action: Exit) -> None:
         self._code = action.code

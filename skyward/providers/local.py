@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 from skyward.cpus import usable_cpus
 from skyward.errors import ConfigError, ProvisionError
 from skyward.model import NodeConfig, Nodes
-from skyward.providers import directory
+from skyward.providers import directory, present
 from skyward.providers.base import Launched, Provider
 from skyward.providers.daemon import Daemon
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
+    from skyward.image import Image
     from skyward.providers.base import LaunchSpec
     from skyward.transport.keys import KeyPair
 
@@ -105,6 +106,11 @@ class Local(Provider):
 
         return make_pair()
 
+    def accept(self, image: Image) -> None:
+        """Raise `ProvisionError` unless this machine has the image's packages, `ConfigError` for missing files."""
+        present.require(image)
+        list(image.files(_working_directory()))
+
     def prepare(self) -> None:
         """Note what the client's process looks like, and make the directory of the sockets; raises `ProvisionError`."""
         with self._lock:
@@ -141,7 +147,9 @@ class Local(Provider):
     ) -> Launched:
         bind = "tcp://127.0.0.1:0" if self.transport == "tcp" else f"ipc://{self._directory}/n{index}.sock"
         config = replace(_config(spec, surroundings, bind), seat=seat, seats=spec.nodes)
-        env = surroundings.env | {MACHINE_SLOTS: str(spec.nodes * spec.concurrency)}
+        # Some variables count only for a process that starts with them; those of Python would change the daemon, too.
+        early = {name: value for name, value in spec.image.env.items() if not name.startswith("PYTHON")}
+        env = surroundings.env | early | {MACHINE_SLOTS: str(spec.nodes * spec.concurrency)}
         daemon = Daemon(surroundings.sys_path, env, partial(replace, config))
         ident = f"local-{daemon.pid}-{index}"
         try:
@@ -210,6 +218,9 @@ def free_seat(taken: Iterable[int], seats: int) -> int:
 
 
 def _config(spec: LaunchSpec, surroundings: Surroundings, bind: str) -> NodeConfig:
+    sys_path = surroundings.sys_path
+    if spec.image.includes and surroundings.cwd not in sys_path:
+        sys_path = (*sys_path, surroundings.cwd)  # where the paths of what is included begin
     return NodeConfig(
         bind=bind,
         client_keys=(spec.client_key,) if spec.client_key else (),
@@ -221,6 +232,6 @@ def _config(spec: LaunchSpec, surroundings: Surroundings, bind: str) -> NodeConf
         log_level=spec.log_level,
         cwd=surroundings.cwd,
         umask=surroundings.umask,
-        sys_path=surroundings.sys_path,
-        env=spec.env,
+        sys_path=sys_path,
+        env=dict(spec.image.env),
     )
