@@ -26,6 +26,7 @@ PUBLIC = {
     "ForkedPoolError",
     "Future",
     "HostKeyError",
+    "Image",
     "InstanceInfo",
     "Local",
     "MeshError",
@@ -58,6 +59,7 @@ PUBLIC = {
     "function",
     "gather",
     "instance_info",
+    "shard",
     "sky",
 }
 
