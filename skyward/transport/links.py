@@ -62,8 +62,8 @@ class Link:
 
     __slots__ = (
         "_last", "_on_blocked", "_pending", "broken", "cutter", "epoch", "failures", "fresh", "functions",
-        "greeted", "heard", "joiner", "modules", "monitor", "rank", "ready", "refusals", "seen", "socket", "unacked",
-        "unconfirmed",
+        "greeted", "heard", "joiner", "modules", "monitor", "rank", "ready", "refusals", "said", "seen", "shown",
+        "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +99,8 @@ class Link:
         self.seen = 0  # last Results.seq
         self.heard = 0  # last seq of SUBMIT, REVOKE, ITEMS and CREDIT messages
         self.unconfirmed = Unconfirmed()  # ANSWER, ITEMS and CREDIT messages that the node may not have got
+        self.shown = 0  # bytes of lines that have come over this connection
+        self.said = 0  # and those of which the node has been told
         self.unacked = 0  # bytes of results the node does not yet know we have
         self.functions: set[bytes] = set()  # keys of code the node has
         self.modules: set[bytes] = set()

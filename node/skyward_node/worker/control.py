@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from skyward_node.worker.inbox import Inbox
     from skyward_node.worker.outbox import Outbox
     from skyward_node.worker.pipes import PipeReader
+    from skyward_node.worker.printing import Printing
     from skyward_node.worker.slot import Slot
     from skyward_node.worker.streams import Streams
 
@@ -46,6 +47,7 @@ class Control:
         self.slots: list[Slot] = []
         self.watching = False
         self.streams: Streams | None = None  # set before the thread starts
+        self.printing: Printing | None = None  # likewise
         self.release: Callable[[list[int]], object] = len  # lets regions of results be used again; set likewise
         self.answer: Callable[[Answer, Sequence[Buffer]], object] | None = None  # takes answers to nested calls
         self._chased: list[tuple[Slot, int]] = []  # tasks to interrupt that have not heard of it
@@ -105,6 +107,8 @@ class Control:
             self._report(now)
         if self.streams is not None:
             self.streams.look(now)
+        if self.printing is not None:
+            self.printing.look(now)
         if not self._has_to_watch():
             self.watching = False
             # A slot says what it runs and then looks whether we watch; we do it the other way round.
@@ -112,6 +116,8 @@ class Control:
 
     def _has_to_watch(self) -> bool:
         if self.streams is not None and self.streams.has_late:
+            return True
+        if self.printing is not None and self.printing.late:
             return True
         return any(slot.current is not None and slot.current != slot.reported for slot in self.slots)
 
