@@ -170,6 +170,7 @@ def requeue(node: Node, session: Session, tasks: Sequence[Task], event: str) -> 
     for task in tasks:
         task.worker = None
         task.recalled = False
+        task.waits, task.paused = 0, 0.0
         if task.wish in (CANCEL, EXPIRE):
             cancelled.append(task)
         elif task.wish == GIVE_BACK and not task.crashes:

@@ -41,8 +41,8 @@ class Slot:
     """Runs tasks, one after the other, in one thread."""
 
     __slots__ = (
-        "_load", "_loop", "_mappings", "current", "interrupts", "leave_fork", "max_payload", "reported", "share",
-        "started", "streams",
+        "_load", "_loop", "_mappings", "current", "interrupts", "leave_fork", "max_payload", "reported", "seat",
+        "share", "started", "streams",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +58,7 @@ class Slot:
         self.current: int | None = None  # set before the task is taken from the inbox: see there
         self.started = 0  # when the current one was, by perf_counter_ns
         self.reported: int | None = None  # the last one reported as started
+        self.seat = 0  # the slot of the node that the current one runs on: see `seats`
         self.leave_fork: Callable[[BaseException | None], object] | None = None  # set in a forked child
         self.share: Callable[[Buffer], Buffer] | None = None  # puts a large buffer where the client can read it
         self._load = load
