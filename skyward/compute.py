@@ -230,6 +230,10 @@ class Compute(PoolOperations):
         engine = self._open_engine()
         engine.loop.post(lambda: engine.call_later(delay, command, owner))
 
+    def soon(self, command: Callable[[], None]) -> None:
+        """Run a command where outcomes are delivered; takes no lock."""
+        self._open_engine().loop.post(command)
+
     def grant(self, task: Task, items: int, size: int) -> None:
         """Let a task yield so many more elements and bytes; never blocks."""
         engine = self._engine

@@ -171,6 +171,7 @@ def requeue(node: Node, session: Session, tasks: Sequence[Task], event: str) -> 
     for task in tasks:
         task.worker = None
         task.recalled = False
+        task.waits, task.paused = 0, 0.0
         if task.wish == EXPIRE:
             ended.append((task, timed_out(task)))
         elif task.wish == CANCEL:
