@@ -4,9 +4,9 @@
     compute, operations, mapping  the pool as users hold it; nested: as a task sees it
     mesh/                       the client's side of a mesh: nodes, links and scheduler under one loop
     results, futures, streams   how answers reach the user's thread
-    runtime                     the active pool, and where a task runs
+    runtime, sharding           the active pool, where a task runs, and its node's part of some data
     output                      who sees what tasks print
-    config, model, errors       every setting, shared values, every exception
+    config, image, model, errors  every setting, what nodes have, shared values, every exception
     wire/                       bytes <-> messages, shared with the node
     dispatch/                   which task goes where and when
     transport/                  sockets, polling, ownership
@@ -52,11 +52,13 @@ if TYPE_CHECKING:
         WorkerCrashedError,
     )
     from skyward.futures import Future
+    from skyward.image import Image
     from skyward.model import Nodes
     from skyward.output import OutputLine, redirect_output, silent, stderr, stdout
     from skyward.providers.local import Local
     from skyward.providers.static import Static
     from skyward.runtime import InstanceInfo, Peer, instance_info, sky
+    from skyward.sharding import shard
     from skyward.streams import ResultStream
     from skyward.values import ValueStream
 
@@ -73,6 +75,7 @@ __all__ = [
     "ForkedPoolError",
     "Future",
     "HostKeyError",
+    "Image",
     "InstanceInfo",
     "Local",
     "MeshError",
@@ -107,6 +110,7 @@ __all__ = [
     "gather",
     "instance_info",
     "redirect_output",
+    "shard",
     "silent",
     "sky",
     "stderr",
@@ -117,6 +121,7 @@ __all__ = [
 _HOMES: Final = {
     "Compute": "skyward.compute",
     "Future": "skyward.futures",
+    "Image": "skyward.image",
     "InstanceInfo": "skyward.runtime",
     "Local": "skyward.providers.local",
     "Nodes": "skyward.model",
@@ -133,6 +138,7 @@ _HOMES: Final = {
     "gather": "skyward.calls",
     "instance_info": "skyward.runtime",
     "redirect_output": "skyward.output",
+    "shard": "skyward.sharding",
     "silent": "skyward.output",
     "sky": "skyward.runtime",
     "stderr": "skyward.output",

@@ -32,7 +32,7 @@ def test_calls_go_up_in_messages_that_a_client_takes(count: int) -> None:
             assert message.calls
             sent.extend(message.calls)
 
-    pool = NestedPool(send, lambda: 1, lambda _task, _waiting: None)
+    pool = NestedPool(send, lambda: 1, lambda _task, _waiting: None, lambda command: command())
     each = 2 * MAX_BUFFERS // 300
     tasks = [Task(id, blob(), b"args", (b"",) * each, Single(), 0, 0) for id in range(count)]
     pool._submit(tasks)

@@ -70,7 +70,8 @@ class Context(Message, frozen=True):
 class Waiting(Message, frozen=True):
     """The task waits for others, or goes on: its slot is lent, or taken back.
 
-    ``idle``: it waits for the other end of a stream; that time does not count for its timeout.
+    ``idle``: it waits for the other end of a stream; that time does not count for its timeout. A task whose threads
+    wait for both says both; each is said once, however many wait.
     """
 
     TYPE: ClassVar[int] = 129

@@ -151,7 +151,7 @@ class Talk:
     def release(self, mate: Mate) -> None:
         """Say which results in shared memory nobody reads any more."""
         sharing, link = self._engine.sharing, mate.link
-        if sharing is not None and link is not None:
+        if sharing is not None and link is not None and link.is_open:  # else it would be dropped
             while regions := sharing.released(mate.rank):
                 self.send(mate, Release(link.epoch, regions))
 

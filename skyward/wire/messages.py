@@ -314,7 +314,7 @@ class Need(Message, frozen=True):
 
 
 class Submit(Message, frozen=True):
-    """Nested calls of a running task. Body as in Tasks; functions come before. Ranks: -1 any node, -2 every node."""
+    """Nested calls of a running task. Body as in Tasks; functions come before. Ranks: -1 any node."""
 
     TYPE: ClassVar[int] = 38
     epoch: U64
@@ -326,7 +326,7 @@ class Submit(Message, frozen=True):
     buffers: Counts
     retries: Indexes
     timeouts: Annotated[list[Seconds], Meta(max_length=MAX_BATCH)]
-    ranks: Annotated[list[Annotated[int, Meta(ge=-2, lt=MAX_NODES)]], Meta(max_length=MAX_BATCH)]
+    ranks: Annotated[list[Annotated[int, Meta(ge=-1, lt=MAX_NODES)]], Meta(max_length=MAX_BATCH)]
     names: Annotated[list[Name], Meta(max_length=MAX_BATCH)]  # function names, for errors
     seq: U64 = 0  # as in Credit
 

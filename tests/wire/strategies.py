@@ -150,7 +150,7 @@ def submits(draw: st.DrawFn) -> Sample:
         buffers=buffers,
         retries=optional_column(draw, st.integers(0, 10_000), count),
         timeouts=optional_column(draw, SECONDS, count),
-        ranks=column(draw, st.integers(-2, wire.MAX_NODES - 1), count),
+        ranks=column(draw, st.integers(-1, wire.MAX_NODES - 1), count),
         names=column(draw, NAME, count),
         seq=draw(U64),
     )

@@ -166,17 +166,20 @@ def on_returned(node: Node, worker: Worker, ids: Sequence[int]) -> None:
 def requeue(node: Node, session: Session, tasks: Sequence[Task], event: str) -> None:
     """Put tasks that a worker had back to the front of the queue, or do with them what was wished meanwhile."""
     node.shift(tasks, event)
-    cancelled: list[Task] = []
+    ended: list[tuple[Task, Failure]] = []
     returned: list[Task] = []
     for task in tasks:
         task.worker = None
         task.recalled = False
-        if task.wish in (CANCEL, EXPIRE):
-            cancelled.append(task)
+        task.waits, task.paused = 0, 0.0
+        if task.wish == EXPIRE:
+            ended.append((task, timed_out(task)))
+        elif task.wish == CANCEL:
+            ended.append((task, CANCELLED_FAILURE))
         elif task.wish == GIVE_BACK and not task.crashes:
             returned.append(task)
     session.enqueue(tasks, front=True)
-    node.fail([(task, CANCELLED_FAILURE) for task in cancelled])
+    node.fail(ended)
     give_back(node, session, returned)
 
 

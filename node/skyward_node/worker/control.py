@@ -12,6 +12,7 @@ import os
 import select
 import threading
 import traceback
+from collections import deque
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +51,7 @@ class Control:
         self.printing: Printing | None = None  # likewise
         self.release: Callable[[list[int]], object] = len  # lets regions of results be used again; set likewise
         self.answer: Callable[[Answer, Sequence[Buffer]], object] | None = None  # takes answers to nested calls
+        self._commands: deque[Callable[[], None]] = deque()  # from any thread, also from finalizers
         self._chased: list[tuple[Slot, int]] = []  # tasks to interrupt that have not heard of it
         self._socket = sock
         self._reader = reader
@@ -67,6 +69,12 @@ class Control:
         """Wake up and look after what runs, until it is dealt with."""
         self.watching = True
         os.eventfd_write(self._bell, 1)
+
+    def post(self, command: Callable[[], None]) -> None:
+        """Run a command in this thread, soon; takes no lock, because finalizers run in the middle of anything."""
+        self._commands.append(command)
+        if self._bell >= 0:  # else this is a forked child, where nobody runs it
+            os.eventfd_write(self._bell, 1)
 
     def close(self) -> None:
         """Close the descriptors, in a forked child where the thread does not exist."""
@@ -94,6 +102,8 @@ class Control:
                     os.eventfd_read(self._bell)
                 elif not self._hear():
                     return
+            while self._commands:
+                self._commands.popleft()()
             if self.watching:
                 self._look()
             if self._chased:

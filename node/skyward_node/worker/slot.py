@@ -43,7 +43,7 @@ class Slot:
 
     __slots__ = (
         "_load", "_loop", "_mappings", "current", "interrupts", "leave_fork", "max_payload", "printing", "reported",
-        "share", "started", "streams", "thread",
+        "seat", "share", "started", "streams", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +64,7 @@ class Slot:
         self.current: int | None = None  # set before the task is taken from the inbox: see there
         self.started = 0  # when the current one was, by perf_counter_ns
         self.reported: int | None = None  # the last one reported as started
+        self.seat = 0  # the slot of the node that the current one runs on: see `seats`
         self.leave_fork: Callable[[BaseException | None], object] | None = None  # set in a forked child
         self.share: Callable[[Buffer], Buffer] | None = None  # puts a large buffer where the client can read it
         self._load = load
