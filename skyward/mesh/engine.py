@@ -147,7 +147,7 @@ class Engine:
         self.loop.release_fd()
         if self.sharing is not None:
             self.sharing.close()
-        self.watching.close(timeout=patience)
+        self.watching.close(timeout=CANCEL_WAIT)  # what it has to say is no work of anybody
         self.callbacks.close(timeout=patience)
         self.console.close(timeout=patience)
 
