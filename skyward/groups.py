@@ -37,8 +37,8 @@ class GroupOperations(PoolStreams):
         """Hand the tasks to the scheduler; with ``wait_for``, return when it is done."""
 
     @abstractmethod
-    def _call_later(self, delay: float, command: Callable[[], None]) -> None:
-        """Run ``command`` where outcomes are delivered, after ``delay`` seconds."""
+    def _call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
+        """Run ``command`` where outcomes are delivered, after ``delay`` seconds, on ``owner`` if there is one still."""
 
     @abstractmethod
     def soon(self, command: Callable[[], None]) -> None:
@@ -109,7 +109,11 @@ class GroupOperations(PoolStreams):
     def _limit(self, group: Group, sink: Collection | StreamBuffer) -> None:
         timeout = group.timeout
         if timeout is not None:
-            self._call_later(timeout, lambda: sink.expire(timeout))
+
+            def expire(owner: Collection | StreamBuffer) -> None:
+                owner.expire(timeout)
+
+            self._call_later(timeout, expire, sink)
 
     def _group_future(self, group: Group) -> Future[Any]:
         if group.stream:

@@ -14,6 +14,7 @@ import itertools
 import random
 import threading
 import time
+import weakref
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
@@ -216,8 +217,16 @@ class NestedPool(PoolOperations):
     def push(self, pump: Pump) -> None:
         """Never called: arguments that are fed are refused."""
 
-    def _call_later(self, delay: float, command: Callable[[], None]) -> None:
-        self._alarm.after(delay, lambda: self._deliver(command))
+    def _call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
+        ref = None if owner is None else weakref.ref(owner)
+
+        def run() -> None:
+            if ref is None:
+                command()
+            elif (owner := ref()) is not None:
+                command(owner)
+
+        self._alarm.after(delay, lambda: self._deliver(run))
 
     def soon(self, command: Callable[[], None]) -> None:
         """Run a command where outcomes are delivered; takes no lock."""

@@ -141,7 +141,8 @@ class Collection(Waiter, Sink):
     """
 
     __slots__ = (
-        "_cancel", "_cancelling", "_given", "_return_exceptions", "failure", "future", "left", "outcomes", "tasks",
+        "__weakref__", "_cancel", "_cancelling", "_given", "_return_exceptions", "failure", "future", "left",
+        "outcomes", "tasks",
     )  # fmt: skip
 
     def __init__(self, count: int, *, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]) -> None:

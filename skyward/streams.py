@@ -61,8 +61,9 @@ class StreamBuffer(Sink):
     """
 
     __slots__ = (
-        "_brought", "_buffer", "_cancel", "_gifts", "_ordered", "_overdue", "_return_exceptions", "_soon", "_taken",
-        "abandoned", "ended", "error", "feeder", "given", "handed_out", "stopped", "tasks", "total", "waiter",
+        "__weakref__", "_brought", "_buffer", "_cancel", "_gifts", "_ordered", "_overdue", "_return_exceptions",
+        "_soon", "_taken", "abandoned", "ended", "error", "feeder", "given", "handed_out", "stopped", "tasks", "total",
+        "waiter",
     )  # fmt: skip
 
     def __init__(

@@ -32,6 +32,7 @@ from skyward_node.worker.instance import instance_of
 from skyward_node.worker.interrupts import Interrupts
 from skyward_node.worker.outbox import Outbox
 from skyward_node.worker.pipes import PipeReader, PipeWriter
+from skyward_node.worker.printing import Printing
 from skyward_node.worker.process import flush_streams, prepare
 from skyward_node.worker.seats import Seats
 from skyward_node.worker.slot import Slot
@@ -93,6 +94,7 @@ class _Worker:
         self._files = Files()
         self._streams = Streams(self._send, self._waiting, self._watch, self._files)
         self._control.streams = self._streams
+        self._printing = self._control.printing = Printing(self._send, self._watch)
         self._control.release = self._release
         self._loader = FunctionLoader()
         self._birth = birth
@@ -193,7 +195,14 @@ class _Worker:
             outbox.flush()
 
     def _new_slot(self, interrupts: Interrupts | None) -> Slot:
-        slot = Slot(self._loader.load, interrupts or Interrupts(), Mappings(self._files), self._streams)
+        slot = Slot(
+            self._loader.load,
+            interrupts or Interrupts(),
+            Mappings(self._files),
+            self._streams,
+            self._printing,
+            thread=self._threads,
+        )
         self._control.slots.append(slot)
         if self._context is not None:
             self._instruct(slot, self._context)
@@ -349,6 +358,7 @@ class _Worker:
         self._forked = True
         self._data.close()
         self._control.close()
+        self._printing.leave()
         for slot in self._control.slots:
             slot.leave_fork = _leave_fork
 

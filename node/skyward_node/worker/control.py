@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from skyward_node.worker.inbox import Inbox
     from skyward_node.worker.outbox import Outbox
     from skyward_node.worker.pipes import PipeReader
+    from skyward_node.worker.printing import Printing
     from skyward_node.worker.slot import Slot
     from skyward_node.worker.streams import Streams
 
@@ -47,6 +48,7 @@ class Control:
         self.slots: list[Slot] = []
         self.watching = False
         self.streams: Streams | None = None  # set before the thread starts
+        self.printing: Printing | None = None  # likewise
         self.release: Callable[[list[int]], object] = len  # lets regions of results be used again; set likewise
         self.answer: Callable[[Answer, Sequence[Buffer]], object] | None = None  # takes answers to nested calls
         self._commands: deque[Callable[[], None]] = deque()  # from any thread, also from finalizers
@@ -115,6 +117,8 @@ class Control:
             self._report(now)
         if self.streams is not None:
             self.streams.look(now)
+        if self.printing is not None:
+            self.printing.look(now)
         if not self._has_to_watch():
             self.watching = False
             # A slot says what it runs and then looks whether we watch; we do it the other way round.
@@ -122,6 +126,8 @@ class Control:
 
     def _has_to_watch(self) -> bool:
         if self.streams is not None and self.streams.has_late:
+            return True
+        if self.printing is not None and self.printing.late:
             return True
         return any(slot.current is not None and slot.current != slot.reported for slot in self.slots)
 
