@@ -46,6 +46,7 @@ def test_lines_fit_the_terminal() -> None:
     """However narrow it is, each is one row, so that it can be wiped out again."""
     tally = Tally("a group with a label that is far too long for this", 100, begun=0.0)
     tally.ended = 40
+    lines: list[str] = []
     for width in (20, 60, 200):
         console = Console(file=io.StringIO(), width=width, force_terminal=False)
         lines = draw(console, SIGHT, 1.5, [tally, Tally("lazy", None, begun=0.0)], 8.0)
