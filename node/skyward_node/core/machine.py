@@ -160,7 +160,7 @@ class Core:
                 intake.on_tasks(node, session, message, body)
             case Beat(ack=ack, at=at, heard=heard):
                 session.outbox.ack(ack)
-                session.unconfirmed.confirm(heard)
+                session.confirm(heard)
                 session.echo = at
             case Function():
                 intake.on_function(node, session, message, body)
@@ -240,7 +240,7 @@ class Core:
             case Revoke():
                 nesting.on_revoke(node, worker, message)
             case Function() | Module():
-                nesting.on_code(node, worker, message, body)
+                nesting.on_code(worker, message, body)
             case _:
                 raise ProtocolError(f"a worker does not send {type(message).__name__}")
 
