@@ -4,8 +4,9 @@
     compute, operations, mapping  the pool as users hold it; nested: as a task sees it
     mesh/                       the client's side of a mesh: nodes, links and scheduler under one loop
     results, futures, streams   how answers reach the user's thread
-    runtime                     the active pool, and where a task runs
-    config, model, errors       every setting, shared values, every exception
+    runtime, sharding           the active pool, where a task runs, and its node's part of some data
+    output                      who sees what tasks print
+    config, image, model, errors  every setting, what nodes have, shared values, every exception
     wire/                       bytes <-> messages, shared with the node
     dispatch/                   which task goes where and when
     transport/                  sockets, polling, ownership
@@ -51,10 +52,13 @@ if TYPE_CHECKING:
         WorkerCrashedError,
     )
     from skyward.futures import Future
+    from skyward.image import Image
     from skyward.model import Nodes
+    from skyward.output import OutputLine, redirect_output, silent, stderr, stdout
     from skyward.providers.local import Local
     from skyward.providers.static import Static
     from skyward.runtime import InstanceInfo, Peer, instance_info, sky
+    from skyward.sharding import shard
     from skyward.streams import ResultStream
     from skyward.values import ValueStream
 
@@ -71,6 +75,7 @@ __all__ = [
     "ForkedPoolError",
     "Future",
     "HostKeyError",
+    "Image",
     "InstanceInfo",
     "Local",
     "MeshError",
@@ -80,6 +85,7 @@ __all__ = [
     "NodeLostError",
     "Nodes",
     "Options",
+    "OutputLine",
     "Peer",
     "PendingFunction",
     "PendingFunctionGroup",
@@ -103,17 +109,24 @@ __all__ = [
     "function",
     "gather",
     "instance_info",
+    "redirect_output",
+    "shard",
+    "silent",
     "sky",
+    "stderr",
+    "stdout",
 ]
 
 # Where a public name lives; what is not here is an error.
 _HOMES: Final = {
     "Compute": "skyward.compute",
     "Future": "skyward.futures",
+    "Image": "skyward.image",
     "InstanceInfo": "skyward.runtime",
     "Local": "skyward.providers.local",
     "Nodes": "skyward.model",
     "Options": "skyward.config",
+    "OutputLine": "skyward.output",
     "Peer": "skyward.runtime",
     "PendingFunction": "skyward.calls",
     "PendingFunctionGroup": "skyward.calls",
@@ -124,7 +137,12 @@ _HOMES: Final = {
     "function": "skyward.calls",
     "gather": "skyward.calls",
     "instance_info": "skyward.runtime",
+    "redirect_output": "skyward.output",
+    "shard": "skyward.sharding",
+    "silent": "skyward.output",
     "sky": "skyward.runtime",
+    "stderr": "skyward.output",
+    "stdout": "skyward.output",
 }
 
 

@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 from skyward.config import merge_options
 from skyward.errors import ConfigError, ForkedPoolError, NoNodesError, PoolClosedError
+from skyward.image import Image
 from skyward.mesh.engine import CANCEL_WAIT, CLOSE_WAIT, Engine
 from skyward.model import Nodes
 from skyward.operations import PoolOperations, must_not_block
@@ -47,8 +48,9 @@ class Compute(PoolOperations):
     """A pool of nodes: ``with sky.Compute(nodes=2) as pool: f(1) >> pool``.
 
     ``provider`` is where nodes come from; without one they are processes of this machine. ``nodes`` is a
-    number, (min, max), or a `Nodes`. Options come as ``options=sky.Options(...)``, or one by one by their
-    names: ``sky.Compute(nodes=2, retries=0, concurrency=4)``.
+    number, (min, max), or a `Nodes`. ``image`` is what tasks need on the nodes. Options come as
+    ``options=sky.Options(...)``, or one by one by their names:
+    ``sky.Compute(nodes=2, retries=0, concurrency=4)``.
 
     Leaving the ``with`` block waits for all calls; leaving it by an exception cancels them. In a notebook:
     ``pool = sky.Compute(...).open()``, and ``pool.close()`` at the end.
@@ -58,7 +60,7 @@ class Compute(PoolOperations):
         self,
         provider: Provider | str | None = None,
         nodes: int | tuple[int, int] | Nodes | None = None,
-        image: None = None,
+        image: Image | None = None,
         options: Options | None = None,
         **spec: Any,
     ) -> None:
@@ -66,8 +68,7 @@ class Compute(PoolOperations):
         self._nodes = self._provider.default_nodes() if nodes is None else Nodes.parse(nodes)
         if self._nodes is None:
             raise ConfigError(f"{self._provider!r} does not know how many nodes you want: say sky.Compute(nodes=...)")
-        if image is not None:
-            raise ConfigError("images are not there yet: nodes of this machine have what this machine has")
+        self._image = _checked_image(image)
         self._options = merge_options(options, spec)
         self._functions = FunctionStore()
         self._ids = itertools.count(1)
@@ -93,9 +94,11 @@ class Compute(PoolOperations):
         assert nodes is not None
         provider = self._provider.for_pool()
         try:
+            provider.accept(self._image)
             provider.prepare()
             keys = provider.keys()
-            spec = LaunchSpec.of(self._options, nodes.most, client_key=keys.public if keys else "")
+            public = keys.public if keys else ""
+            spec = LaunchSpec.of(self._options, nodes.most, image=self._image, client_key=public)
             self._engine = Engine(self._options, provider, spec, nodes, keys)
             self._ids = self._engine.ids
             self._max_payload = self._engine.max_payload
@@ -227,6 +230,10 @@ class Compute(PoolOperations):
         engine = self._open_engine()
         engine.loop.post(lambda: engine.call_later(delay, command, owner))
 
+    def soon(self, command: Callable[[], None]) -> None:
+        """Run a command where outcomes are delivered; takes no lock."""
+        self._open_engine().loop.post(command)
+
     def grant(self, task: Task, items: int, size: int) -> None:
         """Let a task yield so many more elements and bytes; never blocks."""
         engine = self._engine
@@ -335,6 +342,14 @@ def _checked_provider(provider: object) -> Provider:
     if isinstance(provider, type) and issubclass(provider, Provider):
         raise TypeError(f"provider must be an instance: sky.{provider.__name__}(), not sky.{provider.__name__}")
     raise TypeError(f"provider must be a provider such as sky.Local(), got {provider!r}")
+
+
+def _checked_image(image: object) -> Image:
+    if image is None:
+        return Image()
+    if not isinstance(image, Image):
+        raise TypeError(f"image must be a sky.Image(...), got {image!r}")
+    return image
 
 
 _open_pools: set[Compute] = set()

@@ -75,8 +75,6 @@ class NodeState(Enum):
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
-    LOST = "lost"
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +122,15 @@ class NodeConfig:
     ready_fd: int = -1
     alone: float = 0.0  # seconds without any client after which the daemon ends; 0: it does not
     lifeline_fd: int = -1  # the daemon ends when this pipe reads EOF; -1: none
+    seat: int = 0  # which of the nodes of this machine it is: they share its accelerators
+    seats: int = 1  # how many these are
     parent: int = 0  # pid that must stay the parent; 0: not watched
     log_format: Literal["console", "json"] = "json"
     log_level: str = "warning"
     cwd: str = ""  # of the workers; "": the daemon's
     umask: int = -1  # of the workers; -1: the daemon's
     sys_path: tuple[str, ...] | None = None  # of the workers; None: the daemon's
-    env: dict[str, str] = field(default_factory=dict[str, str])  # added to the workers' environment
+    env: dict[str, str] = field(default_factory=dict[str, str], repr=False)  # added to the workers' environment
 
     def to_json(self) -> bytes:
         """Return the JSON form."""

@@ -16,6 +16,7 @@ import random
 import threading
 import time
 import weakref
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -24,6 +25,7 @@ from skyward.dispatch.assignment import split
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError
 from skyward.hand import Alarm, Hand
+from skyward.lending import Lent
 from skyward.operations import PoolOperations
 from skyward.results import CancelledError
 from skyward.runtime import instance_info
@@ -35,6 +37,7 @@ from skyward.wire.shelf import CALLS, Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     from skyward.dispatch.tasks import Task
     from skyward.futures import Future
@@ -54,7 +57,8 @@ class NestedPool(PoolOperations):
     """The handle; see the module. Its arguments are what the worker lends it.
 
     ``send(message, body)`` writes to the daemon, ``current_task()`` tells for which task this thread runs,
-    and ``set_waiting(task, waiting)`` lends that task's slot or takes it back.
+    ``set_waiting(task, waiting)`` counts who waits in that task, whose slot is lent as long as anybody does, and
+    ``post(command)`` runs a command in the thread that hands in answers, and takes no lock.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class NestedPool(PoolOperations):
         send: Callable[[Message, Sequence[Buffer]], object],
         current_task: Callable[[], int | None],
         set_waiting: Callable[[int, bool], object],
+        post: Callable[[Callable[[], None]], None],
         *,
         retries: int = 0,
         timeout: float | None = None,
@@ -70,6 +75,7 @@ class NestedPool(PoolOperations):
         self._send = send
         self._current_task = current_task
         self._set_waiting = set_waiting
+        self._post = post
         self._options = Options(retries=retries, timeout=timeout, max_payload=max_payload)
         self._max_payload = self._options.payload_limit()
         self._window_size = 2**62  # bytes: the window is the client's
@@ -184,14 +190,15 @@ class NestedPool(PoolOperations):
         """Wait until the waiter is done; False at the deadline (`time.monotonic`). The slot is lent meanwhile."""
         if waiter.done:
             return True
+        with self.lent():
+            return _sleep(waiter, deadline)
+
+    def lent(self) -> AbstractContextManager[None]:
+        """Lend the slot of the task that runs here for the length of a block."""
         parent = self._current_task()
         if parent is None:  # a thread that holds no slot
-            return _sleep(waiter, deadline)
-        self._set_waiting(parent, True)
-        try:
-            return _sleep(waiter, deadline)
-        finally:
-            self._set_waiting(parent, False)
+            return nullcontext()
+        return Lent(parent, self._set_waiting, self.soon)
 
     def cancel_tasks(self, tasks: Iterable[Task]) -> None:
         """Cancel the unsettled ones of these tasks: they end here at once, and soon on their nodes."""
@@ -223,13 +230,20 @@ class NestedPool(PoolOperations):
         ref = None if owner is None else weakref.ref(owner)
 
         def run() -> None:
-            with self._lock:
-                if ref is None:
-                    command()
-                elif (owner := ref()) is not None:
-                    command(owner)
+            if ref is None:
+                command()
+            elif (owner := ref()) is not None:
+                command(owner)
 
-        self._alarm.after(delay, run)
+        self._alarm.after(delay, lambda: self._deliver(run))
+
+    def soon(self, command: Callable[[], None]) -> None:
+        """Run a command where outcomes are delivered; takes no lock."""
+        self._post(lambda: self._deliver(command))
+
+    def _deliver(self, command: Callable[[], None]) -> None:
+        with self._lock:
+            command()
 
     def as_this_task(self, run: Callable[[], None]) -> Callable[[], None]:
         """Return ``run`` for another thread, where its calls are those of the task that runs here."""

@@ -15,6 +15,7 @@ from skyward.wire.frames import size_of
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from skyward.dispatch.tasks import Task
@@ -211,9 +212,16 @@ class ResultStream(Generic[T]):
     Closing it, leaving its ``with`` block, or dropping the last reference cancels what is left.
     """
 
-    def __init__(self, buffer: StreamBuffer, wait: Callable[[Waiter], Any]) -> None:
+    def __init__(
+        self,
+        buffer: StreamBuffer,
+        wait: Callable[[Waiter], Any],
+        lent: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
+        """``lent`` is the pool's, for coroutines that wait."""
         self._buffer = buffer
         self._wait = wait
+        self._lent = lent
         self._taken = 0
         self._closed = buffer.total == 0
 
@@ -295,7 +303,8 @@ class ResultStream(Generic[T]):
             taken = self._buffer.take()
             if taken is None:
                 try:
-                    await waiter.wait()
+                    with self._lent():
+                        await waiter.wait()
                 except BaseException:  # the consuming asyncio task was cancelled
                     self.close()
                     raise

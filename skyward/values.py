@@ -22,6 +22,7 @@ from skyward.wire.frames import size_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from skyward.dispatch.tasks import Task
@@ -37,6 +38,10 @@ class StreamOwner(Protocol):
 
     def wait_for(self, waiter: Waiter, deadline: float | None = None) -> bool:
         """Wait until the waiter is done; False at the deadline."""
+        ...
+
+    def lent(self) -> AbstractContextManager[None]:
+        """Lend the slot of the task that runs here, if one does, for the length of a block that waits."""
         ...
 
     def cancel_tasks(self, tasks: Sequence[Task]) -> None:
@@ -200,7 +205,8 @@ class ValueStream(Generic[T]):
             row = self._next_row()
             if row is None:
                 try:
-                    await waiter.wait()
+                    with self._pool.lent():
+                        await waiter.wait()
                 except BaseException:  # the consuming asyncio task was cancelled
                     self.close()
                     raise

@@ -158,6 +158,10 @@ class OperatedPool(PoolOperations):
     def _call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
         self.later.append((delay, command if owner is None else partial(command, owner)))
 
+    def soon(self, command: Callable[[], None]) -> None:
+        """Note it."""
+        self.later.append((0.0, command))
+
     def _wait_for_room(self, size: int) -> None:
         self.room.append(size)
 

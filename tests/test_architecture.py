@@ -29,6 +29,7 @@ CALLS = {
     "abbreviation",
     "calls",
     "gathering",
+    "output",
     "parameters",
     "pending",
     "runtime",
@@ -41,12 +42,15 @@ ARROWS: dict[str, set[str]] = {
     **dict.fromkeys(CALLS, VALUES | {"config"} | CALLS),
     "wire": VALUES | CALLS,  # what is encoded is a call
     "dispatch": VALUES,
+    "cpus": set(),
+    "image": {"errors"},
+    "sharding": {"runtime"},
     "versions": set(),
     "memory": {"wire.frames"},
     "feeding": VALUES | {"abbreviation", "pending"},
     "waiting": set(),
     "transport": VALUES | {"config", "wire", "dispatch", "waiting"},
-    "providers": VALUES | {"config", "transport.keys"},
+    "providers": VALUES | {"config", "cpus", "image", "transport.keys"},
 }
 
 # What a part may name in annotations only: operators give what the layer above makes of a call, and the
@@ -58,7 +62,9 @@ NAMED: dict[str, set[str]] = {
 }
 
 # What the daemon and its workers may use of the library.
-NODE = VALUES | CALLS | {"config", "memory", "versions", "wire", "nested", "transport.sockets", "transport.keys"}
+NODE = (
+    VALUES | CALLS | {"config", "cpus", "memory", "versions", "wire", "nested", "transport.sockets", "transport.keys"}
+)
 
 # Third parties have one home each: (package, the files that may import it).
 BENCH = "scripts/skyward_scripts/bench"
@@ -73,6 +79,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "boto3": ("skyward/providers/aws.py",),
     "botocore": ("skyward/providers/aws.py",),
     "structlog": ("node/skyward_node/logs.py",),
+    "packaging": ("skyward/image.py", "skyward/providers/present.py"),
     "msgspec": ("skyward/wire/", "node/skyward_node/"),  # its structs are the daemon's values, too
 }  # fmt: skip
 

@@ -18,17 +18,8 @@ from typing import Final, NamedTuple
 import pytest
 
 ROOT: Final = Path(__file__).parents[1]
-RULES: Final = (
-    *range(1, 18),
-    19,
-    21,
-    22,
-    26,
-    *range(29, 34),
-    38,
-    39,
-    *range(47, 53),
-)  # those that must be in the table
+# Those that must be in the table.
+RULES: Final = (*range(1, 18), 19, 21, 22, *range(26, 35), 38, 39, *range(47, 53))
 HANG: Final = 40  # seconds after which a test that hangs under a mutation counts as red
 OPTIONS: Final = ("-q", "-x", "-p", "no:cacheprovider", "-m", "slow or not slow", f"--timeout={HANG}")
 LONGEST: Final = 2 * HANG

@@ -34,7 +34,7 @@ def test_calls_go_up_in_messages_that_a_client_takes(count: int) -> None:
             assert message.calls
             sent.extend(message.calls)
 
-    pool = NestedPool(send, lambda: 1, lambda _task, _waiting: None)
+    pool = NestedPool(send, lambda: 1, lambda _task, _waiting: None, lambda command: command())
     each = 2 * MAX_BUFFERS // 300
     tasks = [Task(id, blob(), b"args", (b"",) * each, Single(), 0, 0) for id in range(count)]
     pool._submit(tasks)
@@ -71,7 +71,7 @@ def large(name: str, *modules: str) -> FunctionBlob:
 def test_code_goes_up_once_while_the_node_has_it() -> None:
     """And again when the node has given it up: what it keeps is the same rule."""
     daemon = Recorder()
-    pool = NestedPool(daemon.send, lambda: 1, lambda _task, _waiting: None)
+    pool = NestedPool(daemon.send, lambda: 1, lambda _task, _waiting: None, lambda command: command())
     for name in ("a", "b", "a", "b", "c", "b", "a", "b"):
         call(pool, large(name))
     assert daemon.names == ["a", "b", "c", "a"]
@@ -86,7 +86,7 @@ def test_code_goes_up_once_while_the_node_has_it() -> None:
 def test_code_goes_up_again_after_an_interrupt() -> None:
     """What has arrived of a message that was interrupted, nobody can tell."""
     daemon = Recorder()
-    pool = NestedPool(daemon.send, lambda: 1, lambda _task, _waiting: None)
+    pool = NestedPool(daemon.send, lambda: 1, lambda _task, _waiting: None, lambda command: command())
     call(pool, blob("a"))
     daemon.raised = [KeyboardInterrupt()]
     with pytest.raises(KeyboardInterrupt):
@@ -98,7 +98,7 @@ def test_code_goes_up_again_after_an_interrupt() -> None:
 @pytest.mark.rule("R21")
 def test_calls_hold_no_code_when_they_have_gone_up() -> None:
     """A future keeps its task."""
-    pool = NestedPool(Recorder().send, lambda: 1, lambda _task, _waiting: None)
+    pool = NestedPool(Recorder().send, lambda: 1, lambda _task, _waiting: None, lambda command: command())
     task = Task(1, blob(), b"args", (), Single(), 0, 0)
     pool._submit([task])
     assert (task.function, task.data) == (None, b"")

@@ -6,15 +6,17 @@ import os
 import platform
 import re
 import sys
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from skyward.versions import package_versions
 from skyward_node.core import Identity
+from skyward_node.executors.environment import ACCELERATORS, share
 
 if TYPE_CHECKING:
     from skyward.model import NodeConfig
 
-_DEVICE: Final = re.compile(r"nvidia(\d+)")
+_DEVICE: Final = re.compile(r"nvidia\d+")
 
 
 def make_identity(config: NodeConfig) -> Identity:
@@ -26,16 +28,20 @@ def make_identity(config: NodeConfig) -> Identity:
         hostname=os.uname().nodename,
         address="127.0.0.1",
         pid=os.getpid(),
-        accelerators=accelerators(config.env.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))),
+        accelerators=share(
+            accelerators(config.env.get(ACCELERATORS, os.environ.get(ACCELERATORS))), config.seat, config.seats
+        ),
     )
 
 
 def accelerators(visible: str | None) -> list[str]:
     """Return the ids of the GPUs that the node may use; ``visible`` is ``CUDA_VISIBLE_DEVICES``, if set."""
     if visible is not None:
-        return [id for id in visible.split(",") if id and id != "-1"]
+        # CUDA takes the ids up to the first that is none.
+        return list(takewhile(lambda device: device not in ("", "-1"), map(str.strip, visible.split(","))))
     try:
         devices = os.listdir("/dev")
     except OSError:
         return []
-    return sorted((match[1] for name in devices if (match := _DEVICE.fullmatch(name))), key=int)
+    # Their ids are not the numbers of their files: a container may have /dev/nvidia3 alone, which is its device 0.
+    return [str(id) for id in range(sum(_DEVICE.fullmatch(name) is not None for name in devices))]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import zmq
 
+from skyward.cpus import usable_cpus
 from skyward.wire.codec import encode
 from skyward_node.core.actions import (
     Admitted,
@@ -182,16 +183,16 @@ class Server:
 
     def _environment(self, action: Spawn) -> dict[str, str]:
         config = self._config
-        environ = os.environ | config.env
-        added = worker_environment(
-            cpus=len(os.sched_getaffinity(0)),
-            slots=int(environ.get(MACHINE_SLOTS) or config.concurrency),
+        # What the user has set the worker sets by itself, before this: here is only what is to be shared.
+        return worker_environment(
+            cpus=usable_cpus(),
+            slots=int(os.environ.get(MACHINE_SLOTS) or config.concurrency),
             index=action.place,
             workers=1 if config.executor == "thread" else config.concurrency,
             accelerators=self._accelerators,
-            environ=environ,
+            divided=config.seats > 1,
+            environ=os.environ | config.env,
         )
-        return added | config.env
 
     def _exit(self, action: Exit) -> None:
         self._code = action.code

@@ -13,10 +13,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from skyward.cpus import usable_cpus
 from skyward.errors import SkywardError
 from skyward.providers import directory
 from skyward.providers.base import LaunchSpec
-from skyward.providers.cpus import usable_cpus
 from skyward.providers.local import Local
 
 if TYPE_CHECKING:

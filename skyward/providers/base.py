@@ -13,6 +13,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from skyward.errors import ProvisionError
+from skyward.image import Image
+
 if TYPE_CHECKING:
     import threading
     from typing import Self
@@ -33,12 +36,12 @@ class LaunchSpec:
     max_payload: int = 0  # of one result; 0: half of the node's available memory
     start_timeout: float = 60.0
     nodes: int = 1  # how many the pool aims at: nodes that share a machine share its CPUs
-    env: dict[str, str] = field(default_factory=dict[str, str])  # added to the workers' environment
+    image: Image = field(default_factory=Image)  # what tasks need there
     log_level: str = "warning"
     client_key: str = ""  # the pool's public key, which the node has to admit
 
     @classmethod
-    def of(cls, options: Options, nodes: int, env: dict[str, str] | None = None, client_key: str = "") -> LaunchSpec:
+    def of(cls, options: Options, nodes: int, *, image: Image | None = None, client_key: str = "") -> LaunchSpec:
         """Return the spec of a pool with these options that aims at so many nodes."""
         return cls(
             concurrency=options.worker.concurrency,
@@ -48,7 +51,7 @@ class LaunchSpec:
             max_payload=int(options.max_payload or 0),
             start_timeout=options.start_timeout,
             nodes=max(1, nodes),
-            env=dict(env or {}),
+            image=image or Image(),
             client_key=client_key,
         )
 
@@ -83,6 +86,14 @@ class Provider(ABC):
     def keys(self) -> KeyPair | None:
         """Return who the pool is to nodes behind CURVE; None if it never meets one. After `prepare`."""
         return None
+
+    def accept(self, image: Image) -> None:
+        """Raise `ProvisionError`, which says what to do, if nodes cannot have what the image describes.
+
+        Before `prepare`. This one accepts no image that asks for anything: for nodes that are as they are.
+        """
+        if not image.is_empty:
+            raise ProvisionError(f"nodes of {self!r} run already, and are as they are: leave out {image!r}")
 
     @abstractmethod
     def prepare(self) -> None:

@@ -13,16 +13,18 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
+from skyward.cpus import usable_cpus
 from skyward.errors import ConfigError, ProvisionError
 from skyward.model import NodeConfig, Nodes
-from skyward.providers import directory
+from skyward.providers import directory, present
 from skyward.providers.base import Launched, Provider
-from skyward.providers.cpus import usable_cpus
 from skyward.providers.daemon import Daemon
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Self
 
+    from skyward.image import Image
     from skyward.providers.base import LaunchSpec
     from skyward.transport.keys import KeyPair
 
@@ -77,6 +79,7 @@ class Local(Provider):
         self.shares_memory = transport == "ipc"
         self._lock = threading.Condition()  # of all that follows; notified when a launch is over
         self._launches = 0  # under way
+        self._seats: dict[int, int] = {}  # by the index of the launch: see `NodeConfig.seat`
         self._surroundings: Surroundings | None = None
         self._directory = ""
         self._daemons: dict[str, Daemon] = {}
@@ -103,6 +106,11 @@ class Local(Provider):
 
         return make_pair()
 
+    def accept(self, image: Image) -> None:
+        """Raise `ProvisionError` unless this machine has the image's packages, `ConfigError` for missing files."""
+        present.require(image)
+        list(image.files(_working_directory()))
+
     def prepare(self) -> None:
         """Note what the client's process looks like, and make the directory of the sockets; raises `ProvisionError`."""
         with self._lock:
@@ -122,19 +130,26 @@ class Local(Provider):
         with self._lock:
             surroundings = self._prepare()
             self._launches += 1
+            self._seats[index] = seat = free_seat(self._seats.values(), spec.nodes)
         try:
-            return self._launch(surroundings, spec, index, cancelled)
+            return self._launch(surroundings, spec, index, seat, cancelled)
         except ProvisionError as error:
+            with self._lock:
+                self._seats.pop(index, None)
             raise ProvisionError(f"local node {index} did not start: {error.message}", error.log) from error
         finally:
             with self._lock:
                 self._launches -= 1
                 self._lock.notify_all()
 
-    def _launch(self, surroundings: Surroundings, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
+    def _launch(
+        self, surroundings: Surroundings, spec: LaunchSpec, index: int, seat: int, cancelled: threading.Event
+    ) -> Launched:
         bind = "tcp://127.0.0.1:0" if self.transport == "tcp" else f"ipc://{self._directory}/n{index}.sock"
-        config = _config(spec, surroundings, bind)
-        env = surroundings.env | {MACHINE_SLOTS: str(spec.nodes * spec.concurrency)}
+        config = replace(_config(spec, surroundings, bind), seat=seat, seats=spec.nodes)
+        # Some variables count only for a process that starts with them; those of Python would change the daemon, too.
+        early = {name: value for name, value in spec.image.env.items() if not name.startswith("PYTHON")}
+        env = surroundings.env | early | {MACHINE_SLOTS: str(spec.nodes * spec.concurrency)}
         daemon = Daemon(surroundings.sys_path, env, partial(replace, config))
         ident = f"local-{daemon.pid}-{index}"
         try:
@@ -167,6 +182,7 @@ class Local(Provider):
     def _end(self, ident: str, daemon: Daemon) -> None:
         daemon.end()
         with self._lock:
+            self._seats.pop(int(ident.rpartition("-")[2]), None)
             if self._daemons.pop(ident, None) is not None:
                 self._last_words[ident] = daemon.tail()
                 if len(self._last_words) > REMEMBERED:
@@ -193,7 +209,18 @@ class Local(Provider):
             directory.remove(self._directory)
 
 
+def free_seat(taken: Iterable[int], seats: int) -> int:
+    """Return the lowest seat that fewest nodes have: more than were meant to be come when a pool is resized."""
+    counts = [0] * seats
+    for seat in taken:
+        counts[seat] += 1
+    return counts.index(min(counts))
+
+
 def _config(spec: LaunchSpec, surroundings: Surroundings, bind: str) -> NodeConfig:
+    sys_path = surroundings.sys_path
+    if spec.image.includes and surroundings.cwd not in sys_path:
+        sys_path = (*sys_path, surroundings.cwd)  # where the paths of what is included begin
     return NodeConfig(
         bind=bind,
         client_keys=(spec.client_key,) if spec.client_key else (),
@@ -205,6 +232,6 @@ def _config(spec: LaunchSpec, surroundings: Surroundings, bind: str) -> NodeConf
         log_level=spec.log_level,
         cwd=surroundings.cwd,
         umask=surroundings.umask,
-        sys_path=surroundings.sys_path,
-        env=spec.env,
+        sys_path=sys_path,
+        env=dict(spec.image.env),
     )

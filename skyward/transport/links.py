@@ -63,9 +63,9 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_last", "_on_blocked", "_pending", "broken", "brought", "cutter", "epoch", "failures", "fresh",
-        "functions", "greeted", "heard", "joiner", "learned", "modules", "monitor", "rank", "ready",
-        "refusals", "seen", "socket", "unacked", "unconfirmed",
+        "_last", "_on_blocked", "_pending", "broken", "brought", "cutter", "epoch", "failures", "fresh", "functions",
+        "greeted", "heard", "joiner", "learned", "modules", "monitor", "rank", "ready", "refusals", "said", "seen",
+        "shown", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -99,8 +99,10 @@ class Link:
         self.ready = False  # the node has said Welcome
         self.epoch = 0
         self.seen = 0  # last Results.seq
-        self.heard = 0  # last seq of SUBMIT and REVOKE messages
-        self.unconfirmed = Unconfirmed()  # ANSWER messages that the node may not have got
+        self.heard = 0  # last seq of SUBMIT, REVOKE, ITEMS and CREDIT messages
+        self.unconfirmed = Unconfirmed()  # ANSWER, ITEMS and CREDIT messages that the node may not have got
+        self.shown = 0  # bytes of lines that have come over this connection
+        self.said = 0  # and those of which the node has been told
         self.unacked = 0  # bytes of results the node does not yet know we have
         self.functions: set[bytes] = set()  # keys of code the node has
         self.modules: set[bytes] = set()

@@ -10,7 +10,7 @@ from skyward_node.executors.environment import THREAD_VARIABLES, worker_environm
 def environment(**values: object) -> dict[str, str]:
     """Return the variables for a worker that is alone, but for what is given."""
     defaults: dict[str, object] = {
-        "cpus": 8, "slots": 1, "index": 0, "workers": 1, "accelerators": (), "environ": {},
+        "cpus": 8, "slots": 1, "index": 0, "workers": 1, "accelerators": (), "divided": False, "environ": {},
     }  # fmt: skip
     return worker_environment(**(defaults | values))  # type: ignore[arg-type]  # a dict of mixed values
 
@@ -54,3 +54,10 @@ def test_a_single_worker_sees_all_accelerators() -> None:
     """Nothing is set when there is nothing to divide."""
     assert "CUDA_VISIBLE_DEVICES" not in environment(accelerators=("0", "1"))
     assert "CUDA_VISIBLE_DEVICES" not in environment(workers=4)
+
+
+@pytest.mark.rule("R50")
+def test_a_single_worker_sees_its_nodes_share() -> None:
+    """When the node is not alone on the machine it says to its worker which devices are not another's."""
+    assert environment(accelerators=("0", "1"), divided=True) == environment() | {"CUDA_VISIBLE_DEVICES": "0,1"}
+    assert "CUDA_VISIBLE_DEVICES" not in environment(divided=True)

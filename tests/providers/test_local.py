@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward.providers.daemon as daemons
+from skyward.cpus import usable_cpus
 from skyward.errors import ConfigError, ProvisionError
 from skyward.providers.base import Launched, LaunchSpec
-from skyward.providers.cpus import usable_cpus
-from skyward.providers.local import Local, Surroundings
+from skyward.providers.local import Local, Surroundings, free_seat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,6 +191,12 @@ def test_daemons_know_how_many_share_the_machine(provider: Local) -> None:
     pid = launch(provider, nodes=3, concurrency=2).pid
     assert pid is not None
     assert environ_of(pid)["SKYWARD_MACHINE_SLOTS"] == "6"
+
+
+@pytest.mark.rule("R50")
+def test_seat_of_a_node_that_is_gone_is_given_away() -> None:
+    """Fewest nodes have the one that is given; a pool may be resized beyond what it was meant to be."""
+    assert [free_seat(taken, 2) for taken in ([], [0], [1], [0, 1], [0, 1, 0])] == [0, 1, 0, 0, 1]
 
 
 @pytest.mark.rule("R43")

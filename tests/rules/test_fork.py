@@ -8,18 +8,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward as sky
+from skyward.cpus import usable_cpus
 from tests.rules.processes import ended
 from tests.rules.work import add, place, until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+
+@pytest.fixture(params=["process", "thread"])
+def either(request: pytest.FixtureRequest) -> Iterator[sky.Compute]:
+    """Return an open pool of two nodes whose tasks run in processes of their own, or in threads."""
+    with sky.Compute(nodes=2, executor=request.param) as pool:
+        yield pool
+        pool.close(cancel=True)  # a test that has failed may have left calls that are held
+
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 @pytest.mark.rule("R50")
 @pytest.mark.parametrize("leave", ["return", "raise", "exit", "quick"])
-def test_forked_child_of_a_task_says_nothing_to_the_pool(pool: sky.Compute, tmp_path: Path, leave: str) -> None:
+def test_forked_child_of_a_task_says_nothing_to_the_pool(either: sky.Compute, tmp_path: Path, leave: str) -> None:
     """However it leaves the task: its parent's result comes, once, and the worker serves on."""
 
     @sky.function
@@ -39,15 +50,15 @@ def test_forked_child_of_a_task_says_nothing_to_the_pool(pool: sky.Compute, tmp_
         return way, os.getpid(), os.waitstatus_to_exitcode(status)
 
     expected = {"return": 0, "raise": 1, "exit": 4, "quick": 5}[leave]
-    results = split(leave, str(tmp_path)) @ pool
+    results = split(leave, str(tmp_path)) @ either
     assert [(way, code) for way, _, code in results] == [(leave, expected)] * 2
     assert len(list(tmp_path.iterdir())) == 2
-    assert [pid for _, pid, _ in place(1) @ pool] == [pid for _, pid, _ in results]
-    assert pool.snapshot().done == 4
+    assert [pid for _, pid, _ in place(1) @ either] == [pid for _, pid, _ in results]
+    assert either.snapshot().done == 4
 
 
 @pytest.mark.rule("R50")
-def test_child_that_lives_on_does_not_hold_the_link(pool: sky.Compute, tmp_path: Path) -> None:
+def test_child_that_lives_on_does_not_hold_the_link(either: sky.Compute, tmp_path: Path) -> None:
     """The task's result does not wait for it, nor does the end of the pool; the pool is refused to it."""
 
     @sky.function
@@ -65,18 +76,18 @@ def test_child_that_lives_on_does_not_hold_the_link(pool: sky.Compute, tmp_path:
             signal.pause()
         return child
 
-    children = leave_child(str(tmp_path)).on(0) >> pool, leave_child(str(tmp_path)).on(1) >> pool
+    children = leave_child(str(tmp_path)).on(0) >> either, leave_child(str(tmp_path)).on(1) >> either
     for child in children:
         until((tmp_path / f"said-{child}").exists)
         assert (tmp_path / f"said-{child}").read_text() == "ForkedPoolError"
-    assert [value for value, _, _ in place(2) @ pool] == [2, 2]
-    pool.close()
+    assert [value for value, _, _ in place(2) @ either] == [2, 2]
+    either.close()
     assert ended(children, 0.0)
 
 
 @pytest.mark.rule("R50")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_task_may_use_multiprocessing(pool: sky.Compute, method: str) -> None:
+def test_task_may_use_multiprocessing(either: sky.Compute, method: str) -> None:
     """With each way of starting processes, and with an executor of the standard library."""
 
     @sky.function
@@ -88,10 +99,10 @@ def test_task_may_use_multiprocessing(pool: sky.Compute, method: str) -> None:
         with ProcessPoolExecutor(2, mp_context=context) as processes:
             return list(processes.map(abs, values)), os.getpid()
 
-    results = spread(method, [-1, 2, -3]) @ pool
+    results = spread(method, [-1, 2, -3]) @ either
     assert [squares for squares, _ in results] == [[1, 2, 3]] * 2
     assert len({pid for _, pid in results}) == 2
-    assert [value for value, _, _ in place(1) @ pool] == [1, 1]
+    assert [value for value, _, _ in place(1) @ either] == [1, 1]
 
 
 @pytest.mark.rule("R50")
@@ -129,7 +140,7 @@ def test_blas_threads_are_the_cpus_divided_by_all_slots(
     """At least one; all nodes of a pool share this machine."""
     for name in THREADS:
         monkeypatch.delenv(name, raising=False)
-    share = str(max(1, len(os.sched_getaffinity(0)) // (nodes * concurrency)))
+    share = str(max(1, usable_cpus() // (nodes * concurrency)))
     with sky.Compute(nodes=nodes, concurrency=concurrency) as pool:
         assert limits() @ pool == [[share] * len(THREADS)] * nodes
 
@@ -141,6 +152,6 @@ def test_blas_threads_of_the_user_stay(monkeypatch: pytest.MonkeyPatch, chosen: 
     for name in THREADS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(chosen, "7")
-    others = None if chosen == "OMP_NUM_THREADS" else str(max(1, len(os.sched_getaffinity(0)) // 2))
+    others = None if chosen == "OMP_NUM_THREADS" else str(max(1, usable_cpus() // 2))
     with sky.Compute(nodes=2) as pool:
         assert limits() @ pool == [["7" if name == chosen else others for name in THREADS]] * 2

@@ -113,6 +113,7 @@ def _bind(node: Node, session: Session, peer: bytes) -> None:
         node.peers.pop(session.peer, None)
         node.actions.append(Forget(session.peer))
     session.peer = peer
+    session.printed = session.shown = 0
     session.blocked = False
     session.silence = 0.0
     node.peers[peer] = session
@@ -154,6 +155,7 @@ def _welcome(node: Node, session: Session, *, resumed: bool) -> None:
     node.say(session, _greeting(node, session, resumed=resumed))
     # Before the results: a parent's calls, and the elements of a stream, never come after the task's end.
     nesting.repeat(node, session)
+    node.settle_lines(session, session.outbox.tasks())
     for message, body in session.outbox.unacked():
         node.say(session, message, body)
     if session.draining < inf:

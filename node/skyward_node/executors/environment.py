@@ -27,15 +27,16 @@ def worker_environment(
     index: int,
     workers: int,
     accelerators: Sequence[str],
+    divided: bool,
     environ: Mapping[str, str],
 ) -> dict[str, str]:
     """Return what to add to ``environ`` for the worker with this ``index`` among ``workers`` of a node.
 
     ``cpus`` usable CPUs are divided among ``slots``, all slots of this machine, so that BLAS and OpenMP
     start no more threads than there are CPUs; what the user has set stays. ``accelerators`` are the ids of the
-    devices the node may use, of which each worker sees its share.
+    devices the node may use, of which each worker sees its share; ``divided``: other nodes use those that it may not.
     """
-    return _threads(max(1, cpus // max(1, slots)), environ) | _devices(index, workers, accelerators)
+    return _threads(max(1, cpus // max(1, slots)), environ) | _devices(index, workers, accelerators, divided=divided)
 
 
 def _threads(count: int, environ: Mapping[str, str]) -> dict[str, str]:
@@ -44,12 +45,14 @@ def _threads(count: int, environ: Mapping[str, str]) -> dict[str, str]:
     return {name: str(count) for name in THREAD_VARIABLES if not environ.get(name)}
 
 
-def _devices(index: int, workers: int, accelerators: Sequence[str]) -> dict[str, str]:
-    if not accelerators or workers <= 1:
+def _devices(index: int, workers: int, accelerators: Sequence[str], *, divided: bool) -> dict[str, str]:
+    if not accelerators or (workers <= 1 and not divided):
         return {}
-    total, place = len(accelerators), index % workers
-    if total < workers:  # too few: neighbours share one
-        mine = accelerators[place * total // workers : place * total // workers + 1]
-    else:
-        mine = accelerators[place * total // workers : (place + 1) * total // workers]
-    return {ACCELERATORS: ",".join(mine)}
+    return {ACCELERATORS: ",".join(share(accelerators, index, workers))}
+
+
+def share(devices: Sequence[str], place: int, places: int) -> list[str]:
+    """Return the devices of the one at ``place`` among those that share them; when they are too few, some share one."""
+    total, place = len(devices), place % places
+    first = place * total // places
+    return list(devices[first : max(first + 1, (place + 1) * total // places)])

@@ -231,6 +231,23 @@ def test_code_of_calls_is_given_up(rig: Rig) -> None:
 
 
 @pytest.mark.rule("R22")
+def test_calls_that_come_to_nothing_count_as_uses(rig: Rig) -> None:
+    """As of a thread that goes on when its task has ended: its worker counts on the code from then on."""
+    rig.open()
+    rig.submit(1, 2)
+    for function in range(1, 4):
+        bring(rig, function)
+        call(rig, 1, function, function)
+    assert call(rig, 99, 4, 2) == []
+    bring(rig, 4)
+    call(rig, 1, 5, 4)
+    rig.say(Beat(EPOCH, 0, 0.0, heard=4))
+    for function in (5, 6):
+        send(rig, function)
+    assert Kill(1) not in call(rig, 1, 6, 2)
+
+
+@pytest.mark.rule("R22")
 def test_code_of_calls_that_may_be_lost_stays(rig: Rig) -> None:
     """After a break it is said again, with its calls, although nobody else needs it any more."""
     rig.open()

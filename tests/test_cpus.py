@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from skyward.providers.cpus import cpus_within, usable_cpus
+from skyward.cpus import cpus_within, usable_cpus
 
 if TYPE_CHECKING:
     from pathlib import Path
