@@ -73,6 +73,7 @@ def test_memory_does_not_grow_with_code_of_calls(pool: sky.Compute) -> None:
     growth = Growth(pool)
     expected = [SIZE + number for number in range(COUNT)]
     assert call_each(COUNT, SIZE) >> pool == [*expected, SIZE + 1]
+    assert pool.snapshot().rerun == 0
     grown = growth.by_process()
     assert max(grown.values()) < BOUND, grown
 
@@ -87,3 +88,4 @@ def test_code_that_was_given_up_runs_again(pool: sky.Compute) -> None:
             assert function(5) >> pool == SIZE + number + 5
     futures: list[Any] = [function(6) > pool for function in functions]
     assert [future.result() for future in futures] == [SIZE + number + 6 for number in range(len(functions))]
+    assert pool.snapshot().rerun == 0
