@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from skyward.config import merge_options
+from skyward.dispatch.tasks import SETTLED
 from skyward.errors import ConfigError, ForkedPoolError, NoNodesError, PoolClosedError
 from skyward.image import Image
 from skyward.mesh.engine import CANCEL_WAIT, CLOSE_WAIT, Engine
@@ -269,13 +270,20 @@ class Compute(PoolOperations):
     def cancel_future(self, future: Future[Any]) -> bool:
         """Try to stop what the future waits for; return whether it was stopped."""
         engine, tasks = self._open_engine(), future.tasks
+
+        def cancel() -> None:
+            for task in tasks:
+                if task.state != SETTLED:
+                    task.sink.on_cancel()
+            engine.cancel(tasks)
+
         if must_not_block() or engine.callbacks.is_current():
-            engine.loop.post(lambda: engine.cancel(tasks))
+            engine.loop.post(cancel)
             return future.cancelled()
         waiter = future.watch()
         try:
             deadline = time.monotonic() + self._options.cancel_grace + _CANCEL_SLACK
-            engine.loop.wait(waiter, deadline, start=lambda: engine.cancel(tasks))
+            engine.loop.wait(waiter, deadline, start=cancel)
         finally:
             future.unwatch(waiter)
         return future.cancelled()

@@ -201,7 +201,12 @@ class NestedPool(PoolOperations):
         return Lent(parent, self._set_waiting, self.soon)
 
     def cancel_tasks(self, tasks: Iterable[Task]) -> None:
-        """Cancel the unsettled ones of these tasks: they end here at once, and soon on their nodes."""
+        """Cancel the unsettled ones of these tasks, soon; takes no lock, because finalizers come here."""
+        unwanted = list(tasks)
+        self._post(lambda: self._give_up(unwanted))
+
+    def _give_up(self, tasks: Iterable[Task]) -> None:
+        """End tasks here at once, and soon on their nodes."""
         revoked: dict[int, list[int]] = {}
         with self._lock:
             for task in tasks:
@@ -271,7 +276,7 @@ class NestedPool(PoolOperations):
 
     def cancel_future(self, future: Future[Any]) -> bool:
         """Give up the calls of a future; it does not matter to the task when they stop."""
-        self.cancel_tasks(future.tasks)
+        self._give_up(future.tasks)
         return future.cancelled()
 
     def call_back(self, callback: Callable[[], None]) -> None:

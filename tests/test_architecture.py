@@ -47,7 +47,7 @@ ARROWS: dict[str, set[str]] = {
     "sharding": {"runtime"},
     "versions": set(),
     "memory": {"wire.frames"},
-    "feeding": VALUES | {"abbreviation", "pending"},
+    "feeding": VALUES | {"abbreviation", "pending", "waiting"},
     "waiting": set(),
     "transport": VALUES | {"config", "wire", "dispatch", "waiting"},
     "providers": VALUES | {"config", "cpus", "image", "transport.keys"},

@@ -117,7 +117,7 @@ def test_calls_of_a_task_that_it_does_not_run_are_ignored(pool: sky.Compute, for
     future = hold(str(short_path), "task").on(1 - liar) > pool
     runs(short_path, "task")
     for seq, parent in enumerate((1, 2, 1_000), 1):  # one that has ended, one that runs elsewhere, one that never was
-        calls = Submit(EPOCH, parent, [code.key], [1], [0], [len(call.data)], [0], [], [], [-1], ["note"], seq)
+        calls = Submit(EPOCH, parent, [code.key], [1], [0], [len(call.data)], [0], [], [], [1 - liar], ["note"], seq)
         forger.tell(calls, [call.data])
     own = add(1, 2).on(liar) > pool
     until(lambda: forger.ids)
