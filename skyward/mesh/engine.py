@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from skyward.providers.base import LaunchSpec, Provider
     from skyward.results import Outcome, Sink
     from skyward.transport.keys import KeyPair
-    from skyward.wire.functions import FunctionBlob
 
 CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at close
 CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
@@ -70,7 +69,6 @@ class Engine:
         self.scheduler = Scheduler(options.node_wait)
         self.ids = itertools.count(1)
         self.nesting = Nesting(lambda: next(self.ids))
-        self.blobs: dict[bytes, FunctionBlob] = {}  # all code this pool has sent or been sent
         self.failed = 0
         self.closing = False
         self.bug: Exception | None = None
@@ -285,7 +283,7 @@ class Engine:
             self.sharing.ended(task, outcome)
         for feed in task.feeds:
             feed.stop()
-        task.data, task.buffers, task.feeds = b"", (), ()
+        task.data, task.buffers, task.feeds, task.function = b"", (), (), None  # a future may keep its task
         sink, task.sink = task.sink, None
         sink.deliver(task, outcome)
 

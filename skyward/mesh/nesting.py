@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from skyward.dispatch.scheduler import BATCH
 from skyward.dispatch.tasks import ANY, Task
-from skyward.errors import ProtocolError
 from skyward.memory import opened
 from skyward.results import DISCARD, Sink
 from skyward.wire import failures
@@ -104,13 +103,9 @@ class Nesting:
         self._answering.append(parent)
 
     def submit(
-        self, rank: int, message: Submit, body: Sequence[Buffer], blobs: dict[bytes, FunctionBlob]
+        self, rank: int, message: Submit, body: Sequence[Buffer], functions: Sequence[FunctionBlob]
     ) -> list[Task]:
-        """Return the tasks for nested calls that came from a node."""
-        try:
-            functions = [blobs[key] for key in message.functions]
-        except KeyError as error:
-            raise ProtocolError("nested calls of a function that was never sent") from error
+        """Return the tasks for nested calls of these functions that came from a node."""
         parent = self._parents.get((rank, message.parent))
         if parent is None:
             parent = Parent(rank, message.parent, self._note_answers)
