@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from skyward.errors import PoolClosedError
 from skyward.results import CancelledError, Collection, Given, Outcome, Sink, failed, unwrap
-from skyward.waiting import Waiter
+from skyward.waiting import Waiter, lent
 from skyward.wire.statuses import CANCELLED
 
 if TYPE_CHECKING:
@@ -270,7 +270,8 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         import asyncio  # a third of the library's import time, and it is there when somebody awaits
 
-        return asyncio.wrap_future(self).__await__()
+        with lent():
+            return (yield from asyncio.wrap_future(self).__await__())
 
     def __repr__(self) -> str:
         return f"<Future {self._state.lower().replace('_and_notified', '')}>"

@@ -14,6 +14,8 @@ import itertools
 import random
 import threading
 import time
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -25,19 +27,20 @@ from skyward.hand import Alarm, Hand
 from skyward.operations import PoolOperations
 from skyward.results import CancelledError
 from skyward.runtime import instance_info
+from skyward.values import ValueBuffer
+from skyward.waiting import lend_with
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward.wire.functions import FunctionStore
-from skyward.wire.messages import Function, Module, Revoke, Submit
+from skyward.wire.messages import Credit, Function, Items, Module, Revoke, Submit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from skyward.dispatch.tasks import Task
     from skyward.futures import Future
     from skyward.pumping import Pump
-    from skyward.results import Outcome, Sink
-    from skyward.values import ValueBuffer
+    from skyward.results import Outcome
     from skyward.waiting import Waiter
     from skyward.wire.frames import Buffer
     from skyward.wire.functions import FunctionBlob
@@ -79,7 +82,9 @@ class NestedPool(PoolOperations):
         self.awaited: dict[int, dict[int, Task]] = {}  # by parent and number of the call
         self._sent: set[bytes] = set()  # keys of code that has gone up
         self._helping = threading.local()  # .parent, in threads that feed streams of a task
+        self._waits: dict[int, int] = {}  # by parent: threads and coroutines that wait for calls
         self._callbacks = Hand("skyward-callbacks")
+        self._revokes = Hand("skyward-revokes")
         self._alarm = Alarm("skyward-time-limits")
 
     # --- for the worker --------------------------------------------------------------------
@@ -98,12 +103,15 @@ class NestedPool(PoolOperations):
     def ended(self, parent: int) -> None:
         """A task has ended: what it has not awaited is not answered any more."""
         with self._lock:
+            self._waits.pop(parent, None)  # an interrupt may have come just before the end of a wait was noted
             for task in self.awaited.pop(parent, {}).values():
                 self._settle(task, CancelledError())
 
     def _settle(self, task: Task, outcome: Outcome) -> None:
         task.state = SETTLED
         sink, task.sink = task.sink, None
+        for feed in task.feeds:
+            feed.stop()
         sink.deliver(task, outcome)
 
     # --- primitives of the operations --------------------------------------------------------
@@ -120,6 +128,10 @@ class NestedPool(PoolOperations):
                 "this thread runs no task of the pool: only a running task can use it, from its own thread"
             )
         return parent
+
+    @property
+    def _is_helping(self) -> bool:
+        return getattr(self._helping, "parent", None) is not None
 
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         parent = self._parent()
@@ -169,40 +181,95 @@ class NestedPool(PoolOperations):
         """Wait until the waiter is done; False at the deadline (`time.monotonic`). The slot is lent meanwhile."""
         if waiter.done:
             return True
+        with self.lent():
+            return _sleep(waiter, deadline)
+
+    def lend_to_coroutines(self) -> None:
+        """Have coroutines of this process lend the slot while they await calls, too."""
+        lend_with(self.lent)
+
+    @contextmanager
+    def lent(self) -> Generator[None]:
+        """Lend the slot of this thread's task, from the first that waits (threads, coroutines) to the last."""
         parent = self._current_task()
-        if parent is None:  # a thread that holds no slot
-            return _sleep(waiter, deadline)
-        self._set_waiting(parent, True)
+        if parent is None or self._is_helping:  # a thread that holds no slot
+            yield
+            return
+        with self._lock:
+            self._waits[parent] = waits = self._waits.get(parent, 0) + 1
         try:
-            return _sleep(waiter, deadline)
+            if waits == 1:
+                self._set_waiting(parent, True)
+            yield
         finally:
-            self._set_waiting(parent, False)
+            with self._lock:
+                self._waits[parent] = waits = self._waits.get(parent, 1) - 1
+                if not waits:
+                    del self._waits[parent]
+            if not waits:
+                self._set_waiting(parent, False)
 
     def cancel_tasks(self, tasks: Iterable[Task]) -> None:
         """Cancel the unsettled ones of these tasks: they end here at once, and soon on their nodes."""
         revoked: dict[int, list[int]] = {}
+        finalizing = False
         with self._lock:
             for task in tasks:
                 for parent, awaited in self.awaited.items():
                     if awaited.pop(task.id, None) is not None:
+                        finalizing = finalizing or isinstance(task.sink, ValueBuffer)
                         revoked.setdefault(parent, []).append(task.id)
                         self._settle(task, CancelledError())
+        if finalizing:  # the garbage collector closes streams, perhaps in a thread that is just sending
+            self._revokes.do(partial(self._revoke, revoked))
+        else:
+            self._revoke(revoked)
+
+    def _revoke(self, revoked: dict[int, list[int]]) -> None:
         for parent, calls in revoked.items():
             for start in range(0, len(calls), BATCH):
                 self._send(Revoke(0, parent, calls[start : start + BATCH]), ())
 
-    def _yielding(self, sink: Sink, index: int) -> ValueBuffer:
-        raise TypeError("a task cannot take what a generator of another task yields, yet: call a function that returns")
+    # --- streams of values -------------------------------------------------------------------
 
-    def _feed_by(self, task: Task, pumps: tuple[Pump, ...]) -> None:
-        if pumps:
-            raise TypeError("a task cannot feed an argument of another task element by element, yet: pass a list")
+    def relay(self, message: Items | Credit, body: Sequence[Buffer]) -> None:
+        """Take in what a call yields, or what it wants of an argument (the worker's control thread)."""
+        with self._lock:
+            task = self.awaited.get(message.id, {}).get(message.call)
+            sink = task.sink if task is not None else None
+        if task is None:  # it has ended, or nobody wants it any more
+            return
+        if isinstance(message, Credit):
+            if 0 < message.stream <= len(task.feeds):
+                task.feeds[message.stream - 1].grant(message.items, message.size, message.read)
+        elif isinstance(sink, ValueBuffer):
+            sink.receive(split_body(message.sizes, message.buffers, body))
 
     def grant(self, task: Task, items: int, size: int) -> None:
-        """Never called: calls that yield are refused."""
+        """Let a call yield so many more elements and bytes."""
+        parent = self._parent_of(task)
+        if parent is not None:
+            self._send(Credit(0, parent, 0, items, size, call=task.id), ())
 
     def push(self, pump: Pump) -> None:
-        """Never called: arguments that are fed are refused."""
+        """Send what a pump has pulled (its own thread)."""
+        task, batch = pump.task, pump.take()
+        parent = None if task is None else self._parent_of(task)
+        if task is None or parent is None or batch is None:
+            return
+        sizes, buffers, body = pack_body(batch.payloads)
+        first, _, end, failed = batch
+        self._send(Items(0, parent, pump.stream, first, sizes, buffers, end, failed, call=task.id), body)
+
+    def _parent_of(self, task: Task) -> int | None:
+        with self._lock:
+            return next((parent for parent, awaited in self.awaited.items() if task.id in awaited), None)
+
+    def _feed_by(self, task: Task, pumps: tuple[Pump, ...]) -> None:
+        super()._feed_by(task, pumps)
+        parent = self._parent()
+        for pump in pumps:  # what an iterable calls, its task calls
+            pump.wrap = partial(self._as_task, parent)
 
     def _call_later(self, delay: float, command: Callable[[], None]) -> None:
         def run() -> None:
@@ -213,8 +280,9 @@ class NestedPool(PoolOperations):
 
     def as_this_task(self, run: Callable[[], None]) -> Callable[[], None]:
         """Return ``run`` for another thread, where its calls are those of the task that runs here."""
-        parent = self._parent()
+        return self._as_task(self._parent(), run)
 
+    def _as_task(self, parent: int, run: Callable[[], None]) -> Callable[[], None]:
         def helping() -> None:
             self._helping.parent = parent
             run()

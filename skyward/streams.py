@@ -9,7 +9,7 @@ from skyward.dispatch.ordering import Ordering
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError, TaskTimeoutError
 from skyward.results import DISCARD, Given, Outcome, Sink, failed, unwrap, unwrap_in_place
-from skyward.waiting import Waiter
+from skyward.waiting import Waiter, lent
 from skyward.wire.frames import size_of
 
 if TYPE_CHECKING:
@@ -294,7 +294,8 @@ class ResultStream(Generic[T]):
             taken = self._buffer.take()
             if taken is None:
                 try:
-                    await waiter.wait()
+                    with lent():
+                        await waiter.wait()
                 except BaseException:  # the consuming asyncio task was cancelled
                     self.close()
                     raise

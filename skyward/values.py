@@ -16,7 +16,7 @@ from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError
 from skyward.results import Outcome, Sink, failed, load, unwrap
 from skyward.streams import AsyncWaiter
-from skyward.waiting import Waiter
+from skyward.waiting import Waiter, lent
 from skyward.wire.credit import Allowance
 from skyward.wire.frames import size_of
 
@@ -200,7 +200,8 @@ class ValueStream(Generic[T]):
             row = self._next_row()
             if row is None:
                 try:
-                    await waiter.wait()
+                    with lent():
+                        await waiter.wait()
                 except BaseException:  # the consuming asyncio task was cancelled
                     self.close()
                     raise

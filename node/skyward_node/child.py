@@ -286,6 +286,8 @@ class _Worker:
         )
         self._nested = pool
         self._control.answer = pool.answer
+        self._control.relay = pool.relay
+        pool.lend_to_coroutines()
         runtime.activate(pool)
 
     def _send(self, message: Message, frames: Sequence[Buffer]) -> None:

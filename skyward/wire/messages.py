@@ -5,12 +5,10 @@ MessagePack array with the fields below, in this order. The frames after it are 
 and meaning the header gives. Only headers are ever decoded by a node; bodies are pickles that only the process which
 runs the task may open.
 
-Batches are columns, not rows: a batch of 64 tasks is five lists of integers, so that encoding and decoding cost
-microseconds per batch instead of per task.
+Batches are columns, not rows, so that encoding and decoding cost microseconds per batch instead of per task.
 
 Types below 64 must be understood: an unknown one ends the session. Types from 64 up are hints that a receiver ignores
-when it does not know them. Fields may be added at the end of a header by a later minor revision; a receiver ignores
-trailing fields it does not know.
+when it does not know them, as it ignores fields at the end of a header that a later revision has added.
 
 PURE: no sockets, no clock. Nothing here knows how messages travel.
 """
@@ -159,6 +157,7 @@ class Credit(Message, frozen=True):
     size: U64  # bytes
     read: U64 = 0  # elements so far whose shared memory is not read any more
     seq: U64 = 0  # 1, 2, 3, … per session, over all that have one; 0 inside a node
+    call: U64 = 0  # not 0: it is about a stream of this call, which the task has made
 
 
 class Items(Message, frozen=True):
@@ -175,6 +174,7 @@ class Items(Message, frozen=True):
     failed: bool = False  # the last element is a Failure that ends the stream
     shared: Frames = []  # which body frames are references to shared memory; see docs/protocol.md
     seq: U64 = 0  # as in Credit
+    call: U64 = 0  # the same
 
 
 class Answer(Message, frozen=True):

@@ -48,6 +48,7 @@ class Control:
         self.streams: Streams | None = None  # set before the thread starts
         self.release: Callable[[list[int]], object] = len  # lets regions of results be used again; set likewise
         self.answer: Callable[[Answer, Sequence[Buffer]], object] | None = None  # takes answers to nested calls
+        self.relay: Callable[[Items | Credit, Sequence[Buffer]], object] | None = None  # takes streams of such calls
         self._chased: list[tuple[Slot, int]] = []  # tasks to interrupt that have not heard of it
         self._socket = sock
         self._reader = reader
@@ -149,6 +150,9 @@ class Control:
             case Answer():
                 if self.answer is not None:
                     self.answer(message, body)
+            case Credit(call=call) | Items(call=call) if call:
+                if self.relay is not None:
+                    self.relay(message, body)
             case Credit():
                 streams.credit(message)
             case Items():
