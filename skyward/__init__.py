@@ -5,6 +5,7 @@
     mesh/                       the client's side of a mesh: nodes, links and scheduler under one loop
     results, futures, streams   how answers reach the user's thread
     runtime, sharding           the active pool, where a task runs, and its node's part of some data
+    output                      who sees what tasks print
     config, image, model, errors  every setting, what nodes have, shared values, every exception
     wire/                       bytes <-> messages, shared with the node
     dispatch/                   which task goes where and when
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from skyward.futures import Future
     from skyward.image import Image
     from skyward.model import Nodes
+    from skyward.output import OutputLine, redirect_output, silent, stderr, stdout
     from skyward.providers.local import Local
     from skyward.providers.static import Static
     from skyward.runtime import InstanceInfo, Peer, instance_info, sky
@@ -83,6 +85,7 @@ __all__ = [
     "NodeLostError",
     "Nodes",
     "Options",
+    "OutputLine",
     "Peer",
     "PendingFunction",
     "PendingFunctionGroup",
@@ -106,8 +109,12 @@ __all__ = [
     "function",
     "gather",
     "instance_info",
+    "redirect_output",
     "shard",
+    "silent",
     "sky",
+    "stderr",
+    "stdout",
 ]
 
 # Where a public name lives; what is not here is an error.
@@ -119,6 +126,7 @@ _HOMES: Final = {
     "Local": "skyward.providers.local",
     "Nodes": "skyward.model",
     "Options": "skyward.config",
+    "OutputLine": "skyward.output",
     "Peer": "skyward.runtime",
     "PendingFunction": "skyward.calls",
     "PendingFunctionGroup": "skyward.calls",
@@ -129,8 +137,12 @@ _HOMES: Final = {
     "function": "skyward.calls",
     "gather": "skyward.calls",
     "instance_info": "skyward.runtime",
+    "redirect_output": "skyward.output",
     "shard": "skyward.sharding",
+    "silent": "skyward.output",
     "sky": "skyward.runtime",
+    "stderr": "skyward.output",
+    "stdout": "skyward.output",
 }
 
 

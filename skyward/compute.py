@@ -81,6 +81,7 @@ class Compute(PoolOperations):
         self._activation: Activation | None = None
         self._closing = threading.Lock()  # held by whoever closes
         self._closed = False
+        self._unwanted = False  # whoever awaited its opening was cancelled
         self._pid = os.getpid()
 
     # --- life ------------------------------------------------------------------------------
@@ -157,7 +158,15 @@ class Compute(PoolOperations):
         import asyncio
 
         if not self.is_active:
-            await asyncio.to_thread(self._open_elsewhere)
+            opening = asyncio.ensure_future(asyncio.to_thread(self._open_elsewhere))
+            try:
+                await asyncio.shield(opening)
+            except asyncio.CancelledError:  # which ends no thread
+                self._unwanted = True
+                await asyncio.to_thread(self.close, cancel=True)
+                await asyncio.wait([opening])
+                opening.exception()  # it is of no interest, but has to be looked at
+                raise
             self._activation = activate(self)
         return self
 
@@ -165,6 +174,8 @@ class Compute(PoolOperations):
         self.open()
         assert self._activation is not None
         deactivate(self._activation, self)  # it was of the thread's context
+        if self._unwanted:
+            self.close(cancel=True)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -215,9 +226,13 @@ class Compute(PoolOperations):
         if engine is not None and not self._closed and os.getpid() == self._pid:
             engine.loop.post(lambda: engine.cancel(tasks))
 
-    def _call_later(self, delay: float, command: Callable[[], None]) -> None:
+    def _call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
         engine = self._open_engine()
-        engine.loop.post(lambda: engine.call_later(delay, command))
+        engine.loop.post(lambda: engine.call_later(delay, command, owner))
+
+    def soon(self, command: Callable[[], None]) -> None:
+        """Run a command where outcomes are delivered; takes no lock."""
+        self._open_engine().loop.post(command)
 
     def grant(self, task: Task, items: int, size: int) -> None:
         """Let a task yield so many more elements and bytes; never blocks."""

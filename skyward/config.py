@@ -110,8 +110,8 @@ class Options:
     ``max_payload``: one argument set or result (default None: half of available memory).
     ``window``: bytes of arguments in flight (default None: an eighth of available memory, at most
     1 GiB); dispatch waits when it is full.
-    ``idle_timeout``: idle time after which an elastic pool lets a node go (default 60).
-    ``drain_timeout``: how long a node may finish its tasks when it is let go (default 30).
+    ``idle_timeout``: reserved for pools that grow and shrink by themselves (default 60).
+    ``drain_timeout``: reserved for them, too (default 30).
     """
 
     worker: Worker = field(default_factory=Worker)

@@ -12,12 +12,14 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from skyward.errors import PoolClosedError
+from skyward.lending import Waiters
 from skyward.results import CancelledError, Collection, Given, Outcome, Sink, failed, unwrap
-from skyward.waiting import Waiter, lent
+from skyward.waiting import Waiter
 from skyward.wire.statuses import CANCELLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from contextlib import AbstractContextManager
 
     from skyward.dispatch.tasks import Task
 
@@ -38,6 +40,10 @@ class FutureOwner(Protocol):
 
     def wait_for(self, waiter: Waiter, deadline: float | None) -> bool:
         """Wait until the waiter is done; False at the deadline."""
+        ...
+
+    def lent(self) -> AbstractContextManager[None]:
+        """Lend the slot of the task that runs here, if one does, for the length of a block that waits."""
         ...
 
     def cancel_tasks(self, tasks: Sequence[Task]) -> None:
@@ -102,7 +108,7 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
         @property
         def _waiters(self) -> list[Any]:
             if self._notify is None:
-                self._notify = []
+                self._notify = Waiters(self._owner.lent)
             return self._notify
 
     @property
@@ -270,8 +276,11 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         import asyncio  # a third of the library's import time, and it is there when somebody awaits
 
-        with lent():
-            return (yield from asyncio.wrap_future(self).__await__())
+        future = asyncio.wrap_future(self)
+        if self.done():
+            return (yield from future)
+        with self._owner.lent():
+            return (yield from future)
 
     def __repr__(self) -> str:
         return f"<Future {self._state.lower().replace('_and_notified', '')}>"

@@ -37,8 +37,12 @@ class GroupOperations(PoolStreams):
         """Hand the tasks to the scheduler; with ``wait_for``, return when it is done."""
 
     @abstractmethod
-    def _call_later(self, delay: float, command: Callable[[], None]) -> None:
-        """Run ``command`` where outcomes are delivered, after ``delay`` seconds."""
+    def _call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
+        """Run ``command`` where outcomes are delivered, after ``delay`` seconds, on ``owner`` if there is one still."""
+
+    @abstractmethod
+    def soon(self, command: Callable[[], None]) -> None:
+        """Run a command where outcomes are delivered; takes no lock, because finalizers come here."""
 
     @abstractmethod
     def _wait_for_room(self, size: int) -> None:
@@ -105,7 +109,11 @@ class GroupOperations(PoolStreams):
     def _limit(self, group: Group, sink: Collection | StreamBuffer) -> None:
         timeout = group.timeout
         if timeout is not None:
-            self._call_later(timeout, lambda: sink.expire(timeout))
+
+            def expire(owner: Collection | StreamBuffer) -> None:
+                owner.expire(timeout)
+
+            self._call_later(timeout, expire, sink)
 
     def _group_future(self, group: Group) -> Future[Any]:
         if group.stream:
@@ -147,7 +155,7 @@ class GroupOperations(PoolStreams):
                 rest = iter(group.calls[len(tasks) :])
                 self._start(Feeder(self, rest, buffer, len(tasks), ahead=None))
         self._limit(group, buffer)
-        return ResultStream(buffer, self.wait_for)
+        return ResultStream(buffer, self.wait_for, self.lent)
 
     def dispatch(self, tasks: list[Task], buffer: StreamBuffer) -> bool:
         """Hand in members of a stream when there is room; False if they are not wanted any more by then."""
@@ -165,7 +173,3 @@ class GroupOperations(PoolStreams):
     def as_this_task(self, run: Callable[[], None]) -> Callable[[], None]:
         """Return ``run`` for another thread, where it may use this pool as this thread may."""
         return run
-
-    def soon(self, command: Callable[[], None]) -> None:
-        """Run a command where outcomes are delivered."""
-        self._call_later(0.0, command)

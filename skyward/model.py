@@ -75,8 +75,6 @@ class NodeState(Enum):
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
-    LOST = "lost"
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)

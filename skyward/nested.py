@@ -14,7 +14,8 @@ import itertools
 import random
 import threading
 import time
-from contextlib import contextmanager
+import weakref
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
@@ -24,18 +25,19 @@ from skyward.dispatch.assignment import split
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError
 from skyward.hand import Alarm, Hand
+from skyward.lending import Lent
 from skyward.operations import PoolOperations
 from skyward.results import CancelledError
 from skyward.runtime import instance_info
 from skyward.values import ValueBuffer
-from skyward.waiting import lend_with
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward.wire.functions import FunctionStore
 from skyward.wire.messages import Credit, Function, Items, Module, Revoke, Submit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     from skyward.dispatch.tasks import Task
     from skyward.futures import Future
@@ -54,7 +56,8 @@ class NestedPool(PoolOperations):
     """The handle; see the module. Its arguments are what the worker lends it.
 
     ``send(message, body)`` writes to the daemon, ``current_task()`` tells for which task this thread runs,
-    and ``set_waiting(task, waiting)`` lends that task's slot or takes it back.
+    ``set_waiting(task, waiting)`` counts who waits in that task, whose slot is lent as long as anybody does, and
+    ``post(command)`` runs a command in the thread that hands in answers, and takes no lock.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class NestedPool(PoolOperations):
         send: Callable[[Message, Sequence[Buffer]], object],
         current_task: Callable[[], int | None],
         set_waiting: Callable[[int, bool], object],
+        post: Callable[[Callable[[], None]], None],
         *,
         retries: int = 0,
         timeout: float | None = None,
@@ -70,6 +74,7 @@ class NestedPool(PoolOperations):
         self._send = send
         self._current_task = current_task
         self._set_waiting = set_waiting
+        self._post = post
         self._options = Options(retries=retries, timeout=timeout, max_payload=max_payload)
         self._max_payload = self._options.payload_limit()
         self._window_size = 2**62  # bytes: the window is the client's
@@ -82,9 +87,7 @@ class NestedPool(PoolOperations):
         self.awaited: dict[int, dict[int, Task]] = {}  # by parent and number of the call
         self._sent: set[bytes] = set()  # keys of code that has gone up
         self._helping = threading.local()  # .parent, in threads that feed streams of a task
-        self._waits: dict[int, int] = {}  # by parent: threads and coroutines that wait for calls
         self._callbacks = Hand("skyward-callbacks")
-        self._revokes = Hand("skyward-revokes")
         self._alarm = Alarm("skyward-time-limits")
 
     # --- for the worker --------------------------------------------------------------------
@@ -103,7 +106,6 @@ class NestedPool(PoolOperations):
     def ended(self, parent: int) -> None:
         """A task has ended: what it has not awaited is not answered any more."""
         with self._lock:
-            self._waits.pop(parent, None)  # an interrupt may have come just before the end of a wait was noted
             for task in self.awaited.pop(parent, {}).values():
                 self._settle(task, CancelledError())
 
@@ -184,30 +186,12 @@ class NestedPool(PoolOperations):
         with self.lent():
             return _sleep(waiter, deadline)
 
-    def lend_to_coroutines(self) -> None:
-        """Have coroutines of this process lend the slot while they await calls, too."""
-        lend_with(self.lent)
-
-    @contextmanager
-    def lent(self) -> Generator[None]:
-        """Lend the slot of this thread's task, from the first that waits (threads, coroutines) to the last."""
+    def lent(self) -> AbstractContextManager[None]:
+        """Lend the slot of the task that runs here for the length of a block."""
         parent = self._current_task()
         if parent is None or self._is_helping:  # a thread that holds no slot
-            yield
-            return
-        with self._lock:
-            self._waits[parent] = waits = self._waits.get(parent, 0) + 1
-        try:
-            if waits == 1:
-                self._set_waiting(parent, True)
-            yield
-        finally:
-            with self._lock:
-                self._waits[parent] = waits = self._waits.get(parent, 1) - 1
-                if not waits:
-                    del self._waits[parent]
-            if not waits:
-                self._set_waiting(parent, False)
+            return nullcontext()
+        return Lent(parent, self._set_waiting, self.soon)
 
     def cancel_tasks(self, tasks: Iterable[Task]) -> None:
         """Cancel the unsettled ones of these tasks: they end here at once, and soon on their nodes."""
@@ -221,7 +205,7 @@ class NestedPool(PoolOperations):
                         revoked.setdefault(parent, []).append(task.id)
                         self._settle(task, CancelledError())
         if finalizing:  # the garbage collector closes streams, perhaps in a thread that is just sending
-            self._revokes.do(partial(self._revoke, revoked))
+            self._post(partial(self._revoke, revoked))
         else:
             self._revoke(revoked)
 
@@ -271,12 +255,24 @@ class NestedPool(PoolOperations):
         for pump in pumps:  # what an iterable calls, its task calls
             pump.wrap = partial(self._as_task, parent)
 
-    def _call_later(self, delay: float, command: Callable[[], None]) -> None:
-        def run() -> None:
-            with self._lock:
-                command()
+    def _call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
+        ref = None if owner is None else weakref.ref(owner)
 
-        self._alarm.after(delay, run)
+        def run() -> None:
+            if ref is None:
+                command()
+            elif (owner := ref()) is not None:
+                command(owner)
+
+        self._alarm.after(delay, lambda: self._deliver(run))
+
+    def soon(self, command: Callable[[], None]) -> None:
+        """Run a command where outcomes are delivered; takes no lock."""
+        self._post(lambda: self._deliver(command))
+
+    def _deliver(self, command: Callable[[], None]) -> None:
+        with self._lock:
+            command()
 
     def as_this_task(self, run: Callable[[], None]) -> Callable[[], None]:
         """Return ``run`` for another thread, where its calls are those of the task that runs here."""

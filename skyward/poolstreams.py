@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import abstractmethod
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import PoolClosedError
@@ -19,6 +20,7 @@ from skyward.wire import payload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from weakref import WeakSet
 
     from skyward.dispatch.tasks import Task
@@ -43,6 +45,10 @@ class PoolStreams(Pool):
     @abstractmethod
     def wait_for(self, waiter: Waiter, deadline: float | None = None) -> bool:
         """Wait until the waiter is done; False at the deadline (`time.monotonic`)."""
+
+    def lent(self) -> AbstractContextManager[None]:
+        """Lend the slot of the task that runs here, for the length of a block that waits; on the client none does."""
+        return nullcontext()
 
     @abstractmethod
     def cancel_tasks(self, tasks: Sequence[Task]) -> None:

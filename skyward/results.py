@@ -132,7 +132,9 @@ class Collection(Waiter, Sink):
     beginning: ``left`` counts the others.
     """
 
-    __slots__ = ("_cancel", "_given", "_return_exceptions", "failure", "future", "left", "outcomes", "tasks")
+    __slots__ = (
+        "__weakref__", "_cancel", "_given", "_return_exceptions", "failure", "future", "left", "outcomes", "tasks",
+    )  # fmt: skip
 
     def __init__(self, count: int, *, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]) -> None:
         super().__init__()

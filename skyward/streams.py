@@ -9,12 +9,13 @@ from skyward.dispatch.ordering import Ordering
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError, TaskTimeoutError
 from skyward.results import DISCARD, Given, Outcome, Sink, failed, unwrap, unwrap_in_place
-from skyward.waiting import Waiter, lent
+from skyward.waiting import Waiter
 from skyward.wire.frames import size_of
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from skyward.dispatch.tasks import Task
@@ -60,8 +61,9 @@ class StreamBuffer(Sink):
     """
 
     __slots__ = (
-        "_brought", "_buffer", "_cancel", "_gifts", "_ordered", "_overdue", "_return_exceptions", "_soon", "_taken",
-        "abandoned", "ended", "error", "feeder", "given", "handed_out", "stopped", "tasks", "total", "waiter",
+        "__weakref__", "_brought", "_buffer", "_cancel", "_gifts", "_ordered", "_overdue", "_return_exceptions",
+        "_soon", "_taken", "abandoned", "ended", "error", "feeder", "given", "handed_out", "stopped", "tasks", "total",
+        "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -210,9 +212,16 @@ class ResultStream(Generic[T]):
     Closing it, leaving its ``with`` block, or dropping the last reference cancels what is left.
     """
 
-    def __init__(self, buffer: StreamBuffer, wait: Callable[[Waiter], Any]) -> None:
+    def __init__(
+        self,
+        buffer: StreamBuffer,
+        wait: Callable[[Waiter], Any],
+        lent: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
+        """``lent`` is the pool's, for coroutines that wait."""
         self._buffer = buffer
         self._wait = wait
+        self._lent = lent
         self._taken = 0
         self._closed = buffer.total == 0
 
@@ -294,7 +303,7 @@ class ResultStream(Generic[T]):
             taken = self._buffer.take()
             if taken is None:
                 try:
-                    with lent():
+                    with self._lent():
                         await waiter.wait()
                 except BaseException:  # the consuming asyncio task was cancelled
                     self.close()

@@ -16,12 +16,13 @@ from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError
 from skyward.results import Outcome, Sink, failed, load, unwrap
 from skyward.streams import AsyncWaiter
-from skyward.waiting import Waiter, lent
+from skyward.waiting import Waiter
 from skyward.wire.credit import Allowance
 from skyward.wire.frames import size_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     from skyward.dispatch.tasks import Task
@@ -37,6 +38,10 @@ class StreamOwner(Protocol):
 
     def wait_for(self, waiter: Waiter, deadline: float | None = None) -> bool:
         """Wait until the waiter is done; False at the deadline."""
+        ...
+
+    def lent(self) -> AbstractContextManager[None]:
+        """Lend the slot of the task that runs here, if one does, for the length of a block that waits."""
         ...
 
     def cancel_tasks(self, tasks: Sequence[Task]) -> None:
@@ -200,7 +205,7 @@ class ValueStream(Generic[T]):
             row = self._next_row()
             if row is None:
                 try:
-                    with lent():
+                    with self._pool.lent():
                         await waiter.wait()
                 except BaseException:  # the consuming asyncio task was cancelled
                     self.close()

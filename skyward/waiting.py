@@ -6,24 +6,6 @@ PURE of sockets: the loop that polls, the worker's control thread, and tests all
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_lend: Callable[[], AbstractContextManager[object]] = nullcontext
-
-
-def lend_with(lend: Callable[[], AbstractContextManager[object]]) -> None:
-    """Say what lends the slot of the task that runs here, in a worker."""
-    global _lend  # noqa: PLW0603 - a worker serves one pool for its life
-    _lend = lend
-
-
-def lent() -> AbstractContextManager[object]:
-    """Return a context in which a coroutine awaits calls: where it is a task, others may have its slot meanwhile."""
-    return _lend()
 
 
 class Waiter:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
+LONG_VALUE = 31  # characters: a key has 40, its bytes 32 or, if some are missing, less
 LONGEST_PARENT = 40  # bytes of the usual temporary directory's path
 # How long an example takes says nothing on a machine that does much else.
 settings.register_profile("skyward", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -50,6 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[PRIVATE] = private
     os.environ["TMPDIR"] = private
     tempfile.tempdir = None  # forget what was found without it
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name long values by their argument: keys differ from process to process, and the names of tests must not."""
+    return argname if isinstance(val, str | bytes) and len(val) >= LONG_VALUE else None
 
 
 def _send_without_copy() -> None:

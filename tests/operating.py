@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -154,8 +155,12 @@ class OperatedPool(PoolOperations):
     def push(self, pump: Pump) -> None:
         """Never called: nothing here is fed."""
 
-    def _call_later(self, delay: float, command: Callable[[], None]) -> None:
-        self.later.append((delay, command))
+    def _call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
+        self.later.append((delay, command if owner is None else partial(command, owner)))
+
+    def soon(self, command: Callable[[], None]) -> None:
+        """Note it."""
+        self.later.append((0.0, command))
 
     def _wait_for_room(self, size: int) -> None:
         self.room.append(size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from skyward.futures import Future
@@ -40,6 +41,10 @@ class Owner:
                 return False
             waiter.park(remaining)
         return True
+
+    def lent(self) -> AbstractContextManager[None]:
+        """Lend nothing."""
+        return nullcontext()
 
     def cancel_tasks(self, tasks: Sequence[Task]) -> None:
         """Note it."""

@@ -29,6 +29,7 @@ CALLS = {
     "abbreviation",
     "calls",
     "gathering",
+    "output",
     "parameters",
     "pending",
     "runtime",

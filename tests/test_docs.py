@@ -158,7 +158,7 @@ def test_reference_names_all_that_is_public() -> None:
     """Every public name is there, and every public method of calls, groups, streams and pools."""
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     names = {name for name in sky.__all__ if not name.startswith("_")}
-    internal = {"call_back", "cancel_future", "cancel_tasks", "close_at_exit", "run_group", "slots", "wait_for"}
+    internal = {"call_back", "cancel_future", "cancel_tasks", "close_at_exit", "lent", "run_group", "slots", "wait_for"}
     internal |= {"as_this_task", "grant", "make_tasks", "pack_element", "push", "soon", "stop_feeders", "stop_values"}
     names |= {name for name in dir(sky.Compute) if not name.startswith("_")} - internal
     names |= {name for name in dir(sky.PendingFunction) if name.startswith("with_")} | {"on", "named", "local"}
@@ -198,5 +198,5 @@ def test_readme_commands_are_those_of_the_project() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     first, second = re.findall(r"```sh\n(.*?)\n```", readme, re.DOTALL)
     assert first == f"pip install uv && uv run --no-dev {GUIDE.relative_to(ROOT)}"
-    assert second == "pip install uv && uv run pytest"
+    assert second == "pip install uv && uv run pytest -n 2 --dist loadfile"
     assert second.partition("&& ")[2] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

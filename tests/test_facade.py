@@ -36,6 +36,7 @@ PUBLIC = {
     "NodeLostError",
     "Nodes",
     "Options",
+    "OutputLine",
     "Peer",
     "PendingFunction",
     "PendingFunctionGroup",
@@ -59,8 +60,12 @@ PUBLIC = {
     "function",
     "gather",
     "instance_info",
+    "redirect_output",
     "shard",
+    "silent",
     "sky",
+    "stderr",
+    "stdout",
 }
 
 HEAVY = ("boto3", "click", "cloudpickle", "msgspec", "numpy", "rich", "structlog", "zmq", "skyward_node")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,6 +47,10 @@ class Owner:
         else:
             self.task.state = SETTLED
             self.buffer.deliver(self.task, what)
+
+    def lent(self) -> AbstractContextManager[None]:
+        """Lend nothing."""
+        return nullcontext()
 
     def cancel_tasks(self, tasks: Any) -> None:
         """Note it."""

@@ -25,17 +25,19 @@ from skyward.wire.codec import Decoder, mark_refs
 from skyward.wire.functions import FunctionLoader
 from skyward.wire.messages import Cancel, Function, Module, Release, Tasks
 from skyward_node.cells import Cells
-from skyward_node.pipe_messages import DATA_MESSAGES, Context, Waiting
+from skyward_node.pipe_messages import DATA_MESSAGES, Context
 from skyward_node.worker.control import Control
 from skyward_node.worker.inbox import Inbox
 from skyward_node.worker.instance import instance_of
 from skyward_node.worker.interrupts import Interrupts
 from skyward_node.worker.outbox import Outbox
 from skyward_node.worker.pipes import PipeReader, PipeWriter
+from skyward_node.worker.printing import Printing
 from skyward_node.worker.process import flush_streams, prepare
 from skyward_node.worker.seats import Seats
 from skyward_node.worker.slot import Slot
 from skyward_node.worker.streams import Streams
+from skyward_node.worker.waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from skyward.nested import NestedPool
     from skyward.wire.frames import Buffer, Ref
     from skyward.wire.messages import Message
+    from skyward_node.pipe_messages import Waiting
     from skyward_node.template import Birth
     from skyward_node.worker.outbox import Outcome
 
@@ -91,6 +94,7 @@ class _Worker:
         self._files = Files()
         self._streams = Streams(self._send, self._waiting, self._watch, self._files)
         self._control.streams = self._streams
+        self._printing = self._control.printing = Printing(self._send, self._watch)
         self._control.release = self._release
         self._loader = FunctionLoader()
         self._birth = birth
@@ -100,10 +104,10 @@ class _Worker:
         self._forked = False
         self._slots = birth.slots
         self._seats = Seats(birth.slots)
-        self._local = threading.local()  # .slot and .seat, in thread mode
+        self._local = threading.local()  # .slot, in thread mode
         self._pool_threads: list[threading.Thread] = []  # in thread mode; those beyond ``slots`` run while others wait
         self._lending = 0  # threads whose tasks wait for calls of their own
-        self._lending_lock = threading.Lock()
+        self._waits = Waits(self._tell, self._lend, self._take_back)
         self._sharing = threading.Lock()
         self._nested: NestedPool | None = None
         self._size = 0  # bytes of the outcomes that wait
@@ -171,27 +175,34 @@ class _Worker:
 
     def _serve_slot(self, slot: Slot) -> None:
         queue, pending, control, outbox = self._queue, self._inbox.pending, self._control, self._outbox
-        local, cells, context, seat = self._local, self._cells.view, None, -1
-        local.slot = slot
+        cells, context, seat = self._cells.view, None, -1
+        self._local.slot = slot
         while (id := queue.get()) is not None:
             slot.current = id
             entry = pending.pop(id, None)
             if entry is not None:
-                local.seat = self._seats.take()
-                if context is not self._context or seat != local.seat:
-                    context, seat = self._context, local.seat
+                slot.seat = self._seats.take()
+                if context is not self._context or seat != slot.seat:
+                    context, seat = self._context, slot.seat
                     self._enter(context, seat)
                 if (pending or outbox.done) and not control.watching:
                     control.watch()
                 cells[seat] = id
                 outbox.done.append(slot.run(entry))
-                self._seats.leave(local.seat)
                 self._end_calls(id)
+                self._seats.leave(slot.seat)
             slot.current = entry = None
             outbox.flush()
 
     def _new_slot(self, interrupts: Interrupts | None) -> Slot:
-        slot = Slot(self._loader.load, interrupts or Interrupts(), Mappings(self._files), self._streams)
+        slot = Slot(
+            self._loader.load,
+            interrupts or Interrupts(),
+            Mappings(self._files),
+            self._streams,
+            self._printing,
+            thread=self._threads,
+        )
         self._control.slots.append(slot)
         if self._context is not None:
             self._instruct(slot, self._context)
@@ -280,6 +291,7 @@ class _Worker:
             self._send,
             self._current_task,
             self._waiting,
+            self._control.post,
             retries=context.retries,
             timeout=context.timeout or None,
             max_payload=context.max_payload or None,
@@ -287,14 +299,16 @@ class _Worker:
         self._nested = pool
         self._control.answer = pool.answer
         self._control.relay = pool.relay
-        pool.lend_to_coroutines()
         runtime.activate(pool)
 
     def _send(self, message: Message, frames: Sequence[Buffer]) -> None:
-        if self._forked:
-            raise ForkedPoolError("a child process of a task cannot use the pool; let the task itself do it")
+        self._check_fork()
         with self._control.slots[0].interrupts.shield():
             self._outbox.send(message, frames)
+
+    def _check_fork(self) -> None:
+        if self._forked:
+            raise ForkedPoolError("a child process of a task cannot use the pool; let the task itself do it")
 
     def _current_task(self) -> int | None:
         """Return the task that runs in this thread; in process mode also for the threads it has made."""
@@ -306,21 +320,33 @@ class _Worker:
             self._control.watch()
 
     def _waiting(self, task: int, waiting: bool, idle: bool = False) -> None:
-        if self._threads:
-            with self._lending_lock:
-                self._lending += 1 if waiting else -1
-                if len(self._pool_threads) < self._slots + self._lending:
-                    self._start_thread()
-            seat = getattr(self._local, "seat", -1)
-            if waiting and seat >= 0:  # else it is a thread that the task has made: it has no slot
-                self._seats.leave(seat)
-            elif seat >= 0:
-                seat = self._local.seat = self._seats.take()
-                self._cells.view[seat] = task
-        self._send(Waiting(task, waiting, idle), ())
+        self._check_fork()
+        with self._control.slots[0].interrupts.shield():  # an interrupt would leave the count wrong, or the lock held
+            (self._waits.begin if waiting else self._waits.end)(task, idle=idle)
+
+    def _tell(self, message: Waiting) -> None:
+        self._outbox.send(message)
+
+    def _lend(self, task: int) -> None:
+        """Let one more thread run, where slots are threads."""
+        if (slot := self._thread_of(task)) is not None:
+            self._seats.leave(slot.seat)
+            self._lending += 1
+            if len(self._pool_threads) < self._slots + self._lending:
+                self._start_thread()
+
+    def _take_back(self, task: int) -> None:
+        if (slot := self._thread_of(task)) is not None:
+            self._lending -= 1
+            slot.seat = self._seats.take()
+            self._cells.view[slot.seat] = task
+
+    def _thread_of(self, task: int) -> Slot | None:
+        return next((slot for slot in self._control.slots if slot.current == task), None) if self._threads else None
 
     def _end_calls(self, task: int) -> None:
-        """A task has ended: forget its streams, and the calls that it has made and not awaited."""
+        """A task has ended: forget its waits, its streams, and the calls that it has made and not awaited."""
+        self._waits.forget(task)
         if self._streams.producers or self._streams.consumers:
             self._streams.end(task)
         if self._nested is not None and self._nested.awaited:
@@ -333,6 +359,7 @@ class _Worker:
         self._forked = True
         self._data.close()
         self._control.close()
+        self._printing.leave()
         for slot in self._control.slots:
             slot.leave_fork = _leave_fork
 

@@ -3,8 +3,8 @@
     down, data      Context (before the first tasks, and when the roster changes), Module, Function, Tasks, Release,
                     Cancel (a copy of each on the control pipe, in its place among the tasks)
     down, control   Cancel, Answer, Items, Credit, Release, Deadlock
-    up, data        Results, Progress, Returned, Waiting, Items, Credit; of nested calls Module,
-                    Function, Submit, Revoke
+    up, data        Results, Progress, Returned, Waiting, Items, Credit; Output of tasks on threads; of nested calls
+                    Module, Function, Submit, Revoke
 
 ``epoch``, ``ack`` and ``seq`` are 0 here: a worker belongs to one daemon, and its pipes lose nothing.
 The framing is `skyward.wire.pipe`. PURE.
@@ -31,6 +31,7 @@ from skyward.wire.messages import (
     Message,
     Module,
     Name,
+    Output,
     Progress,
     Release,
     Results,
@@ -69,7 +70,8 @@ class Context(Message, frozen=True):
 class Waiting(Message, frozen=True):
     """The task waits for others, or goes on: its slot is lent, or taken back.
 
-    ``idle``: it waits for the other end of a stream; that time does not count for its timeout.
+    ``idle``: it waits for the other end of a stream; that time does not count for its timeout. A task whose threads
+    wait for both says both; each is said once, however many wait.
     """
 
     TYPE: ClassVar[int] = 129
@@ -88,4 +90,4 @@ class Deadlock(Message, frozen=True):
 
 DATA_MESSAGES: Final = (Context, Module, Function, Tasks, Cancel, Release)
 CONTROL_MESSAGES: Final = (Cancel, Answer, Items, Credit, Release, Deadlock)
-WORKER_MESSAGES: Final = (Results, Progress, Returned, Waiting, Module, Function, Submit, Revoke, Items, Credit)
+WORKER_MESSAGES: Final = (Results, Progress, Returned, Waiting, Module, Function, Submit, Revoke, Items, Credit, Output)

@@ -17,7 +17,7 @@ from skyward.model import NodeConfig
 from skyward.wire import failures, payload
 from skyward.wire.codec import encode, pack_body, split_body
 from skyward.wire.functions import FunctionStore
-from skyward.wire.messages import Cancel, Function, Member, Module, Progress, Results, Returned, Tasks
+from skyward.wire.messages import Cancel, Function, Member, Module, Output, Progress, Results, Returned, Tasks
 from skyward.wire.statuses import OK, Failure
 from skyward_node import template
 from skyward_node.executors.events import Exited, Printed, Received, Spawned
@@ -173,7 +173,7 @@ class Rig:
             match event:
                 case Spawned(worker, pid):
                     self.pids[worker] = pid
-                case Printed(worker, stream, data):
+                case Printed(worker, stream, data) | Received(worker, Output(stream=stream), [data]):
                     streams = self.printed.setdefault(worker, {1: b"", 2: b""})
                     streams[stream] += data
                 case Exited(worker):

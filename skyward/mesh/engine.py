@@ -6,13 +6,12 @@ Everything here runs under ownership of the loop, except `open`, `wait_idle`, `w
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import os
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from skyward.config import available_memory
 from skyward.dispatch.scheduler import Scheduler
@@ -28,6 +27,7 @@ from skyward.mesh.reach import Reach
 from skyward.mesh.sharing import ARENA_SHARE, Sharing
 from skyward.mesh.streaming import Streaming
 from skyward.mesh.talk import Talk
+from skyward.mesh.timers import Timers
 from skyward.mesh.verdicts import reason
 from skyward.mesh.window import Window
 from skyward.model import PoolSnapshot
@@ -84,8 +84,7 @@ class Engine:
         self.streaming = Streaming(self)
         self._opening = Waiter()
         self._open_error: BaseException | None = None
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._timer_ids = itertools.count()
+        self._timers = Timers()
         self._next_tick = 0.0
         self._idle_waiters: list[Waiter] = []
         self._stranded: list[Task] = []  # in nobody's hands, because what handled them has failed
@@ -180,12 +179,11 @@ class Engine:
         now = time.monotonic()
         if now >= self._next_tick:
             self._tick(now)
-        while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2]()
+        self._timers.run(now)
 
     def next_deadline(self) -> float:
         """Return when `turn` must be called again."""
-        return min(self._next_tick, self._timers[0][0]) if self._timers else self._next_tick
+        return min(self._next_tick, self._timers.next())
 
     def is_busy(self) -> bool:
         """Return whether anything is under way."""
@@ -233,6 +231,7 @@ class Engine:
             self.greeting.hello(mate, link)
 
     def _tick(self, now: float) -> None:
+        self._next_tick = now + self.options.heartbeat  # also if something below fails: else every turn would tick
         self.crew.tick(now)
         self._next_tick = self.crew.next_tick(now)
         if self.scheduler.queue:
@@ -325,10 +324,9 @@ class Engine:
 
         self.loop.wait(waiter, start=start)
 
-    def call_later(self, delay: float, command: Callable[[], None]) -> None:
-        """Run ``command`` after ``delay`` seconds."""
-        entry = (time.monotonic() + delay, next(self._timer_ids), command)
-        heapq.heappush(self._timers, entry)
+    def call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
+        """Run ``command`` after ``delay`` seconds; with an ``owner``, on that, if it is still there."""
+        self._timers.add(time.monotonic() + delay, command, owner)
 
     def perform(self, actions: Iterable[Action]) -> None:
         """Do what the scheduler has decided."""

@@ -54,7 +54,7 @@ class Greeting:
         """Begin to use a node, or go on where a connection has broken."""
         link, engine = mate.link, self._engine
         assert link is not None
-        link.greeted = link.refusals = 0
+        link.greeted = link.refusals = link.shown = link.said = 0
         if not link.ready:
             link.epoch = message.epoch
             link.ready = True

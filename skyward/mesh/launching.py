@@ -41,17 +41,9 @@ class Launcher:
 
         self._start(work, f"skyward-launch-{index}")
 
-    def terminate(self, launched: Launched, on_done: Callable[[], None] | None = None) -> None:
+    def terminate(self, launched: Launched) -> None:
         """End one node, which may be gone already."""
-
-        def work() -> None:
-            try:
-                self._provider.terminate(launched)
-            finally:
-                if on_done is not None:
-                    on_done()
-
-        self._start(work, f"skyward-end-{launched.ident}")
+        self._start(lambda: self._provider.terminate(launched), f"skyward-end-{launched.ident}")
 
     def close(self) -> None:
         """Stop launching, end every node, and return when nothing is left."""

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 10  # ids in a line of the log
 ACK_EVERY: Final = 4 * 2**20  # bytes of results after which we acknowledge without waiting for the next beat
+SHOWN_EVERY: Final = 256 * 1024  # bytes of lines after which the node is told: a quarter of what may be on the way
 
 _logger: Final = logging.getLogger("skyward")
 
@@ -140,8 +141,9 @@ class Talk:
         link, control = mate.link, mate.control
         if link is not None and link.ready:
             link.unacked = 0
+            link.said = link.shown
             self.release(mate)
-            frame = encode(Beat(link.epoch, link.seen, now, link.heard))
+            frame = encode(Beat(link.epoch, link.seen, now, link.heard, link.shown))
             link.send([frame])  # also to find out if the node knows this connection
             if control is not None and control.ready:
                 control.send([frame])
@@ -149,7 +151,7 @@ class Talk:
     def release(self, mate: Mate) -> None:
         """Say which results in shared memory nobody reads any more."""
         sharing, link = self._engine.sharing, mate.link
-        if sharing is not None and link is not None:
+        if sharing is not None and link is not None and link.is_open:  # else it would be dropped
             while regions := sharing.released(mate.rank):
                 self.send(mate, Release(link.epoch, regions))
 
@@ -210,7 +212,8 @@ class Talk:
             case Pulse(heard=heard):
                 self.confirmed(mate, heard)  # that it lives was noted by whoever read the message
             case Output():
-                engine.console.show(rank, message, body)
+                engine.console.show(rank, message, body[0])
+                self._shown(mate, len(body[0]) + 1)
             case Progress(started=started):
                 engine.started(rank, started)
             case Returned(ids=ids):
@@ -288,6 +291,7 @@ class Talk:
             foreign = [id for id, task in zip(message.ids, tasks, strict=True) if task is None]
             _logger.warning("node %d sent results of tasks that it does not hold, %s: dropped", rank, foreign[:SHOWN])
         rows = split_body(message.sizes, message.buffers, body)
+        engine.console.settle(rank, message.ids)
         try:
             for task, status, (data, buffers) in zip(tasks, message.statuses, rows, strict=True):
                 if task is not None:
@@ -308,6 +312,14 @@ class Talk:
             link.unacked += size
             if link.unacked > ACK_EVERY:
                 self.beat(mate, 0.0)
+
+    def _shown(self, mate: Mate, size: int) -> None:
+        """Count lines that have come; the node sends no more than some before it knows that they have."""
+        link = mate.link
+        assert link is not None
+        link.shown += size
+        if link.shown - link.said > SHOWN_EVERY:
+            self.beat(mate, 0.0)
 
     def _learn(self, mate: Mate, message: Function, body: list[Buffer]) -> None:
         """Take in code that a task on the node has sent for its nested calls."""

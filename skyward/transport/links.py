@@ -62,8 +62,8 @@ class Link:
 
     __slots__ = (
         "_last", "_on_blocked", "_pending", "broken", "cutter", "epoch", "failures", "fresh", "functions",
-        "greeted", "heard", "joiner", "modules", "monitor", "rank", "ready", "refusals", "seen", "socket", "unacked",
-        "unconfirmed",
+        "greeted", "heard", "joiner", "modules", "monitor", "rank", "ready", "refusals", "said", "seen", "shown",
+        "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -97,8 +97,10 @@ class Link:
         self.ready = False  # the node has said Welcome
         self.epoch = 0
         self.seen = 0  # last Results.seq
-        self.heard = 0  # last seq of SUBMIT and REVOKE messages
-        self.unconfirmed = Unconfirmed()  # ANSWER messages that the node may not have got
+        self.heard = 0  # last seq of SUBMIT, REVOKE, ITEMS and CREDIT messages
+        self.unconfirmed = Unconfirmed()  # ANSWER, ITEMS and CREDIT messages that the node may not have got
+        self.shown = 0  # bytes of lines that have come over this connection
+        self.said = 0  # and those of which the node has been told
         self.unacked = 0  # bytes of results the node does not yet know we have
         self.functions: set[bytes] = set()  # keys of code the node has
         self.modules: set[bytes] = set()
@@ -116,8 +118,13 @@ class Link:
 
         What a node must not miss is sent again after the greeting.
         """
-        if not self.greeted and not self.fresh:
+        if self.is_open:
             self._send(frames)
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether what is sent now is not dropped."""
+        return not self.greeted and not self.fresh
 
     def _send(self, frames: Sequence[Buffer]) -> None:
         if self._pending:

@@ -122,10 +122,6 @@ class Loop:
 
         self.wait(waiter, start=run_and_finish)
 
-    def in_owner(self) -> bool:
-        """Return whether the background thread is the caller."""
-        return threading.current_thread() is self._thread
-
     def close(self, timeout: float) -> None:
         """Stop the background thread; the caller must not be that thread."""
         self._closing = True

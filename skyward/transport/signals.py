@@ -59,11 +59,6 @@ class Guard:
             self._restore()
 
     @property
-    def deferring(self) -> bool:
-        """Return whether signals are deferred here: in the main thread, if any has a handler."""
-        return bool(self._saved)
-
-    @property
     def active(self) -> bool:
         """Return whether signals are deferred: in the main thread, if they have handlers."""
         return bool(self._saved)

@@ -1,9 +1,9 @@
 """The two kinds of ZeroMQ socket skyward uses, made with the settings its guarantees rest on.
 
-A client has one DEALER per node, a node has one ROUTER. Settings that are absent are so on purpose:
-no ROUTING_ID (the ROUTER makes one per connection, so that a half-open old connection can never
-swallow a new one's messages) and no ZMTP heartbeats (they kill large frames on slow links, and do
-not see a hung program; the application beats instead).
+A client has two DEALERs per node, for data and for heartbeats; a node has one ROUTER. Settings that are
+absent are so on purpose: no ROUTING_ID (the ROUTER makes one per connection, so that a half-open old connection
+can never swallow a new one's messages) and no ZMTP heartbeats (they kill large frames on slow links, and do not
+see a hung program; the application beats instead).
 
 On TCP both are CURVE sockets: the DEALER knows the node's key, the ROUTER asks a handler about the client's.
 There is no TCP without.

@@ -23,6 +23,7 @@ from skyward.wire.messages import (
     HINT,
     MAX_BUFFERS,
     MAX_HEADER,
+    MAX_LINES,
     MAX_TEXT,
     PROTOCOL,
     Answer,
@@ -165,14 +166,23 @@ def check_body(message: Message, frames: Sequence[Buffer]) -> None:
             _check_refs(message.shared, frames)
         return
     if isinstance(message, Output):
-        if len(frames) != message.lines:
-            raise ProtocolError(f"Output came with {len(frames)} body frames, but its 'lines' says {message.lines}")
-        if any(len(line) > MAX_TEXT for line in frames):
-            raise ProtocolError(f"a line of more than {MAX_TEXT} bytes")
+        _check_lines(message, frames)
         return
     expected = 1 if isinstance(message, Function | Module | Part) else 0
     if len(frames) != expected:
         raise ProtocolError(f"{type(message).__name__} came with {len(frames)} body frames instead of {expected}")
+
+
+def _check_lines(message: Output, frames: Sequence[Buffer]) -> None:
+    if len(frames) != 1:
+        raise ProtocolError(f"Output came with {len(frames)} body frames instead of 1")
+    if len(frames[0]) > MAX_LINES:
+        raise ProtocolError(f"lines of {len(frames[0])} bytes, more than {MAX_LINES}")
+    text = bytes(frames[0])
+    if text.count(b"\n") + 1 != message.lines:
+        raise ProtocolError(f"Output has {text.count(10) + 1} lines, but its 'lines' says {message.lines}")
+    if len(text) > MAX_TEXT and any(len(line) > MAX_TEXT for line in text.split(b"\n")):
+        raise ProtocolError(f"a line of more than {MAX_TEXT} bytes")
 
 
 def _check_batch(sizes: list[int], buffers: list[int], frames: Sequence[Buffer]) -> None:

@@ -5,11 +5,9 @@ MessagePack array with the fields below, in this order. The frames after it are 
 and meaning the header gives. Only headers are ever decoded by a node; bodies are pickles that only the process which
 runs the task may open.
 
-Batches are columns, not rows, so that encoding and decoding cost microseconds per batch instead of per task.
-
-Types below 64 must be understood: an unknown one ends the session. Types from 64 up are hints that a receiver ignores
-when it does not know them, as it ignores fields at the end of a header that a later revision has added.
-
+Batches are columns: 64 tasks are five lists of integers, so that coding costs microseconds a batch, not a task. Types
+below 64 must be understood: an unknown one ends the session. Types from 64 up are hints that a receiver ignores when it
+does not know them. A later revision may add fields at the end of a header; others ignore them.
 PURE: no sockets, no clock. Nothing here knows how messages travel.
 """
 
@@ -25,6 +23,7 @@ PROTOCOL: Final = 1
 MAX_BATCH: Final = 16_384  # tasks or ids in one message: 64 a message is already near the optimum
 MAX_BUFFERS: Final = 65_536  # body frames in one message
 MAX_MODULES: Final = 65_536  # module sources that one function may name
+MAX_LINES: Final = 1_048_576  # lines in one message, and bytes of them
 MAX_TEXT: Final = 65_536  # characters in a reason, a traceback, an output line
 MAX_NODES: Final = 16_384  # members of a roster
 MAX_HEADER: Final = 4 * 2**20  # bytes of frame 0: a full roster, or a full batch, with room to spare
@@ -144,6 +143,7 @@ class Beat(Message, frozen=True):
     ack: U64
     at: Seconds  # the sender's monotonic clock, echoed
     heard: U64 = 0  # last seq of SUBMIT, REVOKE, ITEMS and CREDIT
+    shown: U64 = 0  # bytes of lines that have come over this connection, each with its end
 
 
 class Credit(Message, frozen=True):
@@ -314,7 +314,7 @@ class Need(Message, frozen=True):
 
 
 class Submit(Message, frozen=True):
-    """Nested calls of a running task. Body as in Tasks; functions come before. Ranks: -1 any node, -2 every node."""
+    """Nested calls of a running task. Body as in Tasks; functions come before. Ranks: -1 any node."""
 
     TYPE: ClassVar[int] = 38
     epoch: U64
@@ -326,7 +326,7 @@ class Submit(Message, frozen=True):
     buffers: Counts
     retries: Indexes
     timeouts: Annotated[list[Seconds], Meta(max_length=MAX_BATCH)]
-    ranks: Annotated[list[Annotated[int, Meta(ge=-2, lt=MAX_NODES)]], Meta(max_length=MAX_BATCH)]
+    ranks: Annotated[list[Annotated[int, Meta(ge=-1, lt=MAX_NODES)]], Meta(max_length=MAX_BATCH)]
     names: Annotated[list[Name], Meta(max_length=MAX_BATCH)]  # function names, for errors
     seq: U64 = 0  # as in Credit
 
@@ -342,13 +342,13 @@ class Revoke(Message, frozen=True):
 
 
 class Output(Message, frozen=True):
-    """Lines a task printed. Body: one frame a line, without its end."""
+    """Lines a task printed. Body: one frame, the lines joined by newlines."""
 
     TYPE: ClassVar[int] = 40
     epoch: U64
     id: U64  # 0: the node cannot tell which task
     stream: Annotated[int, Meta(ge=1, le=2)]  # 1 stdout, 2 stderr
-    lines: Annotated[int, Meta(ge=0, le=MAX_BUFFERS)]
+    lines: Annotated[int, Meta(ge=1, le=MAX_LINES)]
     dropped: U64  # lines lost before these, because the reader was too slow
 
 

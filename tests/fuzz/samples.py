@@ -75,8 +75,8 @@ def sample(kind: type[wire.Message], random: Random, epoch: int = EPOCH) -> Fram
     elif kind in (wire.Function, wire.Module, wire.Part):
         body = [random.randbytes(random.randrange(12))]
     elif kind is wire.Output:
-        body = [b"line %d" % number for number in range(random.randrange(4))]
-        fields["lines"] = len(body)
+        fields["lines"] = random.randrange(1, 4)
+        body = [b"\n".join([b"line %d" % number for number in range(fields["lines"])])]
     elif kind is wire.Parcels:
         fields["numbers"] = [random.randrange(1, 5) for _ in fields["frames"]]
     elif "members" in fields:

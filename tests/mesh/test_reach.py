@@ -179,7 +179,7 @@ def test_old_connection_is_read_to_its_end_before_the_new_one_is_greeted(
     """Nothing of it can come after the answer then: the greeting says that all of it has been seen."""
     (node,) = mesh.open()
     task, single = mesh.send(node)
-    output: list[Buffer] = [encode(Output(node.epoch, task.id, 1, 0, 0))]
+    output: list[Buffer] = [encode(Output(node.epoch, task.id, 1, 1, 0)), b"line"]
     sizes, buffers, body = pack_body([payload.dumps_value("seen")])
     results = [encode(Results(node.epoch, 1, [task.id], [OK], sizes, buffers, [1])), *body]
     batches: list[list[list[Buffer]]] = [[output] * READS, [output] * READS, [results], []]

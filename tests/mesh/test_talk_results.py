@@ -203,7 +203,7 @@ def test_progress_tells_who_waits(mesh: Mesh) -> None:
 def test_output_reaches_the_console(mesh: Mesh, capsys: pytest.CaptureFixture[str]) -> None:
     """What a task prints is shown with its node."""
     (node,) = mesh.open(console=True)
-    node.send(Output(node.epoch, 1, 1, 2, 0), [b"one", b"two"])
+    node.send(Output(node.epoch, 1, 1, 2, 0), [b"one\ntwo"])
     task, single = mesh.send(node)
     node.finish([task.id])
     mesh.outcome(single)

@@ -313,7 +313,7 @@ def test_output_comes_before_the_result() -> None:
                 printed += event.data
             elif isinstance(event, Received) and isinstance(event.message, Results):
                 done += 1
-                assert printed.endswith(b"%d " % (done - 1))
+                assert printed.endswith(b"%d \n" % (done - 1))
         assert done == 200
 
 

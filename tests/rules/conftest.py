@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,3 +65,25 @@ def by_hand(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     yield start
     for node in nodes:
         node.end()
+
+
+@pytest.fixture
+def in_terminal() -> Callable[[str], str]:
+    """Return a function that runs a program in a terminal and returns what it has shown there."""
+
+    def run(code: str) -> str:
+        master, slave = pty.openpty()
+        environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
+        with subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stdin=slave, stdout=slave, stderr=slave
+        ) as program:
+            os.close(slave)
+            shown = b""
+            with suppress(OSError):  # how a terminal says that nobody is left
+                while data := os.read(master, 65_536):
+                    shown += data
+            os.close(master)
+            assert program.wait(LONG) == 0, shown
+        return shown.decode()
+
+    return run

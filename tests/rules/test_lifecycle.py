@@ -15,6 +15,7 @@ import pytest
 import skyward as sky
 from skyward.errors import ProvisionError
 from tests.rules.processes import GONE, ended, family, script
+from tests.rules.providers import Gate
 from tests.rules.work import LONG, add, echo, hold, let_go, place, runs, until
 
 if TYPE_CHECKING:
@@ -288,6 +289,34 @@ def test_pool_is_an_async_context_manager() -> None:
         return value, ticks
 
     assert asyncio.run(main())[0] == 3
+
+
+@pytest.mark.rule("R30")
+@pytest.mark.parametrize("late", [False, True])
+def test_opening_that_is_not_awaited_any_more_is_undone(late: bool) -> None:
+    """Nothing runs when the cancelled `async with` has been left, wherever the opening had come to."""
+    import asyncio
+
+    gate = Gate(free=1)
+    pool = sky.Compute(gate, nodes=2)
+
+    async def enter() -> None:
+        async with pool:
+            pytest.fail("it cannot have opened")
+
+    async def main() -> None:
+        entering = asyncio.ensure_future(enter())
+        await asyncio.to_thread(gate.waiting.acquire)
+        entering.cancel()
+        if late:
+            gate.opened.set()
+        await entering
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main())
+    assert not pool.is_active
+    with pytest.raises(ProvisionError):
+        gate.prepare()  # the provider is closed
 
 
 @pytest.mark.rule("R30")

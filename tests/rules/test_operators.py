@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 
 import skyward as sky
 from skyward.errors import AbsentRankError, BroadcastError, NoPoolError, SerializationError, TaskTimeoutError
+from skyward.results import Collection
 from tests.rules.work import add, die_by, echo, fail, hold, let_go, meet, note, place, runs, until
 
 if TYPE_CHECKING:
@@ -117,6 +119,16 @@ def test_name_shows_in_errors(pool: sky.Compute) -> None:
         return add(1, 2).named("x" * 5_000) >> sky
 
     assert nest() >> pool == 3
+
+
+@pytest.mark.rule("R21")
+def test_group_timeout_keeps_nothing(pool: sky.Compute) -> None:
+    """A limit that is not over yet does not hold what a group has brought."""
+    future: Any = (echo(1) & echo(2)).with_timeout(3600) > pool
+    assert future.result() == (1, 2)
+    del future
+    gc.collect()
+    assert not [thing for thing in gc.get_objects() if isinstance(thing, Collection)]
 
 
 @pytest.mark.rule("R3")

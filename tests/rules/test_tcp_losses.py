@@ -111,6 +111,24 @@ def test_stopped_daemon_is_lost_after_three_heartbeats(by_hand: Start, tmp_path:
 
 
 @pytest.mark.rule("R36")
+@pytest.mark.rule("R51")
+@pytest.mark.rule("F8")
+def test_daemon_that_goes_on_takes_part_again(by_hand: Start, tmp_path: Path) -> None:
+    """What it ran for us is stopped, its slot is free, and it is no worse than a new node."""
+    node = by_hand()
+    with sky.Compute(sky.Static([node.address]), heartbeat=BEAT, retries=0) as pool:
+        assert [echo(i) >> pool for i in range(3)] == [0, 1, 2]
+        lost = hold(str(tmp_path), "a") > pool
+        runs(tmp_path, "a")
+        os.kill(node.pid, signal.SIGSTOP)
+        with pytest.raises(sky.NodeLostError):
+            lost.result()
+        os.kill(node.pid, signal.SIGCONT)
+        assert [echo(i) >> pool for i in range(20)] == list(range(20))
+        assert pool.snapshot().rerun == 0
+
+
+@pytest.mark.rule("R36")
 @pytest.mark.rule("F3")
 def test_client_that_was_stopped_blames_nobody(by_hand: Start, tmp_path: Path) -> None:
     """It has observed nothing meanwhile: a node that was stopped, too, and comes back a little later, has its time."""

@@ -165,3 +165,10 @@ def count(start: int) -> tuple[int, int]:
     state: Any = sys
     state.runs_here = getattr(state, "runs_here", start) + 1
     return state.runs_here, os.getpid()
+
+
+@sky.function
+@sky.stdout(only="head")
+def on_head_only() -> None:
+    """Print where the head is."""
+    print("head")

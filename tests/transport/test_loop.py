@@ -268,17 +268,6 @@ def test_background_takes_over_while_work_is_pending(running: Rig) -> None:
     assert running.drivers - {threading.get_ident()}
 
 
-def test_loop_knows_its_own_thread(running: Rig) -> None:
-    """Closing from the background thread would be waiting for oneself."""
-    asked: list[bool] = []
-    done = threading.Event()
-    running.loop.post(lambda: asked.append(running.loop.in_owner()))
-    running.loop.post(done.set)
-    assert done.wait(LONG)
-    assert asked == [True]
-    assert not running.loop.in_owner()
-
-
 def test_handler_is_asked_by_the_owner_only(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it is busy is asked before ownership is given up: afterwards its state is another thread's."""
     owned: list[bool] = []

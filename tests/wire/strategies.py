@@ -152,7 +152,7 @@ def submits(draw: st.DrawFn) -> Sample:
         buffers=buffers,
         retries=optional_column(draw, st.integers(0, 10_000), count),
         timeouts=optional_column(draw, SECONDS, count),
-        ranks=column(draw, st.integers(-2, wire.MAX_NODES - 1), count),
+        ranks=column(draw, st.integers(-1, wire.MAX_NODES - 1), count),
         names=column(draw, NAME, count),
         seq=draw(U64),
     )
@@ -192,8 +192,9 @@ def contexts(draw: st.DrawFn) -> Sample:
 @st.composite
 def outputs(draw: st.DrawFn) -> Sample:
     """Give `Output`."""
-    lines: list[Buffer] = list(draw(st.lists(st.binary(max_size=30), max_size=5)))
-    return wire.Output(draw(U64), draw(U64), draw(st.integers(1, 2)), len(lines), draw(U64)), lines
+    text = b"\n".join(draw(st.lists(st.binary(max_size=30), max_size=5)))
+    count = text.count(b"\n") + 1
+    return wire.Output(draw(U64), draw(U64), draw(st.integers(1, 2)), count, draw(U64)), [text]
 
 
 def bare(kind: type[wire.Message], *fields: SearchStrategy[Any]) -> SearchStrategy[Sample]:
@@ -228,7 +229,7 @@ BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
     wire.Function: with_frame(wire.Function, U64, KEY, KEYS, NAME),
     wire.Module: with_frame(wire.Module, U64, KEY, NAME),
     wire.Cancel: bare(wire.Cancel, U64, IDS, st.booleans()),
-    wire.Beat: bare(wire.Beat, U64, U64, SECONDS, U64),
+    wire.Beat: bare(wire.Beat, U64, U64, SECONDS, U64, U64),
     wire.Credit: bare(wire.Credit, U64, U64, U32, U64, U64, U64, U64, U64),
     wire.Items: items(),
     wire.Answer: answers(),

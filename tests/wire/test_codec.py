@@ -214,7 +214,7 @@ def test_damaged_bodies_are_refused_or_fit(sample: Sample) -> None:
             used = sum(len(data) + sum(map(len, buffers)) for data, buffers in rows)
             assert used == sum(map(len, body))
         case wire.Output(lines=lines):
-            assert len(body) == lines
+            assert [bytes(text).count(b"\n") + 1 for text in body] == [lines]
         case wire.Function() | wire.Module() | wire.Part():
             assert len(body) == 1
         case _:
@@ -326,6 +326,11 @@ TWO = wire.Tasks(1, 2, [KEY], [7, 8], [0, 0], [3, 0], [0, 2])
         pytest.param(wire.Module(1, KEY, "f"), [b"a", b"b"], id="two sources"),
         pytest.param(wire.Beat(1, 2, 3.0), [b""], id="beat with a body"),
         pytest.param(wire.Output(1, 2, 1, 2, 0), [b"line"], id="line missing"),
+        pytest.param(wire.Output(1, 2, 1, 1, 0), [b"line\n"], id="line too many"),
+        pytest.param(wire.Output(1, 2, 1, 2, 0), [b"one", b"two"], id="line a frame"),
+        pytest.param(wire.Output(1, 2, 1, 1, 0), [], id="no lines"),
+        pytest.param(wire.Output(1, 2, 1, 32, 0), [b"\n".join([bytes(40_000)] * 32)], id="too many bytes of lines"),
+        pytest.param(wire.Output(1, 2, 1, 2, 0), [b"\n" + bytes(wire.MAX_TEXT + 1)], id="long second line"),
         pytest.param(wire.Output(1, 2, 1, 1, 0), [bytes(wire.MAX_TEXT + 1)], id="long line"),
     ],
 )

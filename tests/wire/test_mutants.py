@@ -66,6 +66,8 @@ def body_of(kind: type[wire.Message]) -> list[Buffer]:
     """Return the body that fits `row`."""
     if kind in BATCHES:
         return [b"\x80\x05N."]
+    if kind is wire.Output:
+        return [b"line"]
     return [b"code"] if kind in (wire.Function, wire.Module, wire.Part) else []
 
 
@@ -129,7 +131,7 @@ def wrong_together() -> Iterator[Mutant]:
     yield Mutant(wire.Items, "failed", "without a failure", raw(wire.Items, list(failed.values())))
     two = raw(wire.Output, list((row(wire.Output) | {"lines": 2}).values()))
     yield Mutant(wire.Output, "lines", "line missing", two, [b"one"])
-    yield Mutant(wire.Output, "lines", "line too many", two, [b"one", b"two", b"three"])
+    yield Mutant(wire.Output, "lines", "line too many", two, [b"one\ntwo\nthree"])
 
 
 def many_buffers(kind: type[wire.Message]) -> Mutant:

@@ -105,9 +105,10 @@ WORDS: Final[dict[str, Any]] = {
     "bin": bytes,
     "member": wire.Member,
     "1 or 2": Annotated[int, msgspec.Meta(ge=1, le=2)],
+    "1 … 1,048,576": Annotated[int, msgspec.Meta(ge=1, le=1_048_576)],
     "0 … 128": Annotated[int, msgspec.Meta(ge=0, le=128)],
     "\N{MINUS SIGN}1 … 2³¹": Annotated[int, msgspec.Meta(ge=-1, le=2**31)],
-    "\N{MINUS SIGN}2 … 16,383": Annotated[int, msgspec.Meta(ge=-2, lt=16_384)],
+    "\N{MINUS SIGN}1 … 16,383": Annotated[int, msgspec.Meta(ge=-1, lt=16_384)],
     "{name: name}, at most 256": wire.Versions,
 }
 

@@ -7,6 +7,8 @@
     intake      what clients ask for            crew      how many workers there are
     outcomes    what workers say                nesting   calls that tasks make
     stopping    cancel and timeouts             draining  leaving in good order
+    streaming   values that flow while it runs  graves    workers whose memory is read still
+    context     what tasks are told of the mesh
 """
 
 from skyward_node.core.machine import Core

@@ -32,7 +32,11 @@ def on_hello(node: Node, peer: bytes, hello: Hello, user: str = "") -> None:
     """Bind a session to the connection, new or known; or refuse. ``user`` is the key of who says it."""
     node.refused.pop(peer, None)
     session = node.sessions.get(hello.session)
-    if (complaint := _complaint(node, hello, user, session)) is not None:
+    complaint = _version_complaint(node, hello) or _key_complaint(node, user, session)
+    if session is not None and complaint is None and _was_given_up(node, session, peer, hello):
+        end(node, session)
+        session = None
+    if (complaint := complaint or _room_complaint(node, hello, user, session)) is not None:
         refuse(node, peer, *complaint)
         return
     bound = node.peers.get(peer)
@@ -56,16 +60,16 @@ def on_hello(node: Node, peer: bytes, hello: Hello, user: str = "") -> None:
         crew.prepare(node)
 
 
-def _complaint(node: Node, hello: Hello, user: str, session: Session | None) -> tuple[str, str] | None:
-    """Return why the client cannot be served, as (code, reason)."""
-    return (
-        _version_complaint(node, hello)
-        or _key_complaint(node, user, session)
-        or _room_complaint(node, hello, user, session)
-    )
+def _was_given_up(node: Node, session: Session, peer: bytes, hello: Hello) -> bool:
+    """Return whether the client took us for dead meanwhile: on a new connection it does not know our epoch any more.
+
+    It has given the session's tasks to others, and begins to count messages anew.
+    """
+    return hello.channel != CONTROL and hello.epoch != node.epoch and peer not in (session.peer, session.control)
 
 
 def _version_complaint(node: Node, hello: Hello) -> tuple[str, str] | None:
+    """Return why the client cannot be served, as (code, reason); so do those that follow."""
     mine = node.identity.python
     if hello.protocol != PROTOCOL:
         return "version", f"protocol differs: client has {hello.protocol}, node has {PROTOCOL}"
@@ -109,6 +113,7 @@ def _bind(node: Node, session: Session, peer: bytes) -> None:
         node.peers.pop(session.peer, None)
         node.actions.append(Forget(session.peer))
     session.peer = peer
+    session.printed = session.shown = 0
     session.blocked = False
     session.silence = 0.0
     node.peers[peer] = session
@@ -150,6 +155,7 @@ def _welcome(node: Node, session: Session, *, resumed: bool) -> None:
     node.say(session, _greeting(node, session, resumed=resumed))
     # Before the results: a parent's calls, and the elements of a stream, never come after the task's end.
     nesting.repeat(node, session)
+    node.settle_lines(session, session.outbox.tasks())
     for message, body in session.outbox.unacked():
         node.say(session, message, body)
     if session.draining < inf:

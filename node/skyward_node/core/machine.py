@@ -23,6 +23,7 @@ from skyward.wire.messages import (
     Hello,
     Items,
     Module,
+    Output,
     Parcels,
     Part,
     Progress,
@@ -158,10 +159,13 @@ class Core:
         match message:
             case Tasks():
                 intake.on_tasks(node, session, message, body)
-            case Beat(ack=ack, at=at, heard=heard):
+            case Beat(ack=ack, at=at, heard=heard, shown=shown):
                 session.outbox.ack(ack)
                 session.unconfirmed.confirm(heard)
                 session.echo = at
+                if session.shown < shown <= session.printed:  # else it is of an earlier connection
+                    session.shown = shown
+                    node.print_backlog(session)
             case Function():
                 intake.on_function(node, session, message, body)
             case Module():
@@ -235,6 +239,8 @@ class Core:
                 nesting.on_waiting(node, worker, task, waiting=waiting, idle=idle)
             case Items() | Credit():
                 streaming.on_worker(node, worker, message, body)
+            case Output():
+                outcomes.on_output(node, worker, message, body)
             case Submit():
                 nesting.on_submit(node, worker, message, body)
             case Revoke():
@@ -274,7 +280,7 @@ class Core:
         elif kind == GRACE:
             stopping.grace_over(node, subject)
         elif kind == PARTIAL:
-            outcomes.flush_lines(node, subject)
+            outcomes.flush_partial(node, *subject)
         elif kind == LEAVE:
             self._on_overstay(subject)
         elif kind == LATE:

@@ -23,7 +23,7 @@ from skyward_node.core import assign, crew
 from skyward_node.core.actions import Control
 from skyward_node.core.node import CANCELLED_FAILURE, TIMEOUT, batches
 from skyward_node.core.outbox import encode_failure
-from skyward_node.core.tasks import GIVEN, LEND, RECLAIM, RUNNING, WAITING
+from skyward_node.core.tasks import FOR_CALLS, FOR_STREAMS, GIVEN, LEND, RECLAIM, RUNNING, WAITING
 from skyward_node.pipe_messages import Deadlock
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ def on_submit(node: Node, worker: Worker, message: Submit, body: Sequence[Buffer
         raise ProtocolError("it calls functions that it has never sent")
     session.nested.setdefault(message.parent, set()).update(message.calls)
     node.tell(session, replace(message, epoch=node.epoch), body)
+    task = worker.tasks[message.parent]
+    if task.state == RUNNING and task.waits & FOR_CALLS:  # a wait was refused, and others of its threads go on
+        _lend(node, worker, task, idle=False)
 
 
 def on_revoke(node: Node, worker: Worker, message: Revoke) -> None:
@@ -97,23 +100,39 @@ def on_answer(node: Node, session: Session, message: Answer, body: Sequence[Buff
 
 
 def on_waiting(node: Node, worker: Worker, id: int, *, waiting: bool, idle: bool = False) -> None:
-    """Lend the slot of a task that waits for its calls or, ``idle``, for the other end of a stream; or take it back."""
+    """Lend the slot of a task that waits for its calls or, ``idle``, for the other end of a stream; or take it back.
+
+    It may wait for both: its slot is lent until neither wait is left, its clock stands until the stream's is over.
+    """
     task = worker.tasks.get(id)
     if task is None:
         return
-    if waiting and task.state == GIVEN:  # the worker knows better than we do what it has begun
+    kind = FOR_STREAMS if idle else FOR_CALLS
+    if waiting:
+        task.waits |= kind
+        _lend(node, worker, task, idle=idle)
+        return
+    task.waits &= ~kind
+    if idle:
+        _go_on(node, task)
+    if not task.waits and task.state == WAITING:
+        node.shift([task], RECLAIM)
+        task.session.seats[worker.index] = worker  # whoever has borrowed the slot takes another one next
+    crew.account(node, worker)
+    assign.start(node, worker)
+
+
+def _lend(node: Node, worker: Worker, task: Task, *, idle: bool) -> None:
+    if task.state == GIVEN:  # the worker knows better than we do what it has begun
         assign.mark_started(node, [task])
-    if waiting and task.state == RUNNING:
+    if task.state == RUNNING:
         if node.lent >= crew.EXTRA:
             _refuse(node, worker, task, idle=idle)
             return
         node.shift([task], LEND)
-        task.paused = node.now if idle else 0.0
         _move_on_without(node, worker)
-    elif not waiting and task.state == WAITING:
-        node.shift([task], RECLAIM)
-        task.session.seats[worker.index] = worker  # whoever has borrowed the slot takes another one next
-        _go_on(node, task)
+    if task.state == WAITING and idle:
+        task.paused = node.now
     crew.account(node, worker)
     assign.start(node, worker)
 

@@ -18,16 +18,18 @@ from msgspec import Struct
 from skyward.wire.messages import MAX_BATCH, Cancel, Output
 from skyward.wire.statuses import CANCELLED, Failure
 from skyward_node.core.actions import Control, Give, Log, Send
+from skyward_node.core.lines import WINDOW
 from skyward_node.core.outbox import failures
 from skyward_node.core.tasks import DONE, FINISH, GIVEN, HELD, QUEUED, RUNNING, WAITING, move
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from skyward.wire.frames import Buffer
     from skyward.wire.messages import Credit, Items, Message, Revoke, Submit
     from skyward_node.core.actions import Action
     from skyward_node.core.library import Part as CodePart
+    from skyward_node.core.lines import Block
     from skyward_node.core.sessions import Session
     from skyward_node.core.tasks import Task
     from skyward_node.core.workers import Worker
@@ -113,18 +115,30 @@ class Node:
         for message, body in parts:
             self.actions.append(Give(worker.id, message, body))
 
-    def print_lines(self, session: Session, task: int, stream: int, lines: list[bytes]) -> None:
+    def print_lines(self, session: Session, task: int, stream: int, lines: Block | None) -> None:
         """Forward lines that a task printed, or keep them while the client cannot take them."""
-        if not lines:
-            return
-        session.backlog.add(task, stream, lines)
-        if session.peer is not None and not session.blocked:
+        if lines is not None:
+            session.backlog.add(task, stream, lines)
             self.print_backlog(session)
 
     def print_backlog(self, session: Session) -> None:
-        """Send the lines that had to wait."""
-        for task, stream, dropped, lines in session.backlog.take():
-            self.say(session, Output(self.epoch, task, stream, len(lines), dropped), lines)
+        """Send the lines that had to wait, as far as the client takes them."""
+        if session.peer is not None and not session.blocked and session.backlog:
+            self._print(session, WINDOW)
+
+    def settle_lines(self, session: Session, tasks: Collection[int]) -> None:
+        """Let no line of these tasks come after their results: send what is left now, or drop and count it."""
+        backlog = session.backlog
+        if backlog and session.peer is not None and not backlog.isdisjoint(tasks):
+            self._print(session, 2 * WINDOW)
+            if backlog:
+                backlog.drop()
+                self._print(session, 4 * WINDOW)
+
+    def _print(self, session: Session, window: int) -> None:
+        for task, stream, dropped, (count, text) in session.backlog.take(window - session.printed + session.shown):
+            session.printed += len(text) + 1
+            self.say(session, Output(self.epoch, task, stream, count, dropped), [text])
 
     def withdraw(self, worker: Worker, ids: list[int], *, running: bool) -> None:
         """Ask a worker to drop tasks."""

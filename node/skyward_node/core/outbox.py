@@ -111,6 +111,10 @@ class Outbox:
         """Return the unacknowledged messages with a result of one of these tasks."""
         return [(message, body) for message, body in self.unacked() if not ids.isdisjoint(message.ids)]
 
+    def tasks(self) -> set[int]:
+        """Return the tasks whose numbered results are not acknowledged."""
+        return {id for _, message, _ in self._unacked for id in message.ids}
+
     def coming(self) -> set[int]:
         """Return the tasks whose results will leave with the next flush."""
         return {id for part in self._parts for id in part.ids}

@@ -17,7 +17,7 @@ from skyward.wire.messages import Release
 from skyward.wire.statuses import CRASHED, TIMED_OUT, Failure
 from skyward_node.core import assign, crew, nesting
 from skyward_node.core.actions import Bury, Give
-from skyward_node.core.lines import PATIENCE
+from skyward_node.core.lines import PATIENCE, Block
 from skyward_node.core.node import CANCELLED_FAILURE, PARTIAL
 from skyward_node.core.outbox import Part
 from skyward_node.core.tasks import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skyward.wire.frames import Buffer
-    from skyward.wire.messages import Results
+    from skyward.wire.messages import Output, Results
     from skyward_node.core.library import Code
     from skyward_node.core.node import Node
     from skyward_node.core.sessions import Session
@@ -59,6 +59,7 @@ def on_results(node: Node, worker: Worker, message: Results, body: Sequence[Buff
     tasks = [pop(id, None) for id in message.ids]
     part = Part(message.ids, message.statuses, message.sizes, message.buffers, message.elapsed, body)
     _flush_lines(node, worker, tasks)
+    node.settle_lines(session, message.ids)
     kill = False
     if all(task is not None and task.wish != EXPIRE and task.state != OVERDUE for task in tasks):
         session.outbox.add(part)
@@ -165,17 +166,20 @@ def on_returned(node: Node, worker: Worker, ids: Sequence[int]) -> None:
 def requeue(node: Node, session: Session, tasks: Sequence[Task], event: str) -> None:
     """Put tasks that a worker had back to the front of the queue, or do with them what was wished meanwhile."""
     node.shift(tasks, event)
-    cancelled: list[Task] = []
+    ended: list[tuple[Task, Failure]] = []
     returned: list[Task] = []
     for task in tasks:
         task.worker = None
         task.recalled = False
-        if task.wish in (CANCEL, EXPIRE):
-            cancelled.append(task)
+        task.waits, task.paused = 0, 0.0
+        if task.wish == EXPIRE:
+            ended.append((task, timed_out(task)))
+        elif task.wish == CANCEL:
+            ended.append((task, CANCELLED_FAILURE))
         elif task.wish == GIVE_BACK and not task.crashes:
             returned.append(task)
     session.enqueue(tasks, front=True)
-    node.fail([(task, CANCELLED_FAILURE) for task in cancelled])
+    node.fail(ended)
     give_back(node, session, returned)
 
 
@@ -192,37 +196,43 @@ def on_printed(node: Node, worker: Worker, stream: int, data: bytes) -> None:
     """Forward what a worker prints, line by line."""
     session = worker.session
     lines = worker.lines[stream]
-    held_back = lines.partial
+    begun = lines.begun
     complete = lines.feed(data)
     if session is None:
         if complete:
-            text = [line.decode(errors="replace") for line in complete[:10]]
+            text = complete.text.decode(errors="replace").split("\n")[:10]
             node.log("info", "a worker without work printed", worker=worker.id, lines=text)
         return
     node.print_lines(session, _speaker(worker), stream, complete)
-    if lines.partial and not held_back:
-        node.at(node.now + PATIENCE, PARTIAL, worker)
+    if lines.partial and lines.begun != begun:
+        node.at(node.now + PATIENCE, PARTIAL, (worker, stream, lines.begun))
+
+
+def flush_partial(node: Node, worker: Worker, stream: int, begun: int) -> None:
+    """Forward a line that has begun some time ago, if it still has not ended."""
+    lines = worker.lines[stream]
+    if worker.session is not None and lines.begun == begun:
+        node.print_lines(worker.session, _speaker(worker), stream, lines.flush())
+
+
+def on_output(node: Node, worker: Worker, message: Output, body: Sequence[Buffer]) -> None:
+    """Forward lines of which the worker itself says whose they are."""
+    if worker.session is not None:
+        task = message.id if message.id in worker.tasks else 0
+        node.print_lines(worker.session, task, message.stream, Block(message.lines, bytes(body[0])))
 
 
 def _speaker(worker: Worker) -> int:
     """Return the task that the worker runs; 0 if it cannot be told."""
-    return next(iter(worker.tasks), 0) if worker.slots == 1 else 0
-
-
-def flush_lines(node: Node, worker: Worker) -> None:
-    """Forward the lines that have begun and not ended."""
-    if worker.session is not None:
-        for stream, lines in worker.lines.items():
-            if lines.partial:
-                node.print_lines(worker.session, _speaker(worker), stream, lines.flush())
+    return 0 if worker.threads else next(iter(worker.tasks), 0)
 
 
 def _flush_lines(node: Node, worker: Worker, ended: Sequence[Task | None]) -> None:
     """Forward what ended tasks have begun to print, before their results."""
     last = ended[-1] if ended else None
     for stream, lines in worker.lines.items():
-        if lines.partial and last is not None and worker.slots == 1:
-            node.print_lines(last.session, last.id, stream, lines.flush())
+        if last is not None and not worker.threads:
+            node.print_lines(last.session, last.id, stream, lines.flush(ended=True))
 
 
 # --- the end of a worker -----------------------------------------------------------------------
@@ -231,7 +241,10 @@ def _flush_lines(node: Node, worker: Worker, ended: Sequence[Task | None]) -> No
 def on_exited(node: Node, worker: Worker, event: Exited) -> None:
     """Decide about the tasks of a worker that is gone."""
     session = worker.session
-    flush_lines(node, worker)
+    if session is not None:
+        for stream, lines in worker.lines.items():
+            node.print_lines(session, _speaker(worker), stream, lines.flush(ended=True))
+        node.settle_lines(session, worker.tasks)
     tasks = list(worker.tasks.values())
     worker.tasks.clear()
     node.running += worker.measure()

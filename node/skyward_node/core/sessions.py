@@ -40,8 +40,8 @@ class Session:
     __slots__ = (
         "backlog", "blocked", "control", "control_blocked", "draining", "echo", "grace", "graves", "heard", "heartbeat",
         "highest", "hot", "idle", "key", "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox",
-        "peer", "queue", "queued", "retries", "returned", "roster", "roster_version", "seats", "shared", "silence",
-        "started", "tasks", "timeout", "unconfirmed", "user", "workers",
+        "peer", "printed", "queue", "queued", "retries", "returned", "roster", "roster_version", "seats", "shared",
+        "shown", "silence", "started", "tasks", "timeout", "unconfirmed", "user", "workers",
     )  # fmt: skip
 
     def __init__(self, key: bytes, user: str = "") -> None:
@@ -72,6 +72,8 @@ class Session:
         self.graves = Graves()
         self.backlog = Backlog()
         self.unconfirmed = Unconfirmed()  # SUBMIT, REVOKE, ITEMS and CREDIT messages that the client may not have got
+        self.printed = 0  # bytes of lines sent over this connection
+        self.shown = 0  # and those of which the client says that they have come
         self.heard = 0  # last seq of ANSWER, ITEMS and CREDIT messages
         self.hot = 0  # bytes of ITEMS of which the client does not know that they have come
         self.returned: list[int] = []  # of this turn

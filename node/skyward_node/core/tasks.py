@@ -60,6 +60,8 @@ TABLE: Final[dict[str, Moves]] = {
     },
 }
 
+FOR_CALLS, FOR_STREAMS = 1, 2  # of its own; whose other end must do something first
+
 KEEP, GIVE_BACK, CANCEL, EXPIRE = range(4)  # what is to become of a task that its worker stops or hands back
 
 
@@ -81,6 +83,7 @@ class Task(Struct, eq=False, gc=False):
     told: bool = False  # the client knows that it runs
     unwanted: bool = False  # it was cancelled, and runs in a thread, which can stop it only where it deals with streams
     committed: bool = False  # an element of a stream of its was sent or asked for: it cannot run again
+    waits: int = 0  # what its threads wait for: `FOR_CALLS`, `FOR_STREAMS`, both
     paused: float = 0.0  # the moment since which it waits for the other end of a stream; 0: it does not
 
     def __repr__(self) -> str:

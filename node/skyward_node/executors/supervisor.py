@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.config import available_memory
 from skyward.errors import ProtocolError
 from skyward.wire.codec import Decoder, check_body, mark_refs
-from skyward.wire.messages import Cancel, Items, Results
+from skyward.wire.messages import Cancel, Items, Output, Results
 from skyward_node.cells import Cells
 from skyward_node.executors.channel import Channel
 from skyward_node.executors.descriptors import check_reserve
@@ -272,6 +272,8 @@ class Supervisor:
                 check_body(message, body)
                 if isinstance(message, Results | Items) and message.shared:
                     mark_refs(message, body)
+                elif isinstance(message, Output) and message.stream == 2:
+                    worker.tail = (worker.tail + bytes(body[0]) + b"\n")[-_TAIL:]
                 self._received.append(Received(worker.id, message, body))
         except ProtocolError as error:
             self._reject(worker, str(error))

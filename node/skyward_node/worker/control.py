@@ -12,6 +12,7 @@ import os
 import select
 import threading
 import traceback
+from collections import deque
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from skyward_node.worker.inbox import Inbox
     from skyward_node.worker.outbox import Outbox
     from skyward_node.worker.pipes import PipeReader
+    from skyward_node.worker.printing import Printing
     from skyward_node.worker.slot import Slot
     from skyward_node.worker.streams import Streams
 
@@ -46,9 +48,11 @@ class Control:
         self.slots: list[Slot] = []
         self.watching = False
         self.streams: Streams | None = None  # set before the thread starts
+        self.printing: Printing | None = None  # likewise
         self.release: Callable[[list[int]], object] = len  # lets regions of results be used again; set likewise
         self.answer: Callable[[Answer, Sequence[Buffer]], object] | None = None  # takes answers to nested calls
         self.relay: Callable[[Items | Credit, Sequence[Buffer]], object] | None = None  # takes streams of such calls
+        self._commands: deque[Callable[[], None]] = deque()  # from any thread, also from finalizers
         self._chased: list[tuple[Slot, int]] = []  # tasks to interrupt that have not heard of it
         self._socket = sock
         self._reader = reader
@@ -66,6 +70,12 @@ class Control:
         """Wake up and look after what runs, until it is dealt with."""
         self.watching = True
         os.eventfd_write(self._bell, 1)
+
+    def post(self, command: Callable[[], None]) -> None:
+        """Run a command in this thread, soon; takes no lock, because finalizers run in the middle of anything."""
+        self._commands.append(command)
+        if self._bell >= 0:  # else this is a forked child, where nobody runs it
+            os.eventfd_write(self._bell, 1)
 
     def close(self) -> None:
         """Close the descriptors, in a forked child where the thread does not exist."""
@@ -93,6 +103,8 @@ class Control:
                     os.eventfd_read(self._bell)
                 elif not self._hear():
                     return
+            while self._commands:
+                self._commands.popleft()()
             if self.watching:
                 self._look()
             if self._chased:
@@ -106,6 +118,8 @@ class Control:
             self._report(now)
         if self.streams is not None:
             self.streams.look(now)
+        if self.printing is not None:
+            self.printing.look(now)
         if not self._has_to_watch():
             self.watching = False
             # A slot says what it runs and then looks whether we watch; we do it the other way round.
@@ -113,6 +127,8 @@ class Control:
 
     def _has_to_watch(self) -> bool:
         if self.streams is not None and self.streams.has_late:
+            return True
+        if self.printing is not None and self.printing.late:
             return True
         return any(slot.current is not None and slot.current != slot.reported for slot in self.slots)
 

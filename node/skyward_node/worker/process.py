@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from skyward_node import processes
+from skyward_node.worker.printing import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,13 +58,8 @@ def prepare(config: NodeConfig, env: Mapping[str, str]) -> None:
 
 def _open_streams() -> None:
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")  # type: ignore[misc]  # __stdin__ is Final in typeshed, not in Python
-    sys.stdout = sys.__stdout__ = _writer(1, "strict")  # type: ignore[misc]  # as above
-    sys.stderr = sys.__stderr__ = _writer(2, "backslashreplace")  # type: ignore[misc]  # as above
-
-
-def _writer(fd: int, errors: str) -> io.TextIOWrapper:
-    raw = io.FileIO(fd, "w", closefd=False)
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors=errors, line_buffering=True)
+    sys.stdout = sys.__stdout__ = Stream(1, "strict")  # type: ignore[misc]  # as above
+    sys.stderr = sys.__stderr__ = Stream(2, "backslashreplace")  # type: ignore[misc]  # as above
 
 
 def flush_streams() -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from skyward_node.worker.inbox import Entry
     from skyward_node.worker.interrupts import Interrupts
     from skyward_node.worker.outbox import Outcome
+    from skyward_node.worker.printing import Printing
     from skyward_node.worker.streams import Streams
 
 _GENERATORS: Final = frozenset((GeneratorType, AsyncGeneratorType))
@@ -41,8 +42,8 @@ class Slot:
     """Runs tasks, one after the other, in one thread."""
 
     __slots__ = (
-        "_load", "_loop", "_mappings", "current", "interrupts", "leave_fork", "max_payload", "reported", "share",
-        "started", "streams",
+        "_load", "_loop", "_mappings", "current", "interrupts", "leave_fork", "max_payload", "printing", "reported",
+        "seat", "share", "started", "streams", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -51,13 +52,19 @@ class Slot:
         interrupts: Interrupts,
         mappings: Mappings,
         streams: Streams,
+        printing: Printing,
+        *,
+        thread: bool,
     ) -> None:
         self.streams = streams
+        self.printing = printing
+        self.thread = thread  # one of several
         self.interrupts = interrupts
         self.max_payload = 0  # bytes; 0: no limit
         self.current: int | None = None  # set before the task is taken from the inbox: see there
         self.started = 0  # when the current one was, by perf_counter_ns
         self.reported: int | None = None  # the last one reported as started
+        self.seat = 0  # the slot of the node that the current one runs on: see `seats`
         self.leave_fork: Callable[[BaseException | None], object] | None = None  # set in a forked child
         self.share: Callable[[Buffer], Buffer] | None = None  # puts a large buffer where the client can read it
         self._load = load
@@ -72,10 +79,12 @@ class Slot:
             function = self._load(key)
             args, kwargs = payload.loads_call(data, opened(buffers, self._mappings.open) if buffers else buffers)
             args, kwargs = fill(self.streams, id, args, kwargs)
+            output = self.printing.begin(id, function, thread=self.thread)
         except BaseException as error:
             status, value = _failed(_not_loaded(error))
         else:
             status, value = self._run(id, function, args, kwargs)
+            self.printing.end(output)
             del args, kwargs  # the mappings that they still have are someone else's by now
         if buffers:
             self._mappings.let_go()

@@ -289,13 +289,45 @@ def test_client_that_is_back_learns_that_the_node_is_draining(make_rig: Callable
     assert rig.submit(2, peer=b"peer2") == [Send(b"peer2", Returned(EPOCH, [2]))]
 
 
-def test_hello_of_another_life_acknowledges_nothing(rig: Rig) -> None:
-    """What a client has seen of an older daemon says nothing about this one."""
+@pytest.mark.rule("R36")
+@pytest.mark.parametrize("epoch", [0, EPOCH - 1])
+def test_client_that_took_the_node_for_dead_begins_anew(rig: Rig, epoch: int) -> None:
+    """It has given the tasks to others, so what runs is killed; what it has seen of another life says nothing."""
+    rig.open()
+    rig.submit(1, 2)
+    rig.finish(1, 1)
+    actions = rig.hello(peer=b"peer2", epoch=epoch, ack=99, heard=99)
+    assert Kill(2) in actions
+    assert [action for action in actions if isinstance(action, Send)] == [rig.welcome(peer=b"peer2")]
+    assert rig.core.node.sessions[rig.session].tasks == {}
+    assert list(rig.core.node.peers) == [b"peer2"]
+
+
+def test_greeting_said_twice_is_one(rig: Rig) -> None:
+    """A client that asks again on one connection keeps its tasks."""
     rig.open()
     rig.submit(1)
-    rig.finish(1, 1)
-    actions = rig.hello(peer=b"peer2", epoch=EPOCH - 1, ack=99, heard=99)
-    assert actions == [rig.welcome(peer=b"peer2", resumed=True), Send(b"peer2", *rig.results_message(1, seq=1))]
+    assert rig.hello() == [rig.welcome(resumed=True)]
+    assert list(rig.core.node.sessions[rig.session].tasks) == [1]
+
+
+@pytest.mark.rule("R42")
+def test_client_that_begins_anew_under_another_key_ends_nothing(keyed: Rig) -> None:
+    """Whose session it is comes first."""
+    say(keyed, *keyed.tasks_message(1))
+    complaint = refused("auth", "this session belongs to another key", b"thief")
+    assert say(keyed, keyed.hello_message(), peer=b"thief", user=BOB) == [complaint]
+    assert list(keyed.core.node.sessions[keyed.session].tasks) == [1]
+
+
+def test_client_does_not_begin_anew_where_the_node_ends(rig: Rig) -> None:
+    """It drains: what the client has given up is dropped, and nothing new comes."""
+    rig.open()
+    rig.submit(1)
+    rig.handle(Shutdown(30.0, "asked"))
+    *_, answer, over = rig.hello(peer=b"peer2")
+    assert over == Exit(0)
+    assert answer == refused("full", "the node is shutting down", b"peer2")
 
 
 @pytest.mark.rule("R43")

@@ -124,6 +124,38 @@ def test_too_many_waiting_tasks_are_a_deadlock(make_rig: Callable[..., Rig], mon
 
 
 @pytest.mark.rule("R22")
+def test_refused_wait_of_one_thread_is_that_of_all(
+    make_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the worker has not heard of it, calls of the task's other threads are refused like the first ones."""
+    monkeypatch.setattr(crew, "EXTRA", 1)
+    rig = make_rig(2)
+    rig.open()
+    rig.submit(1, 2)
+    rig.hear(1, Waiting(1, waiting=True))
+    rig.hear(2, submit_message(rig, 2, 7), [b""])
+    rig.hear(2, Waiting(2, waiting=True))
+    _, answer, _ = rig.hear(2, submit_message(rig, 2, 8), [b""])
+    assert (answer.worker, answer.message.calls, answer.message.statuses) == (2, [8], [REFUSED])
+    rig.hear(1, Waiting(1, waiting=False))
+    _, slots = rig.hear(2, submit_message(rig, 2, 9), [b""])
+    assert slots == Send(b"peer1", Slots(EPOCH, 3))
+
+
+@pytest.mark.rule("R22")
+@pytest.mark.parametrize("first", [False, True])
+def test_slot_is_lent_until_no_thread_waits(make_rig: Callable[..., Rig], first: bool) -> None:
+    """Neither for calls nor for a stream, whichever wait ends first."""
+    rig = make_rig(1)
+    rig.open()
+    rig.submit(1)
+    assert rig.hear(1, Waiting(1, waiting=True)) == [Send(b"peer1", Slots(EPOCH, 2))]
+    assert rig.hear(1, Waiting(1, waiting=True, idle=True)) == []
+    assert rig.hear(1, Waiting(1, waiting=False, idle=first)) == []
+    assert rig.hear(1, Waiting(1, waiting=False, idle=not first)) == [Send(b"peer1", Slots(EPOCH, 1))]
+
+
+@pytest.mark.rule("R22")
 def test_thread_workers_lend_slots_in_their_process(make_rig: Callable[..., Rig]) -> None:
     """The process of the waiting thread runs one more task."""
     rig = make_rig(1, threads=True)

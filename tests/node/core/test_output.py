@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward.wire.messages import Output
-from skyward_node.core.actions import Blocked, Send
+from skyward.wire.messages import Beat, Output
+from skyward_node.core.actions import Blocked, Incoming, Send
+from skyward_node.core.lines import WINDOW
 from skyward_node.executors.events import Printed, Received
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ EPOCH = 77
 
 def output(task: int, stream: int, *lines: bytes, dropped: int = 0) -> Send:
     """Return lines on their way to the client."""
-    return Send(b"peer1", Output(EPOCH, task, stream, len(lines), dropped), list(lines))
+    return Send(b"peer1", Output(EPOCH, task, stream, len(lines), dropped), [b"\n".join(lines)])
 
 
 @pytest.mark.rule("R28")
@@ -43,6 +44,17 @@ def test_partial_line_is_flushed_after_a_tenth_of_a_second(rig: Rig) -> None:
 
 
 @pytest.mark.rule("R28")
+def test_line_that_goes_on_is_not_torn(rig: Rig) -> None:
+    """A line that has begun a moment ago is not flushed because another had begun before."""
+    rig.open()
+    rig.submit(1)
+    rig.handle(Printed(1, 1, b"one\ntw"))
+    assert rig.handle(Printed(1, 1, b"o\nthr"), after=0.06) == [output(1, 1, b"two")]
+    assert rig.handle(after=0.06) == []
+    assert rig.handle(Printed(1, 1, b"ee\n")) == [output(1, 1, b"three")]
+
+
+@pytest.mark.rule("R28")
 def test_output_of_threads_names_no_task(make_rig: Callable[..., Rig]) -> None:
     """With threads the process cannot tell who printed."""
     rig = make_rig(2, threads=True)
@@ -58,6 +70,60 @@ def test_output_waits_for_a_blocked_client(rig: Rig) -> None:
     rig.handle(Blocked(b"peer1", blocked=True))
     assert rig.handle(Printed(1, 1, b"one\n")) == []
     assert rig.handle(Blocked(b"peer1", blocked=False)) == [output(1, 1, b"one")]
+
+
+def test_thread_says_whose_lines_it_sends(make_rig: Callable[..., Rig]) -> None:
+    """What Python writes comes with its task, unless that has ended."""
+    rig = make_rig(2, threads=True)
+    rig.open()
+    rig.submit(1)
+    for task, shown in ((1, 1), (7, 0)):
+        message = Output(0, task, 2, 2, 0)
+        assert rig.handle(Received(1, message, [b"one\ntwo"])) == [output(shown, 2, b"one", b"two")]
+
+
+LINE = b"x" * 1023
+MANY = WINDOW // 1024
+
+
+def flood(rig: Rig) -> None:
+    """Print as much as may be on the way."""
+    rig.open()
+    rig.submit(1)
+    sent = rig.handle(*[Printed(1, 1, LINE + b"\n")] * MANY)
+    assert len(sent) == MANY
+    assert rig.handle(Printed(1, 1, b"more\n")) == []
+
+
+@pytest.mark.rule("R28")
+def test_lines_wait_for_those_on_the_way(rig: Rig) -> None:
+    """Results never queue behind more than the window: the client says what has come."""
+    flood(rig)
+    beat = Beat(EPOCH, 0, 1.0, shown=WINDOW + 1)
+    assert rig.handle(Incoming(b"peer1", beat)) == []  # of another connection: so much was not sent
+    assert rig.handle(Incoming(b"peer1", Beat(EPOCH, 0, 1.0, shown=1024))) == [output(1, 1, b"more")]
+
+
+@pytest.mark.rule("R28")
+def test_lines_that_waited_come_before_the_result(rig: Rig) -> None:
+    """What is left of a task's lines is sent ahead of its result, whatever is on the way."""
+    flood(rig)
+    assert rig.handle(Received(1, *rig.results_message(1))) == [output(1, 1, b"more"), rig.results(1, 1)]
+
+
+@pytest.mark.rule("R28")
+def test_lines_that_nobody_takes_are_dropped_and_counted(rig: Rig) -> None:
+    """With twice the window on the way a task's end drops all but its last line, which says how much."""
+    flood(rig)
+    rig.submit(2)
+    rig.handle(*[Printed(1, 1, LINE + b"\n")] * 2 * MANY)
+    first = rig.handle(Received(1, *rig.results_message(1)))
+    assert first[-1] == rig.results(1, 1)
+    taken = sum(send.message.lines for send in first[:-1])
+    lost = sum(send.message.dropped for send in first[:-1])
+    assert 0 < taken <= MANY + 1
+    assert taken + lost == 2 * MANY + 1
+    assert rig.handle(Printed(1, 1, b"next\n")) == []
 
 
 def test_output_without_a_session_is_logged(rig: Rig) -> None:

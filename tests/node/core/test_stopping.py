@@ -179,6 +179,16 @@ def test_task_over_its_time_is_stopped_and_its_worker_replaced(make_rig: Callabl
 
 
 @pytest.mark.rule("R39")
+def test_task_over_its_time_that_is_handed_back_is_timed_out(make_rig: Callable[..., Rig]) -> None:
+    """Whoever stopped it: its user is told the reason."""
+    rig = make_rig(1)
+    rig.open()
+    rig.submit(1, timeouts=[2.0])
+    rig.handle(after=2.1)
+    assert rig.hand_back(1, 1) == [rig.failed(1, (1, overdue(2.0)))]
+
+
+@pytest.mark.rule("R39")
 @pytest.mark.parametrize("status", [0, CANCELLED])
 def test_task_that_ends_after_its_time_is_timed_out_all_the_same(make_rig: Callable[..., Rig], status: int) -> None:
     """Whatever comes after the timeout counts as a timeout, and the worker is replaced."""

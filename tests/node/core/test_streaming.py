@@ -97,6 +97,20 @@ def test_timeout_stands_still_while_a_task_waits_for_a_stream(make_rig: Callable
 
 
 @pytest.mark.rule("R25")
+def test_timeout_stands_still_for_a_stream_alone(make_rig: Callable[..., Rig]) -> None:
+    """Also when the task waits for calls all the time: then it runs on as soon as the stream's wait is over."""
+    rig = make_rig(1)
+    rig.open()
+    rig.submit(1, timeouts=[1.0])
+    rig.hear(1, Waiting(1, waiting=True))
+    rig.hear(1, Waiting(1, waiting=True, idle=True))
+    assert rig.handle(after=5.0) == []
+    rig.hear(1, Waiting(1, waiting=False, idle=True))
+    assert rig.handle(after=0.9) == []
+    assert rig.withdraw(1, 1, running=True) in rig.handle(after=0.2)
+
+
+@pytest.mark.rule("R25")
 def test_too_many_waits_for_streams_are_a_deadlock(
     make_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
