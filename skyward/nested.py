@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -29,10 +30,11 @@ from skyward.lending import Lent
 from skyward.operations import PoolOperations
 from skyward.results import CancelledError
 from skyward.runtime import instance_info
+from skyward.values import ValueBuffer
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward.wire.functions import FunctionStore
-from skyward.wire.messages import Function, Module, Revoke, Submit
+from skyward.wire.messages import Credit, Function, Items, Module, Revoke, Submit
 from skyward.wire.shelf import CALLS, Shelf
 
 if TYPE_CHECKING:
@@ -42,8 +44,7 @@ if TYPE_CHECKING:
     from skyward.dispatch.tasks import Task
     from skyward.futures import Future
     from skyward.pumping import Pump
-    from skyward.results import Outcome, Sink
-    from skyward.values import ValueBuffer
+    from skyward.results import Outcome
     from skyward.waiting import Waiter
     from skyward.wire.frames import Buffer
     from skyward.wire.functions import FunctionBlob
@@ -115,6 +116,8 @@ class NestedPool(PoolOperations):
     def _settle(self, task: Task, outcome: Outcome) -> None:
         task.state = SETTLED
         sink, task.sink = task.sink, None
+        for feed in task.feeds:
+            feed.stop()
         sink.deliver(task, outcome)
 
     # --- primitives of the operations --------------------------------------------------------
@@ -131,6 +134,10 @@ class NestedPool(PoolOperations):
                 "this thread runs no task of the pool: only a running task can use it, from its own thread"
             )
         return parent
+
+    @property
+    def _is_helping(self) -> bool:
+        return getattr(self._helping, "parent", None) is not None
 
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         parent = self._parent()
@@ -196,7 +203,7 @@ class NestedPool(PoolOperations):
     def lent(self) -> AbstractContextManager[None]:
         """Lend the slot of the task that runs here for the length of a block."""
         parent = self._current_task()
-        if parent is None:  # a thread that holds no slot
+        if parent is None or self._is_helping:  # a thread that holds no slot
             return nullcontext()
         return Lent(parent, self._set_waiting, self.soon)
 
@@ -218,18 +225,46 @@ class NestedPool(PoolOperations):
             for start in range(0, len(calls), BATCH):
                 self._send(Revoke(0, parent, calls[start : start + BATCH]), ())
 
-    def _yielding(self, sink: Sink, index: int) -> ValueBuffer:
-        raise TypeError("a task cannot take what a generator of another task yields, yet: call a function that returns")
+    # --- streams of values -------------------------------------------------------------------
 
-    def _feed_by(self, task: Task, pumps: tuple[Pump, ...]) -> None:
-        if pumps:
-            raise TypeError("a task cannot feed an argument of another task element by element, yet: pass a list")
+    def relay(self, message: Items | Credit, body: Sequence[Buffer]) -> None:
+        """Take in what a call yields, or what it wants of an argument (the worker's control thread)."""
+        with self._lock:
+            task = self.awaited.get(message.id, {}).get(message.call)
+            sink = task.sink if task is not None else None
+        if task is None:  # it has ended, or nobody wants it any more
+            return
+        if isinstance(message, Credit):
+            if 0 < message.stream <= len(task.feeds):
+                task.feeds[message.stream - 1].grant(message.items, message.size, message.read)
+        elif isinstance(sink, ValueBuffer):
+            sink.receive(split_body(message.sizes, message.buffers, body))
 
     def grant(self, task: Task, items: int, size: int) -> None:
-        """Never called: calls that yield are refused."""
+        """Let a call yield so many more elements and bytes."""
+        parent = self._parent_of(task)
+        if parent is not None:
+            self._send(Credit(0, parent, 0, items, size, call=task.id), ())
 
     def push(self, pump: Pump) -> None:
-        """Never called: arguments that are fed are refused."""
+        """Send what a pump has pulled (its own thread)."""
+        task, batch = pump.task, pump.take()
+        parent = None if task is None else self._parent_of(task)
+        if task is None or parent is None or batch is None:
+            return
+        sizes, buffers, body = pack_body(batch.payloads)
+        first, _, end, failed = batch
+        self._send(Items(0, parent, pump.stream, first, sizes, buffers, end, failed, call=task.id), body)
+
+    def _parent_of(self, task: Task) -> int | None:
+        with self._lock:
+            return next((parent for parent, awaited in self.awaited.items() if task.id in awaited), None)
+
+    def _feed_by(self, task: Task, pumps: tuple[Pump, ...]) -> None:
+        super()._feed_by(task, pumps)
+        parent = self._parent()
+        for pump in pumps:  # what an iterable calls, its task calls
+            pump.wrap = partial(self._as_task, parent)
 
     def _call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
         ref = None if owner is None else weakref.ref(owner)
@@ -252,8 +287,9 @@ class NestedPool(PoolOperations):
 
     def as_this_task(self, run: Callable[[], None]) -> Callable[[], None]:
         """Return ``run`` for another thread, where its calls are those of the task that runs here."""
-        parent = self._parent()
+        return self._as_task(self._parent(), run)
 
+    def _as_task(self, parent: int, run: Callable[[], None]) -> Callable[[], None]:
         def helping() -> None:
             self._helping.parent = parent
             run()

@@ -72,6 +72,7 @@ class Pump:
         self.thread: threading.Thread | None = None
         self.stream = stream
         self.task: Task | None = None
+        self.wrap: Callable[[Callable[[], None]], Callable[[], None]] | None = None  # says whose calls the thread makes
 
     @property
     def is_one_shot(self) -> bool:
@@ -93,10 +94,13 @@ class Pump:
             self._budget.grant(items, size)
             begin = self.thread is None and not self._stopped
             if begin:
-                self.thread = threading.Thread(target=self._run, name="skyward-input", daemon=True)
+                self.thread = threading.Thread(target=self._target(), name="skyward-input", daemon=True)
         if begin and self.thread is not None:
             self.thread.start()
         self._wake.unpark()
+
+    def _target(self) -> Callable[[], None]:
+        return self._run if self.wrap is None else self.wrap(self._run)
 
     def take(self) -> Batch | None:
         """Return what is to be sent now."""

@@ -9,13 +9,14 @@ import pytest
 from skyward.dispatch.tasks import Task
 from skyward.nested import NestedPool
 from skyward.results import Single
+from skyward.values import ValueBuffer
 from skyward.wire.codec import Decoder, check_body, encode
-from skyward.wire.messages import MAX_BUFFERS, NODE_MESSAGES, Function, Message, Module, Submit
+from skyward.wire.messages import MAX_BUFFERS, NODE_MESSAGES, Function, Message, Module, Revoke, Submit
 from skyward.wire.shelf import CALLS
 from tests.mesh.scripted import blob
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from skyward.wire.frames import Buffer
     from skyward.wire.functions import FunctionBlob
@@ -102,3 +103,22 @@ def test_calls_hold_no_code_when_they_have_gone_up() -> None:
     task = Task(1, blob(), b"args", (), Single(), 0, 0)
     pool._submit([task])
     assert (task.function, task.data) == (None, b"")
+
+
+@pytest.mark.rule("R25")
+def test_stream_that_is_collected_sends_nothing_by_itself() -> None:
+    """The collector may run in a thread that is just sending, and holds the lock of the pipe."""
+    sent: list[Message] = []
+    posted: list[Callable[[], None]] = []
+    pool = NestedPool(
+        lambda message, _body: sent.append(message), lambda: 1, lambda _task, _waiting: None, posted.append
+    )
+    buffer = ValueBuffer(pool)
+    task = buffer.task = Task(5, blob(), b"args", (), buffer, 0, 0)
+    pool._submit([task])
+    before = len(sent)
+    buffer.close()
+    assert len(sent) == before
+    (command,) = posted
+    command()
+    assert sent[before:] == [Revoke(0, 1, [5])]

@@ -300,6 +300,7 @@ class _Worker:
         )
         self._nested = pool
         self._control.answer = pool.answer
+        self._control.relay = pool.relay
         runtime.activate(pool)
 
     def _send(self, message: Message, frames: Sequence[Buffer]) -> None:

@@ -7,14 +7,16 @@ it had submitted is cancelled.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from skyward.dispatch.scheduler import BATCH
 from skyward.dispatch.tasks import ANY, Task
+from skyward.errors import ProtocolError
 from skyward.memory import opened
 from skyward.results import DISCARD, Sink
 from skyward.wire import failures
 from skyward.wire.codec import pack_body, split_body
+from skyward.wire.credit import FIRST, SIZE, Budget
 from skyward.wire.frames import Payload
 from skyward.wire.messages import Answer, Submit
 
@@ -26,10 +28,13 @@ if TYPE_CHECKING:
     from skyward.wire.functions import FunctionBlob
 
 
+STREAMS: Final = 4_096  # arguments of one call that are fed: more than any function has
+
+
 class Parent(Sink):
     """A running task that has submitted calls; the sink of their outcomes."""
 
-    __slots__ = ("_calls", "_on_answers", "answers", "id", "rank", "tasks")
+    __slots__ = ("_budgets", "_calls", "_on_answers", "answers", "id", "rank", "tasks")
 
     def __init__(self, rank: int, id: int, on_answers: Callable[[Parent], None]) -> None:
         self.rank = rank
@@ -37,6 +42,7 @@ class Parent(Sink):
         self.tasks: dict[int, Task] = {}  # by the parent's own number of the call
         self.answers: list[tuple[int, Outcome, int]] = []
         self._calls: dict[int, int] = {}  # task id -> number of the call
+        self._budgets: dict[tuple[int, int], Budget] = {}  # by task id and stream
         self._on_answers = on_answers
 
     def expect(self, call: int, task: Task) -> None:
@@ -48,6 +54,7 @@ class Parent(Sink):
         """Queue an answer."""
         call = self._calls.pop(task.id)
         self.tasks.pop(call, None)
+        self._forget(task)
         first = not self.answers
         self.answers.append((call, outcome, task.node if task.rank == ANY else task.rank))
         if first:
@@ -58,8 +65,28 @@ class Parent(Sink):
         tasks = [task for call in calls if (task := self.tasks.pop(call, None)) is not None]
         for task in tasks:
             del self._calls[task.id]
+            self._forget(task)
             task.sink = DISCARD
         return tasks
+
+    # --- streams of its calls -----------------------------------------------------------------
+
+    def call_of(self, task: Task) -> int:
+        """Return the number of the call that the task answers."""
+        return self._calls[task.id]
+
+    def budget(self, task: Task, stream: int) -> Budget:
+        """Return what may still come of a stream of a call: of what it yields, 0, or of an argument."""
+        if stream > STREAMS:
+            raise ProtocolError(f"a function with an argument number {stream}")
+        if (task.id, stream) not in self._budgets:
+            self._budgets[task.id, stream] = Budget() if stream else Budget(FIRST, SIZE)
+        return self._budgets[task.id, stream]
+
+    def _forget(self, task: Task) -> None:
+        if self._budgets:
+            for key in [key for key in self._budgets if key[0] == task.id]:
+                del self._budgets[key]
 
     def flush(self, epoch: int) -> list[tuple[Answer, list[Buffer]]]:
         """Return the messages that answer what has ended since the last ones."""
@@ -128,6 +155,12 @@ class Nesting:
         if parent is None:
             return []
         return parent.release(calls)
+
+    def task_of(self, rank: int, parent_id: int, call: int) -> tuple[Parent, Task] | None:
+        """Return a parent and the task of one of its calls; None when that has ended."""
+        parent = self._parents.get((rank, parent_id))
+        task = None if parent is None else parent.tasks.get(call)
+        return None if parent is None or task is None else (parent, task)
 
     def parent_ended(self, rank: int, parent_id: int) -> list[Task]:
         """Forget a parent; return what is to be cancelled."""

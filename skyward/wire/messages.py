@@ -5,11 +5,9 @@ MessagePack array with the fields below, in this order. The frames after it are 
 and meaning the header gives. Only headers are ever decoded by a node; bodies are pickles that only the process which
 runs the task may open.
 
-Batches are columns: 64 tasks are five lists of integers, so that coding costs microseconds a batch, not a task.
-
-Types below 64 must be understood: an unknown one ends the session. Types from 64 up are hints that a receiver ignores
-when it does not know them. A later minor revision may add fields at the end of a header; others ignore them.
-
+Batches are columns: 64 tasks are five lists of integers, so that coding costs microseconds a batch, not a task. Types
+below 64 must be understood: an unknown one ends the session. Types from 64 up are hints that a receiver ignores when it
+does not know them. A later revision may add fields at the end of a header; others ignore them.
 PURE: no sockets, no clock. Nothing here knows how messages travel.
 """
 
@@ -159,6 +157,7 @@ class Credit(Message, frozen=True):
     size: U64  # bytes
     read: U64 = 0  # elements so far whose shared memory is not read any more
     seq: U64 = 0  # 1, 2, 3, … per session, over all that have one; 0 inside a node
+    call: U64 = 0  # not 0: it is about a stream of this call, which the task has made
 
 
 class Items(Message, frozen=True):
@@ -175,6 +174,7 @@ class Items(Message, frozen=True):
     failed: bool = False  # the last element is a Failure that ends the stream
     shared: Frames = []  # which body frames are references to shared memory; see docs/protocol.md
     seq: U64 = 0  # as in Credit
+    call: U64 = 0  # the same
 
 
 class Answer(Message, frozen=True):

@@ -108,7 +108,9 @@ def items(draw: st.DrawFn) -> Sample:
     _, sizes, buffers, body = batch(draw, least=int(failed))
     end = failed or draw(st.booleans())
     refs = shared(draw, body)
-    return wire.Items(draw(U64), draw(U64), draw(U32), draw(U64), sizes, buffers, end, failed, refs, draw(U64)), body
+    return wire.Items(
+        draw(U64), draw(U64), draw(U32), draw(U64), sizes, buffers, end, failed, refs, draw(U64), draw(U64)
+    ), body
 
 
 @st.composite
@@ -228,7 +230,7 @@ BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
     wire.Module: with_frame(wire.Module, U64, KEY, NAME),
     wire.Cancel: bare(wire.Cancel, U64, IDS, st.booleans()),
     wire.Beat: bare(wire.Beat, U64, U64, SECONDS, U64, U64),
-    wire.Credit: bare(wire.Credit, U64, U64, U32, U64, U64, U64, U64),
+    wire.Credit: bare(wire.Credit, U64, U64, U32, U64, U64, U64, U64, U64),
     wire.Items: items(),
     wire.Answer: answers(),
     wire.Roster: rosters(),

@@ -4,6 +4,8 @@ What a worker says is passed on at once, and again after a break until the clien
 goes to the worker's control pipe, because its main thread runs the user's code. Nothing is kept here: how much can be
 under way is what the receiving end has granted.
 
+A stream of a call that a task has made (``call``) is passed on in the same way, and commits nobody here.
+
 A task of which an element was sent, or for which one was asked, is *committed*: it is never run again.
 
 PURE: elements are never opened.
@@ -38,6 +40,10 @@ def on_worker(node: Node, worker: Worker, message: Items | Credit, body: Sequenc
     """Pass on elements that a task yields, or credit for those that it takes."""
     session, task = worker.session, worker.tasks.get(message.id)
     if session is None or task is None:
+        return
+    if message.call:  # of a stream between this task and one that it has called
+        if message.id in session.tasks:  # else a thread goes on after its time
+            node.tell(session, replace(message, epoch=node.epoch), body)
         return
     if not task.committed:
         task.committed = True

@@ -51,6 +51,7 @@ class Control:
         self.printing: Printing | None = None  # likewise
         self.release: Callable[[list[int]], object] = len  # lets regions of results be used again; set likewise
         self.answer: Callable[[Answer, Sequence[Buffer]], object] | None = None  # takes answers to nested calls
+        self.relay: Callable[[Items | Credit, Sequence[Buffer]], object] | None = None  # takes streams of such calls
         self._commands: deque[Callable[[], None]] = deque()  # from any thread, also from finalizers
         self._chased: list[tuple[Slot, int]] = []  # tasks to interrupt that have not heard of it
         self._socket = sock
@@ -165,6 +166,9 @@ class Control:
             case Answer():
                 if self.answer is not None:
                     self.answer(message, body)
+            case Credit(call=call) | Items(call=call) if call:
+                if self.relay is not None:
+                    self.relay(message, body)
             case Credit():
                 streams.credit(message)
             case Items():

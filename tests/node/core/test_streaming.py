@@ -171,3 +171,26 @@ def test_function_that_yields_is_never_queued_behind_another(make_rig: Callable[
     rig.hear(1, items(1), [b"item"])
     rig.finish(1, 1)
     assert rig.submit(2, 3) == [rig.give(1, 2)]
+
+
+@pytest.mark.rule("R22")
+def test_streams_of_calls_are_passed_on_and_commit_nobody(rig: Rig) -> None:
+    """Both ways, with the number of the call; the task that has made it may still be run again."""
+    rig.open()
+    rig.submit(1, retries=[1])
+    credit, fed = Credit(0, 1, 0, 5, 100, call=9), Items(0, 1, 1, 0, [4], [0], end=False, call=9)
+    assert rig.hear(1, credit) == [Send(b"peer1", Credit(EPOCH, 1, 0, 5, 100, seq=1, call=9))]
+    (said,) = rig.hear(1, fed, [b"item"])
+    assert (said.message.call, said.message.seq, said.body) == (9, 2, [b"item"])
+    assert rig.say(Credit(EPOCH, 1, 1, 2, 100, seq=1, call=9)) == [Control(1, Credit(0, 1, 1, 2, 100, call=9))]
+    assert not rig.core.node.sessions[rig.session].tasks[1].committed
+
+
+@pytest.mark.rule("R22")
+def test_streams_of_calls_of_a_task_that_has_ended_are_dropped(rig: Rig) -> None:
+    """They were on their way."""
+    rig.open()
+    rig.submit(1)
+    rig.finish(1, 1)
+    assert rig.hear(1, Credit(0, 1, 0, 5, 100, call=9)) == []
+    assert rig.say(Credit(EPOCH, 1, 1, 2, 100, seq=1, call=9)) == []
