@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from skyward.config import merge_options
+from skyward.dispatch.tasks import SETTLED
 from skyward.errors import ConfigError, ForkedPoolError, NoNodesError, PoolClosedError
 from skyward.image import Image
 from skyward.mesh.engine import CANCEL_WAIT, CLOSE_WAIT, Engine
@@ -24,6 +25,7 @@ from skyward.model import Nodes
 from skyward.operations import PoolOperations, must_not_block
 from skyward.providers.base import LaunchSpec, Provider
 from skyward.runtime import Activation, activate, deactivate
+from skyward.tallying import label_of
 from skyward.transport.signals import Guard
 from skyward.wire.functions import FunctionStore
 
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
     from skyward.config import Options
     from skyward.dispatch.tasks import Task
     from skyward.futures import Future
+    from skyward.mesh.view import Tally
     from skyward.model import PoolSnapshot
+    from skyward.pending import Group
     from skyward.pumping import Pump
     from skyward.waiting import Waiter
     from skyward.wire.frames import Payload
@@ -256,6 +260,9 @@ class Compute(PoolOperations):
         if not must_not_block():
             self._open_engine().wait_for_room(size)
 
+    def _track(self, group: Group, total: int | None) -> Tally | None:
+        return self._open_engine().watching.track(label_of(group), total)
+
     def _broadcast_ranks(self) -> tuple[int, ...]:
         engine = self._open_engine()
         deadline = time.monotonic() + self._options.node_wait
@@ -269,13 +276,20 @@ class Compute(PoolOperations):
     def cancel_future(self, future: Future[Any]) -> bool:
         """Try to stop what the future waits for; return whether it was stopped."""
         engine, tasks = self._open_engine(), future.tasks
+
+        def cancel() -> None:
+            for task in tasks:
+                if task.state != SETTLED:
+                    task.sink.on_cancel()
+            engine.cancel(tasks)
+
         if must_not_block() or engine.callbacks.is_current():
-            engine.loop.post(lambda: engine.cancel(tasks))
+            engine.loop.post(cancel)
             return future.cancelled()
         waiter = future.watch()
         try:
             deadline = time.monotonic() + self._options.cancel_grace + _CANCEL_SLACK
-            engine.loop.wait(waiter, deadline, start=lambda: engine.cancel(tasks))
+            engine.loop.wait(waiter, deadline, start=cancel)
         finally:
             future.unwatch(waiter)
         return future.cancelled()

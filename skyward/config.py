@@ -99,7 +99,7 @@ class Options:
     ``retries``: re-runs of a task whose node or worker was lost (default 3: survives a bad hour on
     spot machines; a task that must not run twice says ``retries=0``). Exceptions are never retried.
     ``timeout``: time limit of each task from its start (default None: none).
-    ``console``: show the output of tasks (default True).
+    ``console``: show the output of tasks, and how the pool stands while it works (default True).
     ``heartbeat``: interval of heartbeats (default 0.25: a silent node is noticed within a second;
     take 1 for distant machines, 5 for very lossy links).
     ``lease``: silence of the client after which a node stops its tasks (default 30: long enough for

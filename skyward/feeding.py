@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.abbreviation import abbreviate
 from skyward.errors import SerializationError
 from skyward.pending import is_call
+from skyward.waiting import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -75,7 +76,8 @@ class Feeder:
         self._buffer = buffer
         self.index = start  # members that were pulled
         self._ahead = ahead
-        self._wake = threading.Event()
+        self._wake = Waiter()  # whoever unparks it takes no lock: it may be a finalizer
+        self._wake.prepare_to_park()
         self.hungry = False  # it waits for members to end, or for results to be taken
         # The user's iterator runs in the context of whoever has dispatched the stream, with the same active pool.
         run = partial(contextvars.copy_context().run, pool.as_this_task(self._run))
@@ -90,14 +92,14 @@ class Feeder:
         """Go on if that is possible now; called by whoever has changed what a hungry feeder waits for."""
         if self._may_go_on(RESUME):
             self.hungry = False
-            self._wake.set()
+            self._wake.unpark()
 
     def stop(self, error: BaseException | None = None) -> None:
         """End, unless the user's iterator does not return; ``error`` says why, if the consumer shall be told."""
         buffer = self._buffer
         buffer.error = buffer.error or error
         buffer.stopped = True
-        self._wake.set()
+        self._wake.unpark()
 
     def give_up(self) -> None:
         """Do not wait for the user's iterator: there are no more members than there have been."""
@@ -115,11 +117,10 @@ class Feeder:
 
     def _wait(self) -> None:
         while not self._may_go_on():
-            self._wake.clear()
             self.hungry = True
             if self._may_go_on():  # it changed before we were seen to wait
                 break
-            self._wake.wait()
+            self._wake.park(threading.TIMEOUT_MAX)  # a wake-up from before only means to look once more
         self.hungry = False
 
     def _run(self) -> None:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from skyward.errors import PoolClosedError
 from skyward.lending import Waiters
-from skyward.results import CancelledError, Collection, Given, Outcome, Sink, failed, unwrap
+from skyward.results import CancelledError, Collection, Given, Outcome, Sink, failed, unwrap, was_cancelled
 from skyward.waiting import Waiter
-from skyward.wire.statuses import CANCELLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -129,9 +128,7 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
 
     def settle(self, outcome: Outcome | Collection) -> None:
         """Take the outcome of a call or a group."""
-        if isinstance(outcome, CancelledError | PoolClosedError) or (
-            isinstance(outcome, tuple) and outcome[0] == CANCELLED
-        ):
+        if isinstance(outcome, PoolClosedError) or (not isinstance(outcome, Collection) and was_cancelled(outcome)):
             self._settle(_CANCELLED, None)
         else:
             self._settle(_FINISHED, outcome)
@@ -190,7 +187,8 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
 
         A queued call is dropped. A running one is interrupted, and its worker process killed after
         ``cancel_grace``; waits for that at most the grace and one second, and not at all in a
-        callback or in a thread with a running event loop. Thread workers cannot be stopped.
+        callback or in a thread with a running event loop. Thread workers cannot be stopped. Of a group
+        all calls must be: while one of them runs on the answer is false.
         """
         if self.done():
             return self.cancelled()

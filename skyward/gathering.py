@@ -38,6 +38,7 @@ def gather(
     stream: Literal[False] = False,
     ordered: Literal[True] = True,
     return_exceptions: Literal[False] = False,
+    progress: bool | str = False,
 ) -> PendingFunctionGroup[A, B]: ...
 @overload
 def gather(
@@ -49,6 +50,7 @@ def gather(
     stream: Literal[False] = False,
     ordered: Literal[True] = True,
     return_exceptions: Literal[False] = False,
+    progress: bool | str = False,
 ) -> PendingFunctionGroup[A, B, C]: ...
 @overload
 def gather(
@@ -61,6 +63,7 @@ def gather(
     stream: Literal[False] = False,
     ordered: Literal[True] = True,
     return_exceptions: Literal[False] = False,
+    progress: bool | str = False,
 ) -> PendingFunctionGroup[A, B, C, D]: ...
 @overload
 def gather(
@@ -74,6 +77,7 @@ def gather(
     stream: Literal[False] = False,
     ordered: Literal[True] = True,
     return_exceptions: Literal[False] = False,
+    progress: bool | str = False,
 ) -> PendingFunctionGroup[A, B, C, D, E]: ...
 @overload
 def gather(
@@ -88,6 +92,7 @@ def gather(
     stream: Literal[False] = False,
     ordered: Literal[True] = True,
     return_exceptions: Literal[False] = False,
+    progress: bool | str = False,
 ) -> PendingFunctionGroup[A, B, C, D, E, F]: ...
 @overload
 def gather(
@@ -95,6 +100,7 @@ def gather(
     stream: Literal[False] = False,
     ordered: Literal[True] = True,
     return_exceptions: Literal[False] = False,
+    progress: bool | str = False,
 ) -> PendingFunctionGroup[*tuple[T, ...]]: ...
 @overload
 def gather(
@@ -104,6 +110,7 @@ def gather(
     stream: Literal[False] = False,
     ordered: Literal[True] = True,
     return_exceptions: Literal[False] = False,
+    progress: bool | str = False,
 ) -> PendingFunctionGroup[*tuple[T, ...]]: ...
 @overload
 def gather(
@@ -111,6 +118,7 @@ def gather(
     stream: Literal[False] = False,
     ordered: Literal[True] = True,
     return_exceptions: Literal[True],
+    progress: bool | str = False,
 ) -> PendingFunctionGroup[*tuple[T | BaseException, ...]]: ...
 @overload
 def gather(
@@ -120,6 +128,7 @@ def gather(
     stream: Literal[False] = False,
     ordered: Literal[True] = True,
     return_exceptions: Literal[True],
+    progress: bool | str = False,
 ) -> PendingFunctionGroup[*tuple[T | BaseException, ...]]: ...
 @overload
 def gather(
@@ -127,6 +136,7 @@ def gather(
     stream: Literal[True],
     ordered: bool = True,
     return_exceptions: Literal[False] = False,
+    progress: bool | str = False,
 ) -> PendingStream[T]: ...
 @overload
 def gather(
@@ -136,6 +146,7 @@ def gather(
     stream: Literal[True],
     ordered: bool = True,
     return_exceptions: Literal[False] = False,
+    progress: bool | str = False,
 ) -> PendingStream[T]: ...
 @overload
 def gather(
@@ -143,6 +154,7 @@ def gather(
     stream: Literal[True],
     ordered: bool = True,
     return_exceptions: Literal[True],
+    progress: bool | str = False,
 ) -> PendingStream[T | BaseException]: ...
 @overload
 def gather(
@@ -152,6 +164,7 @@ def gather(
     stream: Literal[True],
     ordered: bool = True,
     return_exceptions: Literal[True],
+    progress: bool | str = False,
 ) -> PendingStream[T | BaseException]: ...
 @overload
 def gather(
@@ -159,6 +172,7 @@ def gather(
     stream: bool = False,
     ordered: bool = True,
     return_exceptions: bool = False,
+    progress: bool | str = False,
 ) -> PendingFunctionGroup[*tuple[Any, ...]] | PendingStream[Any]: ...
 @overload
 def gather(
@@ -168,30 +182,45 @@ def gather(
     stream: bool = False,
     ordered: bool = True,
     return_exceptions: bool = False,
+    progress: bool | str = False,
 ) -> PendingFunctionGroup[*tuple[Any, ...]] | PendingStream[Any]: ...
-def gather(*calls: Any, stream: bool = False, ordered: bool = True, return_exceptions: bool = False) -> Group:
+def gather(
+    *calls: Any,
+    stream: bool = False,
+    ordered: bool = True,
+    return_exceptions: bool = False,
+    progress: bool | str = False,
+) -> Group:
     """Join calls, or one iterable of calls, to a group; ``group >> pool`` runs them at once.
 
     The result is the tuple of values in submission order. With ``stream=True`` it is an iterator, in
     submission order or, with ``ordered=False``, in completion order; calls of a generator are then pulled as they
     are needed, at most 1,000 ahead of those that have ended. With ``return_exceptions=True`` a
     failure stands in its call's place; otherwise the first one is raised and the rest cancelled.
+    With ``progress=True``, or a label, the console shows how far the group is.
     Raises `TypeError` for what is no call, `ValueError` for ``ordered=False`` without a stream.
     """
     if not (stream or ordered):
         raise ValueError("ordered=False needs stream=True: without a stream the results are one tuple, in order")
+    if type(progress) not in (bool, str):
+        raise TypeError(f"progress must be True, False or a label, got {abbreviate(progress)}")
     if stream and len(calls) == 1 and _is_lazy(calls[0]):
         lazy: PendingStream[Any] = PendingStream(
-            (), stream=True, ordered=ordered, return_exceptions=return_exceptions, source=Source(calls[0])
+            (),
+            stream=True,
+            ordered=ordered,
+            return_exceptions=return_exceptions,
+            source=Source(calls[0]),
+            progress=progress,
         )
         return lazy
     members = _members(calls)
     if stream:
         kept: PendingStream[Any] = PendingStream(
-            members, stream=True, ordered=ordered, return_exceptions=return_exceptions
+            members, stream=True, ordered=ordered, return_exceptions=return_exceptions, progress=progress
         )
         return kept
-    return PendingFunctionGroup(members, return_exceptions=return_exceptions)
+    return PendingFunctionGroup(members, return_exceptions=return_exceptions, progress=progress)
 
 
 class Source:

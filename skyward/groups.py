@@ -11,11 +11,13 @@ from skyward.poolstreams import PoolStreams
 from skyward.pumping import disown
 from skyward.results import Collection
 from skyward.streams import ResultStream, StreamBuffer
+from skyward.tallying import TalliedBuffer, TalliedCollection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from skyward.dispatch.tasks import Task
+    from skyward.mesh.view import Tally
     from skyward.pending import Group, PendingFunction
     from skyward.results import Sink
     from skyward.waiting import Waiter
@@ -75,9 +77,16 @@ class GroupOperations(PoolStreams):
 
     def _collection(self, group: Group) -> Collection:
         count = len(group.calls)
-        collection = Collection(count, return_exceptions=group.return_exceptions, cancel=self.cancel_tasks)
-        collection.left -= sum([call.function.yields for call in group.calls])
+        options: dict[str, Any] = {"return_exceptions": group.return_exceptions, "cancel": self.cancel_tasks}
+        iterators = sum([call.function.yields for call in group.calls])
+        tally = self._track(group, count - iterators) if group.progress else None
+        collection = Collection(count, **options) if tally is None else TalliedCollection(count, tally=tally, **options)
+        collection.left -= iterators
         return collection
+
+    def _track(self, _group: Group, _total: int | None) -> Tally | None:
+        """Have somebody show how far the group is; None if there is nobody."""
+        return None
 
     def _feed(self, group: Group, collection: Collection, *, snapshot: bool) -> list[Task]:
         """Dispatch a group as the window allows, all but its last batch, which is returned."""
@@ -137,13 +146,15 @@ class GroupOperations(PoolStreams):
 
     def _stream(self, group: Group) -> ResultStream[Any]:
         lazy = group.source is not None
-        buffer = StreamBuffer(
-            None if lazy else len(group.calls),
-            ordered=group.ordered,
-            return_exceptions=group.return_exceptions,
-            cancel=self.cancel_tasks,
-            soon=self.soon,
-        )
+        total = None if lazy else len(group.calls)
+        options: dict[str, Any] = {
+            "ordered": group.ordered,
+            "return_exceptions": group.return_exceptions,
+            "cancel": self.cancel_tasks,
+            "soon": self.soon,
+        }
+        tally = self._track(group, total) if group.progress else None
+        buffer = StreamBuffer(total, **options) if tally is None else TalliedBuffer(total, tally=tally, **options)
         if group.source is not None:
             self._start(Feeder(self, group.source.take(), buffer, 0))
         else:

@@ -11,6 +11,7 @@ different threads.
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import threading
 import time
@@ -34,6 +35,7 @@ from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward.wire.functions import FunctionStore
 from skyward.wire.messages import Credit, Function, Items, Module, Revoke, Submit
+from skyward.wire.shelf import CALLS, Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -85,7 +87,9 @@ class NestedPool(PoolOperations):
         self._ids = itertools.count(random.SystemRandom().randrange(FIRST))
         self._lock = threading.RLock()
         self.awaited: dict[int, dict[int, Task]] = {}  # by parent and number of the call
-        self._sent: set[bytes] = set()  # keys of code that has gone up
+        self._sent: Shelf[bool] = Shelf(CALLS)  # code that has gone up, and that the node still has
+        self._renew_lock()
+        os.register_at_fork(after_in_child=self._renew_lock)  # a thread that is not in the child may hold it
         self._helping = threading.local()  # .parent, in threads that feed streams of a task
         self._callbacks = Hand("skyward-callbacks")
         self._alarm = Alarm("skyward-time-limits")
@@ -142,12 +146,12 @@ class NestedPool(PoolOperations):
         if wait_for is not None:
             self.wait_for(wait_for)
 
+    def _renew_lock(self) -> None:
+        self._sending = threading.RLock()  # code goes up in the order in which it is noted as used
+
     def _send_calls(self, parent: int, tasks: Sequence[Task]) -> None:
-        index: dict[bytes, int] = {}
-        for task in tasks:
-            blob: FunctionBlob = task.function
-            if index.setdefault(blob.key, len(index)) == len(index) - 1:
-                self._send_code(blob)
+        blobs: dict[bytes, FunctionBlob] = {task.function.key: task.function for task in tasks}
+        index = {key: number for number, key in enumerate(blobs)}
         sizes, buffers, body = pack_body([Payload(task.data, task.buffers) for task in tasks])
         message = Submit(
             epoch=0,
@@ -164,20 +168,30 @@ class NestedPool(PoolOperations):
         )
         with self._lock:
             self.awaited.setdefault(parent, {}).update((task.id, task) for task in tasks)
-        self._send(message, body)
+        with self._sending:
+            try:
+                self._send_with_code(message, body, blobs.values())
+            except BaseException:  # an interrupt, too: what has gone up cannot be told
+                self._sent = Shelf(CALLS)
+                raise
         for task in tasks:
-            task.data, task.buffers = b"", ()
+            task.data, task.buffers, task.function = b"", (), None
 
-    def _send_code(self, blob: FunctionBlob) -> None:
-        """Send code up that has not gone up yet; the client keeps it."""
-        if blob.key in self._sent:
-            return
-        for module in blob.modules:
-            if module.key not in self._sent:
-                self._send(Module(0, module.key, module.name), [module.body])
-                self._sent.add(module.key)
-        self._send(Function(0, blob.key, [module.key for module in blob.modules], blob.name), [blob.body])
-        self._sent.add(blob.key)
+    def _send_with_code(self, message: Submit, body: Sequence[Buffer], blobs: Iterable[FunctionBlob]) -> None:
+        """Send calls up, after the code that the node does not have, or no longer."""
+        sent = self._sent
+        for blob in blobs:
+            if blob.key in sent:
+                continue
+            for module in blob.modules:
+                if not sent.has_module(module.key):
+                    self._send(Module(0, module.key, module.name), [module.body])
+            self._send(Function(0, blob.key, [module.key for module in blob.modules], blob.name), [blob.body])
+            sent.put(blob.key, True, len(blob.body), [(module.key, len(module.body)) for module in blob.modules])
+        self._send(message, body)
+        for blob in blobs:
+            sent.use(blob.key)
+        sent.trim()
 
     def wait_for(self, waiter: Waiter, deadline: float | None = None) -> bool:
         """Wait until the waiter is done; False at the deadline (`time.monotonic`). The slot is lent meanwhile."""
@@ -194,22 +208,19 @@ class NestedPool(PoolOperations):
         return Lent(parent, self._set_waiting, self.soon)
 
     def cancel_tasks(self, tasks: Iterable[Task]) -> None:
-        """Cancel the unsettled ones of these tasks: they end here at once, and soon on their nodes."""
+        """Cancel the unsettled ones of these tasks, soon; takes no lock, because finalizers come here."""
+        unwanted = list(tasks)
+        self._post(lambda: self._give_up(unwanted))
+
+    def _give_up(self, tasks: Iterable[Task]) -> None:
+        """End tasks here at once, and soon on their nodes."""
         revoked: dict[int, list[int]] = {}
-        finalizing = False
         with self._lock:
             for task in tasks:
                 for parent, awaited in self.awaited.items():
                     if awaited.pop(task.id, None) is not None:
-                        finalizing = finalizing or isinstance(task.sink, ValueBuffer)
                         revoked.setdefault(parent, []).append(task.id)
                         self._settle(task, CancelledError())
-        if finalizing:  # the garbage collector closes streams, perhaps in a thread that is just sending
-            self._post(partial(self._revoke, revoked))
-        else:
-            self._revoke(revoked)
-
-    def _revoke(self, revoked: dict[int, list[int]]) -> None:
         for parent, calls in revoked.items():
             for start in range(0, len(calls), BATCH):
                 self._send(Revoke(0, parent, calls[start : start + BATCH]), ())
@@ -301,7 +312,7 @@ class NestedPool(PoolOperations):
 
     def cancel_future(self, future: Future[Any]) -> bool:
         """Give up the calls of a future; it does not matter to the task when they stop."""
-        self.cancel_tasks(future.tasks)
+        self._give_up(future.tasks)
         return future.cancelled()
 
     def call_back(self, callback: Callable[[], None]) -> None:

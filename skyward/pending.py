@@ -1,8 +1,8 @@
 """Calls and groups: work that is described, and not yet run.
 
-Both are frozen. The operators only find out which pool is meant and hand themselves to it; what the
-pool does with them is not known here. There is one `PendingFunction` per task and users make hundreds
-of thousands of them, so a plain one has three slots, and options cost a subclass with slots of its own.
+Both are frozen. The operators only find out which pool is meant and hand themselves to it; what the pool does with
+them is not known here. There is one `PendingFunction` per task and users make hundreds of thousands of them, so a
+plain one has three slots, and options cost a subclass with its own.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class PendingFunctionGroup(_Frozen, Generic[*Ts]):
     ``timeout`` (seconds) is for the whole group, from dispatch. The other options are `gather`'s.
     """
 
-    __slots__ = ("calls", "ordered", "return_exceptions", "source", "stream", "timeout")
+    __slots__ = ("calls", "ordered", "progress", "return_exceptions", "source", "stream", "timeout")
 
     def __init__(
         self,
@@ -222,20 +222,20 @@ class PendingFunctionGroup(_Frozen, Generic[*Ts]):
         ordered: bool = True,
         return_exceptions: bool = False,
         source: Source | None = None,
+        progress: bool | str = False,
     ) -> None:
         if TYPE_CHECKING:
+            self.progress: Final = progress
             self.source: Final = source
             self.calls: Final = calls
             self.timeout: Final = timeout
             self.stream: Final = stream
             self.ordered: Final = ordered
             self.return_exceptions: Final = return_exceptions
-        _set(self, "source", source)  # of calls that are pulled when the group is dispatched; then ``calls`` is empty
-        _set(self, "calls", calls)
-        _set(self, "timeout", timeout)
-        _set(self, "stream", stream)
-        _set(self, "ordered", ordered)
-        _set(self, "return_exceptions", return_exceptions)
+        # With a source, whose calls are pulled at dispatch, there are no ``calls``.
+        values = calls, ordered, progress, return_exceptions, source, stream, timeout
+        for name, value in zip(PendingFunctionGroup.__slots__, values, strict=True):
+            _set(self, name, value)
 
     def __len__(self) -> int:
         if self.source is not None:
@@ -255,6 +255,7 @@ class PendingFunctionGroup(_Frozen, Generic[*Ts]):
             ordered=self.ordered,
             return_exceptions=self.return_exceptions,
             source=self.source,
+            progress=self.progress,
         )
 
     def __rshift__(self, pool: PoolOperand) -> tuple[*Ts]:
@@ -321,6 +322,7 @@ class PendingFunctionGroup(_Frozen, Generic[*Ts]):
             ("stream", self.stream or None),
             ("ordered", None if self.ordered else False),
             ("return_exceptions", self.return_exceptions or None),
+            ("progress", self.progress or None),
         ]
         count: object = len(self.calls) if self.source is None else self.source
         return f"<group of {count}{': ' if members else ''}{' & '.join(members)}{_shown(options)}>"
@@ -369,11 +371,9 @@ def _operand_calls(operand: object) -> tuple[PendingFunction[Any], ...]:
 
 def own_calls(group: Group) -> tuple[PendingFunction[Any], ...]:
     """Return a group's calls; refuse one with options, of which a larger group could only lose some."""
-    if group.timeout is not None or group.stream or group.return_exceptions:
-        raise TypeError(
-            f"{group!r} has options for the whole group and cannot grow; build the group first: "
-            "(a() & b() & c()).with_timeout(5), or gather(a(), b(), c(), stream=True)"
-        )
+    if group.timeout is not None or group.stream or group.return_exceptions or group.progress:
+        example = "(a() & b() & c()).with_timeout(5), or gather(a(), b(), c(), stream=True)"
+        raise TypeError(f"{group!r} has options for the whole group and cannot grow; build the group first: {example}")
     return group.calls
 
 

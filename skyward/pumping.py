@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from skyward.abbreviation import abbreviate
 from skyward.parameters import ONCE
 from skyward.values import ValueStream
+from skyward.waiting import Waiter
 from skyward.wire import failures, payload
 from skyward.wire.credit import Budget
 from skyward.wire.frames import Payload, size_of
@@ -59,7 +60,9 @@ class Pump:
     def __init__(self, pool: Place, iterable: Iterable[Any], stream: int) -> None:
         self._pool = pool
         self.iterable: Iterable[Any] | None = iterable
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._wake = Waiter()  # of the thread, which looks again when it is unparked
+        self._wake.prepare_to_park()
         self._budget = Budget()
         self._waiting: list[Payload] = []
         self._called = False  # the owner of the loop was asked to send
@@ -85,32 +88,32 @@ class Pump:
 
     def grant(self, items: int, size: int, read: int) -> None:
         """Take in credit; memory of the first ``read`` elements is not read any more."""
-        with self._changed:
+        with self._lock:
             while self._kept and next(iter(self._kept)) < read:
                 self._kept.popitem(last=False)
             self._budget.grant(items, size)
-            self._changed.notify_all()
             begin = self.thread is None and not self._stopped
             if begin:
                 self.thread = threading.Thread(target=self._target(), name="skyward-input", daemon=True)
         if begin and self.thread is not None:
             self.thread.start()
+        self._wake.unpark()
 
     def _target(self) -> Callable[[], None]:
         return self._run if self.wrap is None else self.wrap(self._run)
 
     def take(self) -> Batch | None:
         """Return what is to be sent now."""
-        with self._changed:
+        with self._lock:
             self._called = False
-            if self._stopped or not (self._waiting or self._ended):
+            waiting, self._waiting = self._waiting, []
+            if self._stopped or not (waiting or self._ended):
                 return None
-            batch = Batch(self._seq, self._waiting, self._ended, self._failed)
-            for number, packed in enumerate(self._waiting, self._seq):
+            batch = Batch(self._seq, waiting, self._ended, self._failed)
+            for number, packed in enumerate(waiting, self._seq):
                 if packed.buffers:
                     self._kept[number] = packed
-            self._seq += len(self._waiting)
-            self._waiting = []
+            self._seq += len(waiting)
             if self._ended:
                 self._stopped = True
             return batch
@@ -121,13 +124,16 @@ class Pump:
         return list(self._kept.values())
 
     def stop(self) -> None:
-        """Pull no more (any thread)."""
-        with self._changed:
-            self._stopped = True
-            self._waiting.clear()
-            self._changed.notify_all()
-            if self.thread is None:
-                self.iterable = None
+        """Pull no more (any thread).
+
+        Takes no lock: streams stop what feeds them when they are collected, in the middle of anything, also of what
+        holds the lock here.
+        """
+        self._stopped = True
+        self._waiting = []
+        self._wake.unpark()
+        if self.thread is None:
+            self.iterable = None
 
     # --- the thread ---------------------------------------------------------------------------
 
@@ -142,8 +148,10 @@ class Pump:
         self.iterable = None
 
     def _pull(self) -> None:
-        assert self.iterable is not None
-        iterator = iter(self.iterable)
+        iterable = self.iterable
+        if iterable is None:  # stopped just as the thread was made
+            return
+        iterator = iter(iterable)
         while self._may_go_on():
             try:
                 value = next(iterator)
@@ -153,12 +161,15 @@ class Pump:
             del value  # what waits for credit keeps nothing of the user's
 
     def _may_go_on(self) -> bool:
-        with self._changed:
-            self._changed.wait_for(lambda: self._budget.allows or self._stopped)
-            return not self._stopped
+        while not self._stopped:
+            with self._lock:
+                if self._budget.allows:
+                    return True
+            self._wake.park(threading.TIMEOUT_MAX)
+        return False
 
     def _put(self, packed: Payload | None, *, ended: bool = False, failed: bool = False) -> None:
-        with self._changed:
+        with self._lock:
             if self._stopped:
                 return
             if packed is not None:

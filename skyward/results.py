@@ -14,7 +14,7 @@ from skyward.errors import BroadcastError, PoolClosedError, TaskTimeoutError
 from skyward.memory import opened
 from skyward.waiting import Waiter
 from skyward.wire import failures, payload
-from skyward.wire.statuses import OK
+from skyward.wire.statuses import CANCELLED, OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,6 +42,11 @@ CancelledError: Final = concurrent.futures.CancelledError
 def failed(outcome: Outcome) -> bool:
     """Return whether the outcome is no value."""
     return outcome[0] != OK if isinstance(outcome, tuple) else not isinstance(outcome, Given)
+
+
+def was_cancelled(outcome: Outcome) -> bool:
+    """Return whether the task was cancelled, here or on its node."""
+    return isinstance(outcome, CancelledError) or (isinstance(outcome, tuple) and outcome[0] == CANCELLED)
 
 
 def unwrap(outcome: Outcome) -> Any:
@@ -92,6 +97,9 @@ class Sink:
     def on_started(self, *, unstoppable: bool) -> None:
         """Note that a task runs, or answers a cancel by going on. Nothing by default."""
 
+    def on_cancel(self) -> None:
+        """Note that the tasks are being cancelled because the user said so. Nothing by default."""
+
 
 class Discard(Sink):
     """A sink for outcomes that nobody wants."""
@@ -133,7 +141,8 @@ class Collection(Waiter, Sink):
     """
 
     __slots__ = (
-        "__weakref__", "_cancel", "_given", "_return_exceptions", "failure", "future", "left", "outcomes", "tasks",
+        "__weakref__", "_cancel", "_cancelling", "_given", "_return_exceptions", "failure", "future", "left",
+        "outcomes", "tasks",
     )  # fmt: skip
 
     def __init__(self, count: int, *, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]) -> None:
@@ -146,6 +155,7 @@ class Collection(Waiter, Sink):
         self._return_exceptions = return_exceptions
         self._cancel = cancel
         self._given = False  # a member yields
+        self._cancelling = False  # by `Future.cancel`: it is cancelled when all members have ended
         if count == 0:
             self.done = True
 
@@ -157,6 +167,8 @@ class Collection(Waiter, Sink):
         self.left -= 1
         if failed(outcome) and not self._return_exceptions:
             self.failure = outcome
+            if self._cancelling and was_cancelled(outcome) and self.left:  # the others run on, until they are stopped
+                return
             self.end()
         elif self.left == 0:
             self.end()
@@ -193,6 +205,10 @@ class Collection(Waiter, Sink):
         """Pass it on to the future."""
         if self.future is not None:
             self.future.on_started(unstoppable=unstoppable)
+
+    def on_cancel(self) -> None:
+        """The members end one by one: some are dropped at once, others must be stopped, or cannot be."""
+        self._cancelling = True
 
     def values(self) -> tuple[Any, ...]:
         """Return the members' values, or raise the group's failure."""

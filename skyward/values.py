@@ -261,5 +261,5 @@ class ValueStream(Generic[T]):
 
     def __repr__(self) -> str:
         task = self._buffer.task
-        name = task.function.name if task is not None else "?"
+        name = task.name if task is not None else "?"
         return f"<ValueStream of {name}, {self._taken} taken{', closed' if self._closed else ''}>"

@@ -47,7 +47,7 @@ ARROWS: dict[str, set[str]] = {
     "sharding": {"runtime"},
     "versions": set(),
     "memory": {"wire.frames"},
-    "feeding": VALUES | {"abbreviation", "pending"},
+    "feeding": VALUES | {"abbreviation", "pending", "waiting"},
     "waiting": set(),
     "transport": VALUES | {"config", "wire", "dispatch", "waiting"},
     "providers": VALUES | {"config", "cpus", "image", "transport.keys"},
@@ -75,6 +75,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         f"{BENCH}/references/",  # plain pyzmq, to compare with
     ),
     "cloudpickle": ("skyward/wire/pickler.py",),
+    "rich": ("skyward/mesh/watching.py",),
     "click": ("node/skyward_node/cli.py", "scripts/skyward_scripts/"),
     "boto3": ("skyward/providers/aws.py",),
     "botocore": ("skyward/providers/aws.py",),

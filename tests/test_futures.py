@@ -277,6 +277,34 @@ def test_future_of_a_group_fails_with_its_first_failure() -> None:
     assert owner.cancelled == members
 
 
+@pytest.mark.rule("R7")
+@pytest.mark.parametrize("last", [CANCELLED_THERE, value("b")], ids=["stopped", "faster"])
+def test_group_that_is_being_cancelled_ends_with_its_last_member(last: Any) -> None:
+    """Whatever that one's outcome is; a failure of its own shows at once."""
+    owner, future, _ = make()
+    members = tasks(2)
+    collection = Collection(2, return_exceptions=False, cancel=owner.cancel_tasks)
+    collection.tasks, collection.future = members, future
+    collection.on_cancel()
+    collection.deliver(members[0], CancelledError())
+    assert not future.done()
+    collection.deliver(members[1], last)
+    assert future.cancelled()
+
+
+@pytest.mark.rule("R7")
+def test_group_that_is_being_cancelled_shows_a_failure() -> None:
+    """A member that raises meanwhile has not been cancelled."""
+    owner, future, _ = make()
+    members = tasks(3)
+    collection = Collection(3, return_exceptions=False, cancel=owner.cancel_tasks)
+    collection.tasks, collection.future = members, future
+    collection.on_cancel()
+    collection.deliver(members[0], CancelledError())
+    collection.deliver(members[1], raised(KeyError("k")))
+    assert isinstance(future.exception(), KeyError)
+
+
 def test_future_of_a_cancelled_group_is_cancelled() -> None:
     """One cancelled member ends all."""
     owner, future, _ = make()

@@ -11,13 +11,15 @@ from skyward.nested import NestedPool
 from skyward.results import Single
 from skyward.values import ValueBuffer
 from skyward.wire.codec import Decoder, check_body, encode
-from skyward.wire.messages import MAX_BUFFERS, NODE_MESSAGES, Message, Revoke, Submit
+from skyward.wire.messages import MAX_BUFFERS, NODE_MESSAGES, Function, Message, Module, Revoke, Submit
+from skyward.wire.shelf import CALLS
 from tests.mesh.scripted import blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from skyward.wire.frames import Buffer
+    from skyward.wire.functions import FunctionBlob
 
 
 @pytest.mark.rule("R43")
@@ -57,3 +59,66 @@ def test_stream_that_is_collected_sends_nothing_by_itself() -> None:
     (command,) = posted
     command()
     assert sent[before:] == [Revoke(0, 1, [5])]
+
+
+class Recorder:
+    """What a daemon hears."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []  # of code, in order
+        self.raised: list[BaseException] = []  # what the next calls of `send` raise
+
+    def send(self, message: Message, _body: Sequence[Buffer]) -> None:
+        """Note a message; or fail as an interrupt does."""
+        if self.raised:
+            raise self.raised.pop()
+        if isinstance(message, Function | Module):
+            self.names.append(message.name)
+
+
+def call(pool: NestedPool, *functions: FunctionBlob) -> None:
+    """Have the task call functions."""
+    pool._submit([Task(number, function, b"", (), Single(), 0, 0) for number, function in enumerate(functions)])
+
+
+def large(name: str, *modules: str) -> FunctionBlob:
+    """Return a function of which a node keeps no third one."""
+    return blob(name, *modules)._replace(body=bytes(CALLS))
+
+
+@pytest.mark.rule("R19")
+@pytest.mark.rule("R22")
+def test_code_goes_up_once_while_the_node_has_it() -> None:
+    """And again when the node has given it up: what it keeps is the same rule."""
+    daemon = Recorder()
+    pool = NestedPool(daemon.send, lambda: 1, lambda _task, _waiting: None, lambda command: command())
+    for name in ("a", "b", "a", "b", "c", "b", "a", "b"):
+        call(pool, large(name))
+    assert daemon.names == ["a", "b", "c", "a"]
+    call(pool, large("a"), large("b"), large("c"), large("c"))
+    assert daemon.names[4:] == ["c"]
+    call(pool, blob("small", "m"))
+    call(pool, blob("other", "m"))
+    assert daemon.names[5:] == ["m", "small", "other"]
+
+
+@pytest.mark.rule("R22")
+def test_code_goes_up_again_after_an_interrupt() -> None:
+    """What has arrived of a message that was interrupted, nobody can tell."""
+    daemon = Recorder()
+    pool = NestedPool(daemon.send, lambda: 1, lambda _task, _waiting: None, lambda command: command())
+    call(pool, blob("a"))
+    daemon.raised = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        call(pool, blob("a"))
+    call(pool, blob("a"))
+    assert daemon.names == ["a", "a"]
+
+
+@pytest.mark.rule("R21")
+def test_calls_hold_no_code_when_they_have_gone_up() -> None:
+    """A future keeps its task."""
+    pool = NestedPool(Recorder().send, lambda: 1, lambda _task, _waiting: None, lambda command: command())
+    task = Task(1, blob(), b"args", (), Single(), 0, 0)
+    pool._submit([task])
+    assert (task.function, task.data) == (None, b"")

@@ -29,7 +29,7 @@ class Owner:
         self.cancelled: list[Task] = []
         self.pushed: list[Pump] = []
         self.buffer = ValueBuffer(self)
-        self.buffer.task = self.task = Task(1, SimpleNamespace(name="f", key=b""), b"", (), self.buffer, 0, 0)
+        self.buffer.task = self.task = Task(1, SimpleNamespace(name="f", key=b""), b"", (), self.buffer, 0, 0, name="f")
         self.task.state = SENT
         self.stream: ValueStream[Any] = ValueStream(self.buffer, self)
 

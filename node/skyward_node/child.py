@@ -25,7 +25,7 @@ from skyward.wire.codec import Decoder, mark_refs
 from skyward.wire.functions import FunctionLoader
 from skyward.wire.messages import Cancel, Function, Module, Release, Tasks
 from skyward_node.cells import Cells
-from skyward_node.pipe_messages import DATA_MESSAGES, Context
+from skyward_node.pipe_messages import DATA_MESSAGES, Context, Forget
 from skyward_node.worker.control import Control
 from skyward_node.worker.inbox import Inbox
 from skyward_node.worker.instance import instance_of
@@ -238,6 +238,8 @@ class _Worker:
                 self._loader.add_function(message.key, message.name, message.modules, body[0])
             case Module():
                 self._loader.add_module(message.key, body[0])
+            case Forget(functions=functions, modules=modules):
+                self._loader.forget(functions, modules)
             case Cancel():
                 self._drop(self._inbox.settle(message), running=message.running)
             case Context():

@@ -1,7 +1,7 @@
-"""What travels on the pipes between a daemon and its workers: wire messages, and three of their own.
+"""What travels on the pipes between a daemon and its workers: wire messages, and four of their own.
 
-    down, data      Context (before the first tasks, and when the roster changes), Module, Function, Tasks, Release,
-                    Cancel (a copy of each on the control pipe, in its place among the tasks)
+    down, data      Context (before the first tasks, and when the roster changes), Module, Function, Tasks, Forget,
+                    Release, Cancel (a copy of each on the control pipe, in its place among the tasks)
     down, control   Cancel, Answer, Items, Credit, Release, Deadlock
     up, data        Results, Progress, Returned, Waiting, Items, Credit; Output of tasks on threads; of nested calls
                     Module, Function, Submit, Revoke
@@ -27,6 +27,7 @@ from skyward.wire.messages import (
     Function,
     Items,
     Key,
+    Keys,
     Member,
     Message,
     Module,
@@ -88,6 +89,14 @@ class Deadlock(Message, frozen=True):
     reason: Text
 
 
-DATA_MESSAGES: Final = (Context, Module, Function, Tasks, Cancel, Release)
+class Forget(Message, frozen=True):
+    """Code of which the worker has no task, and which comes again before it is needed."""
+
+    TYPE: ClassVar[int] = 131
+    functions: Keys
+    modules: Keys
+
+
+DATA_MESSAGES: Final = (Context, Module, Function, Tasks, Forget, Cancel, Release)
 CONTROL_MESSAGES: Final = (Cancel, Answer, Items, Credit, Release, Deadlock)
 WORKER_MESSAGES: Final = (Results, Progress, Returned, Waiting, Module, Function, Submit, Revoke, Items, Credit, Output)

@@ -310,6 +310,11 @@ class Scheduler:
         """Return how many tasks have not been sent."""
         return self._unsettled - self.in_flight()
 
+    @property
+    def unsettled(self) -> int:
+        """Return how many tasks have no outcome."""
+        return self._unsettled
+
     def holds(self, rank: int, id: int) -> bool:
         """Return whether the node was sent the task, and has neither ended it nor handed it back."""
         node = self.nodes.get(rank)

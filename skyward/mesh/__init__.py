@@ -9,7 +9,7 @@
 - ``sharing``: memory that this machine's workers read and write
 - ``launching``: threads in which providers start and end nodes
 - ``window``: how many bytes may be under way; ``timers``: what is to be done later
-- ``console``: what tasks print
+- ``console``: what tasks print; ``watching``, ``view``, ``area``: how the pool stands, live
 
 What is decided is decided in `skyward.dispatch`; what is polled is polled in `skyward.transport`.
 """

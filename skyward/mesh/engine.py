@@ -29,6 +29,7 @@ from skyward.mesh.streaming import Streaming
 from skyward.mesh.talk import Talk
 from skyward.mesh.timers import Timers
 from skyward.mesh.verdicts import reason
+from skyward.mesh.watching import Watching
 from skyward.mesh.window import Window
 from skyward.model import PoolSnapshot
 from skyward.transport.hub import Hub, News
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from skyward.providers.base import LaunchSpec, Provider
     from skyward.results import Outcome, Sink
     from skyward.transport.keys import KeyPair
-    from skyward.wire.functions import FunctionBlob
 
 CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at close
 CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
@@ -69,7 +69,6 @@ class Engine:
         self.scheduler = Scheduler(options.node_wait)
         self.ids = itertools.count(1)
         self.nesting = Nesting(lambda: next(self.ids))
-        self.blobs: dict[bytes, FunctionBlob] = {}  # all code this pool has sent or been sent
         self.failed = 0
         self.closing = False
         self.bug: Exception | None = None
@@ -82,6 +81,7 @@ class Engine:
         self.greeting = Greeting(self)
         self.reach = Reach(self)
         self.streaming = Streaming(self)
+        self.watching = Watching(self, enabled=options.console)
         self._opening = Waiter()
         self._open_error: BaseException | None = None
         self._timers = Timers()
@@ -99,6 +99,7 @@ class Engine:
         if self.crew.membership.spec.least == 0:
             self._opening.finish()
         self.loop.start()
+        self.watching.start()
         self.loop.run(self.crew.start)
         self.loop.wait(self._opening)
         if self._open_error is not None:
@@ -144,6 +145,7 @@ class Engine:
         self.loop.release_fd()
         if self.sharing is not None:
             self.sharing.close()
+        self.watching.close(timeout=CANCEL_WAIT)  # what it has to say is no work of anybody
         self.callbacks.close(timeout=patience)
         self.console.close(timeout=patience)
 
@@ -281,7 +283,7 @@ class Engine:
             self.sharing.ended(task, outcome)
         for feed in task.feeds:
             feed.stop()
-        task.data, task.buffers, task.feeds = b"", (), ()
+        task.data, task.buffers, task.feeds, task.function = b"", (), (), None  # a future may keep its task
         sink, task.sink = task.sink, None
         sink.deliver(task, outcome)
 

@@ -130,13 +130,9 @@ class Nesting:
         self._answering.append(parent)
 
     def submit(
-        self, rank: int, message: Submit, body: Sequence[Buffer], blobs: dict[bytes, FunctionBlob]
+        self, rank: int, message: Submit, body: Sequence[Buffer], functions: Sequence[FunctionBlob]
     ) -> list[Task]:
-        """Return the tasks for nested calls that came from a node."""
-        try:
-            functions = [blobs[key] for key in message.functions]
-        except KeyError as error:
-            raise ProtocolError("nested calls of a function that was never sent") from error
+        """Return the tasks for nested calls of these functions that came from a node."""
         parent = self._parents.get((rank, message.parent))
         if parent is None:
             parent = Parent(rank, message.parent, self._note_answers)

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from skyward.wire.frames import Buffer
 
 SHOWN: Final = 10  # ids in a line of the log
+KNOWN: Final = 65_536  # keys of code that we know a node to have; what we forget is sent once more
 ACK_EVERY: Final = 4 * 2**20  # bytes of results after which we acknowledge without waiting for the next beat
 SHOWN_EVERY: Final = 256 * 1024  # bytes of lines after which the node is told: a quarter of what may be on the way
 
@@ -70,7 +71,6 @@ class Talk:
         self._engine = engine
         self._decode = Decoder(NODE_MESSAGES).decode
         self._versions = package_versions(sys.path)
-        self._sources: dict[bytes, ModuleBlob] = {}  # module sources that came from nodes
 
     # --- to the node -----------------------------------------------------------------------
 
@@ -118,10 +118,12 @@ class Talk:
         self.send(mate, message, body)
 
     def function(self, mate: Mate, blob: FunctionBlob) -> None:
-        """Send a function's code and the module sources it needs, once per node."""
+        """Send a function's code and the module sources it needs, once per node, unless it asks for them."""
         link = mate.link
         assert link is not None
-        self._engine.blobs[blob.key] = blob
+        if len(link.functions) + len(link.modules) >= KNOWN:
+            link.functions.clear()
+            link.modules.clear()
         for module in blob.modules:
             if module.key not in link.modules:
                 link.modules.add(module.key)
@@ -225,7 +227,8 @@ class Talk:
             case Function():
                 self._learn(mate, message, body)
             case Module(key=key, name=name):
-                self._sources[key] = ModuleBlob(key, name, bytes(body[0]))
+                assert mate.link is not None
+                mate.link.brought[key] = ModuleBlob(key, name, bytes(body[0]))
             case Need(functions=functions):
                 self._resend(mate, functions)
             case Draining():
@@ -243,6 +246,8 @@ class Talk:
     def _numbered(self, mate: Mate, message: Submit | Revoke | Items | Credit, body: list[Buffer]) -> None:
         link, engine, rank = mate.link, self._engine, mate.rank
         assert link is not None
+        # Also of what was heard before: the node counts on it that we keep what it has named last.
+        functions = self._functions_of(link, message) if isinstance(message, Submit) else []
         if not is_new(message.seq, link.heard):
             return  # said again: we have heard it
         link.heard = message.seq
@@ -255,7 +260,7 @@ class Talk:
                 engine.cancel(engine.nesting.revoke(rank, parent, calls))
             case Submit(parent=parent):
                 if engine.scheduler.holds(rank, parent):  # else it has ended: nobody waits for its calls
-                    engine.submit(engine.nesting.submit(rank, message, body, engine.blobs), urgent=True)
+                    engine.submit(engine.nesting.submit(rank, message, body, functions), urgent=True)
 
     @staticmethod
     def confirmed(mate: Mate, heard: int) -> None:
@@ -323,30 +328,56 @@ class Talk:
 
     def _learn(self, mate: Mate, message: Function, body: list[Buffer]) -> None:
         """Take in code that a task on the node has sent for its nested calls."""
-        try:
-            modules = tuple(self._source(key) for key in message.modules)
-        except KeyError as error:
-            raise ProtocolError("a function needs a module that was never sent") from error
-        blob = FunctionBlob(message.key, message.name, bytes(body[0]), modules)
-        self._engine.blobs[message.key] = blob
-        assert mate.link is not None
-        mate.link.functions.add(message.key)
-        mate.link.modules.update(message.modules)
-
-    def _source(self, key: bytes) -> ModuleBlob:
-        if key in self._sources:
-            return self._sources[key]
-        for blob in self._engine.blobs.values():
-            for module in blob.modules:
-                self._sources[module.key] = module
-        return self._sources[key]
-
-    def _resend(self, mate: Mate, functions: Iterable[bytes]) -> None:
         link = mate.link
         assert link is not None
+        try:
+            modules = tuple(_source(link, key) for key in message.modules)
+        except KeyError as error:
+            raise ProtocolError("a function needs a module that was never sent") from error
+        link.brought.clear()
+        blob = self._shared(FunctionBlob(message.key, message.name, bytes(body[0]), modules))
+        link.learned.put(blob.key, blob, len(blob.body), [(module.key, len(module.body)) for module in blob.modules])
+        link.functions.add(message.key)
+        link.modules.update(message.modules)
+        self.took(mate, len(blob.body))
+
+    def _shared(self, blob: FunctionBlob) -> FunctionBlob:
+        """Return the same code as another node has sent it, so that a mesh costs no more than a node."""
+        for mate in self._engine.crew.mates.values():
+            known = mate.link.learned.peek(blob.key) if mate.link is not None else None
+            if known is not None and known == blob:
+                return known
+        return blob
+
+    @staticmethod
+    def _functions_of(link: Link, message: Submit) -> list[FunctionBlob]:
+        """Return the functions that calls name, and give up what the node does not count on any more."""
+        functions = [blob for key in message.functions if (blob := link.learned.use(key)) is not None]
+        if len(functions) < len(message.functions):
+            raise ProtocolError("nested calls of a function that was never sent")
+        link.learned.trim()
+        return functions
+
+    def _resend(self, mate: Mate, functions: Iterable[bytes]) -> None:
+        """Send code that the node lacks: tasks that it has been sent hold it."""
+        link, engine = mate.link, self._engine
+        assert link is not None
+        node = engine.scheduler.nodes.get(mate.rank)
+        tasks = node.in_flight.values() if node is not None else ()
+        blobs = {task.function.key: task.function for task in tasks}
         for key in functions:
-            blob = self._engine.blobs.get(key)
-            if blob is None:
-                raise ProtocolError("the node asks for code that it was never sent")
-            link.modules.difference_update(module.key for module in blob.modules)
-            self.function(mate, blob)
+            blob = blobs.get(key)
+            if blob is not None:
+                link.modules.difference_update(module.key for module in blob.modules)
+                self.function(mate, blob)
+            elif not engine.closing:  # else its tasks have been cancelled
+                raise ProtocolError("the node asks for code of which it has no task")
+
+
+def _source(link: Link, key: bytes) -> ModuleBlob:
+    """Return a module that has just come, or came with a function that we keep; raises `KeyError`."""
+    if key in link.brought:
+        return link.brought[key]
+    if link.learned.has_module(key):
+        return next(module for blob in link.learned.newest() for module in blob.modules if module.key == key)
+    raise KeyError(key)

@@ -24,6 +24,7 @@ from skyward.transport.sockets import (
     use_family,
 )
 from skyward.wire.parcels import Cutter
+from skyward.wire.shelf import CALLS, Shelf
 from skyward.wire.unconfirmed import Unconfirmed
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
     from skyward.transport.sockets import Context, Socket
     from skyward.wire.frames import Buffer
+    from skyward.wire.functions import FunctionBlob, ModuleBlob
     from skyward.wire.parcels import Joiner
 
 READS: Final = 256  # messages read from one link before the others get their turn
@@ -61,9 +63,9 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_last", "_on_blocked", "_pending", "broken", "cutter", "epoch", "failures", "fresh", "functions",
-        "greeted", "heard", "joiner", "modules", "monitor", "rank", "ready", "refusals", "said", "seen", "shown",
-        "socket", "unacked", "unconfirmed",
+        "_last", "_on_blocked", "_pending", "broken", "brought", "cutter", "epoch", "failures", "fresh", "functions",
+        "greeted", "heard", "joiner", "learned", "modules", "monitor", "rank", "ready", "refusals", "said", "seen",
+        "shown", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +106,8 @@ class Link:
         self.unacked = 0  # bytes of results the node does not yet know we have
         self.functions: set[bytes] = set()  # keys of code the node has
         self.modules: set[bytes] = set()
+        self.brought: dict[bytes, ModuleBlob] = {}  # modules that the node has sent, and no function after them
+        self.learned: Shelf[FunctionBlob] = Shelf(CALLS)  # code of calls of its tasks, which it relies on us to have
 
     def greet(self, frames: Sequence[Buffer]) -> None:
         """Send a hello, and until it is answered nothing but hellos: what else is sent would be lost, or come twice."""

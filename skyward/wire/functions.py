@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["FunctionBlob", "FunctionLoader", "FunctionStore", "ModuleBlob"]
 
 _KEPT: Final = 1024  # functions: those in cycles with what they capture are never let go by their users
+_KEPT_SIZE: Final = 64 * 2**20  # bytes of their code
+_NEWEST: Final = 16  # functions that are kept whatever their size: serializing them at each call would cost more
 _EXTRAS: Final = 64  # sets of modules that arguments add to one function's own
 LONGEST_NAME: Final = 1024  # characters, the protocol's bound
 
@@ -71,9 +73,18 @@ class FunctionStore:
             version.owner = weakref.ref(function, lambda gone: self._forget(address, gone))
             self._versions.pop(address, None)
             self._versions[address] = version
-            while len(self._versions) > _KEPT:
-                self._versions.pop(next(iter(self._versions)), None)
+            self._trim()
             return version
+
+    def _trim(self) -> None:
+        """Forget what was serialized longest ago; should it still be used, it is serialized once more."""
+        versions = list(self._versions.items())
+        excess = sum([len(version.blob.body) for _, version in versions]) - _KEPT_SIZE
+        for address, version in versions[:-_NEWEST]:
+            if excess <= 0 and len(self._versions) <= _KEPT:
+                break
+            self._versions.pop(address, None)
+            excess -= len(version.blob.body)
 
     def _forget(self, address: int, gone: weakref.ref[Any]) -> None:
         # No lock: this may run in the middle of anything.

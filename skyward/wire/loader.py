@@ -10,6 +10,7 @@ those that import these. What a running function holds is never touched.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import json
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from skyward.wire.frames import Buffer
 
+GARBAGE: Final = 32 * 2**20  # bytes of forgotten code, which may be in cycles, before a collection is worth its time
 _WORLDS: Final = 8  # sets of versions kept for functions of earlier ones, which are in flight only briefly
 
 
@@ -45,6 +47,7 @@ class FunctionLoader:
         self._current = _World()
         self._worlds = [self._current]  # the newest last
         self._lock = threading.RLock()
+        self._garbage = 0  # bytes forgotten since the last collection
 
     def add_module(self, key: bytes, body: Buffer) -> None:
         """Take in a module's source. Raises `ProtocolError` if it is none."""
@@ -66,13 +69,26 @@ class FunctionLoader:
         loaded = self._functions.get(key)
         if loaded is None:
             raise ProtocolError(f"function {key.hex()} was never sent")
-        if loaded.function is None or loaded.world is not self._current:
+        function = loaded.function
+        if function is None or loaded.world is not self._current:
             with self._lock:
                 self._enter(self._world_of(loaded))
-                if loaded.function is None or loaded.world is not self._current:
-                    loaded.function = _function(loaded.body)
+                function = loaded.function
+                if function is None or loaded.world is not self._current:
+                    function = loaded.function = _function(loaded.body)
                     loaded.world = self._current
-        return loaded.function
+        return function
+
+    def forget(self, functions: Iterable[bytes], modules: Iterable[bytes]) -> None:
+        """Let go of functions and modules, which are sent again before they are needed again."""
+        for key in functions:
+            if (loaded := self._functions.pop(key, None)) is not None:
+                self._garbage += len(loaded.body)
+        for key in modules:
+            self._modules.pop(key, None)
+        if self._garbage > GARBAGE:  # the collector counts objects, and these are few
+            self._garbage = 0
+            gc.collect()
 
     def _world_of(self, loaded: _Loaded) -> _World:
         if loaded.world in self._worlds:
@@ -88,8 +104,15 @@ class FunctionLoader:
         else:
             world = self._current.without({name for name, key in keys.items() if self._current.differs(name, key)})
             self._worlds = [*self._worlds[1 - _WORLDS :], world]
+            self._abandon()
         world.add(sources)
         return world
+
+    def _abandon(self) -> None:
+        """Let go of what belongs to worlds that are not kept."""
+        for loaded in list(self._functions.values()):
+            if loaded.world not in self._worlds:
+                loaded.function, loaded.world = None, _NOWHERE
 
     def _enter(self, world: _World) -> None:
         if world is not self._current:

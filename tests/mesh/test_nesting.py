@@ -5,11 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from skyward.dispatch.scheduler import BATCH
 from skyward.dispatch.tasks import ANY
-from skyward.errors import AbsentRankError, ProtocolError
+from skyward.errors import AbsentRankError
 from skyward.mesh.nesting import Nesting
 from skyward.results import DISCARD, CancelledError
 from skyward.wire import failures
@@ -47,7 +45,7 @@ def submit(nested: Nesting, calls: list[int], *, rank: int = 0, parent: int = 1,
         **changes,
     }
     message = Submit(EPOCHS[rank], parent, calls=calls, sizes=sizes, buffers=buffers, **columns)
-    return nested.submit(rank, message, body, BLOBS)
+    return nested.submit(rank, message, body, [BLOBS[key] for key in message.functions])
 
 
 def value(data: bytes = b"value") -> Any:
@@ -63,12 +61,6 @@ def test_nested_calls_become_tasks() -> None:
     assert (one.id, one.function, one.retries, one.timeout, one.rank) == (100, G, 3, 0.0, ANY)
     assert (two.id, two.function, two.retries, two.timeout, two.rank) == (101, F, 0, 2.5, 1)
     assert (one.data, one.buffers, one.sink) == (b"args", (b"buffer",), two.sink)
-
-
-def test_call_of_code_that_was_never_sent_is_nonsense() -> None:
-    """Code comes before its calls."""
-    with pytest.raises(ProtocolError, match="never sent"):
-        submit(nesting(), [1], functions=[bytes(16)])
 
 
 def test_answers_leave_together() -> None:

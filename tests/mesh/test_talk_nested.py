@@ -37,7 +37,8 @@ GIVEN_UP = failures.encode(Failure(CANCELLED))
 # --- nested calls --------------------------------------------------------------------------
 
 
-def _submit(node: Node, parent: int, calls: list[int], functions: list[bytes], **changes: Any) -> None:
+def submit(node: Node, parent: int, calls: list[int], functions: list[bytes], **changes: Any) -> None:
+    """Have a task call functions whose code has been sent."""
     count = len(calls)
     sizes, buffers, body = pack_body([Payload(b"nested")] * count)
     columns: dict[str, Any] = {
@@ -62,7 +63,7 @@ def test_nested_call_goes_round_by_the_client(mesh: Mesh) -> None:
     (m,) = g.modules
     node.send(Module(node.epoch, m.key, "m"), [m.body])
     node.send(Function(node.epoch, g.key, [m.key], "g"), [g.body])
-    _submit(node, parent.id, [77], [g.key])
+    submit(node, parent.id, [77], [g.key])
     message = other.expect(Tasks)
     assert [type(part) for part in other.code] == [Module, Function]
     assert other.payloads(message) == [b"nested"]
@@ -81,21 +82,20 @@ def test_code_of_a_node_is_not_sent_back_to_it(mesh: Mesh) -> None:
     parent, _ = mesh.send(node)
     g = blob("g")
     node.send(Function(node.epoch, g.key, [], "g"), [g.body])
-    _submit(node, parent.id, [5], [g.key])
+    submit(node, parent.id, [5], [g.key])
     node.tasks()
     assert node.code == []
 
 
-def test_code_may_need_modules_of_the_client(mesh: Mesh) -> None:
-    """A module that the client itself has sent need not come back from the node."""
+def test_code_may_need_modules_of_other_code(mesh: Mesh) -> None:
+    """A module that has come from the node for one function need not come again for the next."""
     node, other = mesh.open(2)
-    f = blob("f", "m")
-    task = mesh.task(f)
-    mesh.submit(task)
-    node.tasks()
-    g = blob("g", "m")
-    node.send(Function(node.epoch, g.key, [g.modules[0].key], "g"), [g.body])
-    _submit(node, task.id, [1], [g.key])
+    parent, _ = mesh.send(node)
+    f, g = blob("f", "m"), blob("g", "m")
+    node.send(Module(node.epoch, f.modules[0].key, "m"), [f.modules[0].body])
+    for function in (f, g):
+        node.send(Function(node.epoch, function.key, [function.modules[0].key], function.name), [function.body])
+    submit(node, parent.id, [1], [g.key])
     other.tasks()
     assert [type(part) for part in other.code] == [Module, Function]
 
@@ -107,7 +107,7 @@ def test_revoked_nested_call_is_cancelled(mesh: Mesh) -> None:
     parent, single = mesh.send(node)
     g = blob("g")
     node.send(Function(node.epoch, g.key, [], "g"), [g.body])
-    _submit(node, parent.id, [1], [g.key])
+    submit(node, parent.id, [1], [g.key])
     ids = other.tasks()
     node.send(Revoke(node.epoch, parent.id, [1], node.number()))
     assert other.expect(Cancel) == Cancel(other.epoch, ids, True)
@@ -125,7 +125,7 @@ def test_nested_call_ends_with_its_parent(mesh: Mesh) -> None:
     parent, single = mesh.send(node)
     g = blob("g")
     node.send(Function(node.epoch, g.key, [], "g"), [g.body])
-    _submit(node, parent.id, [1], [g.key])
+    submit(node, parent.id, [1], [g.key])
     ids = other.tasks()
     node.finish([parent.id], "fine")
     assert mesh.outcome(single) == "fine"
@@ -139,8 +139,8 @@ def test_answers_are_cut_into_messages(mesh: Mesh) -> None:
     g = blob("g")
     node.send(Function(node.epoch, g.key, [], "g"), [g.body])
     total = MAX_BATCH + 1
-    _submit(node, parent.id, list(range(MAX_BATCH)), [g.key], ranks=[9] * MAX_BATCH)
-    _submit(node, parent.id, [MAX_BATCH], [g.key], ranks=[9])
+    submit(node, parent.id, list(range(MAX_BATCH)), [g.key], ranks=[9] * MAX_BATCH)
+    submit(node, parent.id, [MAX_BATCH], [g.key], ranks=[9])
     calls: list[int] = []
     while len(calls) < total:
         calls += node.expect(Answer).calls
@@ -151,7 +151,7 @@ def test_answers_are_cut_into_messages(mesh: Mesh) -> None:
 
 
 def _unknown_function(node: Node) -> None:
-    _submit(node, 1, [1], [bytes(16)])
+    submit(node, 1, [1], [bytes(16)])
 
 
 def _unknown_need(node: Node) -> None:

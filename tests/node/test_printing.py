@@ -195,10 +195,11 @@ def test_silent_thread_prints_nothing(rig: Rig, stream: int) -> None:
 def test_forked_child_writes_to_the_descriptors(rig: Rig) -> None:
     """It has neither the link nor anybody who looks after lines."""
     rig.start()
-    rig.printing.begin(7, function, thread=True)
+    output = rig.printing.begin(7, function, thread=True)
     rig.printing.leave()
     print("child")
     print("line", end="")
     assert rig.sent == []
     assert rig.written() == b"child\n"
-    rig.printing.end(None)
+    rig.printing.end(output)
+    assert rig.sent == []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
+import termios
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -68,11 +70,15 @@ def by_hand(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 
 @pytest.fixture
-def in_terminal() -> Callable[[str], str]:
-    """Return a function that runs a program in a terminal and returns what it has shown there."""
+def in_terminal() -> Callable[..., str]:
+    """Return a function that runs a program in a terminal and returns what it has shown there.
 
-    def run(code: str) -> str:
+    What it is given is called whenever there is more, with the program and all that was shown so far.
+    """
+
+    def run(code: str, look: Callable[[subprocess.Popen[bytes], bytes], object] | None = None, status: int = 0) -> str:
         master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (40, 100))
         environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
         with subprocess.Popen(
             [sys.executable, "-c", code], env=environment, stdin=slave, stdout=slave, stderr=slave
@@ -82,8 +88,10 @@ def in_terminal() -> Callable[[str], str]:
             with suppress(OSError):  # how a terminal says that nobody is left
                 while data := os.read(master, 65_536):
                     shown += data
+                    if look is not None:
+                        look(program, shown)
             os.close(master)
-            assert program.wait(LONG) == 0, shown
+            assert program.wait(LONG) in (status, -signal.SIGINT if look else status), shown
         return shown.decode()
 
     return run

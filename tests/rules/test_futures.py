@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward as sky
-from tests.rules.work import add, echo, fail, hold, let_go, meet, place, runs, spin_in_c, until
+from tests.rules.work import LONG, add, echo, fail, hold, let_go, meet, place, runs, spin_in_c, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,6 +161,35 @@ def test_cancel_kills_what_does_not_hear(tmp_path: Path) -> None:
         runs(tmp_path, "spin")
         assert future.cancel()
         assert (place() >> pool)[1] != pid
+
+
+@pytest.mark.rule("R7")
+def test_cancel_of_a_group_says_true_when_all_have_stopped(pool: sky.Compute, tmp_path: Path) -> None:
+    """Those that run as well as those that are queued, which are dropped first."""
+    future = sky.gather(*[hold(str(tmp_path), name) for name in "abc"]) > pool
+    runs(tmp_path, "a")
+    runs(tmp_path, "b")
+    assert future.cancel()
+    assert future.cancelled()
+    assert (pool.snapshot().in_flight, pool.snapshot().queued) == (0, 0)
+    assert not (tmp_path / "c-runs").exists()
+
+
+@pytest.mark.rule("R7")
+def test_cancel_of_a_group_says_false_when_some_run_on(threads: sky.Compute, tmp_path: Path) -> None:
+    """Threads cannot be stopped; the future is cancelled with the last of them, for there is no tuple any more."""
+    future = sky.gather(*[hold(str(tmp_path), name) for name in "abc"]) > threads
+    runs(tmp_path, "a")
+    runs(tmp_path, "b")
+    assert not future.cancel()
+    assert not future.done()
+    assert (threads.snapshot().in_flight, threads.snapshot().queued) == (2, 0)
+    let_go(tmp_path, "a")
+    let_go(tmp_path, "b")
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result(LONG)
+    assert future.cancelled()
+    assert not (tmp_path / "c-runs").exists()
 
 
 @pytest.mark.rule("R7")

@@ -109,7 +109,8 @@ def test_line_that_has_begun_is_seen_while_the_task_runs(kind: dict[str, Any], t
 
     @sky.function
     def ask(path: str) -> None:
-        print("one\nname? ", end="")
+        print("one")
+        print("name? ", end="")
         while not os.path.exists(path):
             time.sleep(0.01)
         print("\nthanks", end="")
@@ -246,7 +247,17 @@ def test_predicate_that_fails_fails_the_task(pool: sky.Compute) -> None:
 
 
 PROGRAM = """
-import skyward as sky, sys
+import skyward as sky, sys, time
+class Slow:  # so that a result that does not wait for its lines is sure to overtake them
+    def __init__(self, stream):
+        self._stream = stream
+    def write(self, text):
+        if "[node" in text:
+            time.sleep(0.005)
+        return self._stream.write(text)
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+sys.stdout = Slow(sys.stdout)
 @sky.function
 def f(x):
     print("out", x)

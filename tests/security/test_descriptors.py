@@ -60,7 +60,7 @@ def test_node_that_cannot_hold_its_workers_does_not_start(start_node: Start, key
 def test_workers_leave_descriptors_to_clients(start_node: Start, connect: Connect, short_path: Path) -> None:
     """Where not all workers fit that could be used, the node says so, and still takes connections."""
     clients = [make_pair() for _ in range(3)]
-    node = start_node(*clients, ulimit="-n 80", concurrency=4)
+    node = start_node(*clients, ulimit="-n 82", concurrency=4)
     peers = [connect(node, pair) for pair in clients]
     for peer in peers[:2]:
         peer.hello()

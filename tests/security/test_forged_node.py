@@ -10,7 +10,7 @@ import pytest
 
 import skyward as sky
 from skyward.wire import payload
-from skyward.wire.messages import Results, Submit
+from skyward.wire.messages import Function, Module, Results, Submit
 from tests.rules.work import add, hold, let_go, note, runs, until
 from tests.security.forger import EPOCH, Forger
 
@@ -108,14 +108,16 @@ def test_result_that_comes_twice_counts_once(pool: sky.Compute, forger: Forger, 
 def test_calls_of_a_task_that_it_does_not_run_are_ignored(pool: sky.Compute, forger: Forger, short_path: Path) -> None:
     """Who has not been given a task cannot have others run code in its name."""
     liar = rank_of(pool, forger.address)
-    note(str(short_path), "once").on(1 - liar) >> pool  # the pool knows the function from here on
-    assert pool._engine is not None
-    (key,) = (blob.key for blob in pool._engine.blobs.values() if blob.name.endswith("note"))
+    note(str(short_path), "once").on(1 - liar) >> pool
+    code = pool._functions.resolve(note)
+    for module in code.modules:
+        forger.tell(Module(EPOCH, module.key, module.name), [module.body])
+    forger.tell(Function(EPOCH, code.key, [module.key for module in code.modules], code.name), [code.body])
     call = payload.dumps_call((str(short_path), "once"), {}, names=())[0]
     future = hold(str(short_path), "task").on(1 - liar) > pool
     runs(short_path, "task")
     for seq, parent in enumerate((1, 2, 1_000), 1):  # one that has ended, one that runs elsewhere, one that never was
-        calls = Submit(EPOCH, parent, [key], [1], [0], [len(call.data)], [0], [], [], [-1], ["note"], seq)
+        calls = Submit(EPOCH, parent, [code.key], [1], [0], [len(call.data)], [0], [], [], [1 - liar], ["note"], seq)
         forger.tell(calls, [call.data])
     own = add(1, 2).on(liar) > pool
     until(lambda: forger.ids)

@@ -78,3 +78,27 @@ def places() -> None:
         assert_type(info.is_head, bool)
         assert_type(info.peers[0].private_address, str)
         info.node = 1  # E: misc reportAttributeAccessIssue
+
+
+@sky.stdout(only="head")
+@sky.function
+def above(number: int) -> str:
+    return str(number)
+
+
+@sky.function
+@sky.stderr(only=lambda info: info.node > 0)
+@sky.silent
+def below(number: int) -> str:
+    return str(number)
+
+
+def output(pool: sky.Compute) -> None:
+    assert_type(above(1) >> pool, str)
+    assert_type(below(1) >> pool, str)
+    assert_type(sky.silent(plain)(1), str)
+    lines: list[sky.OutputLine] = []
+    with sky.redirect_output(lines.append):
+        above("a")  # E: arg-type reportArgumentType
+    sky.stdout(only="tail")  # E: arg-type reportArgumentType
+    sky.redirect_output(3)  # E: arg-type reportArgumentType

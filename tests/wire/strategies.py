@@ -257,6 +257,7 @@ INSIDE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
     pipe.Context: contexts(),
     pipe.Waiting: bare(pipe.Waiting, U64, st.booleans(), st.booleans()),
     pipe.Deadlock: bare(pipe.Deadlock, U64, NAME),
+    pipe.Forget: bare(pipe.Forget, st.lists(KEY, max_size=5), st.lists(KEY, max_size=5)),
 }
 
 

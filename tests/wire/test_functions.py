@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from skyward.calls import function as mark
+from skyward.wire import functions
 from skyward.wire.functions import FunctionStore
 from tests.wire.elsewhere import run_as_main
 
@@ -296,3 +297,32 @@ def test_program_of_a_user_runs_elsewhere(project: Project) -> None:
         """.replace("ROOT", repr(str(Path(__file__).parents[2]))),
     )
     subprocess.run([sys.executable, str(script)], check=True)
+
+
+# --- how much is kept ----------------------------------------------------------------------
+
+
+@pytest.mark.rule("R21")
+def test_store_keeps_a_bounded_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of functions that refer to themselves nobody can tell that they are not used any more; the newest stay."""
+    monkeypatch.setattr(functions, "_KEPT_SIZE", 100_000)
+    store = FunctionStore()
+
+    def make(number: int, size: int) -> Any:
+        data = number.to_bytes(4, "big") * (size // 4)
+
+        @mark
+        def f() -> Any:
+            return data, f
+
+        return f
+
+    for number in range(100):
+        store.resolve(make(number, 10_000))
+    sizes = [len(version.blob.body) for version in store._versions.values()]
+    assert len(sizes) == functions._NEWEST
+    for number in range(100):
+        store.resolve(make(number, 1_000))
+    sizes = [len(version.blob.body) for version in store._versions.values()]
+    assert 50 < len(sizes) < 100
+    assert sum(sizes) <= 100_000

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import textwrap
 import traceback
-from typing import TYPE_CHECKING
+import weakref
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from skyward.calls import function as mark
 from skyward.errors import ProtocolError, RemoteImportError
 from skyward.wire.functions import FunctionLoader, FunctionStore
+from skyward.wire.loader import GARBAGE
 from skyward.wire.modules import Source, pack
 from tests.wire.elsewhere import run_as_main
 
@@ -137,6 +139,7 @@ def test_loader_keeps_a_bounded_number_of_worlds(project: Project) -> None:
     script = """
 import sys
 from skyward.wire.functions import FunctionLoader
+from skyward.wire.loader import GARBAGE
 from skyward.wire.modules import Source, pack
 loader = FunctionLoader()
 for n in range(100):
@@ -187,3 +190,55 @@ def test_package_finds_the_files_beside_it(project: Project, elsewhere: Elsewher
         """,
     )
     assert elsewhere.call(project.load("fun_files").read) == ["hello"] * 3
+
+
+# --- code that is not needed any more ------------------------------------------------------
+
+
+@pytest.mark.rule("R21")
+def test_forgotten_code_is_let_go() -> None:
+    """Also where a function is part of what it refers to: the collector alone would wait for more objects."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec("class Held: pass\nheld = Held()\ndef f(): return f, held", namespace)
+    blob = FunctionStore().resolve(mark(namespace["f"]))
+    loader = FunctionLoader()
+    loader.add_function(blob.key, "f", [], blob.body)
+    gone = weakref.ref(loader.load(blob.key)()[1])
+    loader.add_function(b"large", "g", [], bytes(GARBAGE + 1))
+    loader.forget([blob.key, b"large", b"never came"], [b"never came"])
+    assert gone() is None
+    with pytest.raises(ProtocolError, match="was never sent"):
+        loader.load(blob.key)
+    loader.add_function(blob.key, "f", [], blob.body)
+    assert type(loader.load(blob.key)()[1]).__name__ == "Held"
+
+
+@pytest.mark.rule("R21")
+def test_versions_of_modules_are_let_go(project: Project) -> None:
+    """A few versions stay, and a function of an earlier one is loaded anew."""
+    there = textwrap.dedent("""
+        import gc, weakref
+        from skyward.wire.functions import FunctionLoader
+        loader = FunctionLoader()
+        held = []
+        for key, modules, body in {versions!r}:
+            for module, source in modules:
+                loader.add_module(module, source)
+            loader.add_function(key, "f", [module for module, _ in modules], body)
+            held.append(weakref.ref(loader.load(key)()))
+        gc.collect()
+        assert sum(ref() is not None for ref in held) <= 8, held
+        assert loader.load({versions!r}[0][0])().number == 0
+        loader.forget(list(loader._functions), list(loader._modules))
+        gc.collect()
+        assert sum(ref() is not None for ref in held) <= 8, held
+    """)
+    versions = []
+    for number in range(20):
+        project.write(
+            "fun_many.py", f"class Large:\n    number = {number}\nlarge = Large()\ndef f():\n    return large\n"
+        )
+        blob = FunctionStore().resolve(mark(project.load("fun_many").f))
+        versions.append((blob.key, [(module.key, module.body) for module in blob.modules], blob.body))
+    assert len({key for key, _, _ in versions}) == 20
+    subprocess.run([sys.executable, "-c", there.format(versions=versions)], check=True)

@@ -54,7 +54,7 @@ def on_hello(node: Node, peer: bytes, hello: Hello, user: str = "") -> None:
     session.next_pulse = node.now + session.heartbeat
     if resumed and hello.epoch == node.epoch:
         session.outbox.ack(hello.ack)
-        session.unconfirmed.confirm(hello.heard)
+        session.confirm(hello.heard)
     _welcome(node, session, resumed=resumed)
     if not resumed:
         crew.prepare(node)

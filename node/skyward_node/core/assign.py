@@ -22,6 +22,7 @@ from skyward_node.core.actions import Give
 from skyward_node.core.context import make_context
 from skyward_node.core.node import LATE, TIMEOUT
 from skyward_node.core.tasks import GIVE, GIVEN, START, move
+from skyward_node.pipe_messages import Forget
 
 if TYPE_CHECKING:
     from skyward.wire.frames import Payload
@@ -118,8 +119,8 @@ def give(node: Node, worker: Worker, chunk: list[Task]) -> None:
         node.actions.append(Give(worker.id, make_context(session, worker, node)))
     codes = dict.fromkeys([task.code for task in chunk])
     for code in codes:
-        if code.key not in worker.known:
-            node.give_code(worker, session.library.parts(code, worker.known))
+        if not worker.known.use(code.key):
+            node.give_code(worker, code.parts(worker.known))
     ids = [task.id for task in chunk]
     fns = _indexes(chunk) if len(codes) > 1 else [0] * len(chunk)
     # What `split_body` made is a Payload in all but name; naming each costs as much as all the rest.
@@ -130,10 +131,18 @@ def give(node: Node, worker: Worker, chunk: list[Task]) -> None:
     for task in chunk:
         task.worker = worker
     worker.tasks.update(zip(ids, chunk, strict=True))
+    _forget(node, worker)
     worker.used = True
     worker.pace = chunk[0].code.cost
     crew.account(node, worker)
     start(node, worker)
+
+
+def _forget(node: Node, worker: Worker) -> None:
+    """Have the worker forget code that is too much and of which it has no task."""
+    functions, modules = worker.known.trim(lambda: {task.code.key for task in worker.tasks.values()})
+    if functions:
+        node.actions.append(Give(worker.id, Forget(functions, modules)))
 
 
 def _indexes(chunk: list[Task]) -> list[int]:

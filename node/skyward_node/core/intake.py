@@ -105,13 +105,14 @@ def ask_again(node: Node, session: Session) -> None:
 
 
 def on_module(session: Session, message: Module, body: Sequence[Buffer]) -> None:
-    """Keep a module source."""
-    session.library.add_module(message, body)
+    """Keep a module source for the function that needs it, which comes next."""
+    session.brought.append(session.library.add_module(message, body))
 
 
 def on_function(node: Node, session: Session, message: Function, body: Sequence[Buffer]) -> None:
     """Keep a function's code, and queue the tasks that waited for it."""
     code, lacking = session.library.add_function(message, body)
+    session.brought.clear()
     if lacking:
         node.say(session, Need(node.epoch, [message.key], lacking))
         return

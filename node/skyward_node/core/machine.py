@@ -161,7 +161,7 @@ class Core:
                 intake.on_tasks(node, session, message, body)
             case Beat(ack=ack, at=at, heard=heard, shown=shown):
                 session.outbox.ack(ack)
-                session.unconfirmed.confirm(heard)
+                session.confirm(heard)
                 session.echo = at
                 if session.shown < shown <= session.printed:  # else it is of an earlier connection
                     session.shown = shown
@@ -246,7 +246,7 @@ class Core:
             case Revoke():
                 nesting.on_revoke(node, worker, message)
             case Function() | Module():
-                nesting.on_code(node, worker, message, body)
+                nesting.on_code(worker, message, body)
             case _:
                 raise ProtocolError(f"a worker does not send {type(message).__name__}")
 

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 from skyward.errors import ProtocolError
 from skyward.wire.codec import pack_body
 from skyward.wire.frames import Payload
-from skyward.wire.messages import Answer, Function, Module, Revoke, Slots, Submit
+from skyward.wire.messages import Answer, Module, Revoke, Slots
+from skyward.wire.shelf import CALLS, Shelf
 from skyward.wire.statuses import REFUSED, Failure
 from skyward.wire.unconfirmed import is_new
 from skyward_node.core import assign, crew
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skyward.wire.frames import Buffer
+    from skyward.wire.messages import Function, Message, Submit
+    from skyward_node.core.library import Code
     from skyward_node.core.node import Node
     from skyward_node.core.sessions import Session
     from skyward_node.core.tasks import Task
@@ -41,18 +44,50 @@ NAMED: Final = 10  # holders of slots that an error names
 def on_submit(node: Node, worker: Worker, message: Submit, body: Sequence[Buffer]) -> None:
     """Pass calls of a running task on to the client."""
     session = worker.session
-    if session is None or message.parent not in worker.tasks:
+    if session is None:
+        return
+    codes = _codes(session, worker, message.functions)
+    if message.parent not in worker.tasks:
         return
     if message.parent not in session.tasks:  # a thread that goes on after its time
         _answer(node, worker.id, message.parent, message.calls, CANCELLED_FAILURE)
         return
-    if not all(session.library.code(key).ready for key in message.functions):
-        raise ProtocolError("it calls functions that it has never sent")
     session.nested.setdefault(message.parent, set()).update(message.calls)
-    node.tell(session, replace(message, epoch=node.epoch), body)
+    numbered = session.unconfirmed.add(replace(message, epoch=node.epoch), body)
+    session.carried.append((numbered.seq, codes))
+    _pass_on(node, session, numbered, body, codes)
     task = worker.tasks[message.parent]
     if task.state == RUNNING and task.waits & FOR_CALLS:  # a wait was refused, and others of its threads go on
         _lend(node, worker, task, idle=False)
+
+
+def _codes(session: Session, worker: Worker, functions: Sequence[bytes]) -> list[Code]:
+    """Return the code of calls, and give up what the worker does not count on any more.
+
+    This is for calls that come to nothing, too: the worker, which knows nothing of that, goes by the same rule.
+    """
+    codes = [session.library.code(key) for key in functions]
+    if not all(code.ready for code in codes):
+        raise ProtocolError("it calls functions that it has never sent")
+    for code in codes:
+        code.put_on(worker.calls, code)
+    worker.calls.trim()
+    return codes
+
+
+def _pass_on(node: Node, session: Session, message: Message, body: Sequence[Buffer], codes: Sequence[Code]) -> None:
+    """Send calls to the client, with the code that it does not have, or no longer."""
+    if session.peer is None:
+        return
+    told = session.told
+    for code in codes:
+        if code.key not in told:
+            for part, source in code.parts(told):
+                node.say(session, replace(part, epoch=node.epoch), source)
+    for code in codes:
+        told.use(code.key)
+    told.trim()
+    node.say(session, message, body)
 
 
 def on_revoke(node: Node, worker: Worker, message: Revoke) -> None:
@@ -64,27 +99,27 @@ def on_revoke(node: Node, worker: Worker, message: Revoke) -> None:
     node.tell(session, replace(message, epoch=node.epoch))
 
 
-def on_code(node: Node, worker: Worker, message: Function | Module, body: Sequence[Buffer]) -> None:
-    """Keep code that a task has brought, and pass it on."""
+def on_code(worker: Worker, message: Function | Module, body: Sequence[Buffer]) -> None:
+    """Keep code that a task has brought for its calls, which come next."""
     session = worker.session
     if session is None:
         return
     if isinstance(message, Module):
-        session.library.add_module(message, body)
-    else:
-        session.library.add_function(message, body)
-    node.say(session, replace(message, epoch=node.epoch), body)
+        worker.brought.append(session.library.add_module(message, body))
+        return
+    code, lacking = session.library.add_function(message, body)
+    worker.brought.clear()
+    if lacking:
+        raise ProtocolError("a function needs a module that it has never sent")
+    code.put_on(worker.calls, code)
 
 
 def repeat(node: Node, session: Session) -> None:
     """Say again what may have been lost with a connection, with the code that goes with it."""
-    known: set[bytes] = set()
+    session.told = Shelf(CALLS)  # what was sent over the old connection may not have come
+    carried = dict(session.carried)
     for message, body in session.unconfirmed:
-        if isinstance(message, Submit):
-            for key in message.functions:
-                for part, source in session.library.parts(session.library.code(key), known):
-                    node.say(session, replace(part, epoch=node.epoch), source)
-        node.say(session, message, body)
+        _pass_on(node, session, message, body, carried.get(message.seq, ()))
 
 
 def on_answer(node: Node, session: Session, message: Answer, body: Sequence[Buffer]) -> None:

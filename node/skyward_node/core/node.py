@@ -18,6 +18,7 @@ from msgspec import Struct
 from skyward.wire.messages import MAX_BATCH, Cancel, Output
 from skyward.wire.statuses import CANCELLED, Failure
 from skyward_node.core.actions import Control, Give, Log, Send
+from skyward_node.core.library import FORGOTTEN
 from skyward_node.core.lines import WINDOW
 from skyward_node.core.outbox import failures
 from skyward_node.core.tasks import DONE, FINISH, GIVEN, HELD, QUEUED, RUNNING, WAITING, move
@@ -155,6 +156,8 @@ class Node:
         for task in tasks:
             if task.state not in (GIVEN, RUNNING):
                 self._leave(task)
+            if task.timeout:  # its timer keeps it for so long
+                task.payload, task.code = (b"", ()), FORGOTTEN
             task.worker = None
             pop(task.id, None)
         if session.nested:
@@ -169,7 +172,8 @@ class Node:
             task.code.held.remove(task)
         elif task.state == QUEUED:
             task.session.queued -= 1
-            task.payload = (b"", ())  # it stays in the queue, which skips it, until its turn comes
+            # It stays in the queue, which skips it, until its turn comes.
+            task.payload, task.code = (b"", ()), FORGOTTEN
         elif task.state == WAITING:
             self.lent -= 1
 

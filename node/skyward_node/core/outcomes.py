@@ -64,8 +64,8 @@ def on_results(node: Node, worker: Worker, message: Results, body: Sequence[Buff
     if all(task is not None and task.wish != EXPIRE and task.state != OVERDUE for task in tasks):
         session.outbox.add(part)
         done = cast("list[Task]", tasks)
-        node.finish(done)
         _observe(done, message.elapsed)
+        node.finish(done)
     else:
         kill = _pass_on_some(node, session, worker, part, tasks)
     worker.stuck = False
@@ -105,8 +105,8 @@ def _pass_on_some(node: Node, session: Session, worker: Worker, part: Part, task
         elapsed_column = [elapsed for _, _, elapsed, _ in kept]
         statuses = [status for _, status, _, _ in kept]
         session.outbox.add(Part([task.id for task in done], statuses, sizes, buffers, elapsed_column, body))
-        node.finish(done)
         _observe(done, elapsed_column)
+        node.finish(done)
     node.fail(expired)
     return bool(expired)
 

@@ -13,6 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from skyward.wire.messages import MAX_BUFFERS
+from skyward.wire.shelf import CALLS, Shelf
 from skyward.wire.unconfirmed import Unconfirmed
 from skyward_node.core.graves import Graves
 from skyward_node.core.library import Library
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skyward.wire.messages import Hello, Roster
+    from skyward_node.core.library import Code, Source
     from skyward_node.core.tasks import Task
     from skyward_node.core.workers import Worker
 
@@ -38,10 +40,11 @@ class Session:
     """Everything that belongs to one client."""
 
     __slots__ = (
-        "backlog", "blocked", "control", "control_blocked", "draining", "echo", "grace", "graves", "heard", "heartbeat",
-        "highest", "hot", "idle", "key", "label", "lease", "library", "max_payload", "nested", "next_pulse", "outbox",
-        "peer", "printed", "queue", "queued", "retries", "returned", "roster", "roster_version", "seats", "shared",
-        "shown", "silence", "started", "tasks", "timeout", "unconfirmed", "user", "workers",
+        "backlog", "blocked", "brought", "carried", "control", "control_blocked", "draining", "echo", "grace",
+        "graves", "heard", "heartbeat", "highest", "hot", "idle", "key", "label", "lease", "library", "max_payload",
+        "nested", "next_pulse", "outbox", "peer", "printed", "queue", "queued", "retries", "returned", "roster",
+        "roster_version", "seats", "shared", "shown", "silence", "started", "tasks", "timeout", "told", "unconfirmed",
+        "user", "workers",
     )  # fmt: skip
 
     def __init__(self, key: bytes, user: str = "") -> None:
@@ -63,6 +66,8 @@ class Session:
         self.echo = 0.0  # the client's clock
         self.draining = inf  # moment by which the session ends
         self.library = Library()
+        self.brought: list[Source] = []  # modules that have come, and no function after them
+        self.told: Shelf[bool] = Shelf(CALLS)  # code of calls that the client has got over this connection, and keeps
         self.tasks: dict[int, Task] = {}  # all that have no outcome yet
         self.highest = -1  # task id: above it, every id is new
         self.queue: deque[Task] = deque()  # may hold tasks that have ended
@@ -72,6 +77,7 @@ class Session:
         self.graves = Graves()
         self.backlog = Backlog()
         self.unconfirmed = Unconfirmed()  # SUBMIT, REVOKE, ITEMS and CREDIT messages that the client may not have got
+        self.carried: deque[tuple[int, list[Code]]] = deque()  # their code, by the seq of SUBMIT
         self.printed = 0  # bytes of lines sent over this connection
         self.shown = 0  # and those of which the client says that they have come
         self.heard = 0  # last seq of ANSWER, ITEMS and CREDIT messages
@@ -95,6 +101,12 @@ class Session:
         self.retries = hello.retries
         self.timeout = hello.timeout
         self.shared = hello.shared
+
+    def confirm(self, heard: int) -> None:
+        """Forget the messages that the client has heard, and the code that went with them."""
+        self.unconfirmed.confirm(heard)
+        while self.carried and self.carried[0][0] <= heard:
+            self.carried.popleft()
 
     def wants_slot(self) -> bool:
         """Return whether a task waits that may start."""

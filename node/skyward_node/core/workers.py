@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skyward.wire.shelf import CALLS, WORKER, Shelf
 from skyward_node.core.lines import Lines
 from skyward_node.core.tasks import GIVEN, RUNNING, WAITING
 
 if TYPE_CHECKING:
+    from skyward_node.core.library import Code, Source
     from skyward_node.core.sessions import Session
     from skyward_node.core.tasks import Task
 
@@ -22,8 +24,8 @@ class Worker:
     """One worker process."""
 
     __slots__ = (
-        "dying", "id", "idle_since", "index", "known", "lines", "load", "pace", "place", "retiring", "session",
-        "slots", "spawned", "stuck", "tasks", "threads", "told", "used",
+        "brought", "calls", "dying", "id", "idle_since", "index", "known", "lines", "load", "pace", "place",
+        "retiring", "session", "slots", "spawned", "stuck", "tasks", "threads", "told", "used",
     )  # fmt: skip
 
     def __init__(self, id: int, slots: int, place: int, now: float, *, threads: bool) -> None:
@@ -36,7 +38,9 @@ class Worker:
         self.tasks: dict[int, Task] = {}  # given and not finished, in order
         self.load = 0  # slots of the node it takes
         self.pace = 0.0  # expected µs of each of its tasks
-        self.known: set[bytes] = set()  # keys of code it has
+        self.known: Shelf[bool] = Shelf(WORKER)  # code it has
+        self.brought: list[Source] = []  # modules that it has sent, and no function after them
+        self.calls: Shelf[Code] = Shelf(CALLS)  # code of its calls, which it relies on us to have
         self.told: tuple[int, int] = (-1, 0)  # version of the roster, and index
         self.spawned = False
         self.used = False  # it was given a task

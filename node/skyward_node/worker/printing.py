@@ -81,7 +81,8 @@ class Printing:
         self._watch = watch
         self._streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, Stream)]
         for stream in self._streams:
-            stream.watch = watch
+            stream.watch = self._begun
+        self._open = False  # a line may have begun
         self._tasks: set[TaskOutput] = set()  # of threads, with lines that wait
 
     # --- tasks, in their threads --------------------------------------------------------------
@@ -97,12 +98,17 @@ class Printing:
 
     def end(self, output: Muted | TaskOutput | None) -> None:
         """A task has ended: its lines have, too."""
-        for stream in self._streams:
-            if stream.begun and not isinstance(output, TaskOutput):
+        if self._open and not isinstance(output, TaskOutput):
+            self._open = False
+            for stream in self._streams:
                 stream.end_line()
         if output is not None:
             output.end()
             _task.set(None)
+
+    def _begun(self) -> None:
+        self._open = True
+        self._watch()
 
     def send(self, task: TaskOutput, stream: int, count: int, text: bytes) -> None:
         """Send lines of a task on a thread."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from skyward.wire.messages import Message
+    from skyward_node.core.library import Code
 
 EPOCH = 77
 KEY = b"f" * 16
@@ -68,6 +69,7 @@ class Rig:
         self.limits = Limits(concurrency, threads, reuse, lease, 1_000_000, alone)
         self.core = Core(self.limits, self.identity, self.now)
         self.logged: list[Log] = []
+        self.taught: list[Code] = []  # which is not forgotten
         self.forgotten: list[bytes] = []  # connections
 
     # --- handing in ---------------------------------------------------------------------------
@@ -191,7 +193,9 @@ class Rig:
 
     def teach(self, elapsed: int, key: bytes = KEY) -> None:
         """Let the core know how long the function takes (µs)."""
-        self.core.node.sessions[self.session].library.code(key).observe(float(elapsed))
+        code = self.core.node.sessions[self.session].library.code(key)
+        code.observe(float(elapsed))
+        self.taught.append(code)
 
     # --- expecting ----------------------------------------------------------------------------
 

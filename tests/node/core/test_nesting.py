@@ -35,7 +35,10 @@ def test_nested_call_goes_to_the_client(rig: Rig) -> None:
     rig.open()
     rig.submit(1)
     actions = rig.hear(1, submit_message(rig, 1, 5), [b""])
-    assert actions == [Send(b"peer1", submit_message(rig, 1, 5, epoch=EPOCH, seq=1), [b""])]
+    code = Send(b"peer1", Function(EPOCH, rig.key, [], "f"), [b"code of f"])
+    assert actions == [code, Send(b"peer1", submit_message(rig, 1, 5, epoch=EPOCH, seq=1), [b""])]
+    actions = rig.hear(1, submit_message(rig, 1, 6), [b""])
+    assert actions == [Send(b"peer1", submit_message(rig, 1, 6, epoch=EPOCH, seq=2), [b""])]
 
 
 @pytest.mark.rule("R22")
