@@ -140,6 +140,11 @@ class Daemon:
             self._process.wait()
             raise
 
+    @property
+    def has_died(self) -> bool:
+        """Return whether its process is gone, by itself or because it was ended."""
+        return self.pidfd < 0 or _gone(self.pidfd, 0.0)
+
     def wait_ready(self, timeout: float, cancelled: threading.Event) -> dict[str, Any]:
         """Return what the daemon says once it serves; raises `ProvisionError` if it does not come to that."""
         with self._lock:

@@ -130,7 +130,10 @@ class Local(Provider):
         with self._lock:
             surroundings = self._prepare()
             self._launches += 1
-            self._seats[index] = seat = free_seat(self._seats.values(), spec.nodes)
+            # A node that was lost is replaced while it is still being cleared away.
+            dead = {int(ident.rpartition("-")[2]) for ident, daemon in self._daemons.items() if daemon.has_died}
+            seat = free_seat((taken for other, taken in self._seats.items() if other not in dead), spec.nodes)
+            self._seats[index] = seat
         try:
             return self._launch(surroundings, spec, index, seat, cancelled)
         except ProvisionError as error:
