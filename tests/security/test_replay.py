@@ -53,6 +53,7 @@ def test_recorded_connection_cannot_be_said_again(
             assert ends_at_once(node.port, bytes(connection.said))
         assert note(str(short_path), "other") >> pool == "other"
     assert (short_path / "runs").read_text() == "x"
+    node.wait_logged("session opened")
     assert node.log().count("session opened") == 1
 
 

@@ -324,5 +324,5 @@ def test_store_keeps_a_bounded_number_of_bytes(monkeypatch: pytest.MonkeyPatch) 
     for number in range(100):
         store.resolve(make(number, 1_000))
     sizes = [len(version.blob.body) for version in store._versions.values()]
-    assert 50 < len(sizes) < 100
+    assert 40 < len(sizes) < 100
     assert sum(sizes) <= 100_000
