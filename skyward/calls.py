@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, P
 from skyward.abbreviation import abbreviate
 from skyward.config import check_retries, check_timeout
 from skyward.gathering import gather
+from skyward.mistakes import Uncalled
 from skyward.parameters import Inputs, find_inputs, yields
 from skyward.pending import PendingFunction, PendingFunctionGroup, PendingStream
 from skyward.signature import make_checker
@@ -50,7 +51,7 @@ _NO_KWARGS: Final[dict[str, Any]] = {}
 _ABSENT: Final = object()  # not None: marking None is a mistake to be told
 
 
-class Function(Generic[P, R_co]):
+class Function(Uncalled, Generic[P, R_co]):
     """A marked function. Calling it checks the arguments and returns a `PendingFunction`.
 
     ``timeout`` (seconds) and ``retries`` are for all its calls; None leaves them to the pool.
@@ -126,7 +127,7 @@ class Function(Generic[P, R_co]):
         return f"<sky.function {self.__module__}.{self.__qualname__}{shown}>"
 
 
-class BoundFunction(Generic[P, R_co]):
+class BoundFunction(Uncalled, Generic[P, R_co]):
     """A marked method of one object, which travels as the first argument of its calls."""
 
     __slots__ = ("__func__", "__self__")

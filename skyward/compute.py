@@ -355,7 +355,10 @@ def _checked_provider(provider: object) -> Provider:
         raise ConfigError(f"there is no mesh {provider!r}: meshes of skyward.toml are not there yet; use sky.Local()")
     if isinstance(provider, type) and issubclass(provider, Provider):
         raise TypeError(f"provider must be an instance: sky.{provider.__name__}(), not sky.{provider.__name__}")
-    raise TypeError(f"provider must be a provider such as sky.Local(), got {provider!r}")
+    hint = (
+        f"; a number of nodes is sky.Compute(nodes={provider!r})" if isinstance(provider, int | tuple | Nodes) else ""
+    )
+    raise TypeError(f"provider must be a provider such as sky.Local(), got {provider!r}{hint}")
 
 
 def _checked_image(image: object) -> Image:

@@ -164,6 +164,9 @@ def check_retries(value: object) -> None:
 
 _OPTIONS = {f.name for f in fields(Options)} - {"worker"}
 _WORKER = {f.name for f in fields(Worker)}
+_PLACES = {"provider", "nodes", "image"}  # the other arguments of sky.Compute
+# What other pools call the number of tasks that run at once.
+_ELSEWHERE = {"max_workers", "workers", "n_workers", "num_workers", "n_jobs", "processes", "threads", "num_cpus"}
 
 
 def merge_options(options: Options | None, spec: dict[str, Any]) -> Options:
@@ -178,7 +181,12 @@ def merge_options(options: Options | None, spec: dict[str, Any]) -> Options:
     known = _OPTIONS | _WORKER | {"worker"}
     for name in spec:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known | _PLACES, n=1)
+            if name in _ELSEWHERE:
+                raise TypeError(
+                    f"unknown option {name!r} of sky.Compute; how many tasks run at once is "
+                    "nodes=..., how many nodes, times concurrency=..., how many tasks each of them runs at once"
+                )
             hint = f"; did you mean {near[0]!r}?" if near else f"; options are {', '.join(sorted(known))}"
             raise TypeError(f"unknown option {name!r} of sky.Compute{hint}")
     worker = {name: value for name, value in spec.items() if name in _WORKER}

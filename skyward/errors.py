@@ -111,6 +111,11 @@ class SerializationError(MisuseError, TypeError):
         self.path = path
         self.reason = reason
 
+    @property
+    def complaint(self) -> str:
+        """Return path and reason alone, for a text that says itself what cannot be serialized."""
+        return ": ".join(filter(None, (" → ".join(self.path), self.reason)))
+
     def __str__(self) -> str:
         where = " → ".join(self.path)
         text = f"cannot serialize {self.what}"
@@ -198,13 +203,16 @@ class ResultTooLargeError(TaskError, ValueError):
 
 
 class TaskTimeoutError(TaskError, TimeoutError):
-    """The task ran longer than its time limit (seconds, from the moment it started)."""
+    """The task ran longer than its limit (seconds, from the moment it started), or its group did (from dispatch)."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, *, group: bool = False) -> None:
         super().__init__()
         self.timeout = timeout
+        self.group = group  # the limit was that of the group
 
     def __str__(self) -> str:
+        if self.group:
+            return f"the group exceeded its timeout of {self.timeout:g} s, counted from dispatch"
         return f"task exceeded its timeout of {self.timeout:g} s{self.where()}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Final, Literal, NoReturn, TypeVar, cast, overload
 
 from skyward.abbreviation import abbreviate
+from skyward.mistakes import is_future
 from skyward.pending import (
     Group,
     OptionedCall,
@@ -265,6 +266,8 @@ def _refuse(member: object, where: str) -> NoReturn:
     got = f"{where} is {abbreviate(member)} ({type(member).__name__})"
     if is_group(member):
         hint = "unpack a group: gather(*group, call)"
+    elif is_future(member):
+        hint = "its call has begun already: take future.result(), or give the call itself, f(1) and not f(1) > pool"
     elif callable(member):
         hint = "call the function: gather(f(1), f(2)), with f marked by @sky.function"
     elif isinstance(member, Iterable) and not isinstance(member, str | bytes):

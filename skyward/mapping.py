@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, Ty
 
 from skyward.calls import BoundFunction, Function, function
 from skyward.errors import PoolClosedError, SerializationError, TaskError
+from skyward.parameters import yields
 from skyward.results import CancelledError
 from skyward.runtime import instance_info
 from skyward.wire import failures, payload
@@ -118,6 +119,11 @@ class MapIterator(Generic[T]):
             raise TypeError("map needs at least one iterable: pool.map(f, items)")
         marked = _marked(fn)
         chunk = Chunk(fn)
+        if yields(fn if marked is None else marked.__wrapped__):
+            raise TypeError(
+                f"map takes a function that returns its values, and {chunk.__qualname__} yields them; mark it with "
+                "@sky.function and call it: for value in f(item) >> pool, or sky.gather(*[f(i) for i in items]) >> pool"
+            )
         timeout = marked.timeout if marked is not None else None
         retries = marked.retries if marked is not None else None
         self._original = fn if marked is None else cast("Any", fn).__wrapped__

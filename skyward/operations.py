@@ -15,6 +15,7 @@ from skyward.config import code_limit
 from skyward.dispatch.tasks import ANY, Task
 from skyward.futures import Future
 from skyward.groups import GroupOperations
+from skyward.mistakes import described
 from skyward.pending import is_call, is_group
 from skyward.pumping import disown, refuse_broadcast, take_inputs
 from skyward.results import Collection, Single, Sink, broadcast_values, unwrap
@@ -205,6 +206,11 @@ class PoolOperations(GroupOperations):
         """Run the call once on every node that is ready; values in rank order; ``call @ pool``."""
         self._check()
         _require_call(call)
+        if call.rank is not None:
+            raise TypeError(
+                f"{call!r} is bound to node {call.rank}, and `@` runs a call on every node; "
+                "`call.on(rank) >> pool` runs it on that node, `call @ pool`, without .on(), on all of them"
+            )
         ranks = self._broadcast_ranks()
         if call.function.yields:
             return self._broadcast_stream(call, ranks)
@@ -305,7 +311,7 @@ def _require_call(call: object) -> None:
 def _refuse(call: object) -> NoReturn:
     if is_group(call):
         raise TypeError("a group runs with `group >> pool` or `group > pool`; `@` takes a single call")
-    raise TypeError(f"expected a call of a @sky.function, like f(1), got {call!r}")
+    raise TypeError(f"expected a call of a @sky.function, like f(1), got {described(call)}")
 
 
 def must_not_block() -> bool:

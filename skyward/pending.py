@@ -25,6 +25,7 @@ from typing import (
 from skyward.abbreviation import abbreviate, abbreviate_arguments
 from skyward.config import check_retries, check_timeout
 from skyward.errors import ConfigError
+from skyward.mistakes import Several, refuse_operand
 from skyward.runtime import resolve_pool
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class PendingFunction(_Frozen, Generic[T_co]):
     if not TYPE_CHECKING:  # for checkers `5 & call` is no operator at all
 
         def __rand__(self, other: Any) -> NoReturn:
-            _refuse_operand(other)
+            refuse_operand(other)
 
     def __bool__(self) -> NoReturn:
         raise TypeError(
@@ -205,7 +206,7 @@ def _checked_label(label: object) -> str:
     return label
 
 
-class PendingFunctionGroup(_Frozen, Generic[*Ts]):
+class PendingFunctionGroup(_Frozen, Several, Generic[*Ts]):
     """Calls that are run together; the result is the tuple of their values, in this order.
 
     ``timeout`` (seconds) is for the whole group, from dispatch. The other options are `gather`'s.
@@ -312,7 +313,7 @@ class PendingFunctionGroup(_Frozen, Generic[*Ts]):
     if not TYPE_CHECKING:
 
         def __rand__(self, other: Any) -> NoReturn:
-            _refuse_operand(other)
+            refuse_operand(other)
 
     def __repr__(self) -> str:
         members = [_written(call) for call in self.calls[:_SHOWN]]
@@ -365,7 +366,7 @@ def _operand_calls(operand: object) -> tuple[PendingFunction[Any], ...]:
     if is_call(operand):
         return (operand,)
     if not is_group(operand):
-        _refuse_operand(operand)
+        refuse_operand(operand)
     return own_calls(operand)
 
 
@@ -375,16 +376,6 @@ def own_calls(group: Group) -> tuple[PendingFunction[Any], ...]:
         example = "(a() & b() & c()).with_timeout(5), or gather(a(), b(), c(), stream=True)"
         raise TypeError(f"{group!r} has options for the whole group and cannot grow; build the group first: {example}")
     return group.calls
-
-
-def _refuse_operand(operand: object) -> NoReturn:
-    got = f"{abbreviate(operand)} ({type(operand).__name__})"
-    if hasattr(operand, "__wrapped__") and callable(operand):
-        raise TypeError(f"& joins calls, got the function {got} itself; call it: f(...) & g(...)")
-    raise TypeError(
-        f"& joins calls and groups of calls, got {got}. If that is a result: "
-        ">> and @ bind tighter than &, `a() & b() >> pool` means `a() & (b() >> pool)`; write (a() & b()) >> pool"
-    )
 
 
 # --- text --------------------------------------------------------------------------------------

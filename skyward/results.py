@@ -182,8 +182,10 @@ class Collection(Waiter, Sink):
         """The group's time is over: what is missing failed for that reason."""
         if self.done:
             return
-        self.failure = None if self._return_exceptions else TaskTimeoutError(timeout)
-        self.outcomes = [TaskTimeoutError(timeout) if outcome is None else outcome for outcome in self.outcomes]
+        self.failure = None if self._return_exceptions else TaskTimeoutError(timeout, group=True)
+        self.outcomes = [
+            TaskTimeoutError(timeout, group=True) if outcome is None else outcome for outcome in self.outcomes
+        ]
         self.end()
 
     def end(self) -> None:

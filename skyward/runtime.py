@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple, overload
 
 from skyward.abbreviation import abbreviate
 from skyward.errors import NoPoolError
@@ -33,6 +33,19 @@ Ts = TypeVarTuple("Ts")
 
 class Pool(ABC):
     """What stands to the right of an operator."""
+
+    __array_ufunc__ = None  # `array >> pool` is ours to refuse, not NumPy's to try on each element
+
+    if not TYPE_CHECKING:  # for checkers `5 >> pool` is no operator at all
+
+        def __rrshift__(self, operand: object) -> Any:
+            return _refuse_left(operand, ">>")
+
+        def __lt__(self, operand: object) -> Any:
+            return NotImplemented if isinstance(operand, Pool) else _refuse_left(operand, ">")
+
+        def __rmatmul__(self, operand: object) -> Any:
+            return _refuse_left(operand, "@")
 
     @abstractmethod
     def run(self, call: PendingFunction[T]) -> T:
@@ -64,6 +77,12 @@ class Pool(ABC):
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any]) -> Iterator[T]:
         """Return an iterator over ``fn(*args)`` for args from the zipped iterables, in order."""
         raise NotImplementedError(f"{type(self).__name__} cannot map")
+
+
+def _refuse_left(operand: object, symbol: str) -> NoReturn:
+    from skyward.mistakes import refuse_left  # which asks us what a pool is
+
+    refuse_left(operand, symbol)
 
 
 # --- the active pool -------------------------------------------------------------------------
@@ -175,6 +194,11 @@ sky: Final = ActivePool()
 
 # The type of a pool operand; the one module that is allowed is `skyward`, for its active pool.
 PoolOperand = Pool | ModuleType
+
+
+def is_pool(operand: object) -> bool:
+    """Return whether an operand means a pool, open or not."""
+    return isinstance(operand, Pool) or operand is sys.modules.get("skyward", sky)
 
 
 def resolve_pool(operand: object) -> Pool:

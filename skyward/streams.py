@@ -154,7 +154,7 @@ class StreamBuffer(Sink):
             self.total = total if self.total is None else min(total, self.total)
         elif self._overdue:
             for index in range(total, self.total):
-                self.add(index, TaskTimeoutError(self._overdue))
+                self.add(index, TaskTimeoutError(self._overdue, group=True))
         if (waiter := self.waiter) is not None:
             waiter.finish()
 
@@ -164,12 +164,12 @@ class StreamBuffer(Sink):
         if self.feeder is not None and self.feeder.thread.is_alive():
             self.feeder.stop()
             if self.total is None:  # not to wait for the user's iterator
-                self.finish(self.feeder.index, TaskTimeoutError(timeout))
+                self.finish(self.feeder.index, TaskTimeoutError(timeout, group=True))
         missing = [task for task in self.tasks.copy().values() if task.state != SETTLED]
         for task in missing:
             task.sink = DISCARD
             self.tasks.pop(task.index, None)
-            self.add(task.index, TaskTimeoutError(timeout))
+            self.add(task.index, TaskTimeoutError(timeout, group=True))
         self._cancel(missing)
 
     def take(self) -> tuple[int, Outcome] | None:

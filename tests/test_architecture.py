@@ -29,6 +29,7 @@ CALLS = {
     "abbreviation",
     "calls",
     "gathering",
+    "mistakes",
     "output",
     "parameters",
     "pending",

@@ -178,6 +178,10 @@ def test_unknown_option_names_the_nearest() -> None:
     """A slip is pointed out; what is like nothing gets the list."""
     with pytest.raises(TypeError, match=r"unknown option 'retry' of sky.Compute; did you mean 'retries'?"):
         merge_options(None, {"retry": 1})
+    with pytest.raises(TypeError, match=r"unknown option 'node' of sky.Compute; did you mean 'nodes'?"):
+        merge_options(None, {"node": 1})
+    with pytest.raises(TypeError, match=r"unknown option 'max_workers' .* nodes=\.\.\., .* concurrency=\.\.\."):
+        merge_options(None, {"max_workers": 3})
     with pytest.raises(TypeError, match=r"unknown option 'concurency'.*'concurrency'"):
         merge_options(None, {"concurency": 1})
     with pytest.raises(TypeError, match=r"'zzz' of sky.Compute; options are cancel_grace, concurrency, "):

@@ -105,6 +105,7 @@ TEXTS: list[tuple[SkywardError, str]] = [
     ),
     (placed(TaskTimeoutError(1.5)), "task exceeded its timeout of 1.5 s (function train, node 1, task 17)"),
     (TaskTimeoutError(60.0), "task exceeded its timeout of 60 s"),
+    (placed(TaskTimeoutError(2.5, group=True)), "the group exceeded its timeout of 2.5 s, counted from dispatch"),
     (
         placed(CRASH),
         (

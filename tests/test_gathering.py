@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -137,6 +138,16 @@ def test_iterator_of_calls_is_taken_once() -> None:
     assert len(list(once.take())) == len(list(again.take())) == len(list(again.take())) == 1
     with pytest.raises(ValueError, match="dispatched already"):
         once.take()
+
+
+@pytest.mark.rule("R10")
+def test_future_is_no_call() -> None:
+    """Its call runs already: the error says where its value is, and not that a function should be called."""
+    future: Any = concurrent.futures.Future()
+    with pytest.raises(
+        TypeError, match=r"argument 1 is .*\(Future\); its call has begun already: take future\.result\(\)"
+    ):
+        gather(future)
 
 
 @pytest.mark.rule("R12")

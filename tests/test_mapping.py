@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 from types import SimpleNamespace
@@ -105,6 +106,25 @@ def test_items_with_a_limit_of_their_own_stand_alone(alone: str) -> None:
     pool = OperatedPool(**options)
     assert list(pool.map(function(**marks)(double), range(50))) == [2 * i for i in range(50)]
     assert sizes(pool) == [1] * 50
+
+
+@pytest.mark.rule("R15")
+def test_function_that_yields_is_refused() -> None:
+    """At once, whether it is marked or not, and with the line to write; a wrapper that returns is none."""
+
+    def count(number: int) -> Iterator[int]:
+        yield number
+
+    @functools.wraps(count)
+    def counted(number: int) -> list[int]:
+        return list(count(number))
+
+    pool = OperatedPool()
+    for fn in (count, function(count)):
+        with pytest.raises(TypeError, match=r"map takes a function that returns .*count.* yields .*f\(item\) >> pool"):
+            pool.map(fn, [1])
+    assert pool.submitted == []
+    assert list(pool.map(counted, [1])) == [[1]]
 
 
 @pytest.mark.rule("R15")

@@ -203,6 +203,7 @@ def test_time_of_a_group_runs_from_dispatch(stream: bool) -> None:
     expire()
     values = tuple(outcome) if stream else outcome.result()
     assert (delay, values[0], type(values[1])) == (1.5, 2, TaskTimeoutError)
+    assert str(values[1]).startswith("the group exceeded its timeout of 1.5 s")
     assert pool.cancelled == [2]
 
 
@@ -253,6 +254,15 @@ def test_what_is_no_call_is_refused() -> None:
     for use, operand, message in uses:
         with pytest.raises(TypeError, match=message):
             use(operand)
+    assert pool.submitted == []
+
+
+@pytest.mark.rule("R8")
+def test_broadcast_of_a_bound_call_is_refused() -> None:
+    """`.on` names one node and `@` means all: neither wins silently, and the error says what to write for each."""
+    pool = OperatedPool()
+    with pytest.raises(TypeError, match=r"bound to node 1, .*`call\.on\(rank\) >> pool` .*without \.on\(\), on all"):
+        pool.broadcast(double(1).on(1))
     assert pool.submitted == []
 
 

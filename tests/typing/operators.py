@@ -96,6 +96,11 @@ def one(pool: sky.Compute) -> None:
     print(number)
     _ = count("a") >> 5  # E: operator reportOperatorIssue
     _ = 5 >> pool  # E: operator reportOperatorIssue
+    _ = len("a") > pool  # E: operator reportOperatorIssue
+    _ = 5 @ pool  # E: operator reportOperatorIssue
+    _ = count >> pool  # E: operator reportOperatorIssue
+    _ = count > pool  # E: operator reportOperatorIssue
+    _ = count @ pool  # E: operator reportOperatorIssue
 
 
 def everywhere(pool: sky.Compute) -> None:
@@ -177,4 +182,6 @@ def several(pool: sky.Compute) -> None:
     print(third)
     _ = a & 5  # E: operator reportOperatorIssue
     _ = 5 & a  # E: operator reportOperatorIssue
+    _ = count & a  # E: operator reportOperatorIssue
+    _ = (a & b) @ pool  # E: operator reportOperatorIssue
     _ = a & b >> pool  # E: operator reportOperatorIssue

@@ -12,7 +12,7 @@ from time import perf_counter_ns
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from skyward.errors import DeadlockError
+from skyward.errors import DeadlockError, SerializationError
 from skyward.memory import LEAST, opened
 from skyward.parameters import yields
 from skyward.wire import failures, payload
@@ -252,9 +252,10 @@ def _unserializable(value: Any, error: Exception) -> Failure:
     except Exception:  # the user's __repr__
         text = object.__repr__(value)
     failure = failures.from_exception(error)
+    why = error.complaint if isinstance(error, SerializationError) else failure.message
     return Failure(
         UNSERIALIZABLE,
         type_name=failure.type_name,
-        message=f"{failure.message}; the result was {text[:1000]}"[:_MAX_TEXT],
+        message=f"{why}; the result was {text[:1000]}"[:_MAX_TEXT],
         traceback=failure.traceback,
     )
