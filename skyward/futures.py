@@ -9,8 +9,10 @@ import concurrent.futures
 import logging
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
+from skyward.callbacks import InLoop, running_loop
 from skyward.errors import PoolClosedError
 from skyward.lending import Waiters
 from skyward.results import CancelledError, Collection, Given, Outcome, Sink, failed, unwrap, was_cancelled
@@ -87,7 +89,7 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
         self._value: Any = None
         self._exc: BaseException | None = None
         self._notify: list[Any] | None = None
-        self._callbacks: list[Callable[[Future[T]], object]] | None = None
+        self._callbacks: list[Callable[[Future[T]], object] | InLoop] | None = None
         self._watchers: list[Waiter] | None = None
         self.tasks: Sequence[Task] = ()
 
@@ -109,12 +111,6 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
             if self._notify is None:
                 self._notify = Waiters(self._owner.lent)
             return self._notify
-
-    @property
-    def _done_callbacks(self) -> list[Callable[[Future[T]], object]]:
-        if self._callbacks is None:
-            self._callbacks = []
-        return self._callbacks
 
     # --- for the owner of the loop -----------------------------------------------------------
 
@@ -158,15 +154,33 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
         for waiter in list(self._watchers or ()):
             waiter.finish()
         if self._callbacks:
-            self._owner.call_back(self._run_callbacks)
+            self._hand_out_callbacks()
 
-    def _run_callbacks(self) -> None:
-        callbacks, self._callbacks = self._callbacks or [], None
+    def _hand_out_callbacks(self) -> None:
+        """Have each callback run where it belongs; not here, where the user's code could hold up the loop."""
+        with self._condition:
+            callbacks, self._callbacks = self._callbacks or [], None
+        mine: list[Callable[[Future[T]], object]] = []
+        for callback in callbacks:
+            if not isinstance(callback, InLoop):
+                mine.append(callback)
+            elif not callback.schedule(self._call):
+                mine.append(callback.fn)
+        if mine:
+            self._owner.call_back(partial(self._run_callbacks, mine))
+
+    def _run_callbacks(self, callbacks: Sequence[Callable[[Future[T]], object]]) -> None:
         for callback in callbacks:
             try:
                 callback(self)
             except BaseException:  # as in concurrent.futures: a bad callback is logged; it must not end the thread
                 _logger.exception("exception calling callback for %r", self)
+
+    def _call(self, fn: Callable[[Future[T]], object]) -> None:
+        try:
+            fn(self)
+        except Exception:
+            _logger.exception("exception calling callback for %r", self)
 
     # --- for users ---------------------------------------------------------------------------
 
@@ -261,15 +275,26 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
             self._decoded = True
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
-        """Call ``fn(self)`` when the call has ended, in a thread of the pool's; now if it has."""
+        """Call ``fn(self)`` when the call has ended; now if it has.
+
+        It runs in a thread of the pool's, or, added in a thread with a running event loop, in that loop.
+        """
+        loop = running_loop()
         with self._condition:
             if not self.done():
-                self._done_callbacks.append(fn)
+                if self._callbacks is None:
+                    self._callbacks = []
+                self._callbacks.append(fn if loop is None else InLoop(fn, loop))
                 return
-        try:
-            fn(self)
-        except Exception:
-            _logger.exception("exception calling callback for %r", self)
+        self._call(fn)
+
+    def remove_done_callback(self, fn: Callable[[Future[T]], object]) -> int:
+        """Forget a callback that has not been handed out yet; return how often it was there."""
+        with self._condition:
+            before = self._callbacks or []
+            left = [known for known in before if (known.fn if isinstance(known, InLoop) else known) != fn]
+            self._callbacks = left or None
+        return len(before) - len(left)
 
     def __await__(self) -> Generator[Any, None, T]:
         import asyncio  # a third of the library's import time, and it is there when somebody awaits

@@ -7,10 +7,10 @@ in how tasks get to a scheduler and in who polls; those are the abstract methods
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
+from skyward.callbacks import running_loop
 from skyward.config import code_limit
 from skyward.dispatch.tasks import ANY, Task
 from skyward.futures import Future
@@ -316,5 +316,4 @@ def _refuse(call: object) -> NoReturn:
 
 def must_not_block() -> bool:
     """Return whether this thread runs an event loop, which blocking would stop."""
-    events = sys.modules.get("asyncio.events")
-    return events is not None and events._get_running_loop() is not None
+    return running_loop() is not None

@@ -248,6 +248,28 @@ def test_bad_late_callback_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert "exception calling callback" in caplog.text
 
 
+@pytest.mark.rule("R7")
+def test_removed_callback_does_not_run() -> None:
+    """As often as it was added; others stay, and one that is not there is none."""
+    owner, future, task = make()
+    seen: list[str] = []
+    done = threading.Event()
+
+    def removed(_: object) -> None:
+        seen.append("removed")
+
+    for callback in (removed, lambda _: seen.append("kept"), removed, lambda _: done.set()):
+        future.add_done_callback(callback)
+    assert future.remove_done_callback(removed) == 2
+    assert future.remove_done_callback(removed) == 0
+    future.deliver(task, value(1))
+    assert done.wait(LONG)
+    assert seen == ["kept"]
+    assert future.remove_done_callback(removed) == 0
+    assert make()[1].remove_done_callback(removed) == 0
+    assert owner.cancelled == []
+
+
 # --- of groups -----------------------------------------------------------------------------
 
 

@@ -54,6 +54,22 @@ def test_future_is_awaitable(pool: sky.Compute) -> None:
 
 
 @pytest.mark.rule("R7")
+def test_asyncio_waits_for_futures(pool: sky.Compute, tmp_path: Path) -> None:
+    """`asyncio.wait` takes them as they are, and says which have ended."""
+
+    async def main() -> tuple[list[int], int]:
+        held = hold(str(tmp_path), "a") > pool
+        futures: Any = [add(1, 2) > pool, held]
+        done, rest = await asyncio.wait(futures, timeout=LONG, return_when=asyncio.FIRST_COMPLETED)
+        let_go(tmp_path, "a")
+        late, none = await asyncio.wait(rest, timeout=LONG)
+        assert late == {held}
+        return [future.result() for future in done], len(none)
+
+    assert asyncio.run(main()) == ([3], 0)
+
+
+@pytest.mark.rule("R7")
 def test_result_waits_no_longer_than_asked(pool: sky.Compute, tmp_path: Path) -> None:
     """`result(timeout)` raises `TimeoutError`, and the call goes on."""
     future = hold(str(tmp_path), "a") > pool
