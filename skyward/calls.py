@@ -184,9 +184,9 @@ def function(*, timeout: float | None = None, retries: int | None = None) -> Mar
 def function(fn: Any = _ABSENT, /, *, timeout: float | None = None, retries: int | None = None) -> Any:
     """Mark a function, so that calling it describes a call and runs nothing.
 
-    Use it bare or with options: ``timeout`` is the time limit of a call in seconds from its start,
-    ``retries`` the number of re-runs after a lost node or worker. Raises `TypeError` for what is no
-    function, `TypeError` and `ValueError` for bad options.
+    Use it bare or with options: ``timeout`` is the time limit of a call in seconds from its start. ``retries``
+    is how often a call may run again after its node was lost; after a crash of its worker it runs again once, if
+    ``retries`` is not 0. Raises `TypeError` for what is no function, `TypeError` and `ValueError` for bad options.
     """
     check_timeout(timeout)
     if retries is not None:

@@ -96,8 +96,9 @@ class Options:
     """Settings of a pool. All times are seconds, all sizes bytes.
 
     ``worker``: how nodes run tasks, see `Worker`.
-    ``retries``: re-runs of a task whose node or worker was lost (default 3: survives a bad hour on
-    spot machines; a task that must not run twice says ``retries=0``). Exceptions are never retried.
+    ``retries``: how often a task runs again after its node was lost (default 3: survives a bad hour on
+    spot machines; a task that must not run twice says ``retries=0``). After a crash of its worker process,
+    which is mostly the task's own doing, it runs again once, if this is not 0. Exceptions are never retried.
     ``timeout``: time limit of each task from its start (default None: none).
     ``console``: show the output of tasks, and how the pool stands while it works (default True).
     ``heartbeat``: interval of heartbeats (default 0.25: a silent node is noticed within a second;

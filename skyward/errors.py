@@ -173,7 +173,7 @@ class RemoteError(TaskError, RuntimeError):
 
 
 class RemoteImportError(TaskError, ImportError):
-    """A module that the task needs cannot be imported on the node."""
+    """A module that the function or its arguments need cannot be imported on the node; the task has not begun."""
 
     def __init__(self, module: str, reason: str = "") -> None:
         super().__init__()

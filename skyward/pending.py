@@ -115,7 +115,7 @@ class PendingFunction(_Frozen, Generic[T_co]):
         return _changed(self, timeout=seconds)
 
     def with_retries(self, retries: int) -> PendingFunction[T_co]:
-        """Return the call with a number of re-runs after a lost node or worker."""
+        """Return the call with a number of re-runs after lost nodes; after a crash of its worker 1, or none with 0."""
         check_retries(retries)
         return _changed(self, retries=retries)
 

@@ -55,7 +55,8 @@ def _keys_option(name: str) -> Callable[[Command], Command]:
 @click.option(
     "--bind",
     metavar="ENDPOINT",
-    help="Where to listen: tcp://ADDRESS:PORT (always encrypted, keys required) or ipc:///directory/name.sock.",
+    help="Where to listen: tcp://ADDRESS:PORT (always encrypted, keys required) or ipc:///directory/name.sock "
+    "(the directory must be yours with mode 0700; it is made if need be).",
 )
 @_keys_option("--keys")
 @click.option(

@@ -44,6 +44,7 @@ def test_help_explains_every_option() -> None:
     for parameter in cli.command.params:
         assert getattr(parameter, "help", None), parameter.name
         assert parameter.opts[0] in result.output
+    assert "mode 0700" in " ".join(result.output.split())
 
 
 def test_options_make_the_configuration(served: list[NodeConfig]) -> None:

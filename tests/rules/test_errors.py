@@ -102,6 +102,14 @@ def test_argument_that_cannot_be_unpickled_names_the_module(pool: sky.Compute) -
         assert isinstance(caught.value, ImportError)
     with pytest.raises(ZeroDivisionError):
         echo(Odd()) >> pool
+
+    @sky.function
+    def late() -> None:
+        __import__("no_such_module_anywhere")
+
+    with pytest.raises(ModuleNotFoundError) as plain:  # the task has begun, and this is its own failure
+        late() >> pool
+    assert type(plain.value) is ModuleNotFoundError
     assert len(place(1) @ pool) == 2
 
 

@@ -10,6 +10,7 @@ import pytest
 import skyward as sky
 from tests.rules.processes import GONE, script
 from tests.rules.work import add
+from tests.rules.yielding import count
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,3 +47,15 @@ print("end", flush=True)
         assert process.wait(timeout=30) == 0
         assert time.monotonic() - began < GONE
         assert process.stdout.read() == "called back\n"
+
+
+@pytest.mark.rule("R30")
+def test_stream_is_read_after_its_pool_and_a_generator_is_not() -> None:
+    """Its results have been waited for; values that a generator has not produced by then never will be."""
+    with sky.Compute(nodes=1) as pool:
+        results = sky.gather(*[add(i, i) for i in range(100)], stream=True) >> pool
+        values = count(10_000) >> pool
+        assert next(values) == 0
+    assert list(results) == [2 * i for i in range(100)]
+    with pytest.raises(sky.PoolClosedError):
+        list(values)
