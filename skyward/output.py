@@ -118,10 +118,11 @@ class OutputLine(str):
 class Redirection:
     """A taker of lines, from `redirect_output` to `close` or the end of ``with``."""
 
-    __slots__ = ("take",)
+    __slots__ = ("has_failed", "take")
 
     def __init__(self, taker: Taker) -> None:
         self.take: Callable[[OutputLine], object] = _logging(taker)
+        self.has_failed = False  # and somebody was told
 
     def close(self) -> None:
         """Take no more; what has come before is handed over first."""

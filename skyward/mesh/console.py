@@ -19,11 +19,12 @@ from weakref import WeakSet
 from skyward import output
 from skyward.hand import Hand
 from skyward.output import STDERR, STDOUT
+from skyward.wire.payload import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from skyward.output import Redirection
+    from skyward.output import OutputLine, Redirection
     from skyward.wire.frames import Buffer
     from skyward.wire.messages import Output
 
@@ -120,7 +121,7 @@ class Console:
                 if dropped:
                     say_dropped(entry.taker, None, dropped)
                 write(entry)
-            except BaseException:  # the callback's: whoever runs us tells of it, and then the rest
+            except BaseException:  # the user's stream: whoever runs us tells of it, and then the rest
                 self._hand.do(self._write_all)
                 raise
             finally:
@@ -165,14 +166,28 @@ def write(entry: Entry) -> None:
     if entry.taker is None:
         print_lines(entry.rank, entry.stream, text)
         return
-    error: Exception | None = None
     for line in text.split("\n"):
-        try:
-            entry.taker.take(output.line_of(line, entry.rank, entry.stream, entry.task))
-        except Exception as raised:  # the others are handed over all the same
-            error = error or raised
-    if error is not None:
-        raise error
+        _hand_over(entry.taker, output.line_of(line, entry.rank, entry.stream, entry.task))
+
+
+def _hand_over(taker: Redirection, line: OutputLine) -> None:
+    """Hand a line to a callback; one that fails is told of once, and gets the next line all the same."""
+    try:
+        taker.take(line)
+    except BaseException as error:  # its SystemExit ends no thread of ours either
+        if not taker.has_failed:
+            taker.has_failed = True
+            what = f"{type(error).__name__}: {safe_text(error)}".splitlines()[0]
+            print_lines(
+                None, STDERR, f"skyward: the callback of redirect_output raised {what}{_place(error)}; said once"
+            )
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})"
 
 
 def say_dropped(taker: Redirection | None, rank: int | None, count: int) -> None:
@@ -181,7 +196,7 @@ def say_dropped(taker: Redirection | None, rank: int | None, count: int) -> None
         f"skyward: {count} lines were dropped: they came faster than they were {'sent' if rank is not None else 'read'}"
     )
     if taker is not None:
-        taker.take(output.line_of(text, -1 if rank is None else rank, STDERR, 0))
+        _hand_over(taker, output.line_of(text, -1 if rank is None else rank, STDERR, 0))
     else:
         print_lines(rank, STDERR, text)
 

@@ -240,25 +240,30 @@ def test_callback_takes_lines_of_a_silent_pool(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr() == ("", "")
 
 
-def test_callback_that_fails_is_told_of_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a thread's end would be; other lines are handed over."""
-    told: list[object] = []
-    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_value))
+@pytest.mark.rule("R28")
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
+def test_callback_that_fails_is_told_of_once(capsys: pytest.CaptureFixture[str], kind: type[BaseException]) -> None:
+    """In one line with its place, once per redirection; it gets the next lines all the same."""
     lines: list[str] = []
-    error = ValueError("one")
 
     def take(line: str) -> None:
         lines.append(line)
-        if line == "one":
-            raise error
+        raise kind("bad\nmore")
 
     console = Console(enabled=True)
-    with redirect_output(take):
-        console.show(0, output(lines=2), b"one\ntwo")
-        console.show(0, output(), b"three")
+    for _ in range(2):
+        with redirect_output(take):
+            console.show(0, output(lines=2), b"one\ntwo")
+            console.show(0, Output(7, 1, 1, 1, 3), b"three")
     console.close(LONG)
-    assert lines == ["one", "two", "three"]
-    assert told == [error]
+    lost = "skyward: 3 lines were dropped: they came faster than they were sent"
+    assert lines == ["one", "two", lost, "three"] * 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert all(
+        line.startswith(f"skyward: the callback of redirect_output raised {kind.__name__}: bad (") for line in told
+    )
+    assert "test_console.py:" in told[0] and told[0].endswith("; said once")
 
 
 def test_callback_does_not_wait_for_itself() -> None:
