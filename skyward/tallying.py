@@ -30,7 +30,8 @@ class TalliedCollection(Collection):
     def __init__(self, count: int, *, tally: Tally, **options: Any) -> None:
         super().__init__(count, **options)
         self._tally = tally
-        tally.over = self.done
+        if self.done:
+            tally.end()
 
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Count the member, and take its outcome."""
@@ -42,7 +43,7 @@ class TalliedCollection(Collection):
     def end(self) -> None:
         """Note that the group is over."""
         super().end()
-        self._tally.over = True
+        self._tally.end()
 
 
 class TalliedBuffer(StreamBuffer):
@@ -51,7 +52,8 @@ class TalliedBuffer(StreamBuffer):
     def __init__(self, total: int | None, *, tally: Tally, **options: Any) -> None:
         super().__init__(total, **options)
         self._tally = tally
-        tally.over = total == 0
+        if total == 0:
+            tally.end()
 
     def add(self, index: int, outcome: Outcome) -> None:
         """Count the member, and take its outcome."""
@@ -70,8 +72,8 @@ class TalliedBuffer(StreamBuffer):
     def abandon(self) -> None:
         """Note that nobody wants the rest."""
         super().abandon()
-        self._tally.over = True
+        self._tally.end()
 
     def _look(self) -> None:
         if self.stopped or (self.total is not None and self.ended >= self.total):
-            self._tally.over = True
+            self._tally.end()

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 SPAN: Final = 5.0  # seconds over which the rate is measured: it follows, and does not flicker
 NAMES: Final = 3  # kinds of running tasks that are named
@@ -52,13 +52,20 @@ class Rate:
 class Tally:
     """How far a group is. Its numbers are written by whoever takes the outcomes, and read at any time."""
 
-    def __init__(self, label: str, total: int | None, begun: float) -> None:
+    def __init__(self, label: str, total: int | None, begun: float, wake: Callable[[], object] = lambda: None) -> None:
         self.label = label
         self.total = total  # None: not known yet
         self.begun = begun
         self.ended = 0
         self.failed = 0
         self.over = False
+        self._wake = wake  # whoever says that the group is over
+
+    def end(self) -> None:
+        """The group is over: it shall be said now."""
+        if not self.over:
+            self.over = True
+            self._wake()
 
     @property
     def share(self) -> float | None:

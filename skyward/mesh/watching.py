@@ -8,9 +8,12 @@ be that of a moment ago. Nobody ever waits for this thread but `close`, for a mo
 from __future__ import annotations
 
 import os
+import queue
 import sys
 import threading
 import time
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,6 +51,7 @@ class Watching:
         self._busy_since: float | None = None
         self._next_line = 0.0
         self._pause = FIRST_LINE
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()  # finalizers put into it, too: it takes no lock
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -60,6 +64,7 @@ class Watching:
     def close(self, timeout: float) -> None:
         """Leave nothing on the screen; give up after ``timeout`` seconds."""
         self._stop.set()
+        self._wakes.put(None)
         if self._thread is not None:
             self._thread.join(timeout)
 
@@ -67,16 +72,22 @@ class Watching:
         """Show how far a group is, until its tally is over."""
         if not self._enabled or self._stop.is_set():
             return None
-        tally = Tally(label, total, time.monotonic())
+        tally = Tally(label, total, time.monotonic(), partial(self._wakes.put, None))
         self._tallies.append(tally)
         return tally
 
     # --- the thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
+        due = time.monotonic() + TICK
         try:
-            while not self._stop.wait(TICK):
-                self._look(time.monotonic())
+            while not self._stop.is_set():
+                with suppress(queue.Empty):
+                    self._wakes.get(timeout=max(0.0, due - time.monotonic()))
+                    self._sum_up(time.monotonic())
+                if time.monotonic() >= due:
+                    self._look(time.monotonic())
+                    due = time.monotonic() + TICK
         except (AttributeError, OSError, ValueError):  # stderr is closed, or None: there is nobody to tell
             return
         finally:

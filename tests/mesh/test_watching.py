@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import io
+import queue
 import sys
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
 from rich.console import Console
 
 from skyward.mesh import watching as module
 from skyward.mesh.view import Sight, Tally
 from skyward.mesh.watching import draw, is_terminal, look
 from skyward.model import Nodes
+from tests.mesh.scripted import LONG
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.mesh.meshes import Mesh
 
 SIGHT = Sight(ready=2, target=2, starting=(), queued=3, running=2, done=5, failed=0, names=("f", "f"))
@@ -70,6 +71,23 @@ def test_dumb_terminal_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_terminal(None)
     monkeypatch.setenv("TERM", "dumb")
     assert not is_terminal(Terminal())
+
+
+@pytest.mark.rule("R32")
+def test_end_of_a_group_is_said_at_once(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the next look, which here never comes; also if the group ends while others are watched."""
+    said: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(module, "TICK", 3600.0)
+    monkeypatch.setattr(module, "print_lines", lambda _rank, _stream, text: said.put(text))
+    mesh.open(console=True)
+    first, second = (mesh.engine.watching.track(label, 0) for label in ("first", "second"))
+    assert first is not None and second is not None
+    for tally in (second, first):
+        tally.end()
+        assert said.get(timeout=LONG).startswith(f"skyward: {tally.label}: 0 of 0 in ")
+        tally.end()
+    mesh.engine.close()
+    assert said.empty()
 
 
 def test_silent_pool_has_no_thread(mesh: Mesh) -> None:
