@@ -17,7 +17,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from skyward.mesh.area import Area
+from skyward.mesh.area import Area, is_interactive
 from skyward.mesh.console import print_lines
 from skyward.mesh.view import Rate, Sight, Tally, count_of, report, status, summary, timing, waits_for
 from skyward.model import NodeState
@@ -35,6 +35,7 @@ LAST_LINE: Final = 60.0  # seconds between such lines at most; each takes twice 
 SAMPLED: Final = 64  # running tasks that are looked at for their names
 BAR: Final = 30  # columns
 
+_area: Final = Area()
 _screen: Final = threading.Lock()  # held by the one who shows: of several pools the first
 
 
@@ -46,7 +47,7 @@ class Watching:
         self._enabled = enabled
         self._tallies: list[Tally] = []
         self._rate = Rate()
-        self._area: Area | None = None
+        self._showing = False
         self._console: Console | None = None
         self._busy_since: float | None = None
         self._next_line = 0.0
@@ -79,8 +80,12 @@ class Watching:
     # --- the thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
+        holding = False
         due = time.monotonic() + TICK
         try:
+            if is_terminal(sys.stderr) and not is_interactive():
+                _area.hold()
+                holding = True
             while not self._stop.is_set():
                 with suppress(queue.Empty):
                     self._wakes.get(timeout=max(0.0, due - time.monotonic()))
@@ -92,6 +97,8 @@ class Watching:
             return
         finally:
             self._hide()
+            if holding:
+                _area.let_go()
         self._sum_up(time.monotonic())
 
     def _look(self, now: float) -> None:
@@ -108,7 +115,10 @@ class Watching:
         if now - self._busy_since < SOON:
             return
         if is_terminal(sys.stderr):
-            self._show(sight, rate, now)
+            if is_interactive():
+                self._hide()
+            else:
+                self._show(sight, rate, now)
         elif now >= self._next_line:
             self._pause = min(2 * self._pause, LAST_LINE)
             self._next_line = now + self._pause
@@ -120,21 +130,21 @@ class Watching:
             _say([summary(tally, now)])
 
     def _show(self, sight: Sight, rate: float, now: float) -> None:
-        if self._area is None:
+        if not self._showing:
             if not _screen.acquire(blocking=False):
                 return
-            self._area = Area()
+            self._showing = True
         if self._console is None:
             self._console = _new_console()
         lines = draw(self._console, sight, rate, list(self._tallies), now)
-        self._area.show(lines)
+        _area.show(lines)
 
     def _hide(self) -> None:
-        if self._area is not None:
+        if self._showing:
             try:
-                self._area.clear()
+                _area.clear()
             finally:
-                self._area = None
+                self._showing = False
                 _screen.release()
 
 
@@ -173,7 +183,9 @@ def is_terminal(stream: Any) -> bool:
 
 
 def _say(lines: list[str]) -> None:
-    print_lines(None, STDERR, "\n".join([f"skyward: {line}" for line in lines]))
+    text = "\n".join([f"skyward: {line}" for line in lines])
+    if not _area.say(text):
+        print_lines(None, STDERR, text)
 
 
 # --- drawing -----------------------------------------------------------------------------------
@@ -186,7 +198,7 @@ def _new_console() -> Console:
 
 
 def draw(console: Console, sight: Sight, rate: float, tallies: list[Tally], now: float) -> list[str]:
-    """Return the lines of the live view, each as wide as the terminal at most."""
+    """Return the lines of the live view, no wider and fewer than the terminal's."""
     from rich.text import Text
 
     head = Text.assemble(("skyward ", "bold"), status(sight, rate))
@@ -196,7 +208,7 @@ def draw(console: Console, sight: Sight, rate: float, tallies: list[Tally], now:
     with console.capture() as captured:
         for row in rows:
             console.print(row, no_wrap=True, overflow="ellipsis", crop=True, highlight=False)
-    return captured.get().splitlines()
+    return captured.get().splitlines()[: max(0, console.height - 2)]  # the cursor's row stays on the screen
 
 
 def _row(tally: Tally, now: float) -> RenderableType:

@@ -73,15 +73,23 @@ def by_hand(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 def in_terminal() -> Callable[..., str]:
     """Return a function that runs a program in a terminal and returns what it has shown there.
 
-    What it is given is called whenever there is more, with the program and all that was shown so far.
+    What it is given is called whenever there is more: ``look`` with the program and all that was shown so far, ``keys``
+    with the latter, to return what is typed then.
     """
 
-    def run(code: str, look: Callable[[subprocess.Popen[bytes], bytes], object] | None = None, status: int = 0) -> str:
+    def run(
+        code: str,
+        look: Callable[[subprocess.Popen[bytes], bytes], object] | None = None,
+        status: int = 0,
+        *,
+        keys: Callable[[bytes], bytes] = lambda _: b"",
+        flags: tuple[str, ...] = (),
+    ) -> str:
         master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (40, 100))
         environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
         with subprocess.Popen(
-            [sys.executable, "-c", code], env=environment, stdin=slave, stdout=slave, stderr=slave
+            [sys.executable, *flags, "-c", code], env=environment, stdin=slave, stdout=slave, stderr=slave
         ) as program:
             os.close(slave)
             shown = b""
@@ -90,6 +98,8 @@ def in_terminal() -> Callable[..., str]:
                     shown += data
                     if look is not None:
                         look(program, shown)
+                    if typed := keys(shown):
+                        os.write(master, typed)
             os.close(master)
             assert program.wait(LONG) in (status, -signal.SIGINT if look else status), shown
         return shown.decode()

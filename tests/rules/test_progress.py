@@ -16,7 +16,7 @@ import pytest
 
 import skyward as sky
 from skyward.mesh import watching
-from skyward.mesh.area import Area
+from skyward.mesh.area import WIPE, Area
 from tests.rules.work import LONG, add, fail, until
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def screens(shown: str) -> list[list[str]]:
     screen = pyte.Screen(100, 40)
     stream = pyte.Stream(screen)
     found: list[list[str]] = []
-    for number, part in enumerate(shown.split("\r\x1b[1A")):
-        stream.feed(("\r\x1b[1A" if number else "") + part)
+    for number, part in enumerate(shown.split(WIPE)):
+        stream.feed((WIPE if number else "") + part)
         found.append("\n".join(row.rstrip() for row in screen.display).rstrip().split("\n"))
     return found
 
