@@ -64,6 +64,7 @@ def _check_directory(directory: str) -> None:
     with suppress(FileExistsError):
         try:
             os.mkdir(directory, 0o700)
+            os.chmod(directory, 0o700)  # whatever the umask is
         except OSError as error:
             if isinstance(error, FileExistsError):
                 raise

@@ -87,10 +87,9 @@ def _zeromq() -> Finding:
 
 def _temporary() -> Finding:
     try:
-        path = directory.make_private(directory.temporary_directories())
+        path = directory.find_private(directory.temporary_directories())
     except SkywardError as error:
         return Finding("sockets", ok=False, text=str(error), advice="set TMPDIR")
-    directory.remove(path)
     return Finding("sockets", ok=True, text=f"in {os.path.dirname(path)}")
 
 

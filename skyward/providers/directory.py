@@ -1,7 +1,8 @@
 """The private directory that a pool's local sockets live in.
 
 Only its owner may enter it, and its path is short enough for a Unix socket. The name starts with
-``skyward-``: a daemon whose client was killed removes such a directory when it is the last to leave.
+``skyward-``: a daemon whose client was killed removes such a directory when it is the last to leave. The
+first daemon makes it: one that the client had made would stay if the client were killed before it has a daemon.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def temporary_directories() -> list[str]:
     return [os.path.abspath(path) for path in said[:3] if path] + ["/tmp", "/var/tmp", *filter(None, said[3:]), "/run"]  # noqa: S108 - the directory made there is private
 
 
-def make_private(parents: Iterable[str]) -> str:
-    """Return a new directory with mode 0700 in the first of ``parents`` that will do; raises `ProvisionError`."""
+def find_private(parents: Iterable[str]) -> str:
+    """Return a path for a new directory in the first of ``parents`` that will do; raises `ProvisionError`."""
     reasons: dict[str, str] = {}
     for parent in parents:
         if len(os.fsencode(parent)) + ROOM > LONGEST:
@@ -36,8 +37,8 @@ def make_private(parents: Iterable[str]) -> str:
             continue
         path = f"{parent}/{PREFIX}{os.urandom(RANDOM).hex()}"
         try:
-            os.mkdir(path, 0o700)
-            os.chmod(path, 0o700)  # whatever the umask is
+            os.mkdir(path, 0o700)  # nothing else tells for sure
+            os.rmdir(path)
         except OSError as error:
             reasons[parent] = error.strerror or str(error)
         else:

@@ -112,7 +112,7 @@ class Local(Provider):
         list(image.files(_working_directory()))
 
     def prepare(self) -> None:
-        """Note what the client's process looks like, and make the directory of the sockets; raises `ProvisionError`."""
+        """Note what the client's process looks like, and find a place for the sockets; raises `ProvisionError`."""
         with self._lock:
             self._prepare()
 
@@ -121,7 +121,7 @@ class Local(Provider):
             raise ProvisionError("this provider was closed with its pool; make another one")
         if self._surroundings is None:
             if self.transport == "ipc":
-                self._directory = directory.make_private(directory.temporary_directories())
+                self._directory = directory.find_private(directory.temporary_directories())
             self._surroundings = Surroundings()
         return self._surroundings
 

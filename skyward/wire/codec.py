@@ -163,7 +163,7 @@ def check_body(message: Message, frames: Sequence[Buffer]) -> None:
     if isinstance(message, Tasks | Results | Submit | Answer | Items):
         _check_batch(message.sizes, message.buffers, frames)
         if isinstance(message, Tasks | Results | Items) and message.shared:
-            _check_refs(message.shared, frames)
+            _check_refs(message.shared, frames, _pickles(message.sizes, message.buffers))
         return
     if isinstance(message, Output):
         _check_lines(message, frames)
@@ -197,9 +197,19 @@ def _check_batch(sizes: list[int], buffers: list[int], frames: Sequence[Buffer])
         raise ProtocolError("an entry without a pickle: 0 in both 'sizes' and 'buffers'")
 
 
-def _check_refs(shared: list[int], frames: Sequence[Buffer]) -> None:
+def _pickles(sizes: list[int], buffers: list[int]) -> set[int]:
+    """Return which body frames are pickles that do not lie in the blob."""
+    if 0 not in sizes:
+        return set()
+    starts = accumulate(buffers, initial=1)
+    return {start for size, start in zip(sizes, starts, strict=False) if not size}
+
+
+def _check_refs(shared: list[int], frames: Sequence[Buffer], pickles: set[int]) -> None:
     if min(shared) < 1 or max(shared) >= len(frames) or len(set(shared)) < len(shared):
         raise ProtocolError("'shared' names a frame that is no buffer, or one twice")
+    if not pickles.isdisjoint(shared):
+        raise ProtocolError("'shared' names the frame of a pickle")
     if any(len(frames[index]) != REF_SIZE for index in shared):
         raise ProtocolError("'shared' names a frame that has not the size of a reference")
 

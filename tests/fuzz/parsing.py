@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from skyward.errors import ProtocolError
 from skyward.wire import failures, pipe
 from skyward.wire import messages as wire
-from skyward.wire.codec import Decoder, check_body, encode, pack_body, split_body
-from skyward.wire.frames import Payload
+from skyward.wire.codec import Decoder, check_body, encode, mark_refs, pack_body, split_body
+from skyward.wire.frames import Payload, shared_among
 from skyward.wire.pipe import Unpacker
 from skyward_node.pipe_messages import CONTROL_MESSAGES, DATA_MESSAGES, WORKER_MESSAGES
 from tests.fuzz.samples import ALL_TYPES, failure, sample
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from skyward.wire.frames import Buffer
     from tests.fuzz.script import Step
 
+Sharing = wire.Tasks | wire.Results | wire.Items
 Batch = wire.Tasks | wire.Results | wire.Submit | wire.Answer | wire.Items
 
 DECODERS: Final = (
@@ -84,6 +85,8 @@ def check_message(decoder: Decoder, message: wire.Message, body: list[Buffer]) -
     assert decoder.decode(encode(message)) == message
     if not isinstance(message, Batch):
         return
+    if isinstance(message, Sharing):
+        mark_refs(message, body)
     rows = split_body(message.sizes, message.buffers, body)
     assert sum(len(data) + sum(map(len, buffers)) for data, buffers in rows) == sum(map(len, body))
     columns: Any = message
@@ -92,7 +95,8 @@ def check_message(decoder: Decoder, message: wire.Message, body: list[Buffer]) -
     if isinstance(message, wire.Tasks | wire.Submit):
         assert all(fn < len(message.functions) for fn in message.fns)
     sizes, buffers, again = pack_body([Payload(*row) for row in rows])
-    check_body(replace(message, sizes=sizes, buffers=buffers), again)
+    refs = {"shared": shared_among(again)} if isinstance(message, Sharing) else {}
+    check_body(replace(message, sizes=sizes, buffers=buffers, **refs), again)
     assert split_body(sizes, buffers, again) == rows
 
 

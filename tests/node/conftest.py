@@ -221,7 +221,7 @@ class Client:
                 raise TimeoutError(f"nothing came of it; last messages: {self.log[-5:]}")
             if self.socket.poll(int(min(left, 0.2) * 1000) + 1):
                 self._take(receive_frames(self.socket, copied=1))
-            elif self.epoch:
+            elif self.epoch and self.socket.poll(0, zmq.POLLOUT):  # else it is leaving, and its last words come
                 self.send(Beat(self.epoch, self.seen, time.monotonic()))
 
     def _take(self, frames: list[Any]) -> None:

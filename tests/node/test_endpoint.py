@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_missing_directory_is_made_private(directory: Path) -> None:
-    """The directory of a socket is its owner's alone."""
-    path = endpoint.socket_path(f"ipc://{directory}/new/s")
+@pytest.mark.rule("R42")
+@pytest.mark.parametrize("mask", [0o000, 0o077, 0o277])
+def test_missing_directory_is_made_private(directory: Path, mask: int) -> None:
+    """The directory of a socket is its owner's alone, whatever the umask."""
+    old = os.umask(mask)
+    try:
+        path = endpoint.socket_path(f"ipc://{directory}/new/s")
+    finally:
+        os.umask(old)
     assert path == f"{directory}/new/s"
     assert (directory / "new").stat().st_mode & 0o777 == 0o700
 

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from skyward.errors import ProvisionError
 from skyward.providers import directory
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-@pytest.mark.rule("R42")
-@pytest.mark.parametrize("mask", [0o000, 0o077, 0o277])
-def test_directory_is_its_owners_alone(short_path: Path, mask: int) -> None:
-    """Its mode is 0700, whatever the umask."""
-    old = os.umask(mask)
-    try:
-        path = directory.make_private([str(short_path)])
-    finally:
-        os.umask(old)
-    assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
-    assert Path(path).name.startswith("skyward-")
+
+@pytest.mark.rule("R30")
+def test_place_is_found_and_left_as_it_was(short_path: Path) -> None:
+    """Who is killed before there is a daemon leaves nothing."""
+    path = directory.find_private([str(short_path)])
+    assert os.path.dirname(path) == str(short_path)
+    assert os.path.basename(path).startswith("skyward-")
+    assert os.listdir(short_path) == []
 
 
 @pytest.mark.rule("F57")
@@ -31,7 +29,7 @@ def test_unusable_parent_is_passed_over(short_path: Path) -> None:
     """A parent that does not exist or cannot hold a socket is passed over for the next."""
     absent, long = str(short_path / "absent"), str(short_path / ("x" * 100))
     os.mkdir(long)
-    assert directory.make_private([absent, long, str(short_path)]).startswith(f"{short_path}/skyward-")
+    assert directory.find_private([absent, long, str(short_path)]).startswith(f"{short_path}/skyward-")
     assert os.listdir(long) == []
 
 
@@ -40,7 +38,7 @@ def test_error_says_what_to_do(short_path: Path) -> None:
     """Without any place the error has each reason, and names TMPDIR."""
     long = str(short_path / ("x" * 100))
     with pytest.raises(ProvisionError) as caught:
-        directory.make_private([str(short_path / "absent"), "/proc/1", long])
+        directory.find_private([str(short_path / "absent"), "/proc/1", long])
     text = str(caught.value)
     assert "absent: No such file or directory" in text
     assert "; /proc/1: " in text
@@ -53,11 +51,12 @@ def test_longest_parent_leaves_room_for_a_socket(short_path: Path) -> None:
     room = directory.LONGEST - directory.ROOM - len(str(short_path)) - 1
     parent = short_path / ("x" * room)
     parent.mkdir()
-    path = directory.make_private([str(parent)])
+    path = directory.find_private([str(parent)])
+    os.mkdir(path)
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(f"{path}/n99999.sock")
     with pytest.raises(ProvisionError):
-        directory.make_private([f"{parent}x"])
+        directory.find_private([f"{parent}x"])
 
 
 def test_user_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +69,8 @@ def test_user_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_remove_takes_sockets_along(short_path: Path) -> None:
     """What daemons that were killed have left goes with the directory; removing it again does nothing."""
-    path = directory.make_private([str(short_path)])
+    path = directory.find_private([str(short_path)])
+    os.mkdir(path)
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(f"{path}/n0.sock")
     directory.remove(path)

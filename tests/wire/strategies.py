@@ -7,6 +7,7 @@ with frames that do not fit it. The fuzzer has a faster source of the same, `tes
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -81,9 +82,11 @@ def functions_of(draw: st.DrawFn, count: int) -> tuple[list[bytes], list[int]]:
 REF: Final = st.binary(min_size=REF_SIZE, max_size=REF_SIZE)
 
 
-def shared(draw: st.DrawFn, body: list[Buffer]) -> list[int]:
-    """Put references to shared memory in the place of some frames; return which."""
-    frames = draw(st.sets(st.integers(1, len(body) - 1))) if len(body) > 1 else set[int]()
+def shared(draw: st.DrawFn, sizes: list[int], buffers: list[int], body: list[Buffer]) -> list[int]:
+    """Put references to shared memory in the place of some buffers; return which."""
+    pickles = {start for size, start in zip(sizes, accumulate(buffers, initial=1), strict=False) if not size}
+    places = [index for index in range(1, len(body)) if index not in pickles]
+    frames = draw(st.sets(st.sampled_from(places))) if places else set[int]()
     for index in frames:
         body[index] = draw(REF)
     return sorted(frames)
@@ -97,7 +100,7 @@ def tasks(draw: st.DrawFn) -> Sample:
     retries = optional_column(draw, st.integers(0, 10_000), count)
     timeouts = optional_column(draw, SECONDS, count)
     ids = unique_ids(draw, count)
-    refs = shared(draw, body)
+    refs = shared(draw, sizes, buffers, body)
     return wire.Tasks(draw(U64), draw(U64), keys, ids, fns, sizes, buffers, retries, timeouts, refs), body
 
 
@@ -107,7 +110,7 @@ def items(draw: st.DrawFn) -> Sample:
     failed = draw(st.booleans())
     _, sizes, buffers, body = batch(draw, least=int(failed))
     end = failed or draw(st.booleans())
-    refs = shared(draw, body)
+    refs = shared(draw, sizes, buffers, body)
     return wire.Items(
         draw(U64), draw(U64), draw(U32), draw(U64), sizes, buffers, end, failed, refs, draw(U64), draw(U64)
     ), body
@@ -126,7 +129,7 @@ def results(draw: st.DrawFn) -> Sample:
     """Give `Results`."""
     count, sizes, buffers, body = batch(draw)
     ids, statuses, elapsed = unique_ids(draw, count), column(draw, BYTE, count), column(draw, U64, count)
-    refs = shared(draw, body)
+    refs = shared(draw, sizes, buffers, body)
     return wire.Results(draw(U64), draw(U64), ids, statuses, sizes, buffers, elapsed, refs), body
 
 

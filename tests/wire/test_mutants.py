@@ -12,6 +12,7 @@ from skyward.errors import ProtocolError
 from skyward.wire import failures, statuses
 from skyward.wire import messages as wire
 from skyward.wire.codec import Decoder, check_body
+from skyward.wire.frames import REF_SIZE
 from skyward_node.pipe_messages import DATA_MESSAGES, WORKER_MESSAGES
 from tests.fuzz import values
 
@@ -127,6 +128,8 @@ def wrong_together() -> Iterator[Mutant]:
         for label, shared in (("the blob", [0]), ("no frame", [2]), ("twice", [1, 1]), ("wrong size", [1])):
             fields = row(kind) | {"buffers": [1], "shared": shared}
             yield Mutant(kind, "shared", label, raw(kind, list(fields.values())), [*body_of(kind), b"buffer"])
+        fields = row(kind) | {"sizes": [0], "buffers": [1], "shared": [1]}
+        yield Mutant(kind, "shared", "a pickle", raw(kind, list(fields.values())), [b"", bytes(REF_SIZE)])
     failed = row(wire.Items) | {"sizes": [], "buffers": [], "failed": True}
     yield Mutant(wire.Items, "failed", "without a failure", raw(wire.Items, list(failed.values())))
     two = raw(wire.Output, list((row(wire.Output) | {"lines": 2}).values()))
