@@ -45,7 +45,7 @@ def test_asyncio_waits_for_futures(condition: str) -> None:
         done, rest = await asyncio.wait_for(task, LONG)
         return done, rest
 
-    done, rest = asyncio.run(main())
+    done, rest = asyncio.run(main(), debug=True)  # what touches the loop from outside raises
     everything = {first[1], second[1]}
     assert done == (everything if condition == asyncio.ALL_COMPLETED else {first[1]})
     assert rest == everything - done

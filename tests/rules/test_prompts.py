@@ -114,6 +114,7 @@ def test_view_leaves_a_debugger_alone(in_terminal: Callable[..., str], tmp_path:
     keys = typing((b"(Pdb) ", b"p 6 * 7\n"), (b"(Pdb) ", b"c\n"))
     shown = in_terminal(program(tmp_path, "pass", middle), keys=keys)
     assert "1 of 1 nodes ·" in shown
+    assert "nodes ·" not in shown.partition("(Pdb) ")[2].partition("p 6")[0]
     rows = at_the_end(shown)
     assert [row for row in rows if row.startswith(("(Pdb)", "42"))] == ["(Pdb) p 6 * 7", "42", "(Pdb) c"]
     assert rows[-2:] == ["on", "end"]
