@@ -1,11 +1,11 @@
-"""Callbacks of futures that belong to an event loop: added while one runs in the calling thread, as asyncio's own are.
+"""Callbacks of futures that asyncio adds itself.
 
-`asyncio.wait` adds callbacks that touch its loop without telling it, so they must run in that loop.
+`asyncio.wait` adds callbacks that touch its loop without telling it, so they must run in that loop. Those of users
+run in a thread, where they may block.
 """
 
 from __future__ import annotations
 
-import contextvars
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +15,26 @@ if TYPE_CHECKING:
 
 
 class InLoop:
-    """A callback, with the loop and the context in which it runs."""
+    """A callback, with the loop in which it runs."""
 
-    __slots__ = ("_context", "_loop", "fn")
+    __slots__ = ("_loop", "fn")
 
     def __init__(self, fn: Callable[[Any], object], loop: AbstractEventLoop) -> None:
         self.fn = fn
         self._loop = loop
-        self._context = contextvars.copy_context()
 
     def schedule(self, call: Callable[[Callable[[Any], object]], None]) -> bool:
         """Have the loop run ``call(fn)`` soon, from any thread; False if it is closed."""
         try:
-            self._loop.call_soon_threadsafe(call, self.fn, context=self._context)
+            self._loop.call_soon_threadsafe(call, self.fn)
         except RuntimeError:
             return False
         return True
+
+
+def loop_of(fn: Callable[[Any], object]) -> AbstractEventLoop | None:
+    """Return the running event loop if the callback is one of asyncio's own."""
+    return running_loop() if str(getattr(fn, "__module__", "")).startswith("asyncio.") else None
 
 
 def running_loop() -> AbstractEventLoop | None:

@@ -12,7 +12,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
-from skyward.callbacks import InLoop, running_loop
+from skyward.callbacks import InLoop, loop_of
 from skyward.errors import PoolClosedError
 from skyward.lending import Waiters
 from skyward.results import CancelledError, Collection, Given, Outcome, Sink, failed, unwrap, was_cancelled
@@ -277,9 +277,9 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Call ``fn(self)`` when the call has ended; now if it has.
 
-        It runs in a thread of the pool's, or, added in a thread with a running event loop, in that loop.
+        It runs in a thread of the pool's, where it may block; one of asyncio's own runs in its event loop.
         """
-        loop = running_loop()
+        loop = loop_of(fn)
         with self._condition:
             if not self.done():
                 if self._callbacks is None:
