@@ -54,7 +54,7 @@ def test_interrupt_surfaces_soon_and_costs_only_what_was_awaited(pool: sky.Compu
         "unordered": lambda: list(sky.gather(held, add(1), stream=True, ordered=False) >> pool),
         "future": lambda: pool.run_async(held).result(),
         "group_future": lambda: pool.run_async(sky.gather(held, add(1))).result(),
-        "broadcast": lambda: held @ pool,
+        "broadcast": lambda: hold(str(tmp_path), kind) @ pool,
         "map": lambda: list(pool.map(lambda name: hold.local(str(tmp_path), name), [kind])),
     }
     others: list[Any] = []
