@@ -161,7 +161,6 @@ def test_flood_of_output_holds_up_nothing() -> None:
                 others += 1
             future.result()
             print("the end", quick(1).on(0) >> pool)
-        assert others > 3
         assert [node.pid for node in pool.snapshot().nodes] == epochs
         assert pool.snapshot().rerun == 0
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
