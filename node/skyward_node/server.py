@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 TICK: Final = 0.25  # seconds between looks at the parent and the core's clock: an orphan ends well within 2 s
 RETRY: Final = 0.01  # seconds until a connection that took nothing is tried again
 DRAIN: Final = 30.0  # seconds that running tasks may take after SIGTERM
-GOODBYE: Final = 500  # ms the last messages may take to leave
+GOODBYE: Final = 200  # ms the last messages may take to leave
 MACHINE_SLOTS: Final = "SKYWARD_MACHINE_SLOTS"  # set by a launcher that starts several nodes on one machine
 
 

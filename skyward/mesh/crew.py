@@ -147,11 +147,11 @@ class Crew:
         words = self._provider.log_tail(mate.launched)
         self.lose(mate, "its process died" + (f"; its log ends with: {words[-1]}" if words else ""))
 
-    def forget(self, mate: Mate, linger: int = 0) -> None:
+    def forget(self, mate: Mate) -> None:
         """Close what joins us to a node."""
         hub = self._engine.hub
         if mate.link is not None:
-            hub.disconnect(mate.link, linger)
+            hub.disconnect(mate.link)
             mate.link = None
         self.forget_control(mate)
         self._engine.reach.forget(mate)

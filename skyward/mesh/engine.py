@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at close
 CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
-GOODBYE: Final = 200  # milliseconds the last messages may take at close
 
 
 class Engine:
@@ -138,7 +137,7 @@ class Engine:
         self.loop.run(self._say_goodbye)
         self.loop.close(timeout=10.0)
         for mate in list(self.crew.mates.values()):
-            self.crew.forget(mate, linger=GOODBYE)
+            self.crew.forget(mate)
         self._closed = True
         self.hub.close()
         self.crew.close()

@@ -157,11 +157,11 @@ class Talk:
             while regions := sharing.released(mate.rank):
                 self.send(mate, Release(link.epoch, regions))
 
-    def goodbye(self, mate: Mate) -> None:
-        """End the session."""
+    def goodbye(self, mate: Mate, reason: str = "the pool is closed") -> None:
+        """End the session, or answer the node that has."""
         link = mate.link
         if link is not None and link.ready:
-            self.send(mate, Bye(link.epoch, link.seen, "the pool is closed"))
+            link.send_last([encode(Bye(link.epoch, link.seen, reason))])
 
     def roster(self) -> None:
         """Tell every ready node who the nodes are now."""
@@ -234,6 +234,7 @@ class Talk:
             case Draining():
                 engine.perform(scheduler.on_node_draining(rank))
             case Bye(reason=reason):
+                self.goodbye(mate, "so be it")
                 engine.crew.lose(mate, f"it said goodbye: {reason}")
             case _:
                 raise ProtocolError(f"a node does not send {type(message).__name__}")

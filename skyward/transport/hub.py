@@ -57,14 +57,14 @@ class Hub:
             self._poller.register(link.monitor, zmq.POLLIN)
         return link
 
-    def disconnect(self, link: Link, linger: int = 0) -> None:
-        """Close a link; ``linger`` is how many milliseconds its unsent messages may take."""
+    def disconnect(self, link: Link) -> None:
+        """Close a link."""
         if self._links.pop(link.socket, None) is not None:
             self._poller.unregister(link.socket)
             if link.monitor is not None:
                 del self._monitors[link.monitor]
                 self._poller.unregister(link.monitor)
-            link.close(linger)
+            link.close()
 
     def watch(self, fd: int) -> None:
         """Report the descriptor when it is readable."""

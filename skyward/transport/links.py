@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 READS: Final = 256  # messages read from one link before the others get their turn
 EVENTS: Final = HANDSHAKES | int(zmq.EVENT_DISCONNECTED)  # that a link hears of its connection
+GOODBYE: Final = 200  # milliseconds that the last message may take
 COPIED: Final = 2  # frames of a message that come as bytes, header and blob: the others may become arrays
 
 
@@ -64,8 +65,8 @@ class Link:
 
     __slots__ = (
         "_last", "_on_blocked", "_pending", "broken", "brought", "cutter", "epoch", "failures", "fresh", "functions",
-        "greeted", "heard", "joiner", "learned", "modules", "monitor", "rank", "ready", "refusals", "said", "seen",
-        "shown", "socket", "unacked", "unconfirmed",
+        "greeted", "heard", "joiner", "learned", "linger", "modules", "monitor", "rank", "ready", "refusals", "said",
+        "seen", "shown", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +93,7 @@ class Link:
         self._pending: deque[Sequence[Buffer]] = deque()
         self._on_blocked = on_blocked  # called when frames begin to wait
         self.rank = rank
+        self.linger = 0  # milliseconds that unsent messages may take when the link closes
         self.broken = False  # the connection has broken at least once
         self.fresh = False  # the connection is a new one, which knows nothing of us, and has to be greeted
         self.greeted = 0  # hellos that have not been answered: until they are, nothing else is said
@@ -124,6 +126,11 @@ class Link:
         """
         if self.is_open:
             self._send(frames)
+
+    def send_last(self, frames: Sequence[Buffer]) -> None:
+        """Send a message that may still leave when the link closes, which is next."""
+        self.linger = GOODBYE
+        self.send(frames)
 
     @property
     def is_open(self) -> bool:
@@ -175,14 +182,14 @@ class Link:
                 found.append(Connection.STRANGE)
         return found
 
-    def close(self, linger: int = 0) -> None:
-        """Close the socket; ``linger`` is how many milliseconds unsent messages may take."""
+    def close(self) -> None:
+        """Close the socket, with whatever waits; only what was sent last is given a moment."""
         self._pending.clear()
         if self.monitor is not None:
             self.socket.disable_monitor()
             self.monitor.close(0)
             self.monitor = None
-        self.socket.close(linger)
+        self.socket.close(self.linger)
 
     def __repr__(self) -> str:
         state = "ready" if self.ready else "connecting"

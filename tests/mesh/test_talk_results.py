@@ -177,6 +177,7 @@ def test_slots_say_how_many_run_at_once(mesh: Mesh) -> None:
     assert node.tasks() == [third.id]
 
 
+@pytest.mark.rule("R40")
 def test_goodbye_is_a_lost_node(mesh: Mesh) -> None:
     """A node that leaves is gone at once, in its own words."""
     (node,) = mesh.open()
@@ -185,6 +186,7 @@ def test_goodbye_is_a_lost_node(mesh: Mesh) -> None:
     error = mesh.outcome(single)
     assert isinstance(error, NodeLostError)
     assert error.reason == "it said goodbye: the machine goes down"
+    assert node.expect(Bye).reason == "so be it"  # until then the node must not hang up
 
 
 def test_progress_tells_who_waits(mesh: Mesh) -> None:

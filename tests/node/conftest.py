@@ -25,6 +25,7 @@ from skyward.wire.messages import (
     NODE_MESSAGES,
     PROTOCOL,
     Beat,
+    Bye,
     Cancel,
     Function,
     Hello,
@@ -221,7 +222,7 @@ class Client:
                 raise TimeoutError(f"nothing came of it; last messages: {self.log[-5:]}")
             if self.socket.poll(int(min(left, 0.2) * 1000) + 1):
                 self._take(receive_frames(self.socket, copied=1))
-            elif self.epoch and self.socket.poll(0, zmq.POLLOUT):  # else it is leaving, and its last words come
+            elif self.epoch and self.socket.poll(0, zmq.POLLOUT):
                 self.send(Beat(self.epoch, self.seen, time.monotonic()))
 
     def _take(self, frames: list[Any]) -> None:
@@ -241,6 +242,8 @@ class Client:
                 self.started += started
             case Returned(ids=ids):
                 self.returned += ids
+            case Bye():
+                self.send(Bye(self.epoch, self.seen, "so be it"))
             case _:
                 pass
 

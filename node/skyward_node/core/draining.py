@@ -9,7 +9,7 @@ PURE: the clock is a number.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from skyward.wire.messages import Draining
 from skyward_node.core import admission, stopping
@@ -18,6 +18,8 @@ from skyward_node.core.actions import Exit
 if TYPE_CHECKING:
     from skyward_node.core.node import Node
     from skyward_node.core.sessions import Session
+
+PARTING: Final = 0.5  # seconds for the answers to BYE: a client drops what it has not read when we hang up
 
 
 def drain_session(node: Node, session: Session, grace: float, reason: str) -> None:
@@ -39,10 +41,14 @@ def check(node: Node) -> None:
     """End what is drained or has had its time."""
     ready = [session for session in node.sessions.values() if session.draining < inf and _may_end(node, session)]
     for session in ready:
+        if session.peer is not None:
+            node.parting.add(session.peer)
         admission.end(node, session, "drained")
     if node.draining and not node.sessions and not node.over:
-        node.over = True
-        node.actions.append(Exit(0))
+        node.parts_at = min(node.parts_at, node.now + PARTING)
+        if not node.parting or node.now >= node.parts_at:
+            node.over = True
+            node.actions.append(Exit(0))
 
 
 def _may_end(node: Node, session: Session) -> bool:

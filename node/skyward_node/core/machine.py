@@ -107,6 +107,7 @@ class Core:
         moment = min(node.now + QUIET, node.next_timer())
         for session in node.sessions.values():
             moment = min(moment, session.next_pulse, session.draining)
+        moment = min(moment, node.parts_at)
         return min(moment, node.spawn_after) if node.spawn_after > node.now else moment
 
     def _take(self) -> list[Action]:
@@ -140,6 +141,9 @@ class Core:
         try:
             if type(message) is Hello:
                 admission.on_hello(node, event.peer, message, event.user)
+            elif event.peer in node.parting:
+                if type(message) is Bye:  # the answer to ours
+                    node.parting.remove(event.peer)
             elif session is None:
                 admission.refuse(node, event.peer, "session", "this connection has no session here; say hello first")
             elif getattr(message, "epoch", 0) != node.epoch:
@@ -196,6 +200,7 @@ class Core:
 
     def _on_gone(self, event: Gone) -> None:
         admission.unbind(self.node, event.peer)
+        self.node.parting.discard(event.peer)
         self.node.actions.append(Forget(event.peer))
 
     def _on_blocked(self, event: Blocked) -> None:

@@ -91,6 +91,8 @@ class Node:
         self.spawn_after = 0.0  # no worker is started before this moment
         self.next_worker = 1
         self.draining = False  # the daemon is about to end
+        self.parting: set[bytes] = set()  # connections that were told so, and have not answered
+        self.parts_at = inf  # moment at which it ends without their answers
         self.over = False
         self._timers: list[tuple[float, int, int, Any]] = []
         self._timer_count = 0

@@ -9,11 +9,13 @@ import pytest
 from skyward.wire.messages import Beat, Bye, Drain, Draining, Returned
 from skyward_node.core.actions import (
     Exit,
+    Gone,
     Kill,
     Retire,
     Send,
     Shutdown,
 )
+from skyward_node.core.draining import PARTING
 from skyward_node.executors.events import TemplateLost
 
 if TYPE_CHECKING:
@@ -33,7 +35,29 @@ def test_shutdown_hands_back_finishes_and_waits_until_results_are_seen(make_rig:
     assert rig.handle(Shutdown(30.0, "asked"))[0] == Send(b"peer1", Draining(EPOCH, 30.0, "asked"))
     assert rig.finish(1, 1) == [rig.results(1, 1)]
     bye = Send(b"peer1", Bye(EPOCH, 0, "drained"))
-    assert rig.say(Beat(EPOCH, 1, 0.0)) == [bye, Retire(1), Exit(0)]
+    assert rig.say(Beat(EPOCH, 1, 0.0)) == [bye, Retire(1)]
+    assert rig.say(Bye(EPOCH, 1, "so be it")) == [Exit(0)]
+
+
+def test_node_hangs_up_when_all_clients_have_answered_its_goodbye(make_rig: Callable[..., Rig]) -> None:
+    """A client drops what it has not read when the connection ends, the goodbye too; a mute one is not waited for."""
+    rig = make_rig(2)
+    rig.open()
+    rig.hello(session=b"t" * 16, peer=b"peer2")
+    actions = rig.handle(Shutdown(30.0, "asked"))
+    assert [action.peer for action in actions if action.message == Bye(EPOCH, 0, "drained")] == [b"peer1", b"peer2"]
+    assert rig.say(Beat(EPOCH, 0, 0.0)) == []  # crossed the goodbye
+    assert rig.say(Bye(EPOCH, 0, "so be it")) == []
+    assert rig.core.next_deadline() <= rig.now + PARTING
+    assert rig.handle(after=PARTING) == [Exit(0)]
+
+
+def test_client_that_hung_up_is_not_waited_for(make_rig: Callable[..., Rig]) -> None:
+    """There is nobody to read the goodbye."""
+    rig = make_rig(1)
+    rig.open()
+    rig.handle(Shutdown(30.0, "asked"))
+    assert rig.handle(Gone(b"peer1")) == [Exit(0)]
 
 
 def test_shutdown_returns_what_has_not_started(make_rig: Callable[..., Rig]) -> None:
@@ -76,8 +100,8 @@ def test_drain_ends_at_its_deadline(make_rig: Callable[..., Rig]) -> None:
     assert rig.handle(after=1.1) == [
         Send(b"peer1", Bye(EPOCH, 0, "drained")),
         Kill(1),
-        Exit(0),
     ]
+    assert rig.say(Bye(EPOCH, 0, "so be it")) == [Exit(0)]
 
 
 def test_shutdown_without_clients_is_immediate(rig: Rig) -> None:
