@@ -2,7 +2,9 @@
 
 A provider launches nodes and ends them. It knows nothing of tasks, sessions or links. All its methods
 block; the pool calls them from threads of its own, several at once, so that nodes come up side by side.
-Whatever a provider has started is gone when `Provider.close` returns, in whatever state it was.
+Whatever a provider has started is gone when `Provider.close` returns, in whatever state it was, unless the launch
+said that it shall persist. Such a node is ended later by a provider of the same kind and settings in another
+process: all that `Provider.terminate` needs to know of it stands in its `Launched`.
 
 `skyward.testing.PROVIDER_CHECKS` checks an implementation against this contract.
 """
@@ -39,6 +41,7 @@ class LaunchSpec:
     image: Image = field(default_factory=Image)  # what tasks need there
     log_level: str = "warning"
     client_key: str = ""  # the pool's public key, which the node has to admit
+    persist: bool = False  # the node outlives whoever launches it: it waits for clients, and `Provider.close` leaves it
 
     @classmethod
     def of(cls, options: Options, nodes: int, *, image: Image | None = None, client_key: str = "") -> LaunchSpec:
