@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
     from skyward.wire.frames import Buffer
 
-BACKLOG: Final = 1_024  # connections that may wait for accept: more lose their first packet, and a second with it
+BACKLOG: Final = 4_096  # connections that may wait for accept: more lose their first packet, and a second with it
 HANDSHAKE: Final = 2_000  # ms; frees what a silent or half-open connection holds
 RECONNECT_FIRST: Final = 100  # ms before the first redial: a restarted peer is found at once
 RECONNECT_MOST: Final = 2_000  # ms between redials: a long outage costs two dials a second at most

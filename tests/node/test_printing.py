@@ -60,7 +60,9 @@ class Rig:
             return b""
 
     def close(self) -> None:
-        """Close the pipes."""
+        """Close the pipes, and first the streams: one that is collected later writes what it holds to another pipe."""
+        for stream in self.streams.values():
+            stream.close()
         for pipe in self.pipes:
             for fd in pipe:
                 os.close(fd)
