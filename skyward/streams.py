@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from skyward.consuming import Consumer
 from skyward.dispatch.ordering import Ordering
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError, TaskTimeoutError
 from skyward.results import DISCARD, Given, Outcome, Sink, failed, unwrap, unwrap_in_place
-from skyward.waiting import Waiter
 from skyward.wire.frames import size_of
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from skyward.dispatch.tasks import Task
     from skyward.feeding import Feeder
+    from skyward.waiting import Waiter
 
 OVERHEAD: Final = 300  # bytes that an outcome takes beside its value
 
 T = TypeVar("T")
-
-
-class AsyncWaiter(Waiter):
-    """A waiter whose thread runs an event loop, and so must not be parked."""
-
-    __slots__ = ("_future", "_loop")
-
-    def __init__(self) -> None:
-        import asyncio  # late: it is there when somebody awaits
-
-        super().__init__()
-        self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[None] = self._loop.create_future()
-
-    def finish(self) -> None:
-        """Wake the coroutine."""
-        self.done = True
-        with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._set)
-
-    def _set(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
-
-    async def wait(self) -> None:
-        """Return when finished."""
-        await self._future
 
 
 class StreamBuffer(Sink):
@@ -206,7 +178,7 @@ def _size(outcome: Outcome) -> int:
     return OVERHEAD + len(outcome[1]) + size_of(outcome[2]) if isinstance(outcome, tuple) else OVERHEAD
 
 
-class ResultStream(Generic[T]):
+class ResultStream(Consumer[T]):
     """An iterator over the results of a group, in submission or in completion order.
 
     Closing it, leaving its ``with`` block, or dropping the last reference cancels what is left.
@@ -219,10 +191,8 @@ class ResultStream(Generic[T]):
         lent: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         """``lent`` is the pool's, for coroutines that wait."""
+        super().__init__(buffer, wait, lent)
         self._buffer = buffer
-        self._wait = wait
-        self._lent = lent
-        self._taken = 0
         self._closed = buffer.total == 0
 
     def __len__(self) -> int:
@@ -231,37 +201,16 @@ class ResultStream(Generic[T]):
             raise TypeError("the length of this stream is not known: its calls come from an iterator")
         return self._buffer.total
 
-    def __iter__(self) -> Iterator[T]:
-        return self
-
-    def __next__(self) -> T:
-        return self._next_pair()[1]
-
     def indexed(self) -> Iterator[tuple[int, T]]:
         """Iterate over (index in submission order, result) instead."""
         while True:
             try:
-                pair = self._next_pair()
+                taken = self._next_item()
             except StopIteration:
                 return
-            yield pair
-
-    def _next_pair(self) -> tuple[int, T]:
-        if self._closed:
-            raise StopIteration
-        taken = self._buffer.take()
-        while taken is None:
-            waiter = self._buffer.waiter = Waiter()
-            if self._is_over():
-                raise StopIteration
-            taken = self._buffer.take()
-            if taken is None:
-                self._wait_or_close(waiter)
-                taken = self._buffer.take()
-        return self._hand_out(taken)
+            yield taken[0], self._hand_out(taken)
 
     def _is_over(self) -> bool:
-        """Return whether nothing more will come; raise what ended it, if that is not as it should be."""
         if self._closed:  # by another thread
             return True
         buffer = self._buffer
@@ -272,76 +221,19 @@ class ResultStream(Generic[T]):
             raise buffer.error
         return True
 
-    def _wait_or_close(self, waiter: Waiter) -> None:
-        try:
-            self._wait(waiter)
-        except BaseException:  # an interrupt cancels what this thread waits on
-            self.close()
-            raise
-        finally:
-            self._buffer.waiter = None
-
-    def _hand_out(self, taken: tuple[int, Outcome]) -> tuple[int, T]:
-        index, outcome = taken
+    def _hand_out(self, item: tuple[int, Outcome]) -> T:
         self._taken += 1
         if self._taken == self._buffer.total and self._buffer.error is None:
             self._closed = True
         try:
-            return index, self._buffer.value(outcome)
+            value: T = self._buffer.value(item[1])
         except BaseException:
             self.close()
             raise
+        return value
 
-    async def __anext__(self) -> T:
-        if self._closed:
-            raise StopAsyncIteration
-        taken = self._buffer.take()
-        while taken is None:
-            waiter = self._buffer.waiter = AsyncWaiter()
-            if self._is_over():
-                raise StopAsyncIteration
-            taken = self._buffer.take()
-            if taken is None:
-                try:
-                    with self._lent():
-                        await waiter.wait()
-                except BaseException:  # the consuming asyncio task was cancelled
-                    self.close()
-                    raise
-                finally:
-                    self._buffer.waiter = None
-                taken = self._buffer.take()
-        return self._hand_out(taken)[1]
-
-    def __aiter__(self) -> AsyncIterator[T]:
-        return self
-
-    def close(self) -> None:
-        """Cancel what is left; the stream is at its end."""
-        if not self._closed:
-            self._closed = True
-            self._buffer.abandon()
-
-    def __enter__(self) -> ResultStream[T]:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> ResultStream[T]:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        # Interpreter exit can have taken our globals; the pool cancels what is left anyway.
-        with contextlib.suppress(Exception):
-            self.close()
+    def _abandon(self) -> None:
+        self._buffer.abandon()
 
     def __repr__(self) -> str:
         total = self._buffer.total

@@ -7,25 +7,23 @@ consumer publishes its waiter *before* it looks a last time, so no delivery goes
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from skyward.consuming import Consumer
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError
 from skyward.results import Outcome, Sink, failed, load, unwrap
-from skyward.streams import AsyncWaiter
-from skyward.waiting import Waiter
 from skyward.wire.credit import Allowance
 from skyward.wire.frames import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from skyward.dispatch.tasks import Task
+    from skyward.waiting import Waiter
     from skyward.wire.frames import Buffer
 
 T = TypeVar("T")
@@ -135,38 +133,17 @@ def _size(row: Row) -> int:
     return len(row[0]) + (size_of(row[1]) if row[1] else 0)
 
 
-class ValueStream(Generic[T]):
+class ValueStream(Consumer[T]):
     """An iterator over what a generator yields on a node; also an asynchronous one.
 
-    Closing it, leaving its ``with`` block, or dropping the last reference stops the generator.
+    Closing it, leaving its ``with`` block, or dropping the last reference stops the generator, whose ``finally`` runs.
     """
 
     def __init__(self, buffer: ValueBuffer, pool: StreamOwner) -> None:
+        super().__init__(buffer, pool.wait_for, pool.lent)
         self._buffer = buffer
-        self._pool = pool
-        self._taken = 0
-        self._closed = False
-
-    def __iter__(self) -> Iterator[T]:
-        return self
-
-    def __next__(self) -> T:
-        row = self._next_row()
-        while row is None:
-            waiter = self._buffer.waiter = Waiter()
-            if self._is_over():
-                raise StopIteration
-            row = self._next_row()
-            if row is None:
-                self._wait_or_close(waiter)
-                row = self._next_row()
-        return self._load(row)
-
-    def _next_row(self) -> Row | None:
-        return None if self._closed else self._buffer.take()
 
     def _is_over(self) -> bool:
-        """Return whether nothing more will come; raise what ended it, if that is not as it should be."""
         buffer = self._buffer
         if self._closed or buffer.closed:
             return True
@@ -178,74 +155,24 @@ class ValueStream(Generic[T]):
             unwrap(outcome)
         return True
 
-    def _wait_or_close(self, waiter: Waiter) -> None:
-        try:
-            self._pool.wait_for(waiter)
-        except BaseException:  # an interrupt stops what this thread waits for
-            self.close()
-            raise
-        finally:
-            self._buffer.waiter = None
-
-    def _load(self, row: Row) -> T:
+    def _hand_out(self, item: Row) -> T:
         self._taken += 1
         try:
-            value: T = load(*row)
+            value: T = load(*item)
         except BaseException:
             self.close()
             raise
         return value
 
-    async def __anext__(self) -> T:
-        row = self._next_row()
-        while row is None:
-            waiter = self._buffer.waiter = AsyncWaiter()
-            if self._is_over():
-                raise StopAsyncIteration
-            row = self._next_row()
-            if row is None:
-                try:
-                    with self._pool.lent():
-                        await waiter.wait()
-                except BaseException:  # the consuming asyncio task was cancelled
-                    self.close()
-                    raise
-                finally:
-                    self._buffer.waiter = None
-                row = self._next_row()
-        return self._load(row)
-
-    def __aiter__(self) -> AsyncIterator[T]:
-        return self
-
     def need(self) -> None:
         """Note that a call of the pool takes the elements, so that closing the pool waits for that."""
         self._buffer.needed = True
 
-    def close(self) -> None:
-        """Stop the generator, whose ``finally`` runs; the iterator is at its end."""
-        if not self._closed:
-            self._closed = True
-            self._buffer.close()
+    def _abandon(self) -> None:
+        self._buffer.close()
 
     async def aclose(self) -> None:
-        """Do the same; it does not wait for the generator."""
-        self.close()
-
-    def __enter__(self) -> ValueStream[T]:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> ValueStream[T]:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+        """Stop the generator; it is not waited for."""
         self.close()
 
     def __reduce__(self) -> Any:
@@ -253,11 +180,6 @@ class ValueStream(Generic[T]):
             "a stream of values cannot be pickled; as an argument of a call it is fed element by element where the "
             "parameter is annotated Iterator[...] or Iterable[...]"
         )
-
-    def __del__(self) -> None:
-        # Interpreter exit can have taken our globals; the pool cancels what is left anyway.
-        with contextlib.suppress(Exception):
-            self.close()
 
     def __repr__(self) -> str:
         task = self._buffer.task

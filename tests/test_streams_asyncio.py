@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward.streams import AsyncWaiter
+from skyward.consuming import AsyncWaiter
 from tests.flow import LONG, Flow
 from tests.outcomes import raised
 

@@ -1,0 +1,166 @@
+"""An iterator whose items another thread brings: what streams of results and of values have in common.
+
+A buffer stands between the thread that delivers and the one consumer. There is no lock: the consumer publishes its
+waiter *before* it looks a last time, so no delivery goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from skyward.waiting import Waiter
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+    from typing import Self
+
+T = TypeVar("T")
+
+
+class AsyncWaiter(Waiter):
+    """A waiter whose thread runs an event loop, and so must not be parked."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self) -> None:
+        import asyncio  # late: it is there when somebody awaits
+
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[None] = self._loop.create_future()
+
+    def finish(self) -> None:
+        """Wake the coroutine."""
+        self.done = True
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._set)
+
+    def _set(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self) -> None:
+        """Return when finished."""
+        await self._future
+
+
+class Source(Protocol):
+    """What a consumer needs of its buffer."""
+
+    waiter: Waiter | None  # finished at every delivery
+
+    def take(self) -> Any:
+        """Return the next item, or None if it is not here."""
+        ...
+
+
+class Consumer(Generic[T]):
+    """The consumer's end, for a ``for`` loop, a ``with`` block, and their asynchronous forms.
+
+    Closing it, leaving its block, or dropping the last reference ends whatever brings the items.
+    """
+
+    def __init__(
+        self, source: Source, wait: Callable[[Waiter], Any], lent: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        """``wait`` and ``lent`` are the pool's: the second is for coroutines, which await."""
+        self._source = source
+        self._wait = wait
+        self._lent = lent
+        self._taken = 0
+        self._closed = False
+
+    def _is_over(self) -> bool:
+        """Return whether nothing more will come; raise what ended it, if that is not as it should be."""
+        raise NotImplementedError
+
+    def _hand_out(self, item: Any) -> T:
+        """Return what the user gets for an item."""
+        raise NotImplementedError
+
+    def _abandon(self) -> None:
+        """Nobody will take anything any more."""
+        raise NotImplementedError
+
+    def _next_item(self) -> Any:
+        if self._closed:
+            raise StopIteration
+        source = self._source
+        item = source.take()
+        while item is None:
+            waiter = source.waiter = Waiter()
+            if self._is_over():
+                raise StopIteration
+            item = source.take()
+            if item is None:
+                try:
+                    self._wait(waiter)
+                except BaseException:  # an interrupt ends what this thread waits on
+                    self.close()
+                    raise
+                finally:
+                    source.waiter = None
+                item = source.take()
+        return item
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        return self._hand_out(self._next_item())
+
+    async def __anext__(self) -> T:
+        if self._closed:
+            raise StopAsyncIteration
+        source = self._source
+        item = source.take()
+        while item is None:
+            waiter = source.waiter = AsyncWaiter()
+            if self._is_over():
+                raise StopAsyncIteration
+            item = source.take()
+            if item is None:
+                try:
+                    with self._lent():
+                        await waiter.wait()
+                except BaseException:  # the consuming asyncio task was cancelled
+                    self.close()
+                    raise
+                finally:
+                    source.waiter = None
+                item = source.take()
+        return self._hand_out(item)
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    def close(self) -> None:
+        """End what brings the items; the iterator is at its end."""
+        if not self._closed:
+            self._closed = True
+            self._abandon()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # Interpreter exit can have taken our globals; the pool cancels what is left anyway.
+        with contextlib.suppress(Exception):
+            self.close()
