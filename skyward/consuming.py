@@ -71,8 +71,8 @@ class Consumer(Generic[T]):
         self._source = source
         self._wait = wait
         self._lent = lent
-        self._taken = 0
-        self._closed = False
+        self._taken: int = 0
+        self._closed: bool = False
 
     def _is_over(self) -> bool:
         """Return whether nothing more will come; raise what ended it, if that is not as it should be."""

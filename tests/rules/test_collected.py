@@ -125,7 +125,13 @@ def test_stream_collected_while_its_input_is_pulled_is_closed() -> None:
 
     pool = cast(
         "Any",
-        SimpleNamespace(pack_element=lambda _: Payload(Data()), push=lambda _: None, cancel_tasks=cancelled.extend),
+        SimpleNamespace(
+            pack_element=lambda _: Payload(Data()),
+            push=lambda _: None,
+            cancel_tasks=cancelled.extend,
+            wait_for=None,
+            lent=None,
+        ),
     )
     buffer = ValueBuffer(pool)
     pump = Pump(pool, source(), 1)
