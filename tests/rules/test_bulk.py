@@ -137,6 +137,7 @@ def test_large_values_arrive_equal_and_writable(kind: Any) -> None:
 
 
 @pytest.mark.rule("R20")
+@pytest.mark.ipc_only("only nodes behind a socket file are known to share memory with us")
 def test_broadcast_array_is_written_once(pool: sky.Compute, monkeypatch: pytest.MonkeyPatch) -> None:
     """All nodes read the same pages."""
     written: list[int] = []
@@ -153,6 +154,7 @@ def test_broadcast_array_is_written_once(pool: sky.Compute, monkeypatch: pytest.
 
 
 @pytest.mark.rule("R20")
+@pytest.mark.ipc_only("only nodes behind a socket file are known to share memory with us")
 def test_bulk_does_not_pass_through_the_daemon(near: sky.Compute) -> None:
     """Its memory does not grow by what clients and workers share."""
     [node] = near.snapshot().nodes

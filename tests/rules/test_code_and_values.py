@@ -258,22 +258,21 @@ def test_code_is_serialized_once_and_sent_once_per_node(pool: sky.Compute, monke
     """Not per call; a new version is sent anew."""
     from skyward.mesh import talk
     from skyward.wire import functions
-    from skyward.wire.codec import encode
 
     sent: list[str] = []
     serialized: list[str] = []
-    by_value = functions._by_value
+    by_value, send = functions._by_value, talk.Talk.send
 
-    def count_sent(message: Any) -> bytes:
+    def count_sent(self: talk.Talk, mate: Any, message: Any, body: Any = ()) -> None:
         if isinstance(message, FunctionMessage):
             sent.append(message.name)
-        return encode(message)
+        send(self, mate, message, body)
 
     def count_serialized(function: Any) -> Any:
         serialized.append(function.__name__)
         return by_value(function)
 
-    monkeypatch.setattr(talk, "encode", count_sent)
+    monkeypatch.setattr(talk.Talk, "send", count_sent)
     monkeypatch.setattr(functions, "_by_value", count_serialized)
     n = 1
 

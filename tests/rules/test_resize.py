@@ -120,7 +120,7 @@ def test_snapshot_tells_how_things_stand(pool: sky.Compute, tmp_path: Path) -> N
         (1, NodeState.READY, 1, 1),
     ]
     assert len({node.pid for node in stands.nodes} & {process.pid for process in daemons(pool)}) == 2
-    assert all(node.endpoint.startswith("ipc://") and node.known_for > 0 for node in stands.nodes)
+    assert all(node.endpoint.startswith(("ipc://", "tcp://")) and node.known_for > 0 for node in stands.nodes)
     assert (stands.queued, stands.in_flight, stands.done, stands.failed, stands.rerun) == (1, 2, 0, 0, 0)
     for i in range(3):
         let_go(tmp_path, str(i))
