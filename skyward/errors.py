@@ -21,7 +21,16 @@
     │   ├── BroadcastError       (RuntimeError)     some nodes failed; carries every outcome
     │   ├── ProvisionError       (RuntimeError)     nodes could not be started
     │   │   ├── CapacityError                       fewer nodes than wanted could be had
-    │   │   └── HostKeyError                        an SSH host key is unknown or changed
+    │   │   ├── HostUnreachableError                an SSH host does not answer
+    │   │   ├── HostKeyError                        an SSH host key is unknown or changed
+    │   │   ├── LoginRefusedError                   an SSH host does not let us in
+    │   │   └── BootstrapError                      a machine could not be made a node
+    │   │       ├── SetupError                      the user's set-up command failed there
+    │   │       ├── NoPythonError                   it has no Python that will do
+    │   │       ├── ArchitectureError               it is a kind of machine that nothing is there for
+    │   │       ├── DiskFullError                   it has no room left
+    │   │       ├── PortInUseError                  its port is taken
+    │   │       └── PackageError                    a package could not be installed
     │   ├── AuthError            (PermissionError)  a key was refused
     │   └── VersionMismatchError (RuntimeError)     protocol or Python versions differ
     └── ProtocolError            (RuntimeError)  our bug, or a hostile peer
@@ -362,6 +371,42 @@ class CapacityError(ProvisionError):
 
 class HostKeyError(ProvisionError):
     """An SSH host presented a key that is unknown or has changed; nothing was run there."""
+
+
+class HostUnreachableError(ProvisionError):
+    """An SSH host does not answer, is not known by that name, or hides its port behind a firewall."""
+
+
+class LoginRefusedError(ProvisionError):
+    """An SSH host does not let us in with the keys that we have; nothing was run there."""
+
+
+class BootstrapError(ProvisionError):
+    """A machine could not be made a node: a step failed there, or took too long. Nothing of it runs any more."""
+
+
+class SetupError(BootstrapError):
+    """The user's set-up command failed on the machine."""
+
+
+class NoPythonError(BootstrapError):
+    """The machine has no Python of the version that the node needs."""
+
+
+class ArchitectureError(BootstrapError):
+    """The machine is of a kind that there is nothing for."""
+
+
+class DiskFullError(BootstrapError):
+    """The machine's disk has no room for what the node needs."""
+
+
+class PortInUseError(BootstrapError):
+    """The port that the node shall listen at is taken."""
+
+
+class PackageError(BootstrapError):
+    """A package of the image could not be installed."""
 
 
 class AuthError(MeshError, PermissionError):
