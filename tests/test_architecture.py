@@ -81,7 +81,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "boto3": ("skyward/providers/aws.py",),
     "botocore": ("skyward/providers/aws.py",),
     "structlog": ("node/skyward_node/logs.py",),
-    "packaging": ("skyward/image.py", "skyward/providers/present.py"),
+    "packaging": ("skyward/image.py", "skyward/providers/needs.py", "skyward/providers/present.py"),
     "msgspec": ("skyward/wire/", "node/skyward_node/"),  # its structs are the daemon's values, too
 }  # fmt: skip
 

@@ -46,6 +46,7 @@ ERRORS: Final[dict[str, type[BootstrapError]]] = {
     "bootstrap": BootstrapError,
 }
 
+SHELL: Final = "shell "  # what a session is called while it is still a shell; its number is that of its group
 SPEAK: Final = """\
 step() { echo "skyward: step $*" >&2; }
 fail() { echo "skyward: error $*" >&2; exit 1; }
@@ -98,7 +99,8 @@ if [ -n "$missing" ]; then
     command -v apt-get >/dev/null 2>&1 || fail "package there is no apt-get to install$missing"
     as_root=
     [ "$(id -u)" = 0 ] || as_root='sudo -n'
-    get() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=60 -y -q "$@" </dev/null >&2; }
+    # In a session of its own: who gives up meanwhile leaves no half-installed package.
+    get() { setsid -w $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=60 -y -q "$@" </dev/null >&2; }
     get install --no-install-recommends $missing || {
         get update || true
         get install --no-install-recommends $missing || fail "package apt-get could not install$missing"
@@ -167,7 +169,7 @@ IS_LINUX: Final = """\
 
 def enter(receive: str, *, version: str, python: str | None, setup: str | None) -> str:
     """Return the script of a session that takes in a bundle; ``receive`` is the source of `onhost.receive`."""
-    parts = [SPEAK, IS_LINUX]
+    parts = [f'echo "{PREFIX}{SHELL}$$" >&2\n', SPEAK, IS_LINUX]
     if setup is not None:
         shown = shlex.quote(" ".join(setup.split()))
         parts.append(SETUP.replace("@SETUP@", shlex.quote(setup)).replace("@SHOWN@", shown))
@@ -182,7 +184,7 @@ def _with_home(path: str) -> str:
 
 
 class Said(NamedTuple):
-    """A line of a bootstrap, understood: ``kind`` is "step", "error" or "", for output of what it runs."""
+    """A line of a bootstrap, understood: ``kind`` is "step", "shell", "error" or "", for output of what it runs."""
 
     kind: str
     text: str
@@ -193,6 +195,8 @@ def understand(line: str) -> Said:
     """Return what a line on stderr says."""
     if line.startswith(f"{PREFIX}step "):
         return Said("step", line.removeprefix(f"{PREFIX}step "))
+    if line.startswith(f"{PREFIX}{SHELL}"):
+        return Said("shell", line.removeprefix(f"{PREFIX}{SHELL}"))
     if line.startswith(f"{PREFIX}error "):
         error, _, text = line.removeprefix(f"{PREFIX}error ").partition(" ")
         return Said("error", text, error if error in ERRORS else "bootstrap")

@@ -97,7 +97,7 @@ class Pipes:
             )
         except OSError as error:
             close_lifeline(self._stdin)
-            raise ProvisionError(f"cannot run the OpenSSH client: {error}; install it (Debian: openssh-client)") from error
+            raise ProvisionError(f"cannot run ssh: {error}; install OpenSSH's (Debian: openssh-client)") from error
         finally:
             os.close(theirs)
         assert self._process.stdout is not None
@@ -147,8 +147,14 @@ class Pipes:
     def pump(self, patience: Patience, *, writing: bool = False) -> None:
         """Take what it has said, or wait a moment for it."""
         patience.look()
-        ready = select.select(list(self._open), [self._stdin] if writing else [], [], GLANCE)[0]
-        for fd in ready:
+        poller = select.poll()  # not `select`, which takes no descriptor beyond 1023
+        for fd in self._open:
+            poller.register(fd, select.POLLIN)
+        if writing:
+            poller.register(self._stdin, select.POLLOUT)
+        for fd, _ in poller.poll(GLANCE * 1000):
+            if fd == self._stdin:
+                continue
             chunk = os.read(fd, READ)
             which = self._open[fd]
             *lines, self._partial[which] = (self._partial[which] + chunk).split(b"\n")
@@ -168,7 +174,20 @@ class Pipes:
 
     def hang_up(self) -> None:
         """Close its stdin."""
-        close_lifeline(self._stdin)
+        stdin, self._stdin = self._stdin, -1
+        if stdin >= 0:
+            close_lifeline(stdin)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Return whether it ends by itself in that time; what it says meanwhile is taken."""
+        patience = Patience(seconds, "")
+        with suppress(ProvisionError):
+            self.drain(patience)
+        try:
+            self._process.wait(patience.left)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def end(self, grace: float = ENDING) -> None:
         """Return when it is gone."""

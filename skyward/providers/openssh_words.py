@@ -34,7 +34,6 @@ _ALWAYS: Final = {
     "ControlMaster": "yes",
     "ControlPersist": "no",
     "EscapeChar": "none",
-    "ForkAfterAuthentication": "no",
     "ForwardAgent": "no",
     "ForwardX11": "no",
     "LogLevel": "ERROR",
@@ -44,8 +43,6 @@ _ALWAYS: Final = {
     "RequestTTY": "no",
     "ServerAliveCountMax": "3",
     "ServerAliveInterval": str(ALIVE),
-    "SessionType": "default",
-    "StdinNull": "no",
     "Tunnel": "no",
 }
 
@@ -88,7 +85,7 @@ def _trusting(trust: Trust) -> list[str]:
     options = {"StrictHostKeyChecking": "accept-new" if trust.first_use else "yes"}
     if trust.known_hosts is not None:
         path = os.path.expanduser(trust.known_hosts).replace("%", "%%")
-        options |= {"UserKnownHostsFile": f'"{path}"', "GlobalKnownHostsFile": "none"}
+        options |= {"UserKnownHostsFile": f'"{path}"', "GlobalKnownHostsFile": os.devnull}
     return files + _options(options)
 
 

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import ArchitectureError, HostUnreachableError, ProvisionError
-from skyward.providers import bootstrap, openssh_words
+from skyward.providers import bootstrap, openssh_words, ssh_scripts
 from skyward.providers.base import Launched
 from skyward.providers.openssh import Patience
 from skyward.providers.platforms import Platform
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 QUIET: Final = 2.0  # seconds a launch may take before anybody is told what it does: most have nothing to tell
 KNOCK: Final = 5.0  # seconds a port may take to answer: what runs answers at once, also far away
-UNDOING: Final = 10.0  # seconds a host may take to end what it has begun
+UNDOING: Final = 6.0  # seconds a host may take to end what it has begun, a daemon by force included
+KILLING: Final = 10.0  # seconds to end what does not end by itself
 
 
 class Progress:
@@ -98,16 +99,24 @@ class Launch:
         try:
             launched = self._talk(session, patience)
         except ProvisionError as error:
-            session.end(UNDOING)
-            if error.log:
-                raise
-            error.log = tuple(line for line in session.lines if not bootstrap.understand(line).kind)
-            error.log = error.log[-bootstrap.LOG_LINES :]
+            self._undo(session)
+            if not error.log:
+                output = [line for line in session.lines if not bootstrap.understand(line).kind]
+                error.log = tuple(output[-bootstrap.LOG_LINES :])
             raise
         except BaseException:
-            session.end(UNDOING)
+            self._undo(session)
             raise
         return launched
+
+    def _undo(self, session: Session) -> None:
+        """End what was begun: mostly it ends with its stdin, but a command of the user knows nothing of that."""
+        session.hang_up()
+        shell = next((said.text for said in map(bootstrap.understand, session.lines) if said.kind == "shell"), "")
+        if not session.ends_within(UNDOING) and shell.isdigit():
+            with suppress(ProvisionError):  # the host is out of reach: what it has begun ends when it looks
+                self._connection.run(ssh_scripts.kill(shell), Patience(KILLING, f"{self._host}: ending a session"))
+        session.end()
 
     def _hear(self, line: str, patience: Patience) -> None:
         self._progress.hear(line)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from skyward.providers.bootstrap import LOG_LINES
 
-_IDENT: Final = re.compile(r"(?P<host>\S+) (?P<node>/\S*/node-[0-9a-f]{12})")
+_IDENT: Final = re.compile(r"(?P<host>\S+) (?P<node>/.*/node-[0-9a-f]{12})")
 GONE: Final = "skyward-gone"  # what ends the answer to `end`
 
 # The keeper's command names its directory: so a process with that number that is another one is left alone. It clears
@@ -60,6 +60,16 @@ class Place(NamedTuple):
 def end(node: str) -> str:
     """Return the script that ends a node, whatever its state, and prints the last lines of its log."""
     return f"{END.replace('@LINES@', str(LOG_LINES))}end {shlex.quote(node)}\necho {GONE}\n"
+
+
+def kill(shell: str) -> str:
+    """Return the script that ends what a session runs that was given up, by the number of its shell."""
+    return f"""\
+kill -TERM -- -{int(shell)} 2>/dev/null || exit 0
+turns=0
+while [ "$turns" -lt 40 ] && kill -0 -- -{int(shell)} 2>/dev/null; do sleep 0.05; turns=$((turns + 1)); done
+kill -KILL -- -{int(shell)} 2>/dev/null || true
+"""
 
 
 def tail(node: str) -> str:

@@ -5,7 +5,7 @@ stay. The other one, the keeper, is in a session of its own: it holds the daemon
 the node at once and by force if need be, and removes the node's directory when the daemon has gone, in whatever way.
 Of a daemon that has failed the log stays, for `terminate` or the next bootstrap to remove.
 
-The directory has a file ``lock``, which is held as long as the keeper lives, ``pid``, its process, and ``log``.
+The directory is locked as long as the keeper lives, and has the files ``pid``, its process, ``daemon`` and ``log``.
 """
 
 from __future__ import annotations
@@ -148,9 +148,9 @@ def _detach(log: int) -> None:
 
 def _lock(node: str, here: str) -> None:
     """Hold what shows that the node lives and its bundle is in use, and say who we are."""
-    for path, how in ((os.path.join(node, "lock"), fcntl.LOCK_EX), (f"{here}.lock", fcntl.LOCK_SH)):
-        with suppress(PermissionError):  # a bundle may be where we may not write; such ones are not swept
-            fcntl.flock(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), how)
+    # Of the directory itself: systemd leaves one alone that is locked, else it clears what is old in /tmp.
+    fcntl.flock(os.open(node, os.O_RDONLY), fcntl.LOCK_EX)
+    fcntl.flock(os.open(here, os.O_RDONLY), fcntl.LOCK_SH)
     with open(os.path.join(node, "pid"), "w", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")
 

@@ -18,13 +18,14 @@ DEAD: Final = 3_600.0  # seconds that the log of a node stays that has failed: i
 
 def sweep(cache: str, run: str) -> None:
     """Remove old bundles and environments below ``cache``, and remains of nodes in ``run``."""
-    for kind in ("bundles", "envs"):
-        for path in _entries(os.path.join(cache, kind)):
-            if not path.endswith(".lock"):
-                _remove(path, f"{path}.lock", UNUSED)
+    for path in _entries(os.path.join(cache, "bundles")):
+        _remove(path, path, UNUSED)
+    for path in _entries(os.path.join(cache, "envs")):
+        if not path.endswith(".lock"):
+            _remove(path, f"{path}.lock", UNUSED)
     for path in _entries(run):
         if os.path.basename(path).startswith("node-"):
-            _remove(path, os.path.join(path, "lock"), DEAD)
+            _remove(path, path, DEAD)
 
 
 def _entries(place: str) -> list[str]:
@@ -35,10 +36,11 @@ def _entries(place: str) -> list[str]:
 
 
 def _remove(path: str, lock: str, age: float) -> None:
+    """Remove what is old and not in use: what is in use is locked, a directory or a file beside it."""
     with suppress(OSError):
         if time.time() - os.stat(path).st_mtime < age:
             return
-        fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+        fd = os.open(lock, os.O_RDONLY)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(path, ignore_errors=True)
