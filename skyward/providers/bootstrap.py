@@ -175,7 +175,8 @@ def enter(receive: str, *, version: str, python: str | None, setup: str | None) 
         parts.append(SETUP.replace("@SETUP@", shlex.quote(setup)).replace("@SHOWN@", shown))
     if python is not None:
         parts.append(f"SKYWARD_PYTHON={_with_home(python)}\n")
-    parts.append(FIND_PYTHON.replace("@VERSION@", version).replace("@MINOR@", version))
+    minor = ".".join(version.split(".")[:2])
+    parts.append(FIND_PYTHON.replace("@VERSION@", version).replace("@MINOR@", minor))
     return "\n".join([*parts, ENTER.replace("@RECEIVE@", shlex.quote(receive))])
 
 

@@ -196,6 +196,7 @@ class SSH(Provider):
             self._trust,
             self._config(spec, seat),
             lambda platform: self._bundle(spec.image, platform),
+            python=spec.image.python or Platform.here().python,
             port=self._node_port and self._node_port + seat.number,
             tunnel=self._tunnel,
             tell=self.tell,

@@ -73,6 +73,7 @@ class Launch:
         config: NodeConfig,
         bundle: Callable[[Platform], Bundle],
         *,
+        python: str,
         port: int,
         tunnel: bool,
         tell: Callable[[str], None],
@@ -82,6 +83,7 @@ class Launch:
         self._trust = trust
         self._config = config
         self._bundle = bundle
+        self._python = python  # its version
         self._port = port
         self._tunnel = tunnel
         self._progress = Progress(str(self._host), tell)
@@ -128,9 +130,7 @@ class Launch:
         assert spec.origin is not None
         with open(spec.origin, encoding="utf-8") as file:
             source = file.read()
-        return bootstrap.enter(
-            source, version=Platform.here().python, python=self._host.python, setup=self._host.setup
-        )
+        return bootstrap.enter(source, version=self._python, python=self._host.python, setup=self._host.setup)
 
     def _talk(self, session: Session, patience: Patience) -> Launched:
         patience.step = f"{self._host}: waiting for its shell"

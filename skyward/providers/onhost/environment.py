@@ -112,7 +112,7 @@ class Environment:
         """Let the environment see the packages of the Python that it is made with, which may be in one itself."""
         places = [place for place in sys.path if place.endswith(("site-packages", "dist-packages"))]
         with open(os.path.join(self._site, "zz-host.pth"), "w", encoding="utf-8") as file:
-            file.write(f"import site; [site.addsitedir(place) for place in {places!r}]\n")
+            file.writelines(f"import site; site.addsitedir({place!r})\n" for place in places)
 
     def _unpack(self, name: str, sha256: str) -> None:
         path = os.path.join(self._here, "wheels", name)
