@@ -111,7 +111,7 @@ fi
 START: Final = """\
 exec "$python" -P -c '
 import sys
-sys.path.insert(0, sys.argv[1] + "/lib")
+sys.path[:0] = [sys.argv[1] + "/lib", sys.argv[1] + "/lib.zip"]  # the first is unpacked from the second
 from skyward.providers.onhost.start import main
 main()' "$here"
 """

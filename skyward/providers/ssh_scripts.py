@@ -65,10 +65,10 @@ def end(node: str) -> str:
 def kill(shell: str) -> str:
     """Return the script that ends what a session runs that was given up, by the number of its shell."""
     return f"""\
-kill -TERM -- -{int(shell)} 2>/dev/null || exit 0
+kill -s TERM -- -{int(shell)} 2>/dev/null || exit 0
 turns=0
-while [ "$turns" -lt 40 ] && kill -0 -- -{int(shell)} 2>/dev/null; do sleep 0.05; turns=$((turns + 1)); done
-kill -KILL -- -{int(shell)} 2>/dev/null || true
+while [ "$turns" -lt 40 ] && kill -s 0 -- -{int(shell)} 2>/dev/null; do sleep 0.05; turns=$((turns + 1)); done
+kill -s KILL -- -{int(shell)} 2>/dev/null || true
 """
 
 

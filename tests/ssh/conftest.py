@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import skyward as sky
+from tests.conftest import FAILED
 from tests.ssh import machines
 from tests.ssh.machines import PATIENCE, PAUSE, Machine
 
@@ -33,6 +34,11 @@ class Hosts:
         self._count += 1
         self._made.append(Machine(self.place, self._count, self._public, **settings))
         return self._made[-1]
+
+    def clear(self) -> None:
+        """End what is left on the usual machines, so that the next test begins anew."""
+        for machine in self.usual:
+            machine.clear()
 
     def close(self, machine: Machine) -> None:
         """End a machine."""
@@ -112,12 +118,16 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory:
 
 
 @pytest.fixture
-def clean_hosts(hosts: Hosts) -> Iterator[Hosts]:
+def clean_hosts(hosts: Hosts, request: pytest.FixtureRequest) -> Iterator[Hosts]:
     """Return the hosts, and fail a test that leaves anything on one of them but caches."""
     yield hosts
+    if request.node.stash.get(FAILED, False):
+        hosts.clear()
+        return
     deadline = time.monotonic() + PATIENCE
     left = ["at first"]
     while left and time.monotonic() < deadline:
         left = [f"{machine.name}: {what}" for machine in hosts.usual for what in machine.leftovers()]
         time.sleep(PAUSE if left else 0.0)
+    hosts.clear()
     assert not left

@@ -164,6 +164,11 @@ class Machine:
             else:
                 return
 
+    def admit_only(self, port: int) -> None:
+        """Be silent at all other ports of TCP, as behind a firewall: answers from these lead nowhere."""
+        self.inside("ip", "rule", "add", "pref", "100", "ipproto", "tcp", "sport", str(port), "lookup", "main")
+        self.inside("ip", "rule", "add", "pref", "200", "ipproto", "tcp", "to", self._near, "blackhole")
+
     def inside(self, *command: str) -> str:
         """Run a command there; return what it prints."""
         return run("nsenter", "--target", str(self.first), "--net", "--mount", "--pid", *command)
@@ -201,6 +206,14 @@ class Machine:
             if numbers[-1] == str(pid):
                 return found
         raise AssertionError(f"{self.name} has no process {pid}: {self.processes()}")
+
+    def clear(self) -> None:
+        """End all that runs there but the server, and remove what nodes have left."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for path in self.path("/tmp").glob("skyward-*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def wipe(self) -> None:
         """Remove what skyward has left there for the next pool."""

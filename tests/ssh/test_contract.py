@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward as sky
+from skyward.providers.base import LaunchSpec
 from skyward.testing import PROVIDER_CHECKS
+from tests.ssh.waiting import wait_for
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
-    from skyward.providers.base import Launched, LaunchSpec
+    from skyward.providers.base import Launched
     from tests.ssh.conftest import Hosts
     from tests.ssh.machines import Machine
 
@@ -60,18 +64,12 @@ def test_provider_keeps_the_contract(check: Callable[..., None], make: Callable[
 
 def test_death_of_a_node_leaves_nothing_but_its_log(make: Callable[[], Seen], host: Machine) -> None:
     """A daemon that was killed takes its workers and its keeper with it; its log can be read until it is ended."""
-    import os
-    import signal
-    import threading
-
-    from skyward.providers.base import LaunchSpec
-    from tests.ssh.waiting import wait_for
-
     provider = make()
     provider.prepare()
     try:
         launched = provider.launch(LaunchSpec(log_level="info"), 0, threading.Event())
         assert launched.pid is not None
+        wait_for(lambda: any("serving" in line for line in provider.log_tail(launched)))
         os.kill(launched.pid, signal.SIGKILL)
         wait_for(lambda: not [line for line in host.processes().values() if "skyward" in line])
         assert any("serving" in line for line in provider.log_tail(launched))

@@ -145,7 +145,7 @@ def test_port_that_is_taken_is_told(clean_hosts: Hosts, host: Machine) -> None:
 def test_port_that_a_firewall_hides_is_told(clean_hosts: Hosts, make_host: Callable[..., Machine]) -> None:
     """The node serves, but not for us; the advice works."""
     hidden = make_host()
-    hidden.inside("iptables", "-A", "INPUT", "-p", "tcp", "!", "--dport", "22", "-i", "eth0", "-j", "REJECT")
+    hidden.admit_only(22)
     error = failure(clean_hosts.provider(hidden))
     assert type(error) is HostUnreachableError
     assert "tunnel=True" in str(error)
@@ -177,7 +177,10 @@ def test_package_that_cannot_be_had_is_told(clean_hosts: Hosts, host: Machine) -
 
 def test_debian_package_that_cannot_be_had_is_told(clean_hosts: Hosts, host: Machine) -> None:
     """apt-get has no such package; one that is installed is not asked for."""
-    error = failure(clean_hosts.provider(host), Image(apt=["coreutils", "no-such-package-of-anybody"]))
+    # Without this apt-get asks for its mirrors for a while.
+    host.path("/tmp/apt.conf").write_text('Dir::Etc { sourcelist "/dev/null"; sourceparts "/dev/null"; };\n')
+    provider = clean_hosts.provider(host, setup="export APT_CONFIG=/tmp/apt.conf")
+    error = failure(provider, Image(apt=["coreutils", "no-such-package-of-anybody"]))
     assert type(error) is PackageError
     assert host.address in str(error)
     assert "no-such-package-of-anybody" in str(error)

@@ -16,6 +16,7 @@ import pytest
 
 import skyward as sky
 from tests.ssh.waiting import wait_for
+from tests.ssh.work import double, hostname
 
 if TYPE_CHECKING:
     from tests.ssh.conftest import Hosts
@@ -23,20 +24,6 @@ if TYPE_CHECKING:
 
 GUIDE: Final = Path(__file__).parents[2] / "docs" / "examples" / "parallel_execution.py"
 READY: Final = 3.0  # seconds in which a pool is ready on hosts that have been used before
-
-
-@sky.function
-def hostname() -> str:
-    """Return where it runs, by the one address of the machine."""
-    import subprocess
-
-    return subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.strip()
-
-
-@sky.function
-def double(x: int) -> int:
-    """Return twice as much."""
-    return 2 * x
 
 
 def test_guide_runs_on_three_hosts(clean_hosts: Hosts, tmp_path: Path) -> None:
@@ -189,7 +176,7 @@ def test_node_that_shall_persist_is_ended_by_another_provider(clean_hosts: Hosts
     first.prepare()
     launched = first.launch(LaunchSpec(persist=True, lease=0.1, client_key=make_pair().public), 0, threading.Event())
     first.close()
-    assert host.connections() == []
+    wait_for(lambda: not host.connections())
     port = int(launched.endpoint.rpartition(":")[2])
     socket.create_connection((host.address, port), 5).close()
     second = clean_hosts.provider(host)
