@@ -1,14 +1,15 @@
-r"""The shell script that makes a machine a node, and what it says meanwhile. Pure: an image goes in, text comes out.
+"""The shell script that makes a machine a node, and what it says meanwhile. Pure: an image goes in, text comes out.
 
 ``sh bootstrap.sh`` runs where a bundle was unpacked, as often as anybody likes: what is there already is used.
 
-| | |
-|---|---|
-| stdin | one line, the JSON of a `NodeConfig`; then, when whoever started it wants to keep the node, the line `keep` (at once, or after the ready line). Without it the node ends with stdin. |
-| stdout | one line, ``{"ready": {"endpoint", "public_key", "pid", "node", "hostname"}}``, when the node serves |
-| stderr | ``skyward: step TEXT`` as it goes on, output of what it runs, and at last ``skyward: error KIND TEXT`` if it fails |
-| exit code | 0 when the node serves on by itself, detached; else 1, and nothing of it runs |
-| environment | ``SKYWARD_PYTHON``: the interpreter, instead of the first that will do; ``SKYWARD_CACHE``: where environments are kept (``~/.cache/skyward``); ``SKYWARD_RUN``: where nodes live (``/tmp/skyward-UID``) |
+    stdin        one line, the JSON of a `NodeConfig`; then, when whoever started it wants to have the node, the line
+                 ``keep``: at once, or after the ready line. Without it the node ends with stdin.
+    stdout       one line when the node serves: {"ready": {"endpoint", "public_key", "pid", "node", "hostname"}}
+    stderr       ``skyward: step TEXT`` as it goes on, the output of what it runs, and at last, if it fails,
+                 ``skyward: error KIND TEXT``, where KIND is one of `ERRORS`
+    exit code    0 when the node serves on by itself, detached; else 1, and nothing of it runs
+    environment  SKYWARD_PYTHON, the interpreter, instead of the first that will do; SKYWARD_CACHE, where environments
+                 are kept (~/.cache/skyward); SKYWARD_RUN, where nodes live (/tmp/skyward-UID)
 """
 
 from __future__ import annotations
@@ -100,7 +101,10 @@ if [ -n "$missing" ]; then
     as_root=
     [ "$(id -u)" = 0 ] || as_root='sudo -n'
     # In a session of its own: who gives up meanwhile leaves no half-installed package.
-    get() { setsid -w $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=60 -y -q "$@" </dev/null >&2; }
+    get() {
+        setsid -w $as_root env DEBIAN_FRONTEND=noninteractive \\
+            apt-get -o DPkg::Lock::Timeout=60 -y -q "$@" </dev/null >&2
+    }
     get install --no-install-recommends $missing || {
         get update || true
         get install --no-install-recommends $missing || fail "package apt-get could not install$missing"

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import HostUnreachableError, ProvisionError
 from skyward.providers import openssh_words as words
@@ -25,7 +25,7 @@ from skyward.providers.daemon import GLANCE, close_lifeline, open_lifeline
 from skyward.providers.directory import LONGEST, PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from skyward.providers.openssh_words import Trust
     from skyward.providers.ssh_hosts import Host
@@ -72,7 +72,7 @@ class Patience:
             raise ProvisionError(f"{self.step}: not done within {option}{self._seconds:g} s")
 
     @contextmanager
-    def holding(self, lock: threading.Lock | threading.Semaphore) -> Iterator[None]:
+    def holding(self, lock: threading.Lock | threading.Semaphore) -> Generator[None]:
         """Hold a lock, as soon as it is free."""
         while not lock.acquire(timeout=GLANCE):
             self.look()
@@ -134,9 +134,9 @@ class Pipes:
         """Return what the next JSON line has under ``key``; None when none comes. Noise of login shells is skipped."""
         while (line := self.hear(patience)) is not None:
             with suppress(ValueError):
-                said = json.loads(line)
+                said: Any = json.loads(line)
                 if isinstance(said, dict) and key in said:
-                    return said[key]
+                    return cast("dict[str, Any]", said)[key]
         return None
 
     def drain(self, patience: Patience) -> None:
@@ -264,7 +264,9 @@ class Connection:
 
     def _order(self, control: str, what: str, *arguments: str) -> bool:
         command = words.order(control, what, *arguments)
-        done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=words.CONNECT)
+        done = subprocess.run(
+            command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=words.CONNECT
+        )
         return done.returncode == 0
 
     def _connected(self, patience: Patience) -> str:

@@ -107,7 +107,9 @@ def order(control: str, what: str, *arguments: str) -> list[str]:
 
 # --- complaints ----------------------------------------------------------------------------
 
-_CHANGED: Final = re.compile(r"REMOTE HOST IDENTIFICATION HAS CHANGED|REVOKED HOST KEY|host key .* has changed", re.IGNORECASE)
+_CHANGED: Final = re.compile(
+    r"REMOTE HOST IDENTIFICATION HAS CHANGED|REVOKED HOST KEY|host key .* has changed", re.IGNORECASE
+)
 _KEY: Final = re.compile(r"Host key verification failed|No \S+ host key is known|host key .* not known", re.IGNORECASE)
 _REFUSED: Final = re.compile(
     r"Permission denied|Too many authentication failures|No more authentication methods|no mutual signature"

@@ -41,7 +41,7 @@ class Platform:
         return f"{self.system} on {self.machine}"
 
     def runs(self, tag: str, built: Platform) -> bool:
-        """Return whether wheels with this tag run there; those that are for one machine alone were built on ``built``."""
+        """Return whether wheels with this tag run there; those for one kind alone were built on ``built``."""
         place = tag.rpartition("-")[2]
         if place == "any":
             return True

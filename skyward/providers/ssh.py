@@ -272,7 +272,7 @@ class SSH(Provider):
         raise ProvisionError(f"{name} is no host of {self!r}, so how to reach it is not known")
 
     def log_tail(self, launched: Launched) -> tuple[str, ...]:
-        """Return the last lines of a node's log, as it was when it was ended or as it is; nothing if it is out of reach."""
+        """Return the last lines of a node's log, as it was at its end or as it is; nothing if out of reach."""
         with self._lock:
             words = self._last_words.get(launched.ident)
         place = Place.parse(launched.ident)
@@ -286,7 +286,7 @@ class SSH(Provider):
             return ()
 
     def close(self) -> None:
-        """End all nodes but those that shall persist, side by side, and all connections. A forked child does nothing."""
+        """End all nodes but those that shall persist, and all connections. In a forked child it does nothing."""
         if os.getpid() != self._pid:
             return
         with self._lock:
@@ -298,8 +298,10 @@ class SSH(Provider):
         places = [(ident, place) for ident in mine if (place := Place.parse(ident)) is not None]
         if places or connections:
             with ThreadPoolExecutor(max_workers=MOST_AT_ONCE, thread_name_prefix="skyward-ssh-end") as threads:
-                list(threads.map(lambda each: self._end(*each, quietly=True), places))
-                list(threads.map(Connection.close, connections))
+                for end in [threads.submit(self._end, ident, place, quietly=True) for ident, place in places]:
+                    end.result()
+                for end in [threads.submit(connection.close) for connection in connections]:
+                    end.result()
         self._closed = True
 
 

@@ -41,7 +41,7 @@ class Host:
     setup: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or _NAME.fullmatch(self.name) is None:  # pyright: ignore[reportUnnecessaryIsInstance]  # users may give anything
+        if _NAME.fullmatch(str(self.name)) is None:
             raise ConfigError(f"{self.name!r} is no host: {EXAMPLE}")
         if self.user is not None and _USER.fullmatch(self.user) is None:
             raise ConfigError(f"{self.user!r} is no user of the host {self.name}")

@@ -174,8 +174,12 @@ class Launch:
 
     def _failure(self, session: Session) -> ProvisionError:
         lines = list(session.lines)
-        if session.code == openssh_words.BROKEN and not any(bootstrap.understand(line).kind == "error" for line in lines):
-            return HostUnreachableError(f"{self._host}: the connection broke, while {self._progress.step}", tuple(lines))
+        if session.code == openssh_words.BROKEN and not any(
+            bootstrap.understand(line).kind == "error" for line in lines
+        ):
+            return HostUnreachableError(
+                f"{self._host}: the connection broke, while {self._progress.step}", tuple(lines)
+            )
         return bootstrap.failure(str(self._host), lines, why=f"the bootstrap ended with code {session.code}")
 
     def _send_bundle(self, session: Session, patience: Patience, facts: dict[str, Any]) -> None:
@@ -201,7 +205,7 @@ class Launch:
         if self._tunnel:
             return ""
         raise ProvisionError(
-            f"{self._host}: its SSH server does not say at which address it is reached (SSH_CONNECTION): say tunnel=True"
+            f"{self._host}: its SSH server does not say how it was reached (SSH_CONNECTION): say tunnel=True"
         )
 
     def _reach(self, near: str, port: int, patience: Patience) -> str:
@@ -217,8 +221,8 @@ class Launch:
             except OSError as error:
                 reasons.append(f"{place}: {error.strerror or error}")
         raise HostUnreachableError(
-            f"{self._host}: its node listens at port {port}, which does not answer from here ({'; '.join(reasons)}): open "
-            "the port in its firewall (node_port= chooses it), or say tunnel=True"
+            f"{self._host}: its node listens at port {port}, which does not answer from here ({'; '.join(reasons)}): "
+            "open the port in its firewall (node_port= chooses it), or say tunnel=True"
         )
 
     def _name(self) -> str:

@@ -177,14 +177,14 @@ def fetch(pins: Iterable[str], platform: Platform) -> Iterator[Wheel]:
 def _installer(place: str, platform: Platform) -> list[str]:
     choice = ["--target", place, "--no-deps", "--only-binary", ":all:", "--python-version", platform.python]
     if (uv := shutil.which("uv")) is not None:
-        kind = f"{platform.machine}-unknown-linux-musl" if platform.libc == "musl" else (
-            f"{platform.machine}-{platform.wheel_tag}"
+        kind = (
+            f"{platform.machine}-unknown-linux-musl"
+            if platform.libc == "musl"
+            else (f"{platform.machine}-{platform.wheel_tag}")
         )
         return [uv, "pip", "install", *choice, "--python-platform", kind]
     if find_spec("pip") is not None:
         kinds = [platform.wheel_tag, *(["manylinux_2_17", "manylinux2014"] if platform.libc == "glibc" else [])]
         wanted = [word for kind in kinds for word in ("--platform", f"{kind}_{platform.machine}")]
         return [sys.executable, "-m", "pip", "install", *choice, *wanted]
-    raise ProvisionError(
-        f"wheels for {platform} have to be fetched, and neither uv nor pip is here: pip install uv"
-    )
+    raise ProvisionError(f"wheels for {platform} have to be fetched, and neither uv nor pip is here: pip install uv")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 PACKAGES: Final = {"/usr/sbin/sshd": "openssh-server", "/usr/sbin/ip": "iproute2", "/usr/bin/ssh": "openssh-client"}
 PATIENCE: Final = 20.0  # seconds for what should take milliseconds
@@ -79,13 +79,13 @@ def install() -> None:
 
 
 @contextmanager
-def no_services() -> Iterator[None]:
+def no_services() -> Generator[None]:
     """Keep packages that are installed from starting servers."""
     policy = "/usr/sbin/policy-rc.d"
     ours = not os.path.exists(policy)
     if ours:
         Path(policy).write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
-        os.chmod(policy, 0o755)
+        os.chmod(policy, 0o700)
     try:
         yield
     finally:

@@ -86,9 +86,7 @@ def test_script_depends_on_the_image_alone() -> None:
     assert bootstrap.render(image, HERE) == bootstrap.render(Image(apt=["ffmpeg"]), HERE)
 
 
-@pytest.mark.parametrize(
-    ("given", "code"), [("", 0), ("/usr/bin/python3", 0), ("/nonexistent", 1), ("/bin/ls", 1)]
-)
+@pytest.mark.parametrize(("given", "code"), [("", 0), ("/usr/bin/python3", 0), ("/nonexistent", 1), ("/bin/ls", 1)])
 def test_python_is_found(given: str, code: int) -> None:
     """The one that is named counts, and no other; what was found and will not do is said."""
     script = bootstrap.enter("print('here')", version="3.11", python=given or None, setup=None)

@@ -56,9 +56,7 @@ def _rsa_key(path: Path) -> str:
 
 @pytest.mark.rule("F53")
 @pytest.mark.rule("T22")
-def test_host_that_cannot_be_trusted_is_refused(
-    clean_hosts: Hosts, host: Machine, untrusted: tuple[str, str]
-) -> None:
+def test_host_that_cannot_be_trusted_is_refused(clean_hosts: Hosts, host: Machine, untrusted: tuple[str, str]) -> None:
     """Each time, as often as it is tried, by default: and nobody was let in."""
     known, why = untrusted
     before = entered(host)

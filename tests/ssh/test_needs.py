@@ -1,4 +1,4 @@
-"""Where packages of a node come from: as they are installed here, fetched here, or left to an index; never our own name."""
+"""Where packages of a node come from: as installed here, fetched here, or left to an index; never by our own name."""
 
 from __future__ import annotations
 

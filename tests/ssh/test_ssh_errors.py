@@ -21,6 +21,7 @@ from skyward.errors import (
     SetupError,
 )
 from skyward.image import Image
+from skyward.providers import ssh_launch
 from skyward.providers.base import LaunchSpec
 from tests.ssh import machines
 
@@ -142,8 +143,11 @@ def test_port_that_is_taken_is_told(clean_hosts: Hosts, host: Machine) -> None:
     assert host.address in str(error)
 
 
-def test_port_that_a_firewall_hides_is_told(clean_hosts: Hosts, make_host: Callable[..., Machine]) -> None:
+def test_port_that_a_firewall_hides_is_told(
+    clean_hosts: Hosts, make_host: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The node serves, but not for us; the advice works."""
+    monkeypatch.setattr(ssh_launch, "KNOCK", 1.0)  # seconds: what a firewall drops is not answered
     hidden = make_host()
     hidden.admit_only(22)
     error = failure(clean_hosts.provider(hidden))

@@ -21,7 +21,10 @@ from skyward.providers.ssh_hosts import Host, parse, parse_file
         ("[2001:db8::7]:2222", Host("2001:db8::7", port=2222)),
         ("bob@[2001:db8::7]", Host("2001:db8::7", user="bob")),
         ("h1 python=/opt/py/bin/python3", Host("h1", python="/opt/py/bin/python3")),
-        ("h1 identity=~/.ssh/c setup='module load cuda; x=1'", Host("h1", identity="~/.ssh/c", setup="module load cuda; x=1")),
+        (
+            "h1 identity=~/.ssh/c setup='module load cuda; x=1'",
+            Host("h1", identity="~/.ssh/c", setup="module load cuda; x=1"),
+        ),
     ],
 )
 def test_host_is_understood(text: str, host: Host) -> None:

@@ -72,7 +72,7 @@ def test_host_is_connected_once(clean_hosts: Hosts, host: Machine) -> None:
 
 
 @pytest.mark.rule("R34")
-def test_second_pool_is_ready_soon(clean_hosts: Hosts, record_property: pytest.RecordProperty) -> None:
+def test_second_pool_is_ready_soon(clean_hosts: Hosts) -> None:
     """A host that has been made a node before is one again in under three seconds."""
     took: list[float] = []
     for machine in clean_hosts.usual:
@@ -82,8 +82,6 @@ def test_second_pool_is_ready_soon(clean_hosts: Hosts, record_property: pytest.R
         with sky.Compute(clean_hosts.provider(), console=False) as pool:
             took.append(time.monotonic() - start)
             assert len(double(1) @ pool) == 3
-    record_property("first", took[0])
-    record_property("second", took[1])
     print(f"first {took[0]:.2f} s, second {took[1]:.2f} s")
     assert took[1] < READY
 
@@ -145,7 +143,9 @@ def test_killed_client_leaves_nothing(clean_hosts: Hosts, host: Machine) -> None
     program = f"""
 import sys
 import skyward as sky
+from skyward.providers import ssh
 
+ssh.GRACE = 0.5  # seconds, to be quicker
 provider = sky.SSH(['h1'], ssh_config={clean_hosts.config(host)!r}, known_hosts={clean_hosts.known(host)!r})
 pool = sky.Compute(provider, lease=0.5, console=False).open()
 print("open", flush=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from skyward.providers.onhost.words import Lifeline
 
 COMPLETE: Final = "complete"
+EXECUTABLE: Final = 0o700
 FORMAT: Final = 1  # of what is built here: another one builds anew
 PAUSE: Final = 0.2  # seconds between looks whether another bootstrap is done: a lock cannot be waited for with stdin
 FULL: Final = (b"No space left on device", b"Disk quota exceeded")
@@ -92,7 +93,9 @@ class Environment:
         try:
             from venv import EnvBuilder
         except ImportError as error:
-            raise Failure("no-python", f"{sys.executable} has no module venv (Debian: python3-venv): {error}") from error
+            raise Failure(
+                "no-python", f"{sys.executable} has no module venv (Debian: python3-venv): {error}"
+            ) from error
         EnvBuilder(symlinks=True, with_pip=False).create(self.place)
         self._show_host_packages()
         step(f"unpacking {len(self._manifest['wheels'])} packages")
@@ -123,7 +126,7 @@ class Environment:
                 for entry in wheel.infolist():
                     made = wheel.extract(entry, self._site)
                     if entry.external_attr >> 16 & 0o111:
-                        os.chmod(made, 0o755)
+                        os.chmod(made, EXECUTABLE)
 
     def _write_scripts(self) -> None:
         for found in distributions(path=[self._site]):
@@ -133,7 +136,7 @@ class Environment:
                 text = SCRIPT.format(python=self.python, module=entry.module, first=first, called=entry.attr)
                 with open(path, "w", encoding="utf-8") as file:
                     file.write(text)
-                os.chmod(path, 0o755)
+                os.chmod(path, EXECUTABLE)
 
     def _install(self, requirements: list[str]) -> None:
         step(f"installing packages: {', '.join(requirements)}")
@@ -158,7 +161,9 @@ class Environment:
                 continue
             choice = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--retries", "2"]
             return [self.python, "-m", "pip", "install", *choice]
-        raise Failure("package", "there is neither uv nor pip on this machine to install packages (Debian: python3-pip)")
+        raise Failure(
+            "package", "there is neither uv nor pip on this machine to install packages (Debian: python3-pip)"
+        )
 
     def _run(self, command: list[str]) -> tuple[int, bytes]:
         """Run a command whose output is shown as it comes; return its exit code and the last of its output."""

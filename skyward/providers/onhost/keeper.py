@@ -22,7 +22,7 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import ProvisionError
 from skyward.model import NodeConfig
@@ -30,6 +30,9 @@ from skyward.providers.daemon import Daemon
 from skyward.providers.onhost import sweep
 from skyward.providers.onhost.receive import cache
 from skyward.providers.onhost.words import Failure, Lifeline, reported
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 LONGEST: Final = 600.0  # seconds for a daemon to serve: whoever waits for it has less patience
 IN_USE: Final = "Address already in use"
@@ -72,7 +75,13 @@ def _answer(keeper: socket.socket, lifeline: Lifeline, node: str) -> None:
     if "error" in said:
         for line in said["log"]:
             sys.stderr.write(f"{line}\n")
-        kind = "port-in-use" if IN_USE in said["error"] else "disk-full" if "No space left" in said["error"] else "bootstrap"
+        kind = (
+            "port-in-use"
+            if IN_USE in said["error"]
+            else "disk-full"
+            if "No space left" in said["error"]
+            else "bootstrap"
+        )
         raise Failure(kind, said["error"])
     sys.stdout.write(json.dumps({"ready": {**said, "node": node, "hostname": socket.gethostname()}}) + "\n")
     sys.stdout.flush()
@@ -91,7 +100,7 @@ class _Wishes:
         self._near = near
         self.read, self._write = os.pipe()  # readable when it is over
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: self.end())
+            signal.signal(number, self._on_signal)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -104,6 +113,9 @@ class _Wishes:
                 self._near.close()
         else:
             self.end()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.end()
 
     def end(self) -> None:
         """The node is not wanted any more."""

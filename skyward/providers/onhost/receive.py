@@ -15,7 +15,7 @@ import platform
 import shutil
 import sys
 import tarfile
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 CHUNK: Final = 1 << 20  # bytes
 STDIN: Final = 0
@@ -45,7 +45,7 @@ def main() -> None:
         _fail("disk-full" if full else "bootstrap", f"cannot take in the bundle: {error}")
     except (ValueError, KeyError, tarfile.TarError) as error:
         _fail("bootstrap", f"cannot take in the bundle: {error!r}")
-    os.execv("/bin/sh", ["sh", os.path.join(place, "bootstrap.sh")])
+    os.execv("/bin/sh", ["sh", os.path.join(place, "bootstrap.sh")])  # noqa: S606 - there is nothing for a shell to read
 
 
 def _say(**line: Any) -> None:
@@ -53,7 +53,7 @@ def _say(**line: Any) -> None:
     sys.stdout.flush()
 
 
-def _fail(kind: str, text: str) -> None:
+def _fail(kind: str, text: str) -> NoReturn:
     sys.stderr.write(f"skyward: error {kind} {' '.join(text.split())}\n")
     sys.stderr.flush()
     os._exit(1)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 KEEP: Final = b"keep"
@@ -45,7 +45,7 @@ def die(kind: str, text: str) -> NoReturn:
 
 
 @contextmanager
-def reported() -> Iterator[None]:
+def reported() -> Generator[None]:
     """Say why what runs here fails, and end."""
     try:
         yield
