@@ -70,9 +70,9 @@ class Watching:
             self._thread.join(timeout)
 
     def tell(self, line: str) -> None:
-        """Show a line about a node that comes up; from any thread."""
+        """Show lines about a node that comes up; from any thread."""
         if self._enabled and not self._stop.is_set():
-            _say([line])
+            _say(line.splitlines())
 
     def track(self, label: str, total: int | None) -> Tally | None:
         """Show how far a group is, until its tally is over."""

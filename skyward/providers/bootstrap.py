@@ -2,8 +2,9 @@
 
 ``sh bootstrap.sh`` runs where a bundle was unpacked, as often as anybody likes: what is there already is used.
 
-    stdin        one line, the JSON of a `NodeConfig`; then, when whoever started it wants to have the node, the line
-                 ``keep``: at once, or after the ready line. Without it the node ends with stdin.
+    stdin        one line, the JSON of a `NodeConfig`, in which ``mesh`` may name what the node belongs to; then, when
+                 whoever started it wants to have the node, the line ``keep``: at once, or after the ready line.
+                 Without it the node ends with stdin.
     stdout       one line when the node serves: {"ready": {"endpoint", "public_key", "pid", "node", "hostname"}}
     stderr       ``skyward: step TEXT`` as it goes on, the output of what it runs, and at last, if it fails,
                  ``skyward: error KIND TEXT``, where KIND is one of `ERRORS`

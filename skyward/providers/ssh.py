@@ -27,7 +27,7 @@ from skyward.providers.ssh_launch import Launch
 from skyward.providers.ssh_scripts import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from typing import Self
 
     from skyward.image import Image
@@ -64,6 +64,7 @@ class SSH(Provider):
     """
 
     name: ClassVar[str] = "ssh"
+    paths: ClassVar[tuple[str, ...]] = ("hostfile", "identity", "ssh_config", "known_hosts")
 
     def __init__(
         self,
@@ -181,8 +182,7 @@ class SSH(Provider):
         return launched
 
     def _free_seat(self) -> Seat:
-        seats = [Seat(host, number) for number in range(self._per_host) for host in self._hosts]
-        free = [seat for seat in seats if seat not in self._seats]
+        free = [seat for seat in self._all_seats() if seat not in self._seats]
         if not free:
             raise ProvisionError(
                 f"there are {len(self._hosts)} hosts with {self._per_host} nodes each, and all run: name more hosts, "
@@ -190,12 +190,16 @@ class SSH(Provider):
             )
         return min(free, key=lambda seat: self._failures.get(seat, 0))  # the first of these
 
+    def _all_seats(self) -> list[Seat]:
+        return [Seat(host, number) for number in range(self._per_host) for host in self._hosts]
+
     def _launch(self, spec: LaunchSpec, seat: Seat, cancelled: threading.Event) -> Launched:
         launch = Launch(
             self._connection(seat.host),
             self._trust,
             self._config(spec, seat),
             lambda platform: self._bundle(spec.image, platform),
+            mesh=spec.mesh,
             python=spec.image.python or Platform.here().python,
             port=self._node_port and self._node_port + seat.number,
             tunnel=self._tunnel,
@@ -284,6 +288,32 @@ class SSH(Provider):
             return ssh_scripts.last_words(connection.run(ssh_scripts.tail(place.node), patience))
         except MeshError:
             return ()
+
+    # --- meshes ------------------------------------------------------------------------------
+
+    def adopt(self, nodes: Collection[Launched]) -> None:
+        """Take note of nodes that have seats already."""
+        with self._lock:
+            for ident in (node.ident for node in nodes):
+                place = Place.parse(ident)
+                free = [seat for seat in self._all_seats() if seat not in self._seats]
+                seat = next((seat for seat in free if place is not None and str(seat.host) == place.host), None)
+                if seat is not None:
+                    self._seats[seat] = ident
+
+    def sweep(self, mesh: str = "", *, keep: Collection[str] = (), dry_run: bool = False) -> tuple[str, ...]:
+        """End what is left of nodes that belong to a mesh: to this one, or to none of ``keep``."""
+        gone: list[str] = []
+        for host in self._hosts:
+            patience = Patience(ENDING, f"{host}: looking for nodes")
+            answer = self._connection(host).run(ssh_scripts.LIST, patience)
+            for node, theirs in ssh_scripts.listed(answer).items():
+                if (theirs == mesh) if mesh else (theirs not in keep):
+                    place = Place(str(host), node)
+                    gone.append(f"{place} of the mesh {theirs}")
+                    if not dry_run:
+                        self._end(str(place), place, quietly=False)
+        return tuple(gone)
 
     def close(self) -> None:
         """End all nodes but those that shall persist, and all connections. In a forked child it does nothing."""

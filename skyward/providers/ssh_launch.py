@@ -75,6 +75,7 @@ class Launch:
         bundle: Callable[[Platform], Bundle],
         *,
         python: str,
+        mesh: str,
         port: int,
         tunnel: bool,
         tell: Callable[[str], None],
@@ -85,6 +86,7 @@ class Launch:
         self._config = config
         self._bundle = bundle
         self._python = python  # its version
+        self._mesh = mesh
         self._port = port
         self._tunnel = tunnel
         self._progress = Progress(str(self._host), tell)
@@ -142,7 +144,8 @@ class Launch:
         self._send_bundle(session, patience, facts)
         bind = f"tcp://{'127.0.0.1' if self._tunnel else _bracketed(near)}:{self._port}"
         config = replace(self._config, bind=bind)
-        session.send(json.dumps(asdict(config)).encode() + b"\n", patience)
+        said = asdict(config) | {"mesh": self._mesh}
+        session.send(json.dumps(said).encode() + b"\n", patience)
         ready = self._hear_about("ready", session, patience)
         port = int(ready["endpoint"].rpartition(":")[2])
         if self._tunnel:

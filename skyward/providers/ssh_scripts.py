@@ -72,6 +72,21 @@ kill -s KILL -- -{int(shell)} 2>/dev/null || true
 """
 
 
+# Of each node that belongs to a mesh its directory, and on the next line the mesh.
+LIST: Final = """\
+for each in "${SKYWARD_RUN:-/tmp/skyward-$(id -u)}"/node-*/mesh; do
+    [ -r "$each" ] && echo "${each%/mesh}" && cat "$each"
+done
+true
+"""
+
+
+def listed(answer: str) -> dict[str, str]:
+    """Return the meshes that nodes belong to, by their directories, as `LIST` has printed them."""
+    lines = answer.splitlines()
+    return dict(zip(lines[::2], lines[1::2], strict=False))
+
+
 def tail(node: str) -> str:
     """Return the script that prints the last lines of a node's log."""
     return f"tail -n {LOG_LINES} {shlex.quote(node + '/log')} 2>/dev/null || true\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -162,29 +161,3 @@ sys.stdin.read()
     client.stdin.close()
     wait_for(lambda: not host.connections())
     wait_for(lambda: not host.leftovers())
-
-
-def test_node_that_shall_persist_is_ended_by_another_provider(clean_hosts: Hosts, host: Machine) -> None:
-    """What was launched to persist survives `close`, and a fresh provider ends it by its name alone."""
-    import threading
-    from dataclasses import replace
-
-    from skyward.providers.base import Launched, LaunchSpec
-    from skyward.transport.keys import make_pair
-
-    first = clean_hosts.provider(host)
-    first.prepare()
-    launched = first.launch(LaunchSpec(persist=True, lease=0.1, client_key=make_pair().public), 0, threading.Event())
-    first.close()
-    wait_for(lambda: not host.connections())
-    port = int(launched.endpoint.rpartition(":")[2])
-    socket.create_connection((host.address, port), 5).close()
-    second = clean_hosts.provider(host)
-    assert any(second.log_tail(launched)) is False
-    second.terminate(Launched(ident=launched.ident, endpoint=launched.endpoint))
-    second.terminate(launched)
-    with pytest.raises(sky.ProvisionError, match=r"unknown\.example"):
-        clean_hosts.provider(host).terminate(replace(launched, ident=f"unknown.example {launched.ident.split()[1]}"))
-    second.close()
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((host.address, port), 5)

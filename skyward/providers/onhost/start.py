@@ -8,7 +8,7 @@ import shutil
 import stat
 import sys
 import zipfile
-from typing import Final
+from typing import Any, Final
 
 from skyward.providers.onhost.environment import Environment
 from skyward.providers.onhost.receive import cache
@@ -29,11 +29,12 @@ def main() -> None:
     here = sys.argv[1]
     with reported():
         lifeline = Lifeline()
-        config = lifeline.read_line()
+        config = json.loads(lifeline.read_line())
+        mesh = config.pop("mesh", "")
         unpack_library(here)
         environment = Environment(here, cache(), lifeline)
         environment.ensure()
-        node = make_node(here)
+        node = make_node(here, mesh)
         try:
             become_keeper(environment, node, here, config, kept=lifeline.kept)
         finally:
@@ -56,8 +57,8 @@ def unpack_library(here: str) -> None:
             raise
 
 
-def make_node(here: str) -> str:
-    """Return a new directory for a node, with the files of the image in ``work``."""
+def make_node(here: str, mesh: str) -> str:
+    """Return a new directory for a node, with the files of the image in ``work``, and the name of its mesh."""
     run = os.environ.get("SKYWARD_RUN") or f"/tmp/skyward-{os.getuid()}"  # noqa: S108 - ours alone, which is checked
     os.makedirs(run, mode=0o700, exist_ok=True)
     status = os.lstat(run)
@@ -72,16 +73,19 @@ def make_node(here: str) -> str:
             shutil.copytree(files, work)
         else:
             os.mkdir(work)
+        if mesh:
+            with open(os.path.join(node, "mesh"), "w", encoding="utf-8") as file:
+                file.write(f"{mesh}\n")
     except BaseException:
         shutil.rmtree(node, ignore_errors=True)
         raise
     return node
 
 
-def become_keeper(environment: Environment, node: str, here: str, config: bytes, *, kept: bool) -> None:
+def become_keeper(environment: Environment, node: str, here: str, config: dict[str, Any], *, kept: bool) -> None:
     """Go on as `keeper`, in the environment; the configuration may hold secrets, and goes through a descriptor."""
     state = os.memfd_create("skyward-start", 0)  # stays open
-    os.write(state, json.dumps({"config": json.loads(config), "kept": kept}).encode())
+    os.write(state, json.dumps({"config": config, "kept": kept}).encode())
     os.lseek(state, 0, os.SEEK_SET)
     os.set_inheritable(state, True)
     binaries = os.path.join(environment.place, "bin")
