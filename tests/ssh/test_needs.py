@@ -16,6 +16,7 @@ from skyward.providers import needs, wheels
 from skyward.providers.bundle import library, make_bundle
 from skyward.providers.platforms import Platform
 from tests.sources import ROOT
+from tests.ssh.indexes import write_wheel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,16 +82,6 @@ def test_library_is_ours_alone() -> None:
     assert {name.partition("/")[0] for name in names} == {"skyward", "skyward_node"}
 
 
-def _fake_wheel(place: Path, name: str, version: str, tag: str) -> None:
-    info = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(place / f"{name}-{version}-{tag}.whl", "w") as wheel:
-        wheel.writestr(f"{name}/__init__.py", f"TAG = {tag!r}\n")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: false\nTag: {tag}\n")
-        rows = [f"{name}/__init__.py,,", f"{info}/METADATA,,", f"{info}/WHEEL,,", f"{info}/RECORD,,"]
-        wheel.writestr(f"{info}/RECORD", "\n".join(rows) + "\n")
-
-
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a directory that is the only place where installers look."""
@@ -107,7 +98,7 @@ def test_wheels_for_another_machine_are_fetched(index: Path) -> None:
     """Those that are for this one alone: in the very version, for that kind of machine."""
     other = Platform(machine="aarch64", libc_version=(2, 34))
     for name in ("msgspec", "pyzmq"):
-        _fake_wheel(index, name, distribution(name).version, "cp311-cp311-manylinux_2_17_aarch64")
+        write_wheel(index, name, distribution(name).version, "cp311-cp311-manylinux_2_17_aarch64")
     bundle = make_bundle(Image(), root=".", platform=other)
     assert bundle.data.count(b"manylinux_2_17_aarch64.whl") >= 2
     assert b"x86_64.whl" not in bundle.data
