@@ -126,7 +126,7 @@ class Launch:
 
     def _hear(self, line: str, patience: Patience) -> None:
         self._progress.hear(line)
-        patience.step = f"{self._host}: {self._progress.step}"
+        patience.step = f"{self._host}: {self._progress.step or 'starting'}"
 
     def _script(self) -> str:
         spec = find_spec("skyward.providers.onhost.receive")
@@ -153,12 +153,7 @@ class Launch:
         else:
             address = self._reach(near, port, patience)
             endpoint = f"tcp://{_bracketed(address)}:{port}"
-        session.send(bootstrap.KEEP, patience)
-        session.hang_up()
-        session.drain(patience)
-        session.end()
-        if session.code != 0:
-            raise self._failure(session)
+        self._keep(ready["node"], session, patience)
         return Launched(
             ident=str(Place(str(self._host), ready["node"])),
             endpoint=endpoint,
@@ -166,6 +161,20 @@ class Launch:
             address=address,
             private_address=near or address,
         )
+
+    def _keep(self, node: str, session: Session, patience: Patience) -> None:
+        """Tell the node to stay, and make sure that it has heard, or is gone."""
+        try:
+            session.send(bootstrap.KEEP, patience)
+            session.hang_up()
+            session.drain(patience)
+            session.end()
+            if session.code != 0:
+                raise self._failure(session)
+        except BaseException:  # it may have heard
+            with suppress(ProvisionError):
+                self._connection.run(ssh_scripts.end(node), Patience(KILLING, f"{self._host}: ending a node"))
+            raise
 
     def _hear_about(self, key: str, session: Session, patience: Patience) -> Any:
         said = session.hear_about(key, patience)

@@ -12,7 +12,7 @@ import pytest
 from skyward.image import Image
 from skyward.providers import bootstrap
 from skyward.providers.onhost.sweep import DEAD, UNUSED, sweep
-from tests.ssh.bootstraps import Machine, bundle_of
+from tests.ssh.bootstraps import CONFIG, Machine, bundle_of
 from tests.ssh.indexes import write_wheel
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def test_package_that_only_the_index_has_is_installed(machine: Machine, tmp_path
     write_wheel(index, "tiny_package", "1.5", "py3-none-any")
     variables = {f"{tool}_{name}": value for tool in ("UV", "PIP") for name, value in
                  {"NO_INDEX": "1", "FIND_LINKS": str(index)}.items()}  # fmt: skip
-    running = machine.bootstrap(bundle_of(Image(pip=["tiny-package>=1"])), **variables)
+    running = machine.bootstrap(bundle_of(Image(pip=["tiny-package>=1"])), CONFIG, **variables)
     running.ready()
     running.end()
     (place,) = (machine.cache / "envs").glob("*/lib/python*/site-packages/tiny_package/__init__.py")
