@@ -26,25 +26,34 @@ if TYPE_CHECKING:
     from skyward.config import Options, Worker
     from skyward.errors import (
         AbsentRankError,
+        ArchitectureError,
         AuthError,
+        BootstrapError,
         BroadcastError,
         CapacityError,
         ConfigError,
         DeadlockError,
+        DiskFullError,
         ForkedPoolError,
         HostKeyError,
+        HostUnreachableError,
+        LoginRefusedError,
         MeshError,
         MisuseError,
         NodeLostError,
         NoNodesError,
         NoPoolError,
+        NoPythonError,
+        PackageError,
         PoolClosedError,
+        PortInUseError,
         ProtocolError,
         ProvisionError,
         RemoteError,
         RemoteImportError,
         ResultTooLargeError,
         SerializationError,
+        SetupError,
         SkywardError,
         TaskError,
         TaskTimeoutError,
@@ -56,6 +65,8 @@ if TYPE_CHECKING:
     from skyward.model import Nodes
     from skyward.output import OutputLine, redirect_output, silent, stderr, stdout
     from skyward.providers.local import Local
+    from skyward.providers.ssh import SSH
+    from skyward.providers.ssh_hosts import Host
     from skyward.providers.static import Static
     from skyward.runtime import InstanceInfo, Peer, instance_info, sky
     from skyward.sharding import shard
@@ -65,31 +76,41 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "SSH",
     "AbsentRankError",
+    "ArchitectureError",
     "AuthError",
+    "BootstrapError",
     "BroadcastError",
     "CapacityError",
     "Compute",
     "ConfigError",
     "DeadlockError",
+    "DiskFullError",
     "ForkedPoolError",
     "Future",
+    "Host",
     "HostKeyError",
+    "HostUnreachableError",
     "Image",
     "InstanceInfo",
     "Local",
+    "LoginRefusedError",
     "MeshError",
     "MisuseError",
     "NoNodesError",
     "NoPoolError",
+    "NoPythonError",
     "NodeLostError",
     "Nodes",
     "Options",
     "OutputLine",
+    "PackageError",
     "Peer",
     "PendingFunction",
     "PendingFunctionGroup",
     "PoolClosedError",
+    "PortInUseError",
     "ProtocolError",
     "ProvisionError",
     "RemoteError",
@@ -97,6 +118,7 @@ __all__ = [
     "ResultStream",
     "ResultTooLargeError",
     "SerializationError",
+    "SetupError",
     "SkywardError",
     "Static",
     "TaskError",
@@ -119,8 +141,10 @@ __all__ = [
 
 # Where a public name lives; what is not here is an error.
 _HOMES: Final = {
+    "SSH": "skyward.providers.ssh",
     "Compute": "skyward.compute",
     "Future": "skyward.futures",
+    "Host": "skyward.providers.ssh_hosts",
     "Image": "skyward.image",
     "InstanceInfo": "skyward.runtime",
     "Local": "skyward.providers.local",

@@ -21,7 +21,16 @@
     │   ├── BroadcastError       (RuntimeError)     some nodes failed; carries every outcome
     │   ├── ProvisionError       (RuntimeError)     nodes could not be started
     │   │   ├── CapacityError                       fewer nodes than wanted could be had
-    │   │   └── HostKeyError                        an SSH host key is unknown or changed
+    │   │   ├── HostUnreachableError                an SSH host does not answer
+    │   │   ├── HostKeyError                        an SSH host key is unknown or changed
+    │   │   ├── LoginRefusedError                   an SSH host does not let us in
+    │   │   └── BootstrapError                      a machine could not be made a node
+    │   │       ├── SetupError                      the user's set-up command failed there
+    │   │       ├── NoPythonError                   it has no Python that will do
+    │   │       ├── ArchitectureError               it is a kind of machine that nothing is there for
+    │   │       ├── DiskFullError                   it has no room left
+    │   │       ├── PortInUseError                  its port is taken
+    │   │       └── PackageError                    a package could not be installed
     │   ├── AuthError            (PermissionError)  a key was refused
     │   └── VersionMismatchError (RuntimeError)     protocol or Python versions differ
     └── ProtocolError            (RuntimeError)  our bug, or a hostile peer
@@ -33,32 +42,53 @@ from __future__ import annotations
 
 from typing import Any
 
+from skyward.failure import SkywardError
+from skyward.task_errors import (
+    DeadlockError,
+    RemoteError,
+    RemoteImportError,
+    ResultTooLargeError,
+    TaskError,
+    TaskTimeoutError,
+    WorkerCrashedError,
+)
 
-def _rebuild(cls: type[SkywardError], message: str, fields: dict[str, Any]) -> SkywardError:
-    error = cls.__new__(cls)
-    BaseException.__init__(error, message)
-    error.__dict__.update(fields)
-    return error
-
-
-class SkywardError(Exception):
-    """Root of everything skyward raises by itself."""
-
-    message: str
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self)!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.message, self.__dict__.copy())
-
+__all__ = [
+    "AbsentRankError",
+    "ArchitectureError",
+    "AuthError",
+    "BootstrapError",
+    "BroadcastError",
+    "CapacityError",
+    "ConfigError",
+    "DeadlockError",
+    "DiskFullError",
+    "ForkedPoolError",
+    "HostKeyError",
+    "HostUnreachableError",
+    "LoginRefusedError",
+    "MeshError",
+    "MisuseError",
+    "NoNodesError",
+    "NoPoolError",
+    "NoPythonError",
+    "NodeLostError",
+    "PackageError",
+    "PoolClosedError",
+    "PortInUseError",
+    "ProtocolError",
+    "ProvisionError",
+    "RemoteError",
+    "RemoteImportError",
+    "ResultTooLargeError",
+    "SerializationError",
+    "SetupError",
+    "SkywardError",
+    "TaskError",
+    "TaskTimeoutError",
+    "VersionMismatchError",
+    "WorkerCrashedError",
+]
 
 # --- misused by the caller -----------------------------------------------------------------
 
@@ -124,151 +154,6 @@ class SerializationError(MisuseError, TypeError):
         if self.reason:
             text += f" ({self.reason})"
         return text
-
-
-# --- failed in the user's task -------------------------------------------------------------
-
-
-class TaskError(SkywardError):
-    """The user's function, or the process that ran it, failed.
-
-    ``function``, ``node`` (rank) and ``task`` (id) say where; each may be None.
-    """
-
-    function: str | None = None
-    node: int | None = None
-    task: int | None = None
-
-    def where(self) -> str:
-        """Return ``" (function f, node 1, task 17)"``, or as much of it as is known."""
-        parts = [
-            f"{label} {value}"
-            for label, value in (("function", self.function), ("node", self.node), ("task", self.task))
-            if value is not None
-        ]
-        return f" ({', '.join(parts)})" if parts else ""
-
-
-class RemoteError(TaskError, RuntimeError):
-    """A remote exception that cannot be raised here as itself.
-
-    It is no ``Exception`` (``SystemExit`` apart), is ``StopIteration``, or cannot be unpickled.
-    """
-
-    def __init__(self, type_name: str, remote_message: str, traceback: str = "", reason: str = "") -> None:
-        super().__init__()
-        self.type_name = type_name
-        self.remote_message = remote_message
-        self.traceback = traceback
-        self.reason = reason
-
-    def __str__(self) -> str:
-        text = f"{self.type_name}: {self.remote_message}" if self.remote_message else self.type_name
-        text += self.where()
-        if self.reason:
-            text += f"\n{self.reason}"
-        if self.traceback:
-            text += f"\n\nremote traceback:\n{self.traceback.rstrip()}"
-        return text
-
-
-class RemoteImportError(TaskError, ImportError):
-    """A module that the function or its arguments need cannot be imported on the node; the task has not begun."""
-
-    def __init__(self, module: str, reason: str = "") -> None:
-        super().__init__()
-        self.module = module
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return (
-            f"module {self.module!r} cannot be imported on the node{self.where()}: {self.reason}; "
-            "install it there (sky.Image(pip=[...])) or make it importable"
-        )
-
-
-class ResultTooLargeError(TaskError, ValueError):
-    """A result exceeds ``max_payload``."""
-
-    def __init__(self, size: int, limit: int) -> None:
-        super().__init__()
-        self.size = size
-        self.limit = limit
-
-    def __str__(self) -> str:
-        return (
-            f"result of {self.size} bytes exceeds max_payload={self.limit} bytes{self.where()}; "
-            "return less, or raise sky.Options(max_payload=...)"
-        )
-
-
-class TaskTimeoutError(TaskError, TimeoutError):
-    """The task ran longer than its limit (seconds, from the moment it started), or its group did (from dispatch)."""
-
-    def __init__(self, timeout: float, *, group: bool = False) -> None:
-        super().__init__()
-        self.timeout = timeout
-        self.group = group  # the limit was that of the group
-
-    def __str__(self) -> str:
-        if self.group:
-            return f"the group exceeded its timeout of {self.timeout:g} s, counted from dispatch"
-        return f"task exceeded its timeout of {self.timeout:g} s{self.where()}"
-
-
-class WorkerCrashedError(TaskError, RuntimeError):
-    """The worker process died while it ran the task.
-
-    Exactly one of ``signal`` and ``exitcode`` is set. ``peak_memory`` and ``memory_limit`` are
-    bytes (None if unknown), ``oom`` says whether memory ran out, ``stderr`` holds the last lines.
-    """
-
-    def __init__(
-        self,
-        *,
-        signal: int | None = None,
-        exitcode: int | None = None,
-        stderr: tuple[str, ...] = (),
-        peak_memory: int | None = None,
-        memory_limit: int | None = None,
-        oom: bool = False,
-        attempts: int = 1,
-    ) -> None:
-        super().__init__()
-        self.signal = signal
-        self.exitcode = exitcode
-        self.stderr = stderr
-        self.peak_memory = peak_memory
-        self.memory_limit = memory_limit
-        self.oom = oom
-        self.attempts = attempts
-
-    def __str__(self) -> str:
-        from signal import Signals
-
-        if self.signal is not None:
-            try:
-                cause = f"was killed by {Signals(self.signal).name}"
-            except ValueError:
-                cause = f"was killed by signal {self.signal}"
-        else:
-            cause = f"exited with code {self.exitcode}"
-        if self.oom:
-            cause += ", out of memory"
-        if self.attempts > 1:
-            cause += f", {self.attempts} times"
-        text = f"the worker process {cause} while running the task{self.where()}"
-        if self.peak_memory is not None:
-            text += f"; peak memory {self.peak_memory / 2**20:.0f} MiB"
-            if self.memory_limit is not None:
-                text += f" of {self.memory_limit / 2**20:.0f} MiB"
-        if self.stderr:
-            text += "\nlast lines of its stderr:\n" + "\n".join(f"  {line}" for line in self.stderr)
-        return text
-
-
-class DeadlockError(TaskError, RuntimeError):
-    """More tasks wait for one another than the node lends workers for."""
 
 
 # --- lost or refused by the outside --------------------------------------------------------
@@ -362,6 +247,42 @@ class CapacityError(ProvisionError):
 
 class HostKeyError(ProvisionError):
     """An SSH host presented a key that is unknown or has changed; nothing was run there."""
+
+
+class HostUnreachableError(ProvisionError):
+    """An SSH host does not answer, is not known by that name, or hides its port behind a firewall."""
+
+
+class LoginRefusedError(ProvisionError):
+    """An SSH host does not let us in with the keys that we have; nothing was run there."""
+
+
+class BootstrapError(ProvisionError):
+    """A machine could not be made a node: a step failed there, or took too long. Nothing of it runs any more."""
+
+
+class SetupError(BootstrapError):
+    """The user's set-up command failed on the machine."""
+
+
+class NoPythonError(BootstrapError):
+    """The machine has no Python of the version that the node needs."""
+
+
+class ArchitectureError(BootstrapError):
+    """The machine is of a kind that there is nothing for."""
+
+
+class DiskFullError(BootstrapError):
+    """The machine's disk has no room for what the node needs."""
+
+
+class PortInUseError(BootstrapError):
+    """The port that the node shall listen at is taken."""
+
+
+class PackageError(BootstrapError):
+    """A package of the image could not be installed."""
 
 
 class AuthError(MeshError, PermissionError):

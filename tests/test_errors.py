@@ -55,6 +55,19 @@ def placed(error: TaskError) -> TaskError:
     return error
 
 
+# What can be wrong with a machine: all with the same kind of text.
+MACHINES = (
+    errors.HostUnreachableError,
+    errors.LoginRefusedError,
+    errors.BootstrapError,
+    errors.SetupError,
+    errors.NoPythonError,
+    errors.ArchitectureError,
+    errors.DiskFullError,
+    errors.PortInUseError,
+    errors.PackageError,
+)
+
 # Each error with its text: what somebody reads at night.
 TEXTS: list[tuple[SkywardError, str]] = [
     (SkywardError(), ""),
@@ -135,6 +148,7 @@ TEXTS: list[tuple[SkywardError, str]] = [
         ProvisionError("it did not start", ("line", "last line")),
         "it did not start\nlast lines of its log:\n  line\n  last line",
     ),
+    *[(kind("h1: it did not start"), "h1: it did not start") for kind in MACHINES],
     (CapacityError(3, 8), "got 3 of 8 nodes"),
     (CapacityError(3, 8, "no spot capacity"), "got 3 of 8 nodes: no spot capacity"),
     (
@@ -142,7 +156,7 @@ TEXTS: list[tuple[SkywardError, str]] = [
         "version differs: client has Python 3.11, node has Python 3.12",
     ),
 ]
-CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if value.__module__ == errors.__name__]
+CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, SkywardError)]
 
 
 def same(one: Any, other: Any) -> bool:

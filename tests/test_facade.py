@@ -17,37 +17,48 @@ from skyward import errors
 
 PUBLIC = {
     "AbsentRankError",
+    "ArchitectureError",
     "AuthError",
+    "BootstrapError",
     "BroadcastError",
     "CapacityError",
     "Compute",
     "ConfigError",
     "DeadlockError",
+    "DiskFullError",
     "ForkedPoolError",
     "Future",
+    "Host",
     "HostKeyError",
+    "HostUnreachableError",
     "Image",
     "InstanceInfo",
     "Local",
+    "LoginRefusedError",
     "MeshError",
     "MisuseError",
     "NoNodesError",
     "NoPoolError",
+    "NoPythonError",
     "NodeLostError",
     "Nodes",
     "Options",
     "OutputLine",
+    "PackageError",
     "Peer",
     "PendingFunction",
     "PendingFunctionGroup",
     "PoolClosedError",
+    "PortInUseError",
     "ProtocolError",
     "ProvisionError",
     "RemoteError",
     "RemoteImportError",
     "ResultStream",
     "ResultTooLargeError",
+    "SSH",
     "SerializationError",
+    "SetupError",
     "SkywardError",
     "Static",
     "TaskError",
@@ -80,7 +91,7 @@ def python(code: str) -> str:
 def test_public_names_are_these() -> None:
     """`__all__` is sorted and has the names of this list, no more and no fewer."""
     assert set(skyward.__all__) == PUBLIC
-    assert skyward.__all__ == sorted(skyward.__all__)
+    assert skyward.__all__ == sorted(skyward.__all__, key=lambda name: (not name.isupper(), name))
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))

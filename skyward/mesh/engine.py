@@ -81,6 +81,7 @@ class Engine:
         self.reach = Reach(self)
         self.streaming = Streaming(self)
         self.watching = Watching(self, enabled=options.console)
+        provider.listener = self.watching.tell
         self._opening = Waiter()
         self._open_error: BaseException | None = None
         self._timers = Timers()

@@ -69,6 +69,11 @@ class Watching:
         if self._thread is not None:
             self._thread.join(timeout)
 
+    def tell(self, line: str) -> None:
+        """Show lines about a node that comes up; from any thread."""
+        if self._enabled and not self._stop.is_set():
+            _say(line.splitlines())
+
     def track(self, label: str, total: int | None) -> Tally | None:
         """Show how far a group is, until its tally is over."""
         if not self._enabled or self._stop.is_set():

@@ -85,12 +85,23 @@ def interpreter_flags() -> list[str]:
 class Daemon:
     """One daemon. `launch` it, read `pidfd` and `tail`, `hang_up` and `end` it; one thread at a time ends it."""
 
-    def __init__(self, path: tuple[str, ...], env: Mapping[str, str], make_config: Callable[..., NodeConfig]) -> None:
-        """Start it. ``make_config(ready_fd=…, lifeline_fd=…, parent=…)`` returns its configuration."""
+    def __init__(
+        self,
+        path: tuple[str, ...],
+        env: Mapping[str, str],
+        make_config: Callable[..., NodeConfig],
+        *,
+        log: int | None = None,
+    ) -> None:
+        """Start it. ``make_config(ready_fd=…, lifeline_fd=…, parent=…)`` returns its configuration.
+
+        It logs to ``log``, the descriptor of a file, which is closed at its end; by default to memory.
+        """
         self._lock = threading.Lock()  # held by the thread that waits for the daemon, to serve or to be gone
         self._log_lock = threading.Lock()
         self._last_words: tuple[str, ...] = ()
-        self._lifeline = self._ready = self._log = -1
+        self._lifeline = self._ready = -1
+        self._log = -1 if log is None else log
         with ExitStack() as theirs:
             try:
                 self._start(path, env, make_config, theirs)
@@ -111,7 +122,7 @@ class Daemon:
         theirs.callback(os.close, ready)
         self._lifeline, lifeline = open_lifeline()
         theirs.callback(os.close, lifeline)
-        self._log = os.memfd_create("skyward-log")
+        self._log = os.memfd_create("skyward-log") if self._log < 0 else self._log
         config_fd = os.memfd_create("skyward-config")  # a pipe could be too small, and block
         theirs.callback(os.close, config_fd)
         os.write(config_fd, make_config(ready_fd=ready, lifeline_fd=lifeline, parent=os.getpid()).to_json())
@@ -183,6 +194,10 @@ class Daemon:
         except (ValueError, TypeError, KeyError) as error:
             raise ProvisionError(f"it said {line!r}, which makes no sense", self.tail()) from error
         raise ProvisionError(str(said["error"]), self.tail())
+
+    def exit_code(self) -> int:
+        """Return how it has ended, once it has: its exit code, or the signal that killed it, negative."""
+        return self._process.wait()
 
     def _end_of(self) -> str:
         code = self._process.wait()

@@ -1,0 +1,120 @@
+"""SSH hosts as people name them. Pure.
+
+    h1   alice@h2   alice@10.0.0.7:2222   [2001:db8::7]:2222   a name of ~/.ssh/config
+    h3 python=/opt/python3.11/bin/python3 identity=~/.ssh/cluster setup="module load cuda"
+
+The second form is also what a line of a hostfile looks like; there ``#`` begins a comment.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from skyward.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_.%:][A-Za-z0-9_.%:-]*")  # none begins with a dash: it would be an option of ssh
+_USER: Final = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@+\\-]*\$?")
+_FORM: Final = re.compile(r"(?:(?P<user>.+)@)?(?:\[(?P<v6>[^\]]+)\](?::(?P<p6>\d+))?|(?P<host>[^@\[\]]+))")
+EXAMPLE: Final = "one looks like 'alice@10.0.0.7:2222', or is a name of ssh_config"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine that is reached by SSH: ``sky.Host("10.0.0.7", user="alice", python="/opt/python/bin/python3.11")``.
+
+    ``name`` is an address, or a name that ``ssh_config`` knows. What is None is as ``ssh_config`` has it.
+    ``identity``: the file of the private key. ``python``: the interpreter, else the first one there that will do.
+    ``setup``: a command for ``sh`` that runs first; what it exports is there for the node and its tasks.
+    """
+
+    name: str
+    user: str | None = None
+    port: int | None = None
+    identity: str | None = None
+    python: str | None = None
+    setup: str | None = None
+
+    def __post_init__(self) -> None:
+        if _NAME.fullmatch(str(self.name)) is None:
+            raise ConfigError(f"{self.name!r} is no host: {EXAMPLE}")
+        if self.user is not None and _USER.fullmatch(self.user) is None:
+            raise ConfigError(f"{self.user!r} is no user of the host {self.name}")
+        if self.port is not None and not 0 < self.port < 65_536:
+            raise ConfigError(f"{self.port!r} is no port of the host {self.name}")
+        for what in ("identity", "python", "setup"):
+            value = getattr(self, what)
+            if value is not None and (not value.strip() or "\0" in value):
+                raise ConfigError(f"{what}={value!r} of the host {self.name} makes no sense")
+
+    def __str__(self) -> str:
+        user = f"{self.user}@" if self.user else ""
+        if self.port is None:
+            return f"{user}{self.name}"
+        return f"{user}[{self.name}]:{self.port}" if ":" in self.name else f"{user}{self.name}:{self.port}"
+
+    def otherwise(self, usual: Host) -> Host:
+        """Return it with what it does not say itself as ``usual`` has it."""
+        absent = {name: getattr(usual, name) for name in _SETTINGS if getattr(self, name) is None}
+        return replace(self, **absent)
+
+
+_SETTINGS: Final = ("user", "port", "identity", "python", "setup")
+
+
+def parse(text: str) -> Host:
+    """Return the host that a line names; raises `ConfigError`."""
+    try:
+        place, *rest = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no host: {error}") from error
+    said: dict[str, str] = {}
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if not equals or name not in ("identity", "python", "setup") or name in said:
+            raise ConfigError(f"{text!r} has {word!r}: after a host stand python=, setup= and identity=, once each")
+        said[name] = value
+    found = _FORM.fullmatch(place)
+    if found is None:
+        raise ConfigError(f"{text!r} is no host: {EXAMPLE}")
+    name, port = (found["v6"], found["p6"]) if found["v6"] else _split(found["host"], text)
+    return Host(name, user=found["user"], port=None if port is None else int(port), **said)
+
+
+def _split(place: str, text: str) -> tuple[str, str | None]:
+    if place.count(":") != 1:  # more: an address of IPv6 without brackets, and no port
+        return place, None
+    name, _, port = place.partition(":")
+    if not port.isdigit():
+        raise ConfigError(f"{text!r} is no host: {port!r} is no port; {EXAMPLE}")
+    return name, port
+
+
+def parse_file(lines: Iterable[str], path: str) -> list[Host]:
+    """Return the hosts of a hostfile; raises `ConfigError`, which names file and line."""
+    found: list[Host] = []
+    for number, line in enumerate(lines, 1):
+        if text := _uncommented(line).strip():
+            try:
+                found.append(parse(text))
+            except ConfigError as error:
+                raise ConfigError(f"{path}, line {number}: {error}") from error
+    if not found:
+        raise ConfigError(f"{path} names no host")
+    return found
+
+
+def _uncommented(line: str) -> str:
+    """Return a line up to a comment; within quotes there is none."""
+    quote = ""
+    for place, letter in enumerate(line):
+        if letter in "'\"":
+            quote = "" if letter == quote else quote or letter
+        elif letter == "#" and not quote and (place == 0 or line[place - 1].isspace()):
+            return line[:place]
+    return line

@@ -1,0 +1,106 @@
+"""Hosts as people name them: every form, and every mistake by its name."""
+
+from __future__ import annotations
+
+import pytest
+
+import skyward as sky
+from skyward.errors import ConfigError
+from skyward.providers.ssh_hosts import Host, parse, parse_file
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("h1", Host("h1")),
+        ("alice@h1", Host("h1", user="alice")),
+        ("alice@h1:2222", Host("h1", user="alice", port=2222)),
+        ("first.last@10.0.0.7", Host("10.0.0.7", user="first.last")),
+        ("domain\\\\alice@h1", Host("h1", user="domain\\alice")),
+        ("2001:db8::7", Host("2001:db8::7")),
+        ("[2001:db8::7]:2222", Host("2001:db8::7", port=2222)),
+        ("bob@[2001:db8::7]", Host("2001:db8::7", user="bob")),
+        ("h1 python=/opt/py/bin/python3", Host("h1", python="/opt/py/bin/python3")),
+        (
+            "h1 identity=~/.ssh/c setup='module load cuda; x=1'",
+            Host("h1", identity="~/.ssh/c", setup="module load cuda; x=1"),
+        ),
+    ],
+)
+def test_host_is_understood(text: str, host: Host) -> None:
+    """User, name and port, addresses of both families, and what may stand after them."""
+    assert parse(text) == host
+    assert parse(str(host)) == Host(host.name, user=host.user, port=host.port) or "\\" in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-oProxyCommand=x",
+        "alice@-x",
+        "h1:port",
+        "h1:0",
+        "h1:70000",
+        "a b@h1",
+        "h1 python",
+        "h1 pyton=/x",
+        "h1 python=/a python=/b",
+        "h1 setup=' '",
+        "h1 'open",
+        "h1;reboot",
+        "@h1",
+        "",
+    ],
+)
+def test_what_is_no_host_is_refused_by_name(text: str) -> None:
+    """Nothing that ssh or a shell could take for something else is accepted, and the error shows it."""
+    with pytest.raises((ConfigError, ValueError)):
+        parse(text)
+
+
+def test_hostfile_is_read() -> None:
+    """Comments and empty lines do not count; a sharp sign in quotes is no comment."""
+    lines = ["# all of them\n", "\n", "h1  # the first\n", "bob@h2:22 setup='echo #1'\n"]
+    assert parse_file(lines, "hosts.txt") == [Host("h1"), Host("h2", user="bob", port=22, setup="echo #1")]
+
+
+def test_mistake_in_a_hostfile_is_told_with_its_line() -> None:
+    """The error names file and line."""
+    with pytest.raises(ConfigError, match=r"hosts\.txt, line 2: .*'h2:x'"):
+        parse_file(["h1\n", "h2:x\n"], "hosts.txt")
+    with pytest.raises(ConfigError, match=r"hosts\.txt names no host"):
+        parse_file(["# nothing\n"], "hosts.txt")
+
+
+def test_settings_of_the_pool_are_for_hosts_that_say_nothing() -> None:
+    """What a host says itself counts."""
+    usual = Host("usual", user="alice", port=2222, python="/usual")
+    assert Host("h1", user="bob").otherwise(usual) == Host("h1", user="bob", port=2222, python="/usual")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "settings", "complaint"),
+    [
+        ([], {}, "at least one host"),
+        (["h1", "h1"], {}, "h1"),
+        (["h1"], {"nodes_per_host": 0}, "nodes_per_host"),
+        (["h1"], {"node_port": 65_536}, "node_port"),
+        (["h1"], {"hostfile": "/nonexistent/hosts"}, "/nonexistent/hosts"),
+        (["h1"], {"port": 0}, "port"),
+    ],
+)
+def test_mistake_in_the_provider_is_told(hosts: list[str], settings: dict[str, object], complaint: str) -> None:
+    """Before anything is connected, by what is wrong."""
+    with pytest.raises(ConfigError, match=complaint):
+        sky.SSH(hosts, **settings)  # type: ignore[arg-type]  # the mistakes are on purpose  # pyright: ignore[reportArgumentType]
+
+
+def test_single_string_is_no_list_of_hosts() -> None:
+    """It would be taken letter by letter."""
+    with pytest.raises(TypeError, match=r"sky\.SSH\(\['h1'\]\)"):
+        sky.SSH("h1")
+
+
+def test_provider_shows_its_hosts() -> None:
+    """Its text is for the line of a log."""
+    assert repr(sky.SSH(["alice@h1:2222", "h2"])) == "sky.SSH(['alice@h1:2222', 'h2'])"
