@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from skyward.errors import ProvisionError
 from skyward.image import Image
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Collection
     from typing import Self
 
     from skyward.config import Options
@@ -42,6 +43,7 @@ class LaunchSpec:
     log_level: str = "warning"
     client_key: str = ""  # the pool's public key, which the node has to admit
     persist: bool = False  # the node outlives whoever launches it: it waits for clients, and `Provider.close` leaves it
+    mesh: str = ""  # the name of the mesh that a persisting node belongs to: nodes are marked with it, see `sweep`
 
     @classmethod
     def of(cls, options: Options, nodes: int, *, image: Image | None = None, client_key: str = "") -> LaunchSpec:
@@ -72,10 +74,18 @@ class Launched:
     private_address: str = "127.0.0.1"  # how other nodes reach it
 
 
+class Quote(NamedTuple):
+    """What a launch would start, and what that costs."""
+
+    text: str = ""  # for people, as "4 × c7i.large in eu-central-1, on demand"
+    hourly: float = 0.0  # US dollars an hour for all of it; 0: it costs nothing
+
+
 class Provider(ABC):
     """Launches nodes for one pool and ends them."""
 
     name: ClassVar[str]
+    paths: ClassVar[tuple[str, ...]] = ()  # arguments that are paths of files: in skyward.toml relative to its directory
     shares_memory: bool = False  # its nodes are processes of this machine: they and we can read each other's memory
 
     @abstractmethod
@@ -122,3 +132,25 @@ class Provider(ABC):
     @abstractmethod
     def close(self) -> None:
         """End all nodes and leave nothing behind. Doing it again does nothing; launching then is refused."""
+
+    # --- meshes: nodes that persist, looked after by commands that come and go ------------------
+
+    def settings(self) -> dict[str, Any] | None:
+        """Return the arguments that make a provider which can end these nodes, wherever and whenever; None: the same.
+
+        For what depends on the environment of a process, such as a region. JSON, and nothing secret. After `prepare`.
+        """
+        return None
+
+    def quote(self, spec: LaunchSpec, count: int) -> Quote:
+        """Return what ``count`` nodes would be and cost, before anything is started; raises `ProvisionError`."""
+        return Quote()
+
+    def sweep(self, mesh: str = "", *, keep: Collection[str] = (), dry_run: bool = False) -> tuple[str, ...]:
+        """End what is left of nodes, found by their marks alone; return a line for each thing that is gone.
+
+        With ``mesh`` all that belongs to the mesh of that name; without it all that nobody looks after any more, which
+        what belongs to the meshes named in ``keep`` is not. ``dry_run`` ends nothing. After `prepare`. Doing it again
+        does nothing. Raises `ProvisionError` if something cannot be ended.
+        """
+        return ()
