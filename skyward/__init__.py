@@ -11,6 +11,7 @@
     dispatch/                   which task goes where and when
     transport/                  sockets, polling, ownership
     providers/                  where nodes come from
+    meshes/                     nodes that outlive a pool: described, brought up, attached to, ended
 
 Importing this costs a millisecond: a name is loaded when it is first used.
 """
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         ForkedPoolError,
         HostKeyError,
         MeshError,
+        MeshExistsError,
         MisuseError,
         NodeLostError,
         NoNodesError,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         SkywardError,
         TaskError,
         TaskTimeoutError,
+        UnknownMeshError,
         VersionMismatchError,
         WorkerCrashedError,
     )
@@ -79,6 +82,7 @@ __all__ = [
     "InstanceInfo",
     "Local",
     "MeshError",
+    "MeshExistsError",
     "MisuseError",
     "NoNodesError",
     "NoPoolError",
@@ -101,6 +105,7 @@ __all__ = [
     "Static",
     "TaskError",
     "TaskTimeoutError",
+    "UnknownMeshError",
     "ValueStream",
     "VersionMismatchError",
     "Worker",

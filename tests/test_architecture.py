@@ -48,10 +48,11 @@ ARROWS: dict[str, set[str]] = {
     "sharding": {"runtime"},
     "versions": set(),
     "memory": {"wire.frames"},
+    "private": {"errors"},
     "feeding": VALUES | {"abbreviation", "pending", "waiting"},
     "waiting": set(),
-    "transport": VALUES | {"config", "wire", "dispatch", "waiting"},
-    "providers": VALUES | {"config", "cpus", "image", "transport.keys"},
+    "transport": VALUES | {"config", "private", "wire", "dispatch", "waiting"},
+    "providers": VALUES | {"config", "cpus", "image", "private", "transport.keys"},
 }
 
 # What a part may name in annotations only: operators give what the layer above makes of a call, and the

@@ -134,23 +134,25 @@ class Provider(ABC):
         """End all nodes and leave nothing behind. Doing it again does nothing; launching then is refused."""
 
     # --- meshes: nodes that persist, looked after by commands that come and go ------------------
+    # These, and `terminate` and `log_tail` of such nodes, work on a provider that was just made: what `prepare` does is
+    # for launches, and may cost money.
 
     def settings(self) -> dict[str, Any] | None:
         """Return the arguments that make a provider which can end these nodes, wherever and whenever; None: the same.
 
-        For what depends on the environment of a process, such as a region. JSON, and nothing secret. After `prepare`.
+        For what depends on the environment of a process, such as a region. JSON, and nothing secret.
         """
         return None
 
     def quote(self, spec: LaunchSpec, count: int) -> Quote:
-        """Return what ``count`` nodes would be and cost, before anything is started; raises `ProvisionError`."""
+        """Return what ``count`` nodes would be and cost; raises `ProvisionError`. It starts nothing."""
         return Quote()
 
     def sweep(self, mesh: str = "", *, keep: Collection[str] = (), dry_run: bool = False) -> tuple[str, ...]:
         """End what is left of nodes, found by their marks alone; return a line for each thing that is gone.
 
         With ``mesh`` all that belongs to the mesh of that name; without it all that nobody looks after any more, which
-        what belongs to the meshes named in ``keep`` is not. ``dry_run`` ends nothing. After `prepare`. Doing it again
-        does nothing. Raises `ProvisionError` if something cannot be ended.
+        what belongs to the meshes named in ``keep`` is not. ``dry_run`` ends nothing. Doing it again does nothing.
+        Raises `ProvisionError` if something cannot be ended.
         """
         return ()
