@@ -111,8 +111,8 @@ class UnknownMeshError(MisuseError, LookupError):
         self.advice = advice
 
     def __str__(self) -> str:
-        known = f"known are {', '.join(self.known)}" if self.known else "there is none"
-        return f"there is no mesh {self.name!r}: {known}" + (f"; {self.advice}" if self.advice else "")
+        known = f"; there are {', '.join(self.known)}" if self.known else ", nor any other"
+        return f"there is no mesh {self.name!r}{known}" + (f"; {self.advice}" if self.advice else "")
 
 
 class MeshExistsError(MisuseError, RuntimeError):

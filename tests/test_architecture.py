@@ -77,7 +77,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         f"{BENCH}/references/",  # plain pyzmq, to compare with
     ),
     "cloudpickle": ("skyward/wire/pickler.py",),
-    "rich": ("skyward/mesh/watching.py",),
+    "rich": ("skyward/mesh/watching.py", "scripts/skyward_scripts/meshes/showing.py"),
     "click": ("node/skyward_node/cli.py", "scripts/skyward_scripts/"),
     "boto3": ("skyward/providers/aws.py",),
     "botocore": ("skyward/providers/aws.py",),

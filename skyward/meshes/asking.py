@@ -132,6 +132,11 @@ class _Asking:
             question.problem = f"cannot be asked: {error}"
             return
         self._open[link] = question
+        if link.monitor is None:
+            self._greet(question, link)
+
+    def _greet(self, question: _Question, link: Link) -> None:
+        """Say hello: over TCP when the handshake is over, so that the time is the node's alone."""
         question.asked = time.monotonic()
         link.greet([encode(_hello())])
 
@@ -140,7 +145,7 @@ class _Asking:
         if question is None:
             return
         if what is Connection.UP:
-            question.asked = time.monotonic()  # from here on it is the node's time, not that of a handshake
+            self._greet(question, link)
         question.failures += what is Connection.FAILED
         if what in _REASONS and (what is not Connection.FAILED or question.failures >= FAILURES):
             self._end(question, _REASONS[what].format(ours=self._ours, its=question.node.public_key))

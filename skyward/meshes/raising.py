@@ -23,7 +23,7 @@ from skyward.providers.base import LaunchSpec, Quote
 from skyward.transport.signals import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from skyward.meshes.described import Description
     from skyward.providers.base import Launched, Provider
@@ -59,7 +59,7 @@ def plan(description: Description) -> Plan:
     described.check_name(description.name)
     if description.kind == NOBODYS:
         raise ConfigError(f"mesh {description.name!r}: nodes of sky.Static run already; there is nothing to bring up")
-    provider = description.provider()
+    provider = description.provider().for_mesh(description.name)
     nodes = description.nodes or provider.default_nodes()
     if nodes is None:
         raise ConfigError(f"mesh {description.name!r}: say how many nodes it has (nodes = …, or --nodes)")
@@ -80,7 +80,7 @@ def _spec(description: Description, count: int) -> LaunchSpec:
 def up(wanted: Plan, teller: Teller | None = None) -> Mesh:
     """Bring a mesh up and return it; raises `MeshExistsError`, `ProvisionError`, and then nothing is left of it."""
     said, provider, spec = wanted.description, wanted.provider, wanted.spec
-    settings = provider.settings()
+    settings = provider.recipe()
     mesh = Mesh(
         name=said.name,
         kind=said.kind,
@@ -106,6 +106,7 @@ def _grow(provider: Provider, spec: LaunchSpec, mesh: Mesh, count: int, teller: 
     """Return the mesh with so many more nodes; if that fails it is as before, or gone if it had none."""
     launches = _Launches(provider, spec, mesh, teller)
     try:
+        provider.adopt(mesh.nodes)
         provider.prepare()
         grown = launches.run(count)
         _prove(grown, teller)
@@ -235,7 +236,7 @@ def down(name: str, teller: Teller | None = None) -> Mesh:
 def _provider_of(mesh: Mesh) -> Provider:
     if mesh.kind == NOBODYS:
         raise ConfigError(f"the nodes of mesh {mesh.name!r} were started by somebody else: end them where they run")
-    return kinds.make(mesh.kind, mesh.settings)
+    return kinds.make(mesh.kind, mesh.settings).for_mesh(mesh.name)
 
 
 def _end(provider: Provider, mesh: Mesh, nodes: Sequence[Launched], teller: Teller) -> Mesh:
@@ -344,17 +345,18 @@ def collect(providers: Sequence[Provider], teller: Teller | None = None, *, dry_
     teller = teller or Teller()
     gone: list[str] = []
     for name in files.known():
-        mesh = files.load(name)
+        try:
+            mesh = files.load(name)
+        except ConfigError as error:  # its nodes are not touched: `keep` has its name
+            teller.say(str(error))
+            continue
         if mesh.state != "up" and not _is_busy(name):
             gone.append(f"mesh {name}, which was {mesh.state} when its command was killed")
             if not dry_run:
                 down(name, teller)
     keep = files.known()
-    swept: dict[str, Callable[[], tuple[str, ...]]] = {}
     for provider in providers:
-        swept[repr(provider)] = lambda provider=provider: provider.sweep(keep=keep, dry_run=dry_run)
-    for sweeping in swept.values():
-        gone += sweeping()
+        gone += provider.sweep(keep=keep, dry_run=dry_run)
     return gone
 
 

@@ -85,7 +85,7 @@ class Provider(ABC):
     """Launches nodes for one pool and ends them."""
 
     name: ClassVar[str]
-    paths: ClassVar[tuple[str, ...]] = ()  # arguments that are paths of files: in skyward.toml relative to its directory
+    paths: ClassVar[tuple[str, ...]] = ()  # arguments that are files: skyward.toml names them from where it is
     shares_memory: bool = False  # its nodes are processes of this machine: they and we can read each other's memory
 
     @abstractmethod
@@ -134,10 +134,17 @@ class Provider(ABC):
         """End all nodes and leave nothing behind. Doing it again does nothing; launching then is refused."""
 
     # --- meshes: nodes that persist, looked after by commands that come and go ------------------
-    # These, and `terminate` and `log_tail` of such nodes, work on a provider that was just made: what `prepare` does is
-    # for launches, and may cost money.
+    # These, and `terminate` and `log_tail` of such nodes, work on a provider that has just been made: what `prepare`
+    # does is for launches, and may cost money.
 
-    def settings(self) -> dict[str, Any] | None:
+    def for_mesh(self, mesh: str) -> Self:
+        """Return an unused provider with the same settings whose nodes belong to the mesh of this name."""
+        return self.for_pool()
+
+    def adopt(self, nodes: Collection[Launched]) -> None:  # noqa: B027 - most need not know
+        """Take note of nodes of the same mesh that run already: more of them are to be launched."""
+
+    def recipe(self) -> dict[str, Any] | None:
         """Return the arguments that make a provider which can end these nodes, wherever and whenever; None: the same.
 
         For what depends on the environment of a process, such as a region. JSON, and nothing secret.

@@ -97,6 +97,10 @@ class Local(Provider):
         """Return an unused provider with the same settings."""
         return type(self)(self.transport)
 
+    def for_mesh(self, mesh: str) -> Self:
+        """Return an unused provider of nodes over TCP: sockets in a temporary directory do not last."""
+        return type(self)("tcp")
+
     def default_nodes(self) -> Nodes:
         """Return one node per CPU that this process may use, at most 8."""
         return Nodes(min(MOST_NODES, usable_cpus()))
@@ -176,9 +180,7 @@ class Local(Provider):
     ) -> Launched:
         place = persisting.make_place(spec.mesh)
         log = os.path.join(place, persisting.LOG)
-        config = replace(
-            _config(spec, surroundings, ANY_PORT), seat=seat, seats=spec.nodes, keys=place, log_file=log
-        )
+        config = replace(_config(spec, surroundings, ANY_PORT), seat=seat, seats=spec.nodes, keys=place, log_file=log)
         env = _environment(spec, surroundings) | {persisting.MARK: place}
         starting = f"starting-{index}"  # until it serves it is ours, and `close` ends it
         try:
@@ -198,9 +200,7 @@ class Local(Provider):
             shutil.rmtree(place, ignore_errors=True)
             raise
         daemon.let_go()
-        return Launched(
-            ident=str(ident), endpoint=said["endpoint"], public_key=said["public_key"], pid=daemon.pid
-        )
+        return Launched(ident=str(ident), endpoint=said["endpoint"], public_key=said["public_key"], pid=daemon.pid)
 
     def _add(self, ident: str, daemon: Daemon) -> None:
         with self._lock:
@@ -255,7 +255,6 @@ class Local(Provider):
             self._end(ident, daemon)
         if self._directory:
             directory.remove(self._directory)
-
 
     def sweep(self, mesh: str = "", *, keep: Collection[str] = (), dry_run: bool = False) -> tuple[str, ...]:
         """End the nodes of a mesh, or of all meshes that nobody knows any more; see `Provider.sweep`."""
