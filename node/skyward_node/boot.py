@@ -106,9 +106,9 @@ def _serve(
     metrics = _open_metrics(core, config, stack)
     server = Server(config, core, router, supervisor, signals=signals, logger=logger, door=door, metrics=metrics)
     place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
-    launcher.tell({**place, "pid": os.getpid()})
-    notify.tell(notify.READY, f"serving at {place['endpoint']}")
     port = {"metrics": metrics.port} if metrics is not None else {}
+    launcher.tell({**place, "pid": os.getpid(), **port})
+    notify.tell(notify.READY, f"serving at {place['endpoint']}")
     logger.log("info", "serving", place | {"slots": config.concurrency} | port)
     if door is not None and not door.access.keys:
         logger.log("warning", "no client is admitted yet", {"advice": "skyward-node keys add KEY"})

@@ -125,7 +125,8 @@ class File:
         try:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:  # it names the line
-            raise ConfigError(f"{path} is no TOML: {error}") from error
+            end = f"at line {len(text.splitlines())}, the last"
+            raise ConfigError(f"{path} is no TOML: {str(error).replace('at end of document', end)}") from error
         self.only(data, (), ("mesh",))
         self._meshes = self.table(data, ("mesh",))
 
@@ -237,8 +238,9 @@ def line_of(text: str, keys: Path) -> int:
             path = table + _parts(key[1])
         else:
             continue
-        if len(path) > best and path == keys[: len(path)]:
-            best, found = len(path), number
+        common = min(len(path), len(keys))
+        if common > best and path[:common] == keys[:common]:
+            best, found = common, number
     return found
 
 

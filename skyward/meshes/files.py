@@ -134,13 +134,13 @@ def remove(name: str) -> None:
 
 
 @contextmanager
-def locked(name: str, *, wait: bool = False) -> Iterator[None]:
+def locked(name: str) -> Iterator[None]:
     """Keep every other command from changing this mesh; raises `MeshExistsError` if one does.
 
     The kernel lets go of the lock when its holder ends, however that happens.
     """
     path = os.path.join(home(), f".{check_name(name)}.lock")
-    fd = _lock(path, name, wait=wait)
+    fd = _lock(path, name)
     try:
         yield
     finally:
@@ -149,12 +149,12 @@ def locked(name: str, *, wait: bool = False) -> Iterator[None]:
         os.close(fd)
 
 
-def _lock(path: str, name: str, *, wait: bool) -> int:
+def _lock(path: str, name: str) -> int:
     make_directory(home(), WHAT)
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.exists(path) and os.path.samestat(os.fstat(fd), os.stat(path)):
                 return fd
         except FileNotFoundError:  # its last holder has just removed it

@@ -101,7 +101,7 @@ def tail(ident: Ident) -> tuple[str, ...]:
 def end(ident: Ident) -> None:
     """Return when the node is gone, with all below it and its directory; raises `ProvisionError` if it cannot end."""
     try:
-        pidfd = os.pidfd_open(ident.pid)
+        pidfd = os.pidfd_open(ident.pid) if ident.pid > 0 else -1
     except ProcessLookupError:
         pidfd = -1
     if pidfd >= 0:

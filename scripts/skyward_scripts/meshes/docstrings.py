@@ -35,12 +35,11 @@ def read(docstring: str | None) -> Said:
     found: dict[str, str] = {}
     for title, body in _sections(lines):
         if not title:
-            text = [line for line in body if not _FIELD.match(line.strip())]
+            fields = (number for number, line in enumerate(body) if _FIELD.match(line.strip()))
+            text = body[: next(fields, len(body))]
         elif title in OF_PARAMETERS:
             found |= _listed(body)
-    found |= _fields(lines)
-    until = next((number for number, line in enumerate(text) if _FIELD.match(line.strip())), len(text))
-    return Said("\n".join(text[:until]).strip(), found)
+    return Said("\n".join(text).strip(), found | _fields(lines))
 
 
 def _sections(lines: list[str]) -> Iterator[tuple[str, list[str]]]:

@@ -52,6 +52,7 @@ CLASSES: Final[dict[Any, Kind]] = {
     str: Kind(click.STRING),
     bool: Kind(click.BOOL, switch=True),
     inspect.Parameter.empty: Kind(click.STRING),
+    Any: Kind(click.STRING),
 }
 
 
@@ -66,14 +67,12 @@ def kind_of(annotation: Any) -> Kind:
         return Kind(click.Choice(list(by_text)), make=lambda text: by_text.get(text, text))
     if (origin or annotation) in LISTS:
         return _of_several(origin or annotation, arguments)
-    if isinstance(annotation, type) and origin is None:
-        return _of_class(annotation)
-    return Kind(click.STRING) if annotation is Any else Kind(Json())
+    if annotation in CLASSES:
+        return CLASSES[annotation]
+    return _of_class(annotation) if isinstance(annotation, type) and origin is None else Kind(Json())
 
 
 def _of_class(annotation: type) -> Kind:
-    if annotation in CLASSES:
-        return CLASSES[annotation]
     if issubclass(annotation, pathlib.PurePath):
         return Kind(click.STRING, make=annotation)
     if issubclass(annotation, enum.Enum):
@@ -125,8 +124,9 @@ def command_for(function: Callable[..., Any], name: str, run: Callable[..., Any]
                 args.append(value)
         return run(*args, **kwargs)
 
+    helps = ["-h" if "help" in signature.parameters else "--help"]
     return click.Command(
-        name, callback=call, params=parameters, help=said.text, context_settings={"help_option_names": ["--help"]}
+        name, callback=call, params=parameters, help=said.text, context_settings={"help_option_names": helps}
     )
 
 
@@ -151,7 +151,9 @@ def _key(name: str) -> str:
 def _parameter(parameter: inspect.Parameter, kind: Kind, said: Mapping[str, str]) -> click.Parameter:
     required = parameter.default is parameter.empty
     if parameter.kind is parameter.VAR_POSITIONAL:
-        return click.Argument([_key(parameter.name)], type=kind.type, nargs=-1, metavar=parameter.name.upper())
+        return click.Argument(
+            [_key(parameter.name)], type=kind.type, nargs=-1, metavar=f"[{parameter.name.upper()}]..."
+        )
     if parameter.kind is parameter.POSITIONAL_ONLY:
         nargs = -1 if kind.many else 1
         return click.Argument(
@@ -165,7 +167,7 @@ def _parameter(parameter: inspect.Parameter, kind: Kind, said: Mapping[str, str]
         type=None if kind.switch else kind.type,
         multiple=kind.many,
         required=required,
-        default=None,
+        **({} if required else {"default": None}),  # to click None would be a default
         help="  ".join(filter(None, (words, default))),
         metavar=None if kind.switch or isinstance(kind.type, click.Choice) else kind.type.name.upper(),
     )

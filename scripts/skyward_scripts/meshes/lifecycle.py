@@ -133,10 +133,15 @@ def _agree(quote: Quote, *, yes: bool) -> None:
     """Ask whether to go on, if that costs money and nobody has said so already."""
     if not quote.hourly or yes:
         return
-    if not sys.stdin.isatty():
+    if not is_asked():
         raise click.UsageError("this costs money, and there is nobody to ask: say -y")
     if not click.confirm("start it?"):
         raise Declined("nothing was started")
+
+
+def is_asked() -> bool:
+    """Return whether there is somebody who could answer."""
+    return sys.stdin.isatty()
 
 
 @click.command()
@@ -156,7 +161,7 @@ def down(*, name: str | None, every: bool, kind: str | None, settings: tuple[str
     names = files.known() if every else (name or "",)
     if not names:
         click.echo("there is no mesh")
-    if names and not yes and sys.stdin.isatty() and not click.confirm(f"end {', '.join(names)}?"):
+    if names and not yes and is_asked() and not click.confirm(f"end {', '.join(names)}?"):
         raise Declined("nothing was ended")
     with showing.teller() as teller:
         for each in names:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import statistics
+import sys
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -219,7 +221,7 @@ def _say_lines(
 ) -> dict[int, tuple[str, ...]]:
     """Print what is new in each log; return what has been seen."""
     now = {number: provider.log_tail(node) or seen.get(number, ()) for number, node in nodes.items()}
-    colours = wants_colour(click.get_text_stream("stdout"))
+    colours = wants_colour(sys.stdout)
     for number, lines in now.items():
         new = fresh(seen.get(number, ()), lines)
         for line in new if most is None else new[len(new) - min(most, len(new)) :]:
@@ -230,6 +232,4 @@ def _say_lines(
 
 def json_line(number: int, line: str) -> str:
     """Return a line of a log for programs."""
-    import json
-
     return json.dumps({"node": number, "line": line})
