@@ -28,7 +28,7 @@ class Choice(NamedTuple):
 
 
 def choose(
-    provider: object, mesh: str | None, nodes: object, image: object, options: Options | None, spec: dict[str, Any]
+    provider: object, mesh: object, nodes: object, image: object, options: Options | None, spec: dict[str, Any]
 ) -> Choice:
     """Return what the arguments of ``sky.Compute`` mean; raises `TypeError`, `ConfigError`, `UnknownMeshError`."""
     if mesh is not None:

@@ -17,7 +17,7 @@ from skyward.model import Nodes
 from skyward.providers.local import Local
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
     import pytest
@@ -48,7 +48,7 @@ class Homes:
 
 
 @contextmanager
-def make_homes(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Homes]:
+def make_homes(root: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Homes]:
     """Point to homes below a directory, and go to one below it; end all meshes at the end."""
     work = root / "work"
     work.mkdir()

@@ -13,6 +13,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
@@ -76,7 +77,7 @@ def ask(nodes: Sequence[Launched], keys: KeyPair | None, patience: float = PATIE
     if not questions:
         return []
     with ThreadPoolExecutor(min(AT_ONCE, len(questions)), "skyward-knock") as threads:
-        list(threads.map(lambda question: _knock(question, patience), questions))
+        list(threads.map(partial(_knock, patience), questions))
     asking = _Asking(keys)
     try:
         asking.run([question for question in questions if question.ok], deadline)
@@ -85,7 +86,7 @@ def ask(nodes: Sequence[Launched], keys: KeyPair | None, patience: float = PATIE
     return list(questions)
 
 
-def _knock(question: _Question, patience: float) -> None:
+def _knock(patience: float, question: _Question) -> None:
     """See whether somebody listens: ZeroMQ would try again and again, and say nothing."""
     try:
         knock(question.node.endpoint, patience)

@@ -44,7 +44,7 @@ class Attached(Provider):
 
     name: ClassVar[str] = "mesh"
 
-    def __init__(self, mesh: str) -> None:
+    def __init__(self, mesh: object) -> None:
         """Read the mesh file; raises `UnknownMeshError`, `ConfigError`."""
         if not isinstance(mesh, str):
             raise TypeError(f"mesh must be a name or the path of a mesh file, got {mesh!r}")

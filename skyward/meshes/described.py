@@ -24,7 +24,7 @@ import os
 import re
 import tomllib
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from skyward.config import merge_options
 from skyward.errors import ConfigError, UnknownMeshError
@@ -34,7 +34,7 @@ from skyward.model import Nodes
 from skyward.private import config_home
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import NoReturn
 
     from skyward.providers.base import Provider
@@ -47,6 +47,7 @@ _KEY: Final = re.compile(r"\s*([A-Za-z0-9_.\"' -]+?)\s*=")
 _PART: Final = re.compile(r"\"([^\"]*)\"|'([^']*)'|([A-Za-z0-9_-]+)")
 
 Path = tuple[str, ...]  # of keys
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,9 +217,10 @@ class File:
             if "desired" not in table:
                 self.refuse(keys, "needs desired = …")
             return self._tried(keys, lambda: Nodes(**table))
-        return self._tried(keys, lambda: Nodes.parse(tuple(value) if isinstance(value, list) else value))
+        told: Any = tuple(value) if _is_list(value) else value
+        return self._tried(keys, lambda: Nodes.parse(told))
 
-    def _tried(self, keys: Path, action: Any) -> Any:
+    def _tried(self, keys: Path, action: Callable[[], T]) -> T:
         try:
             return action()
         except (TypeError, ValueError) as error:
@@ -244,5 +246,9 @@ def line_of(text: str, keys: Path) -> int:
     return found
 
 
+def _is_list(value: object) -> bool:
+    return isinstance(value, list)
+
+
 def _parts(text: str) -> Path:
-    return tuple(next(filter(None, match), "") for match in _PART.findall(text))
+    return tuple(match[1] or match[2] or match[3] or "" for match in _PART.finditer(text))

@@ -25,7 +25,7 @@ from skyward.providers.base import Launched
 from skyward.providers.static import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator
     from typing import NoReturn
 
     from skyward.model import Executor
@@ -134,7 +134,7 @@ def remove(name: str) -> None:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
+def locked(name: str) -> Generator[None]:
     """Keep every other command from changing this mesh; raises `MeshExistsError` if one does.
 
     The kernel lets go of the lock when its holder ends, however that happens.
@@ -222,12 +222,12 @@ _KINDS: Final[dict[str, Any]] = {
     "created": int | float,
     "number": int,
 }
-_OF_NODE: Final = {
+_OF_NODE: Final[dict[str, type]] = {
     "ident": str, "endpoint": str, "public_key": str, "pid": int, "address": str, "private_address": str,
 }  # fmt: skip
 
 
-def _node(value: object, key: str, refuse: Any) -> Launched:
+def _node(value: object, key: str, refuse: Callable[[str, str], NoReturn]) -> Launched:
     if not isinstance(value, dict):
         refuse(key, f"must be an object with endpoint and public_key, got {value!r}")
     fields = cast("dict[str, Any]", value)
@@ -241,4 +241,5 @@ def _node(value: object, key: str, refuse: Any) -> Launched:
         address = Address.parse((fields.get("endpoint", ""), fields.get("public_key", "")))
     except ConfigError as error:
         refuse(key, f"is wrong: {error}")
-    return Launched(**{"ident": address.endpoint, **fields})
+    known: dict[str, Any] = {"ident": address.endpoint, **fields}
+    return Launched(**known)

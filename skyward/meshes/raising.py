@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.config import merge_options
-from skyward.errors import ConfigError, ProvisionError
+from skyward.errors import ConfigError, MeshExistsError, ProvisionError
 from skyward.image import Image
 from skyward.meshes import asking, described, files, kinds
 from skyward.meshes.attached import client_pair
@@ -364,5 +364,5 @@ def _is_busy(name: str) -> bool:
     try:
         with files.locked(name):
             return False
-    except files.MeshExistsError:
+    except MeshExistsError:
         return True

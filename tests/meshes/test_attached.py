@@ -21,6 +21,8 @@ from tests.meshing import bring_up
 from tests.rules.work import add, place, until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.meshing import Homes
 
 MANY = 15_000  # calls: a second's work, of which the other client must not wait for the end
@@ -113,7 +115,7 @@ def test_pool_grows_with_its_mesh(homes: Homes) -> None:
         assert {rank for _, _, rank in place() @ pool} == {0, 1}
 
 
-MISTAKES = [
+MISTAKES: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: sky.Compute(mesh="nope"), UnknownMeshError, "no mesh 'nope'; there are dev; .*up nope"),
     (lambda: sky.Compute(mesh="./nope.json"), ConfigError, "cannot read .*/nope.json: No such file"),
     (lambda: sky.Compute(sky.Local(), mesh="dev"), TypeError, "not both"),

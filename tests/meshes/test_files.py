@@ -5,19 +5,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from skyward.errors import ConfigError, MeshExistsError, UnknownMeshError
 from skyward.meshes import files
+from skyward.meshes.described import check_name
 from skyward.meshes.files import Mesh
 from skyward.providers.base import Launched
 from skyward.transport.keys import make_pair
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.meshing import Homes
 
 KEY = make_pair().public
@@ -60,7 +60,7 @@ def test_file_that_others_could_read_is_refused(homes: Homes) -> None:
     with pytest.raises(ConfigError, match=f"file {path} has mode 0640 .*mesh files must be .*chmod 0600 {path}"):
         files.load("dev")
     os.chmod(path, 0o600)
-    os.chmod(files.home(), 0o755)
+    Path(files.home()).chmod(0o755)
     with pytest.raises(ConfigError, match=f"directory {files.home()} has mode 0755 .*chmod 0700"):
         files.load("dev")
 
@@ -138,7 +138,7 @@ def test_name_is_taken_once(homes: Homes) -> None:
 def test_name_is_checked(homes: Homes, name: str) -> None:
     """It is the name of a file, and a word of a command line."""
     with pytest.raises(ConfigError, match="is no name of a mesh"):
-        files.check_name(name)
+        check_name(name)
 
 
 def test_one_command_at_a_time_changes_a_mesh(homes: Homes) -> None:

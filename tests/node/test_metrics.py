@@ -15,7 +15,7 @@ import pytest
 
 from skyward.errors import ConfigError
 from skyward_node import metrics as module
-from skyward_node.core import Core, Identity, Limits
+from skyward_node.core import Core, Identity, Limits, standing
 from skyward_node.http import LONGEST, Request
 from skyward_node.metrics import Metrics, answer, family_memory
 
@@ -139,7 +139,7 @@ def test_askers_are_bounded(metrics: Metrics) -> None:
 
 def test_reader_that_does_not_read_holds_nobody_up(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it does not take waits for it, and its time runs."""
-    monkeypatch.setattr(module.standing, "exposition", lambda *_: "x" * 2**24)
+    monkeypatch.setattr(standing, "exposition", lambda *_: "x" * 2**24)
     with connect(metrics) as slow:
         slow.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         while not any(asker.answer for asker in metrics._askers.values()):

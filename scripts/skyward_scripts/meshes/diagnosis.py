@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
@@ -84,7 +85,7 @@ def _aws() -> Finding:
 
 def _meshes() -> Iterator[Finding]:
     for name in files.known():
-        yield _tried(f"mesh {name}", lambda name=name: _look_at(name), f"skyward-mesh status {name}")
+        yield _tried(f"mesh {name}", partial(_look_at, name), f"skyward-mesh status {name}")
     for name in _strays():
         yield Finding("mesh files", ok=False, text=f"{name} is no mesh file", advice=f"remove {name}")
 

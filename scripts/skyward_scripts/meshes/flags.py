@@ -24,7 +24,7 @@ from skyward_scripts.meshes import docstrings
 class Kind(typing.NamedTuple):
     """How a parameter is written on a command line, and what becomes of that."""
 
-    type: click.ParamType
+    type: click.ParamType[Any]
     many: bool = False  # the flag may be repeated
     switch: bool = False  # --flag / --no-flag
     make: Callable[[Any], Any] = lambda value: value  # of what click has made
@@ -64,7 +64,7 @@ def kind_of(annotation: Any) -> Kind:
         return kind_of(others[0]) if len(others) == 1 else Kind(Json())
     if origin is Literal:
         by_text = {str(argument): argument for argument in arguments}
-        return Kind(click.Choice(list(by_text)), make=lambda text: by_text.get(text, text))
+        return Kind(click.Choice(list(by_text)), make=_looked_up(by_text))
     if (origin or annotation) in LISTS:
         return _of_several(origin or annotation, arguments)
     if annotation in CLASSES:
@@ -72,12 +72,21 @@ def kind_of(annotation: Any) -> Kind:
     return _of_class(annotation) if isinstance(annotation, type) and origin is None else Kind(Json())
 
 
+def _looked_up(values: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """Return what finds a value by its text; a default is a value already."""
+
+    def make(text: Any) -> Any:
+        return values.get(text, text)
+
+    return make
+
+
 def _of_class(annotation: type) -> Kind:
     if issubclass(annotation, pathlib.PurePath):
         return Kind(click.STRING, make=annotation)
     if issubclass(annotation, enum.Enum):
         members = dict(annotation.__members__)
-        return Kind(click.Choice(list(members)), make=lambda value: members.get(value, value))
+        return Kind(click.Choice(list(members)), make=_looked_up(members))
     return Kind(Json())
 
 
@@ -89,7 +98,16 @@ def _of_several(container: Any, arguments: tuple[Any, ...]) -> Kind:
     if inner.many or inner.switch:
         return Kind(Json())
     made: Any = container if container in (list, tuple, set, frozenset) else list
-    return Kind(inner.type, many=True, make=lambda values: made(inner.make(value) for value in values))
+    return Kind(inner.type, many=True, make=_each(inner, made))
+
+
+def _each(inner: Kind, container: Any) -> Callable[[Any], Any]:
+    """Return what makes each of several values, and puts them together."""
+
+    def make(values: Iterable[Any]) -> Any:
+        return container([inner.make(value) for value in values])
+
+    return make
 
 
 def command_for(function: Callable[..., Any], name: str, run: Callable[..., Any]) -> click.Command:
@@ -111,13 +129,13 @@ def command_for(function: Callable[..., Any], name: str, run: Callable[..., Any]
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         for each in signature.parameters.values():
-            value = values[_key(each.name)]
+            value: Any = values[_key(each.name)]
             if value is None or (value == () and kinds[each.name].many and each.default is not each.empty):
                 value = each.default if each.default is not each.empty else value
             else:
                 value = kinds[each.name].make(value)
             if each.kind is each.VAR_POSITIONAL:
-                args += value
+                args.extend(value)
             elif each.kind is each.KEYWORD_ONLY:
                 kwargs[each.name] = value
             else:
@@ -133,14 +151,12 @@ def command_for(function: Callable[..., Any], name: str, run: Callable[..., Any]
 def _checked(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Kind:
     annotation = hints.get(parameter.name, parameter.annotation)
     if parameter.kind is parameter.VAR_KEYWORD:
-        raise ConfigError(
-            f"parameter **{parameter.name} takes any name, and a command line must know them: leave it out"
-        )
+        raise ConfigError(f"parameter **{parameter.name} takes any name, and a command line must know them")
     if get_origin(annotation) is Iterator or annotation is Iterator:
         raise ConfigError(f"parameter {parameter.name} is fed by an iterator: call the function from a program")
     if parameter.kind is parameter.VAR_POSITIONAL:
         inner = kind_of(annotation)
-        return Kind(inner.type, many=True, make=lambda values: [inner.make(value) for value in values])
+        return Kind(inner.type, many=True, make=_each(inner, list))
     return kind_of(annotation)
 
 
@@ -162,12 +178,13 @@ def _parameter(parameter: inspect.Parameter, kind: Kind, said: Mapping[str, str]
     flag = parameter.name.replace("_", "-")
     words = said.get(parameter.name, "")
     default = "" if required or parameter.default is None else f"[default: {_shown(parameter.default)}]"
+    without: dict[str, Any] = {} if required else {"default": None}  # to click None would be a default
     return click.Option(
         [f"--{flag}/--no-{flag}" if kind.switch else f"--{flag}", _key(parameter.name)],
         type=None if kind.switch else kind.type,
         multiple=kind.many,
         required=required,
-        **({} if required else {"default": None}),  # to click None would be a default
+        **without,
         help="  ".join(filter(None, (words, default))),
         metavar=None if kind.switch or isinstance(kind.type, click.Choice) else kind.type.name.upper(),
     )

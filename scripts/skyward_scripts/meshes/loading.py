@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from skyward.calls import Function
 from skyward.errors import ConfigError
@@ -55,8 +55,7 @@ def function_of(module: ModuleType, name: str) -> Any:
     found = getattr(module, name, None)
     if callable(found):
         return found
-    members = cast("dict[str, Any]", vars(module))
-    marked = [known for known, value in members.items() if isinstance(value, Function)]
+    marked = [known for known, value in vars(module).items() if isinstance(value, Function)]
     there = (
         f"those marked with @sky.function are {', '.join(marked)}" if marked else "none is marked with @sky.function"
     )

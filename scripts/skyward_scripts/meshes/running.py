@@ -7,7 +7,7 @@ import os
 import runpy
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -21,7 +21,7 @@ from skyward_scripts.meshes.loading import Target
 from skyward_scripts.meshes.looking import only_mesh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     Run = Callable[..., Any]
 
@@ -47,7 +47,7 @@ ON = click.option("--on", "place", type=Place(), default="any", show_default=Tru
 
 
 @contextmanager
-def attached(mesh: str | None) -> Iterator[sky.Compute]:
+def attached(mesh: str | None) -> Generator[sky.Compute]:
     """Open a pool on a mesh; raises `Unreachable` if its nodes do not answer."""
     pool = sky.Compute(mesh=only_mesh(mesh))
     try:
@@ -118,7 +118,7 @@ def _run_program(ctx: click.Context, mesh: str | None, path: str, arguments: Seq
 
 def marked(function: Any) -> Any:
     """Return the function as `@sky.function` makes it."""
-    return function if isinstance(function, Function) else sky.function(function)
+    return cast("Any", function) if isinstance(function, Function) else sky.function(function)
 
 
 def _called(pool: sky.Compute, place: Any, call: sky.PendingFunction[Any]) -> Any:
@@ -131,12 +131,17 @@ def _print(value: Any, place: Any, *, as_json: bool) -> None:
     """Print a result; what streams as it comes."""
     if place == "all":
         for rank, each in enumerate(value):
-            _print_one(list(each) if isinstance(each, sky.ValueStream) else each, f"node {rank}: ", as_json=as_json)
-    elif isinstance(value, sky.ValueStream):
+            _print_one(list(each) if is_stream(each) else each, f"node {rank}: ", as_json=as_json)
+    elif is_stream(value):
         for each in value:
             _print_one(each, "", as_json=as_json)
     elif value is not None or as_json:
         _print_one(value, "", as_json=as_json)
+
+
+def is_stream(value: object) -> bool:
+    """Return whether a result comes value by value."""
+    return isinstance(value, sky.ValueStream)
 
 
 def _print_one(value: Any, before: str, *, as_json: bool) -> None:
@@ -161,7 +166,8 @@ def execute(ctx: click.Context, *, mesh: str | None, place: Any, command: tuple[
     """
     with attached(mesh) as pool:
         codes = _tried(ctx, lambda: _called(pool, place, sky.function(started_there())(list(command)).with_retries(0)))
-    ctx.exit(max(map(exit_code, codes if isinstance(codes, list) else [codes])))
+    everywhere: list[int] = codes if place == "all" else [codes]
+    ctx.exit(max(map(exit_code, everywhere)))
 
 
 def exit_code(code: int) -> int:

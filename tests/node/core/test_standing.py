@@ -63,8 +63,8 @@ def test_every_number_has_its_metric() -> None:
 
 def test_exposition_is_what_prometheus_reads() -> None:
     """Each metric with its help and type before it; labels are escaped."""
-    values = dict.fromkeys(Standing._fields, 7)
-    text = standing.exposition(Standing(**(values | {"uptime": 1.25, "draining": True})), {"host": 'a"b\\c\nd'})
+    values = Standing._make([7] * len(Standing._fields))._replace(uptime=1.25, draining=True)
+    text = standing.exposition(values, {"host": 'a"b\\c\nd'})
     lines = text.splitlines()
     assert text.endswith("\n")
     assert r'skyward_info{host="a\"b\\c\nd"} 1' in lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from click.testing import CliRunner
@@ -44,7 +44,7 @@ def test_doctor_finds_what_is_wrong(homes: Homes) -> None:
     Local().terminate(mesh.nodes[0])
     files.claim(files.Mesh(name="half", state="starting"))
     files.claim(files.Mesh(name="loose"))
-    os.chmod(files.path_of("loose"), 0o666)
+    Path(files.path_of("loose")).chmod(0o666)
     path = homes.describe("[mesh.a]\nnodes = 0")
     stray = f"{files.home()}/x.txt"
     with open(stray, "w"):

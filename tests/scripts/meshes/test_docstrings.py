@@ -19,6 +19,7 @@ GOOGLE = """Train a model.
     Returns:
         A loss: small is good.
     """
+COLONS = "Note this: it is one line.\n\nAnd example:\n\n    f(1)"
 NUMPY = """Train a model.
 
     Parameters
@@ -71,7 +72,7 @@ SPHINX = """Train a model.
             ),
         ),
         ("Just this.", Said("Just this.", {})),
-        ("Note this: it is one line.\n\nAnd example:\n\n    f(1)", Said("Note this: it is one line.\n\nAnd example:\n\n    f(1)", {})),
+        (COLONS, Said(COLONS, {})),
         (None, Said("", {})),
         ("", Said("", {})),
     ],

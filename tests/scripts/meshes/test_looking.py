@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -146,7 +147,7 @@ def test_age_and_tables_read_well() -> None:
 def test_waiting_is_told_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no terminal: not at once, and less and less often."""
     now = [0.0]
-    monkeypatch.setattr(showing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     teller = showing.Plain()
     for second in range(40):
         now[0] = float(second)
