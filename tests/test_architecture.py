@@ -49,6 +49,9 @@ ARROWS: dict[str, set[str]] = {
     "versions": set(),
     "memory": {"wire.frames"},
     "private": {"errors"},
+    "choosing": VALUES | {"config", "image", "meshes", "providers"},
+    "meshes": VALUES
+    | {"config", "image", "mesh", "private", "providers", "transport", "versions", "wire"},  # it asks as a pool would
     "feeding": VALUES | {"abbreviation", "pending", "waiting"},
     "waiting": set(),
     "transport": VALUES | {"config", "private", "wire", "dispatch", "waiting"},

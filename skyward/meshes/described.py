@@ -200,12 +200,9 @@ class File:
             else value
             for name, value in table.items()
         }
-        try:
-            kinds.make(kind, settings)
-        except kinds.SettingError as error:
-            self.refuse((*keys, error.setting), error.reason)
-        except ConfigError as error:
-            self.refuse(keys, f"is wrong: {error}")
+        if (wrong := kinds.mistake(kind, settings)) is not None:
+            self.refuse((*keys, wrong[0]), wrong[1])
+        self._tried(keys, lambda: kinds.make(kind, settings))
         return settings
 
     def _nodes(self, keys: Path, value: Any) -> Nodes | None:

@@ -37,32 +37,28 @@ def class_of(kind: str) -> type[Provider]:
     return found
 
 
-def make(kind: str, settings: Mapping[str, Any]) -> Provider:
-    """Return a provider with these settings; raises `ConfigError`, which begins with the setting if one is wrong."""
+def mistake(kind: str, settings: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return which setting a provider does not have, or lacks, and why that is a mistake; None if all is well."""
     provider = class_of(kind)
     known = inspect.signature(provider).parameters
     for name in settings:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
-            raise SettingError(name, f"is no setting of sky.{provider.__name__}; {hint}")
+            return name, f"is no setting of sky.{provider.__name__}; {hint}"
     for name, parameter in known.items():
-        required = parameter.default is parameter.empty and parameter.kind not in (
-            parameter.VAR_KEYWORD,
-            parameter.VAR_POSITIONAL,
-        )
-        if required and name not in settings:
-            raise SettingError(name, f"is missing: sky.{provider.__name__} needs it")
+        several = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if parameter.default is parameter.empty and not several and name not in settings:
+            return name, f"is missing: sky.{provider.__name__} needs it"
+    return None
+
+
+def make(kind: str, settings: Mapping[str, Any]) -> Provider:
+    """Return a provider with these settings; raises `ConfigError`."""
+    if (wrong := mistake(kind, settings)) is not None:
+        raise ConfigError(" ".join(wrong))
+    provider = class_of(kind)
     try:
         return provider(**settings)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"sky.{provider.__name__} does not take these settings: {error}") from error
-
-
-class SettingError(ConfigError):
-    """A setting of a provider is wrong; whoever knows where it stands says so."""
-
-    def __init__(self, setting: str, reason: str) -> None:
-        super().__init__(f"{setting} {reason}")
-        self.setting = setting
-        self.reason = reason

@@ -106,6 +106,7 @@ def _grow(provider: Provider, spec: LaunchSpec, mesh: Mesh, count: int, teller: 
     """Return the mesh with so many more nodes; if that fails it is as before, or gone if it had none."""
     launches = _Launches(provider, spec, mesh, teller)
     try:
+        provider.listener = teller.say
         provider.adopt(mesh.nodes)
         provider.prepare()
         grown = launches.run(count)

@@ -20,7 +20,7 @@ from skyward.image import Image
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from typing import Self
 
     from skyward.config import Options
@@ -87,10 +87,16 @@ class Provider(ABC):
     name: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()  # arguments that are files: skyward.toml names them from where it is
     shares_memory: bool = False  # its nodes are processes of this machine: they and we can read each other's memory
+    listener: Callable[[str], None] | None = None  # hears how launches go on; must not block
 
     @abstractmethod
     def for_pool(self) -> Self:
         """Return an unused provider with the same settings: each pool uses one of its own."""
+
+    def tell(self, line: str) -> None:
+        """Tell whoever listens how a launch goes on, in a line for people, from any thread."""
+        if self.listener is not None:
+            self.listener(line)
 
     def default_nodes(self) -> Nodes | None:
         """Return how many nodes a pool has that does not say so, or None if it has to."""

@@ -183,6 +183,7 @@ def test_sweep_finds_nodes_by_their_marks() -> None:
     family = [daemon, *daemon.children(recursive=True)]
     daemon.kill()
     until(lambda: all(map(gone, family)))
+    os.waitpid(daemon.pid, 0)  # it was a child of ours, and nobody else waits for it
     local = Local()
     assert local.sweep(keep=("m",)) == ()
     assert local.sweep("other") == ()

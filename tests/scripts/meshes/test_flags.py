@@ -70,7 +70,7 @@ def test_each_type_is_made_of_its_text() -> None:
     """Numbers, switches, choices, paths, several values, and JSON for all else."""
     words = (
         '--count 2 --rate 3 --name y --fast --path q/r --colour BLUE --mode 2 --tags a --tags b --pair [5,"b"] '
-        '--numbers 1 --numbers 2 --some 4 --other 5 --table {"a":1} --anything z --untyped w'
+        '--numbers 1 --numbers 2 --some 4 --other 5 --table {"a":1} --anything z'
     )  # fmt: skip
     assert call(all_kinds, *words.split()) == (
         2, 3.0, "y", True, Path("q/r"), Colour.BLUE, 2, ["a", "b"], (5, "b"), (1, 2), 4, 5, {"a": 1}, "z",
