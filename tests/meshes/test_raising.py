@@ -105,7 +105,6 @@ def test_mesh_comes_up_is_used_and_ends(homes: Homes) -> None:
     nothing_is_left(homes)
 
 
-@pytest.mark.rule("R30")
 def test_name_that_is_taken_starts_nothing(homes: Homes) -> None:
     """The mesh that is there is not touched."""
     mesh = bring_up()

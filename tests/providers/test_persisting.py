@@ -154,7 +154,6 @@ def test_failed_start_leaves_nothing() -> None:
     assert os.listdir(persisting.home()) == []
 
 
-@pytest.mark.rule("R30")
 def test_close_during_its_launch_ends_it() -> None:
     """Until it serves it is its launcher's."""
     provider = Local()

@@ -123,7 +123,6 @@ def test_mistake_is_wrong_usage(homes: Homes, arguments: tuple[str, ...], compla
     nothing_is_left(homes)
 
 
-@pytest.mark.rule("R30")
 def test_description_that_makes_no_sense_is_told_with_its_line(homes: Homes) -> None:
     """The same as a program would be told."""
     path = homes.describe("[mesh.dev]\nnodes = 'two'")
