@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 PATIENCE: Final = 5.0  # seconds for an answer: a node answers at once, also far away
 SOON: Final = 0.02  # seconds between the heartbeats that we ask for: the first one is all that we want
 LEASE: Final = 10.0  # seconds after which a node forgets us if our goodbye is lost
+LEAST: Final = 0.2  # seconds that a port gets in any case, also the last of very many
 AT_ONCE: Final = 32  # nodes that are knocked at side by side
 
 _REASONS: Final = {Connection.REFUSED: NOT_ADMITTED, Connection.STRANGE: NOT_CURVE, Connection.FAILED: NOT_PROVEN}
@@ -77,7 +78,7 @@ def ask(nodes: Sequence[Launched], keys: KeyPair | None, patience: float = PATIE
     if not questions:
         return []
     with ThreadPoolExecutor(min(AT_ONCE, len(questions)), "skyward-knock") as threads:
-        list(threads.map(partial(_knock, patience), questions))
+        list(threads.map(partial(_knock, deadline), questions))
     asking = _Asking(keys)
     try:
         asking.run([question for question in questions if question.ok], deadline)
@@ -86,10 +87,10 @@ def ask(nodes: Sequence[Launched], keys: KeyPair | None, patience: float = PATIE
     return list(questions)
 
 
-def _knock(patience: float, question: _Question) -> None:
+def _knock(deadline: float, question: _Question) -> None:
     """See whether somebody listens: ZeroMQ would try again and again, and say nothing."""
     try:
-        knock(question.node.endpoint, patience)
+        knock(question.node.endpoint, max(LEAST, deadline - time.monotonic()))
     except socket.gaierror as error:
         question.problem = f"its name is not known: {error.strerror}"
     except OSError as error:

@@ -111,15 +111,16 @@ def _grow(provider: Provider, spec: LaunchSpec, mesh: Mesh, count: int, teller: 
         provider.prepare()
         grown = launches.run(count)
         _prove(grown, teller)
+        return grown
     except BaseException as error:
         with Guard(lambda: None):  # an interrupt waits until nothing is left
             teller.say(f"{_brief(error)}: ending what was started")
             launches.give_up()
             _take_back(provider, mesh, launches.mesh, teller)
-            provider.close()
         raise
-    provider.close()
-    return grown
+    finally:
+        with Guard(lambda: None):
+            provider.close()
 
 
 def _brief(error: BaseException) -> str:
@@ -295,8 +296,10 @@ def resize(name: str, count: int, teller: Teller | None = None) -> Mesh:
             spec = _spec(_described_again(mesh), count)
             changed = _grow(provider, spec, mesh, more, teller)
         else:
-            changed = _end(provider, mesh, leaving(asking.ask(mesh.nodes, client_pair()), -more), teller)
-            provider.close()
+            try:
+                changed = _end(provider, mesh, leaving(asking.ask(mesh.nodes, client_pair()), -more), teller)
+            finally:
+                provider.close()
         changed = replace(changed, wanted=count)
         files.write(changed)
         return changed

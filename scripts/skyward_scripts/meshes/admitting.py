@@ -31,9 +31,14 @@ def keys() -> None:
 
 
 @keys.command()
-def show() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def show(*, as_json: bool) -> None:
     """Print your public key: whoever has a mesh adds it there, and you can use it with a copy of the mesh file."""
-    click.echo(client_pair().public)
+    key = client_pair().public
+    if as_json:
+        showing.as_json({"key": key})
+    else:
+        click.echo(key)
 
 
 @keys.command(name="list")

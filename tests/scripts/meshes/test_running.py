@@ -171,6 +171,7 @@ def test_others_are_let_in_and_out(homes: Homes, monkeypatch: pytest.MonkeyPatch
     copy.chmod(0o600)
     own = client_pair().public
     assert run("keys", "show").output == f"{own}\n"
+    assert json.loads(run("keys", "show", "--json").output) == {"key": own}
     with monkeypatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(homes.root / "guest"))
         guest = run("keys", "show").output.strip()
