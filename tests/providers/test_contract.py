@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from skyward.providers import persisting
 from skyward.providers.local import Local
 from skyward.testing import PROVIDER_CHECKS
+from tests.leaks import end_marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,4 +26,7 @@ def test_provider_keeps_the_contract(
 ) -> None:
     """Nodes come up, are told apart, die, and are gone when they should be."""
     monkeypatch.setenv("XDG_STATE_HOME", str(short_path))
-    check(make)
+    try:
+        check(make)
+    finally:
+        end_marked(persisting.MARK, str(short_path))

@@ -86,11 +86,11 @@ def test_ping_says_how_long_answers_take(mesh: Mesh) -> None:
 def test_logs_are_those_of_the_nodes(mesh: Mesh) -> None:
     """Marked with the node, as lines for people or for programs; of one node if that is wanted."""
     lines = run("logs", "dev", "-n", "50").output.splitlines()
-    assert {line[:8] for line in lines} == {"[node 0]", "[node 1]"}
+    assert {line[:8] for line in lines} == {"[node 0]", "[node 1]"}, lines
     assert re.fullmatch(r"\[node 0\] \d{4}-\d\d-\d\d \d\d:\d\d:\d\d info (serving|session \w+) \w+=.*", lines[0])
     told = [json.loads(line) for line in run("logs", "dev", "--node", "1", "-n", "50", "--json").output.splitlines()]
     assert {line["node"] for line in told} == {1}
-    assert json.loads(told[-1]["line"])["event"] in ("serving", "session closed")
+    assert json.loads(told[-1]["line"])["event"] in ("serving", "session opened", "session closed")
     assert run("logs", "dev", "-n", "0").output == ""
     assert "mesh dev has no node 7: it has 2" in run("logs", "dev", "--node", "7", code=1).output
 
