@@ -11,6 +11,7 @@
     dispatch/                   which task goes where and when
     transport/                  sockets, polling, ownership
     providers/                  where nodes come from
+    meshes/                     nodes that outlive a pool: described, brought up, attached to, ended
 
 Importing this costs a millisecond: a name is loaded when it is first used.
 """
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         HostUnreachableError,
         LoginRefusedError,
         MeshError,
+        MeshExistsError,
         MisuseError,
         NodeLostError,
         NoNodesError,
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         SkywardError,
         TaskError,
         TaskTimeoutError,
+        UnknownMeshError,
         VersionMismatchError,
         WorkerCrashedError,
     )
@@ -97,6 +100,7 @@ __all__ = [
     "Local",
     "LoginRefusedError",
     "MeshError",
+    "MeshExistsError",
     "MisuseError",
     "NoNodesError",
     "NoPoolError",
@@ -123,6 +127,7 @@ __all__ = [
     "Static",
     "TaskError",
     "TaskTimeoutError",
+    "UnknownMeshError",
     "ValueStream",
     "VersionMismatchError",
     "Worker",

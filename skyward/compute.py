@@ -16,14 +16,13 @@ import warnings
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from skyward.config import merge_options
+from skyward.choosing import choose
 from skyward.dispatch.tasks import SETTLED
-from skyward.errors import ConfigError, ForkedPoolError, NoNodesError, PoolClosedError
-from skyward.image import Image
+from skyward.errors import ForkedPoolError, NoNodesError, PoolClosedError
 from skyward.mesh.engine import CANCEL_WAIT, CLOSE_WAIT, Engine
 from skyward.model import Nodes
 from skyward.operations import PoolOperations, must_not_block
-from skyward.providers.base import LaunchSpec, Provider
+from skyward.providers.base import LaunchSpec
 from skyward.runtime import Activation, activate, deactivate
 from skyward.tallying import label_of
 from skyward.transport.signals import Guard
@@ -37,9 +36,11 @@ if TYPE_CHECKING:
     from skyward.config import Options
     from skyward.dispatch.tasks import Task
     from skyward.futures import Future
+    from skyward.image import Image
     from skyward.mesh.view import Tally
     from skyward.model import PoolSnapshot
     from skyward.pending import Group
+    from skyward.providers.base import Provider
     from skyward.pumping import Pump
     from skyward.waiting import Waiter
     from skyward.wire.frames import Payload
@@ -51,9 +52,10 @@ _NO_NODE_PAUSE = 0.05  # seconds between looks for a node to broadcast to
 class Compute(PoolOperations):
     """A pool of nodes: ``with sky.Compute(nodes=2) as pool: f(1) >> pool``.
 
-    ``provider`` is where nodes come from; without one they are processes of this machine. ``nodes`` is a
-    number, (min, max), or a `Nodes`. ``image`` is what tasks need on the nodes. Options come as
-    ``options=sky.Options(...)``, or one by one by their names:
+    ``provider`` is where nodes come from; without one they are processes of this machine, and a name stands for what
+    `skyward.toml` describes under it. ``nodes`` is a number, (min, max), or a `Nodes`. ``image`` is what tasks need
+    on the nodes. ``mesh`` is the name, or the file, of a mesh that runs: the pool takes part in its nodes, and
+    leaves them running. Options come as ``options=sky.Options(...)``, or one by one by their names:
     ``sky.Compute(nodes=2, retries=0, concurrency=4)``.
 
     Leaving the ``with`` block waits for all calls; leaving it by an exception cancels them. In a notebook:
@@ -66,14 +68,12 @@ class Compute(PoolOperations):
         nodes: int | tuple[int, int] | Nodes | None = None,
         image: Image | None = None,
         options: Options | None = None,
+        *,
+        mesh: str | None = None,
         **spec: Any,
     ) -> None:
-        self._provider = _checked_provider(provider)
-        self._nodes = self._provider.default_nodes() if nodes is None else Nodes.parse(nodes)
-        if self._nodes is None:
-            raise ConfigError(f"{self._provider!r} does not know how many nodes you want: say sky.Compute(nodes=...)")
-        self._image = _checked_image(image)
-        self._options = merge_options(options, spec)
+        chosen = choose(provider, mesh, nodes, image, options, spec)
+        self._provider, self._nodes, self._image, self._options = chosen
         self._functions = FunctionStore()
         self._ids = itertools.count(1)
         self._max_payload = 0
@@ -95,7 +95,6 @@ class Compute(PoolOperations):
         if self._engine is not None or self._closed:
             raise PoolClosedError("a pool is opened once: make another sky.Compute(...)")
         nodes = self._nodes
-        assert nodes is not None
         provider = self._provider.for_pool()
         try:
             provider.accept(self._image)
@@ -342,31 +341,6 @@ class Compute(PoolOperations):
         else:
             state = f"{self.current_nodes()} of {self._engine.crew.membership.target} nodes ready"
         return f"<sky.Compute on {self._provider.name}, {state}>"
-
-
-def _checked_provider(provider: object) -> Provider:
-    if provider is None:
-        from skyward.providers.local import Local
-
-        return Local()
-    if isinstance(provider, Provider):
-        return provider
-    if isinstance(provider, str):
-        raise ConfigError(f"there is no mesh {provider!r}: meshes of skyward.toml are not there yet; use sky.Local()")
-    if isinstance(provider, type) and issubclass(provider, Provider):
-        raise TypeError(f"provider must be an instance: sky.{provider.__name__}(), not sky.{provider.__name__}")
-    hint = (
-        f"; a number of nodes is sky.Compute(nodes={provider!r})" if isinstance(provider, int | tuple | Nodes) else ""
-    )
-    raise TypeError(f"provider must be a provider such as sky.Local(), got {provider!r}{hint}")
-
-
-def _checked_image(image: object) -> Image:
-    if image is None:
-        return Image()
-    if not isinstance(image, Image):
-        raise TypeError(f"image must be a sky.Image(...), got {image!r}")
-    return image
 
 
 _open_pools: set[Compute] = set()

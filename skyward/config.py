@@ -165,7 +165,7 @@ def check_retries(value: object) -> None:
 
 _OPTIONS = {f.name for f in fields(Options)} - {"worker"}
 _WORKER = {f.name for f in fields(Worker)}
-_PLACES = {"provider", "nodes", "image"}  # the other arguments of sky.Compute
+_PLACES = {"provider", "nodes", "image", "mesh"}  # the other arguments of sky.Compute
 # What other pools call the number of tasks that run at once.
 _ELSEWHERE = {"max_workers", "workers", "n_workers", "num_workers", "n_jobs", "processes", "threads", "num_cpus"}
 

@@ -7,6 +7,8 @@
     │   ├── PoolClosedError      (RuntimeError)  closed by us: the pool is no longer open
     │   ├── ForkedPoolError      (RuntimeError)  a pool used in a forked child
     │   ├── AbsentRankError      (LookupError)   `.on(rank)` names no node of the pool
+    │   ├── UnknownMeshError     (LookupError)   no mesh has this name
+    │   ├── MeshExistsError      (RuntimeError)  a mesh of this name is there already
     │   └── SerializationError   (TypeError)     an argument or function cannot travel
     ├── TaskError                        the user's function, or its process, failed
     │   ├── RemoteError          (RuntimeError)  an exception that cannot be raised as itself
@@ -127,6 +129,32 @@ class AbsentRankError(MisuseError, LookupError):
             f"no node with rank {self.rank} in this pool (ready ranks: {ranks}); "
             "use .on(rank) with one of these, or .on('head')"
         )
+
+
+class UnknownMeshError(MisuseError, LookupError):
+    """No mesh has this name. ``known`` are those that there are, ``advice`` says what to do."""
+
+    def __init__(self, name: str, known: tuple[str, ...] = (), advice: str = "") -> None:
+        super().__init__()
+        self.name = name
+        self.known = known
+        self.advice = advice
+
+    def __str__(self) -> str:
+        known = f"; there are {', '.join(self.known)}" if self.known else ", nor any other"
+        return f"there is no mesh {self.name!r}{known}" + (f"; {self.advice}" if self.advice else "")
+
+
+class MeshExistsError(MisuseError, RuntimeError):
+    """A mesh of this name is there already; nothing was started."""
+
+    def __init__(self, name: str, advice: str = "") -> None:
+        super().__init__()
+        self.name = name
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"a mesh {self.name!r} is there already" + (f"; {self.advice}" if self.advice else "")
 
 
 class SerializationError(MisuseError, TypeError):

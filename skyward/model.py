@@ -125,8 +125,10 @@ class NodeConfig:
     seat: int = 0  # which of the nodes of this machine it is: they share its accelerators
     seats: int = 1  # how many these are
     parent: int = 0  # pid that must stay the parent; 0: not watched
-    log_format: Literal["console", "json"] = "json"
+    log_format: Literal["console", "json", "journal"] = "json"
     log_level: str = "warning"
+    log_file: str = ""  # where lines go, and what the daemon prints; "": to stderr
+    metrics: int = -1  # port of the loopback interface for health and metrics; 0: any; -1: none
     cwd: str = ""  # of the workers; "": the daemon's
     umask: int = -1  # of the workers; -1: the daemon's
     sys_path: tuple[str, ...] | None = None  # of the workers; None: the daemon's

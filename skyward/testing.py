@@ -201,6 +201,28 @@ def check_pools_do_not_share(make: Make) -> None:
         first.close()
 
 
+def check_persisting_node_outlives_its_provider(make: Make) -> None:
+    """A node that shall persist is left by `close`, and ended by another provider that knows no more than its ident.
+
+    For a provider whose nodes are of this machine; of others whether they live is not seen from here.
+    """
+    from skyward.transport.keys import make_pair
+
+    spec = replace(SPEC, persist=True, mesh="contract", client_key=make_pair().public)
+    with _opened(make) as provider:
+        launched = replace(_launch(provider, 0, spec), death_fd=None)
+        assert launched.endpoint.startswith("tcp://"), "whoever comes later reaches it over TCP"
+        provider.close()
+    other = make()
+    try:
+        assert launched.pid is None or _lives(launched), "close ended a node that shall persist"
+    finally:
+        other.terminate(launched)
+        assert not _lives(launched), "the node still exists"
+        assert not other.sweep("contract"), "something of the node is left"
+        other.close()
+
+
 def _expect_failure(action: Callable[[], Any], otherwise: str) -> ProvisionError:
     try:
         action()
@@ -220,4 +242,5 @@ PROVIDER_CHECKS: Final[tuple[Callable[[Callable[[], Provider]], None], ...]] = (
     check_close_leaves_nothing,
     check_close_during_launch_leaves_nothing,
     check_pools_do_not_share,
+    check_persisting_node_outlives_its_provider,
 )

@@ -93,6 +93,18 @@ def shared_memory() -> set[str]:
     return {name for name in _names(SHARED_MEMORY) if name.startswith(OURS)}
 
 
+def end_marked(name: str, value: str) -> None:
+    """Kill all processes in whose environment a variable begins with a value: what shall outlive its maker, too."""
+    mark = f"{name}={value}".encode()
+    for pid in _pids():
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if any(word.startswith(mark) for word in file.read().split(b"\0")) and pid != os.getpid():
+                    os.kill(pid, signal.SIGKILL)
+        except OSError:  # it has ended, or is none of ours
+            continue
+
+
 # --- looking --------------------------------------------------------------------------------
 
 

@@ -50,10 +50,14 @@ ARROWS: dict[str, set[str]] = {
     "sharding": {"runtime"},
     "versions": set(),
     "memory": {"wire.frames"},
+    "private": {"errors"},
+    "choosing": VALUES | {"config", "image", "meshes", "providers"},
+    "meshes": VALUES
+    | {"config", "image", "mesh", "private", "providers", "transport", "versions", "wire"},  # it asks as a pool would
     "feeding": VALUES | {"abbreviation", "pending", "waiting"},
     "waiting": set(),
-    "transport": VALUES | {"config", "wire", "dispatch", "waiting"},
-    "providers": VALUES | {"config", "cpus", "image", "transport.keys"},
+    "transport": VALUES | {"config", "private", "wire", "dispatch", "waiting"},
+    "providers": VALUES | {"config", "cpus", "image", "private", "transport.keys"},
 }
 
 # What a part may name in annotations only: operators give what the layer above makes of a call, and the
@@ -78,7 +82,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         f"{BENCH}/references/",  # plain pyzmq, to compare with
     ),
     "cloudpickle": ("skyward/wire/pickler.py",),
-    "rich": ("skyward/mesh/watching.py",),
+    "rich": ("skyward/mesh/watching.py", "scripts/skyward_scripts/meshes/showing.py"),
     "click": ("node/skyward_node/cli.py", "scripts/skyward_scripts/"),
     "boto3": ("skyward/providers/aws.py",),
     "botocore": ("skyward/providers/aws.py",),

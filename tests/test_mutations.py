@@ -17,12 +17,15 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from tests.leaks import end_marked
+
 ROOT: Final = Path(__file__).parents[1]
 # Those that must be in the table.
 RULES: Final = (*range(1, 18), 19, 21, 22, *range(26, 35), 38, 39, *range(47, 53))
 HANG: Final = 40  # seconds after which a test that hangs under a mutation counts as red
 OPTIONS: Final = ("-q", "-x", "-p", "no:cacheprovider", "-m", "slow or not slow", f"--timeout={HANG}")
 LONGEST: Final = 2 * HANG
+BROKEN: Final = "SKYWARD_BROKEN"  # environment variable that a run with a mutation, and all below it, has
 
 
 class Mutation(NamedTuple):
@@ -79,13 +82,16 @@ def test_mutation_turns_the_test_red(mutation: Mutation, tmp_path: Path, short_p
     # A run that hangs is ended without cleaning up.
     with tempfile.TemporaryDirectory(prefix="", ignore_cleanup_errors=True) as temporary:
         settings = {"PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": temporary}
-        run = subprocess.run(
-            [sys.executable, "-m", "pytest", *OPTIONS, mutation.test],
-            cwd=tmp_path,
-            env=os.environ | settings,
-            timeout=LONGEST,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            run = subprocess.run(
+                [sys.executable, "-m", "pytest", *OPTIONS, mutation.test],
+                cwd=tmp_path,
+                env=os.environ | settings | {BROKEN: temporary},
+                timeout=LONGEST,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        finally:
+            end_marked(BROKEN, temporary)  # nodes that shall outlive whoever starts them, and what ends them is broken
     assert run.returncode == 1, run.stdout + run.stderr

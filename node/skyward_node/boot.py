@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.config import available_memory, frame_limit
 from skyward.errors import ConfigError
-from skyward_node import endpoint, processes, template
-from skyward_node.logs import Logger, Sink
+from skyward_node import endpoint, notify, processes, template
+from skyward_node.logs import FileSink, Logger, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     import zmq
 
     from skyward.model import NodeConfig
+    from skyward_node.core import Core
     from skyward_node.door import Door
+    from skyward_node.metrics import Metrics
     from skyward_node.template import TemplateHandle
 
 CANNOT_SERVE: Final = 2  # exit code; click uses the same for wrong usage
@@ -42,14 +44,20 @@ YOUNG: Final = 50_000  # allocations between looks for garbage: tasks make none 
 
 def serve(config: NodeConfig, *, interactive: bool = False) -> int:
     """Run a daemon until it ends; return its exit code. With ``interactive`` Ctrl-C ends it."""
+    notify.take_over()
     launcher = _Launcher(config.ready_fd)
     with ExitStack() as stack:
+        try:
+            sink = FileSink(config.log_file) if config.log_file else Sink(sys.stderr.fileno())
+        except OSError as error:
+            launcher.tell({"error": f"cannot log to {config.log_file}: {error.strerror}"})
+            return CANNOT_SERVE
         try:
             path = endpoint.check(config.bind)
             signals = _catch_signals(stack, interactive=interactive)
             handle = template.start(config)
             stack.callback(_stop, handle)
-            return _serve(config, path, handle, signals, launcher, stack)
+            return _serve(config, path, handle, signals, launcher, sink, stack)
         except ConfigError as error:
             launcher.tell({"error": str(error)})
             return CANNOT_SERVE
@@ -59,7 +67,13 @@ def serve(config: NodeConfig, *, interactive: bool = False) -> int:
 
 
 def _serve(
-    config: NodeConfig, path: str, handle: TemplateHandle, signals: int, launcher: _Launcher, stack: ExitStack
+    config: NodeConfig,
+    path: str,
+    handle: TemplateHandle,
+    signals: int,
+    launcher: _Launcher,
+    sink: Sink,
+    stack: ExitStack,
 ) -> int:
     import zmq
 
@@ -85,14 +99,17 @@ def _serve(
         config.concurrency, config.executor == "thread", config.reuse_processes, config.lease, limit, config.alone
     )
     node = f"{identity.hostname}:{identity.pid}"
-    logger = Logger(config.log_level, config.log_format, Sink(sys.stderr.fileno()), node=node)
+    logger = Logger(config.log_level, config.log_format, sink, node=node)
     stack.callback(logger.close, LAST_WORDS)
     core = Core(limits, identity, time.monotonic())
     router = Router(socket, frame_limit(limit), curve=door is not None)
-    server = Server(config, core, router, supervisor, signals=signals, logger=logger, door=door)
+    metrics = _open_metrics(core, config, stack)
+    server = Server(config, core, router, supervisor, signals=signals, logger=logger, door=door, metrics=metrics)
     place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
-    launcher.tell({**place, "pid": os.getpid()})
-    logger.log("info", "serving", place | {"slots": config.concurrency})
+    port = {"metrics": metrics.port} if metrics is not None else {}
+    launcher.tell({**place, "pid": os.getpid(), **port})
+    notify.tell(notify.READY, f"serving at {place['endpoint']}")
+    logger.log("info", "serving", place | {"slots": config.concurrency} | port)
     if door is not None and not door.access.keys:
         logger.log("warning", "no client is admitted yet", {"advice": "skyward-node keys add KEY"})
     processes.become_subreaper()
@@ -120,6 +137,19 @@ def _open(
     from skyward_node.door import Door
 
     return Door(context, socket, config, stack)
+
+
+def _open_metrics(core: Core, config: NodeConfig, stack: ExitStack) -> Metrics | None:
+    """Listen for whoever asks how the node is, if that is wanted."""
+    if config.metrics < 0:
+        return None
+    from skyward_node.metrics import Metrics
+
+    identity = core.node.identity
+    about = {"host": identity.hostname, "executor": config.executor, "python": identity.python} | identity.versions
+    metrics = Metrics(config.metrics, core, about)
+    stack.callback(metrics.close)
+    return metrics
 
 
 def raise_descriptor_limit() -> None:
@@ -168,6 +198,7 @@ class _Launcher:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._person = -1 if fd >= 0 else os.dup(2)  # stderr may go elsewhere soon
 
     def tell(self, line: Mapping[str, object]) -> None:
         """Tell it, or a person."""
@@ -176,8 +207,12 @@ class _Launcher:
             with suppress(OSError):  # the launcher is gone: the lifeline says so too
                 os.write(fd, json.dumps(line).encode() + b"\n")
                 os.close(fd)
-        elif "error" in line:
-            sys.stderr.write(f"skyward-node: {line['error']}\n")
+        person, self._person = self._person, -1
+        if person >= 0:
+            with suppress(OSError):  # nobody reads it any more
+                if "error" in line:
+                    os.write(person, f"skyward-node: {line['error']}\n".encode())
+            os.close(person)
 
 
 def _stop(handle: TemplateHandle) -> None:

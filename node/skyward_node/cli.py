@@ -90,11 +90,24 @@ def _keys_option(name: str) -> Callable[[Command], Command]:
     help="The largest result; 0 means half of the memory that is available now.  [default: 0]",
 )
 @click.option(
+    "--metrics",
+    type=click.IntRange(0, 65_535),
+    default=None,
+    metavar="PORT",
+    help="Answer at http://127.0.0.1:PORT/health and /metrics, for this machine alone; 0 takes any free port.",
+)
+@click.option(
     "--log-format",
-    type=click.Choice(["console", "json"]),
+    type=click.Choice(["console", "json", "journal"]),
     default="console",
     show_default=True,
-    help="How log lines look. They go to stderr.",
+    help="How log lines look; journal is for systemd, which adds the time. They go to stderr.",
+)
+@click.option(
+    "--log-file",
+    metavar="FILE",
+    default="",
+    help="Write them, and whatever else would be printed, there; one of 16 MiB becomes FILE.1.",
 )
 @click.option(
     "--log-level",
@@ -115,7 +128,9 @@ def command(
     fresh_processes: bool,
     lease: float,
     max_payload: int,
-    log_format: Literal["console", "json"],
+    metrics: int | None,
+    log_format: Literal["console", "json", "journal"],
+    log_file: str,
     log_level: str,
 ) -> None:
     """Run a node: a daemon that runs the tasks of skyward pools on this machine.
@@ -138,10 +153,44 @@ def command(
             max_payload=max_payload,
             log_format=log_format,
             log_level=log_level,
+            log_file=os.path.abspath(log_file) if log_file else "",
+            metrics=-1 if metrics is None else metrics,
         )
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     sys.exit(serve(config, interactive=True))
+
+
+@command.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
+@click.option(
+    "--user",
+    metavar="NAME",
+    default="",
+    help="Make a unit of the system that runs the node as this user, instead of one of your own.",
+)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, required=True)
+def unit(user: str, options: tuple[str, ...]) -> None:
+    """Print a systemd unit that runs a node with these OPTIONS, such as --bind tcp://0.0.0.0:7700 --metrics 9464.
+
+    Where it belongs, and how it is started, stands at its top. It logs to the journal unless OPTIONS say otherwise.
+    """
+    from skyward_node.unit import render
+
+    chosen = list(options)
+    told = command.make_context("skyward-node", list(options), resilient_parsing=False).params
+    if told["bind"] is None:
+        raise click.UsageError("say where to listen, such as --bind tcp://0.0.0.0:7700")
+    if not told["log_file"] and not any(word.startswith("--log-format") for word in chosen):
+        chosen += ["--log-format", "journal"]
+    click.echo(render([*_own_command(), *chosen], user=user), nl=False)
+
+
+def _own_command() -> list[str]:
+    """Return what runs this command, wherever it is run from."""
+    own = os.path.abspath(sys.argv[0])
+    if os.path.basename(own) == "skyward-node" and os.access(own, os.X_OK):
+        return [own]
+    return [sys.executable, "-m", "skyward_node"]
 
 
 @command.group()

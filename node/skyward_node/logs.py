@@ -1,4 +1,4 @@
-"""The daemon's log: events with fields, one a line, on stderr; and never a reason to wait.
+"""The daemon's log: events with fields, one a line, on stderr or in a file; and never a reason to wait.
 
 structlog is imported at the first event that passes the level, and in a thread: it costs 90 ms and more,
 which a daemon must spend neither before it serves nor between two heartbeats. Events wait meanwhile. A
@@ -22,7 +22,10 @@ EARLY: Final = 1_000  # events kept while structlog is imported
 AGAIN: Final = 0.2  # seconds until it is tried again, where there were no descriptors for it
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
-Format = Literal["console", "json"]
+KEPT: Final = 16 * 2**20  # bytes of a log file; then it becomes the one before, of which one is kept
+PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3}  # of syslog: the journal reads them
+
+Format = Literal["console", "json", "journal"]
 
 
 class Sink:
@@ -43,6 +46,38 @@ class Sink:
             pass
         self.dropped += 1
         return False
+
+
+class FileSink(Sink):
+    """Writes lines to a file, which is also where our stdout and stderr go from now on; its size is bounded."""
+
+    def __init__(self, path: str, kept: int = KEPT) -> None:
+        """Open it; raises `OSError`. What is there already is kept."""
+        super().__init__(2)
+        self._path = path
+        self._kept = kept
+        self._size = self._open()
+
+    def _open(self) -> int:
+        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            for ours in (1, 2):
+                os.dup2(fd, ours)
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+
+    def write(self, line: str) -> bool:
+        """Write the line, after a change of files if this one is full."""
+        if self._size > self._kept:
+            try:
+                os.replace(self._path, f"{self._path}.1")
+                self._size = self._open()
+            except OSError:  # a directory that is gone or not ours any more: this file grows on
+                self._size = 0
+        written = super().write(line)
+        self._size += len(line)
+        return written
 
 
 class Logger:
@@ -115,6 +150,8 @@ def _now() -> str:
 
 
 def _renderer(format: Format) -> Callable[[str, dict[str, Any]], str]:
+    if format == "journal":
+        return _for_the_journal
     import structlog
 
     name_level = structlog.processors.add_log_level
@@ -128,3 +165,10 @@ def _renderer(format: Format) -> Callable[[str, dict[str, Any]], str]:
         return str(show(None, level, name_level(None, level, fields)))
 
     return render
+
+
+def _for_the_journal(level: str, fields: dict[str, Any]) -> str:
+    """Return a line with its priority in front; it has the time, and says which process it was, by itself."""
+    own = ("timestamp", "event", "node")
+    words = [f"{name}={value}" for name, value in fields.items() if name not in own and value is not None]
+    return f"<{PRIORITIES[level]}>" + " ".join([str(fields["event"]), *words])

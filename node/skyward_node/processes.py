@@ -51,14 +51,29 @@ def set_name(name: str) -> None:
 
 def children() -> list[int]:
     """Return the pids of this process's children, adopted ones and zombies among them."""
-    found: list[int] = []
     try:
-        for thread in os.listdir("/proc/self/task"):
-            with open(f"/proc/self/task/{thread}/children", encoding="ascii") as listing:
-                found += map(int, listing.read().split())
+        return _children_of("self")
     except OSError:  # a kernel without CONFIG_PROC_CHILDREN, or a thread that just ended
         return _children_by_scan()
+
+
+def _children_of(pid: int | str) -> list[int]:
+    found: list[int] = []
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as listing:
+            found += map(int, listing.read().split())
     return found
+
+
+def family(pid: int, most: int) -> list[int]:
+    """Return a process and those below it, the nearest first and at most so many; for numbers, not to act upon."""
+    found = [pid]
+    for member in found:
+        if len(found) >= most:
+            break
+        with suppress(OSError):  # it has just ended
+            found += _children_of(member)
+    return found[:most]
 
 
 def _children_by_scan() -> list[int]:

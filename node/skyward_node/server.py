@@ -15,6 +15,7 @@ import zmq
 
 from skyward.cpus import usable_cpus
 from skyward.wire.codec import encode
+from skyward_node import notify
 from skyward_node.core.actions import (
     Admitted,
     Bury,
@@ -41,12 +42,14 @@ if TYPE_CHECKING:
     from skyward_node.door import Door
     from skyward_node.executors.supervisor import Supervisor
     from skyward_node.logs import Logger
+    from skyward_node.metrics import Metrics
     from skyward_node.router import Router
 
 TICK: Final = 0.25  # seconds between looks at the parent and the core's clock: an orphan ends well within 2 s
 RETRY: Final = 0.01  # seconds until a connection that took nothing is tried again
 DRAIN: Final = 30.0  # seconds that running tasks may take after SIGTERM
 GOODBYE: Final = 200  # ms the last messages may take to leave
+KEYS: Final = "SKYWARD_KEYS"  # where tasks find the node's directory of keys: whoever may run them looks after it
 MACHINE_SLOTS: Final = "SKYWARD_MACHINE_SLOTS"  # set by a launcher that starts several nodes on one machine
 
 
@@ -63,6 +66,7 @@ class Server:
         signals: int,
         logger: Logger,
         door: Door | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._config = config
         self._core = core
@@ -70,6 +74,7 @@ class Server:
         self._supervisor = supervisor
         self._signals = signals
         self._door = door
+        self._metrics = metrics
         self._logger = logger
         self.orphaned = False  # it ends because its launcher is gone
         self._code: int | None = None
@@ -82,6 +87,8 @@ class Server:
         if door is not None:
             self._poller.register(door.zap.socket, zmq.POLLIN)
             self._follow_up.append(Admitted(door.zap.admitted))
+        if metrics is not None:
+            self._poller.register(metrics.fileno(), zmq.POLLIN)
         self._accelerators = core.node.identity.accelerators
         self._perform_by_type: dict[type, Callable[[Any], None]] = {
             Send: self._send,
@@ -132,6 +139,10 @@ class Server:
             self._on_signals(events)
         if self._door is not None:
             self._watch_door(self._door, ready, events)
+        if self._metrics is not None:
+            self._metrics.look(time.monotonic())
+            if self._metrics.fileno() in ready:
+                self._metrics.serve(time.monotonic())
         if self._router.blocked:
             events += self._router.retry()
         if self._router.socket in ready:
@@ -160,6 +171,7 @@ class Server:
         if signal.SIGINT in received:
             self._code = 130  # what a shell shows for a command that was interrupted
         elif received & {signal.SIGTERM, signal.SIGHUP}:
+            notify.tell(notify.STOPPING, "draining")
             events.append(Shutdown(DRAIN, "asked to by a signal"))
 
     # --- actions -----------------------------------------------------------------------------
@@ -184,7 +196,8 @@ class Server:
     def _environment(self, action: Spawn) -> dict[str, str]:
         config = self._config
         # What the user has set the worker sets by itself, before this: here is only what is to be shared.
-        return worker_environment(
+        keys = {KEYS: config.keys} if config.keys else {}
+        return keys | worker_environment(
             cpus=usable_cpus(),
             slots=int(os.environ.get(MACHINE_SLOTS) or config.concurrency),
             index=action.place,

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
-from typing import Final
 
 import click
 
 from skyward_scripts.bench.command import bench
+from skyward_scripts.meshes.admitting import keys
+from skyward_scripts.meshes.diagnosis import doctor
+from skyward_scripts.meshes.exits import Commands
+from skyward_scripts.meshes.lifecycle import down, gc, resize, up
+from skyward_scripts.meshes.looking import logs, nodes, ping, status
+from skyward_scripts.meshes.running import execute, run
 from skyward_scripts.simulation.command import simulate
 
-UNFIT: Final = 1  # exit code of `check` on a machine that cannot run nodes; click uses 2 for wrong usage
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Bootstrap and look after meshes of machines that run skyward nodes."""
+    """Bring up and look after meshes: nodes that outlive the programs that use them.
+
+    Exit codes: 0 all is well; 1 what was run failed, or is not well; 2 wrong usage, or a file that makes no sense; 3 no
+    mesh of that name; 4 there is one already, or another command is changing it; 5 nodes could not be started or
+    ended; 6 nodes do not answer; 7 you said no; 130 Ctrl-C.
+    """
 
 
-main.add_command(simulate)
-main.add_command(bench)
+for _command in (up, status, nodes, logs, run, execute, ping, resize, keys, down, gc, doctor, simulate, bench):
+    main.add_command(_command)
 
 
 @main.command()
@@ -45,33 +52,3 @@ def _installed() -> str:
         return version_of("skyward")
     except PackageNotFoundError:  # run from a source tree
         return "unknown"
-
-
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def check(*, as_json: bool) -> None:
-    """Say whether this machine can run local nodes, and what to do if not.
-
-    Exits with 0 if it can and with 1 if it cannot.
-    """
-    from skyward_scripts.machine import check_machine
-
-    findings = list(check_machine())
-    fit = all(finding.ok for finding in findings)
-    if as_json:
-        rows = [
-            {"name": row.name, "ok": row.ok, "text": row.text, "advice": _advice(row.ok, row.advice)}
-            for row in findings
-        ]
-        click.echo(json.dumps({"ok": fit, "findings": rows}))
-    else:
-        for finding in findings:
-            click.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name:<14}{finding.text}")
-            if advice := _advice(finding.ok, finding.advice):
-                click.echo(f"      {'':<14}{advice}")
-        click.echo("this machine can run local nodes" if fit else "this machine cannot run local nodes")
-    sys.exit(0 if fit else UNFIT)
-
-
-def _advice(ok: bool, advice: str) -> str:
-    return "" if ok else advice

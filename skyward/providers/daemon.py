@@ -92,16 +92,20 @@ class Daemon:
         make_config: Callable[..., NodeConfig],
         *,
         log: int | None = None,
+        log_file: str = "",
     ) -> None:
         """Start it. ``make_config(ready_fd=…, lifeline_fd=…, parent=…)`` returns its configuration.
 
-        It logs to ``log``, the descriptor of a file, which is closed at its end; by default to memory.
+        It logs to ``log``, the descriptor of a file, which is closed at its end; by default to memory. One with a
+        ``log_file`` has no lifeline and watches no parent: see `let_go`.
         """
         self._lock = threading.Lock()  # held by the thread that waits for the daemon, to serve or to be gone
         self._log_lock = threading.Lock()
         self._last_words: tuple[str, ...] = ()
         self._lifeline = self._ready = -1
         self._log = -1 if log is None else log
+        self._log_file = log_file
+        self._unwanted = False
         with ExitStack() as theirs:
             try:
                 self._start(path, env, make_config, theirs)
@@ -120,19 +124,24 @@ class Daemon:
     ) -> None:
         self._ready, ready = os.pipe()
         theirs.callback(os.close, ready)
-        self._lifeline, lifeline = open_lifeline()
-        theirs.callback(os.close, lifeline)
-        self._log = os.memfd_create("skyward-log") if self._log < 0 else self._log
+        lifeline = parent = 0
+        if self._log_file:
+            self._log = os.open(self._log_file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        else:
+            self._lifeline, lifeline = open_lifeline()
+            theirs.callback(os.close, lifeline)
+            self._log, parent = os.memfd_create("skyward-log") if self._log < 0 else self._log, os.getpid()
         config_fd = os.memfd_create("skyward-config")  # a pipe could be too small, and block
         theirs.callback(os.close, config_fd)
-        os.write(config_fd, make_config(ready_fd=ready, lifeline_fd=lifeline, parent=os.getpid()).to_json())
+        config = make_config(ready_fd=ready, lifeline_fd=lifeline or -1, parent=parent)
+        os.write(config_fd, config.to_json())
         os.lseek(config_fd, 0, os.SEEK_SET)
         self._process = subprocess.Popen(
             command(path, config_fd),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            pass_fds=(ready, lifeline, config_fd),
+            pass_fds=(ready, config_fd, *([lifeline] if lifeline else [])),
             env=env,
             start_new_session=True,
         )
@@ -154,7 +163,7 @@ class Daemon:
     @property
     def has_died(self) -> bool:
         """Return whether its process is gone, by itself or because it was ended."""
-        return self.pidfd < 0 or _gone(self.pidfd, 0.0)
+        return self.pidfd < 0 or gone(self.pidfd, 0.0)
 
     def wait_ready(self, timeout: float, cancelled: threading.Event) -> dict[str, Any]:
         """Return what the daemon says once it serves; raises `ProvisionError` if it does not come to that."""
@@ -172,7 +181,7 @@ class Daemon:
         line = b""
         while not line.endswith(b"\n"):
             left = deadline - time.monotonic()
-            if cancelled.is_set() or self._lifeline < 0:
+            if cancelled.is_set() or self._unwanted:
                 raise ProvisionError("it was not wanted any more")
             if left <= 0:
                 raise ProvisionError(f"waited start_timeout={timeout:g} s for it to say that it serves", self.tail())
@@ -206,12 +215,20 @@ class Daemon:
     def tail(self) -> tuple[str, ...]:
         """Return the last lines it has logged, also after its end."""
         with self._log_lock:
-            return self._last_words if self._log < 0 else _last_lines(self._log)
+            return self._last_words if self._log < 0 else last_lines(self._log)
 
     # --- the end ----------------------------------------------------------------------------
 
+    def let_go(self) -> None:
+        """Leave it to itself, once it serves: it outlives this object, and this process."""
+        self._process.returncode = 0  # to Popen it has ended: else that would complain that nobody has waited
+        self._release()
+        os.close(self.pidfd)
+        self.pidfd = -1
+
     def hang_up(self) -> None:
         """Close the lifeline: it ends, and whoever waits for it to serve is told."""
+        self._unwanted = True
         with _forking:
             lifeline, self._lifeline = self._lifeline, -1
             close_lifeline(lifeline)
@@ -222,30 +239,15 @@ class Daemon:
         with self._lock:
             if self.pidfd < 0:
                 return
-            if not _gone(self.pidfd, grace):
-                self._kill()
+            if self._log_file:
+                with suppress(ProcessLookupError):
+                    self._process.terminate()
+            if not gone(self.pidfd, grace):
+                kill(self.pid, self.pidfd)
             self._process.wait()
             self._release()
             os.close(self.pidfd)
             self.pidfd = -1
-
-    def _kill(self) -> None:
-        """Kill the daemon, then give its template time to end the workers.
-
-        The template is not killed with it: its workers lead sessions of their own, and it alone knows them.
-        """
-        template: list[int] = []
-        for pid in children(self.pid):
-            with suppress(ProcessLookupError):
-                template.append(os.pidfd_open(pid))
-        self._process.kill()
-        deadline = time.monotonic() + AFTERMATH
-        for pidfd in template:
-            if not _gone(pidfd, deadline - time.monotonic()):
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # its workers die with it
-                _gone(pidfd, AFTERMATH)
-            os.close(pidfd)
 
     def _release(self) -> None:
         self.hang_up()
@@ -254,33 +256,58 @@ class Daemon:
             self._ready = -1
         with self._log_lock:
             if self._log >= 0:
-                self._last_words = _last_lines(self._log)
+                self._last_words = last_lines(self._log)
                 os.close(self._log)
                 self._log = -1
 
 
-def _last_lines(log: int) -> tuple[str, ...]:
+def last_lines(log: int) -> tuple[str, ...]:
+    """Return the last lines of a file, of which there may be very many."""
     size = os.fstat(log).st_size
     text = os.pread(log, LOG_BYTES, max(0, size - LOG_BYTES)).decode(errors="replace")
     return tuple(text.splitlines()[-LOG_LINES:])
 
 
-def _gone(pidfd: int, patience: float) -> bool:
+def gone(pidfd: int, patience: float) -> bool:
+    """Return whether a process has ended, waiting for that at most ``patience`` seconds."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(max(0.0, patience) * 1000))
 
 
+def kill(pid: int, pidfd: int) -> None:
+    """Kill a daemon, then give its template time to end the workers.
+
+    The template is not killed with it: its workers lead sessions of their own, and it alone knows them.
+    """
+    template: list[int] = []
+    for child in children(pid):
+        with suppress(ProcessLookupError):
+            template.append(os.pidfd_open(child))
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    deadline = time.monotonic() + AFTERMATH
+    for child in template:
+        if not gone(child, deadline - time.monotonic()):
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child, signal.SIGKILL)  # its workers die with it
+            gone(child, AFTERMATH)
+        os.close(child)
+
+
 def children(parent: int) -> list[int]:
     """Return the pids of a process's children."""
-    found: list[int] = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                # The command stands in parentheses and may hold anything; after it: state, parent.
-                if int(file.read().rpartition(b")")[2].split()[1]) == parent:
-                    found.append(int(name))
-    return found
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if parent_of(pid) == parent]
+
+
+def parent_of(pid: int) -> int:
+    """Return the pid of a process's parent; 0 if it cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The command stands in parentheses and may hold anything; after it: state, parent.
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 # --- lifelines ------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ environment, ``sys.path`` and umask are noted once. See `skyward.providers.daemo
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from dataclasses import replace
@@ -16,12 +17,12 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 from skyward.cpus import usable_cpus
 from skyward.errors import ConfigError, ProvisionError
 from skyward.model import NodeConfig, Nodes
-from skyward.providers import directory, present
+from skyward.providers import directory, persisting, present
 from skyward.providers.base import Launched, Provider
 from skyward.providers.daemon import Daemon
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from typing import Self
 
     from skyward.image import Image
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 MOST_NODES: Final = 8  # by default: more processes than that are wanted seldom, and cost memory always
 REMEMBERED: Final = 32  # logs of nodes that have ended: those of the last minutes
+ANY_PORT: Final = "tcp://127.0.0.1:0"
 MACHINE_SLOTS: Final = "SKYWARD_MACHINE_SLOTS"  # all slots of this machine: the daemon divides its CPUs by it
 
 
@@ -67,7 +69,8 @@ class Local(Provider):
     """Nodes on this machine: ``sky.Compute(sky.Local(), nodes=4)``, and what a pool is without a provider.
 
     ``transport`` is how the client reaches them: ``"ipc"``, sockets in a private directory, or ``"tcp"``, ports of
-    the loopback interface behind CURVE, with keys for this pool alone: what a pool of other machines is like.
+    the loopback interface behind CURVE, with keys for this pool alone: what a pool of other machines is like. Nodes
+    of a mesh, which outlive whoever starts them, are always reached over TCP: see `skyward.providers.persisting`.
     """
 
     name: ClassVar[str] = "local"
@@ -93,6 +96,10 @@ class Local(Provider):
     def for_pool(self) -> Self:
         """Return an unused provider with the same settings."""
         return type(self)(self.transport)
+
+    def for_mesh(self, mesh: str) -> Self:
+        """Return an unused provider of nodes over TCP: sockets in a temporary directory do not last."""
+        return type(self)("tcp")
 
     def default_nodes(self) -> Nodes:
         """Return one node per CPU that this process may use, at most 8."""
@@ -134,8 +141,9 @@ class Local(Provider):
             dead = {int(ident.rpartition("-")[2]) for ident, daemon in self._daemons.items() if daemon.has_died}
             seat = free_seat((taken for other, taken in self._seats.items() if other not in dead), spec.nodes)
             self._seats[index] = seat
+        start = self._launch_to_persist if spec.persist else self._launch
         try:
-            return self._launch(surroundings, spec, index, seat, cancelled)
+            return start(surroundings, spec, index, seat, cancelled)
         except ProvisionError as error:
             with self._lock:
                 self._seats.pop(index, None)
@@ -148,12 +156,9 @@ class Local(Provider):
     def _launch(
         self, surroundings: Surroundings, spec: LaunchSpec, index: int, seat: int, cancelled: threading.Event
     ) -> Launched:
-        bind = "tcp://127.0.0.1:0" if self.transport == "tcp" else f"ipc://{self._directory}/n{index}.sock"
+        bind = ANY_PORT if self.transport == "tcp" else f"ipc://{self._directory}/n{index}.sock"
         config = replace(_config(spec, surroundings, bind), seat=seat, seats=spec.nodes)
-        # Some variables count only for a process that starts with them; those of Python would change the daemon, too.
-        early = {name: value for name, value in spec.image.env.items() if not name.startswith("PYTHON")}
-        env = surroundings.env | early | {MACHINE_SLOTS: str(spec.nodes * spec.concurrency)}
-        daemon = Daemon(surroundings.sys_path, env, partial(replace, config))
+        daemon = Daemon(surroundings.sys_path, _environment(spec, surroundings), partial(replace, config))
         ident = f"local-{daemon.pid}-{index}"
         try:
             # Known before it is waited for, so that `close` finds it.
@@ -170,6 +175,33 @@ class Local(Provider):
             death_fd=daemon.pidfd,
         )
 
+    def _launch_to_persist(
+        self, surroundings: Surroundings, spec: LaunchSpec, index: int, seat: int, cancelled: threading.Event
+    ) -> Launched:
+        place = persisting.make_place(spec.mesh)
+        log = os.path.join(place, persisting.LOG)
+        config = replace(_config(spec, surroundings, ANY_PORT), seat=seat, seats=spec.nodes, keys=place, log_file=log)
+        env = _environment(spec, surroundings) | {persisting.MARK: place}
+        starting = f"starting-{index}"  # until it serves it is ours, and `close` ends it
+        try:
+            daemon = Daemon(surroundings.sys_path, env, partial(replace, config), log_file=log)
+            ident = persisting.identify(daemon.pid, place)
+            try:
+                self._add(starting, daemon)
+                said = daemon.wait_ready(spec.start_timeout, cancelled)
+                with self._lock:
+                    if self._closed:
+                        raise ProvisionError("its pool was closed")
+                    del self._daemons[starting]
+            except BaseException:
+                self._end(starting, daemon)
+                raise
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        daemon.let_go()
+        return Launched(ident=str(ident), endpoint=said["endpoint"], public_key=said["public_key"], pid=daemon.pid)
+
     def _add(self, ident: str, daemon: Daemon) -> None:
         with self._lock:
             if self._closed:
@@ -177,7 +209,12 @@ class Local(Provider):
             self._daemons[ident] = daemon
 
     def terminate(self, launched: Launched) -> None:
-        """End a daemon and all below it, and return when they are gone."""
+        """End a daemon and all below it, and return when they are gone; one that persists whoever started it."""
+        ident = persisting.Ident.parse(launched.ident)
+        if ident is not None:
+            self._remember(launched.ident, persisting.tail(ident))
+            persisting.end(ident)
+            return
         daemon = self._daemons.get(launched.ident)
         if daemon is not None and os.getpid() == self._pid:
             self._end(launched.ident, daemon)
@@ -186,13 +223,21 @@ class Local(Provider):
         daemon.end()
         with self._lock:
             self._seats.pop(int(ident.rpartition("-")[2]), None)
-            if self._daemons.pop(ident, None) is not None:
-                self._last_words[ident] = daemon.tail()
-                if len(self._last_words) > REMEMBERED:
-                    del self._last_words[next(iter(self._last_words))]
+            ended = self._daemons.pop(ident, None) is not None
+        if ended:
+            self._remember(ident, daemon.tail())
+
+    def _remember(self, ident: str, words: tuple[str, ...]) -> None:
+        with self._lock:
+            self._last_words[ident] = words or self._last_words.get(ident, ())
+            if len(self._last_words) > REMEMBERED:
+                del self._last_words[next(iter(self._last_words))]
 
     def log_tail(self, launched: Launched) -> tuple[str, ...]:
         """Return the last lines of a daemon's log, as it was when it was ended or as it is."""
+        ident = persisting.Ident.parse(launched.ident)
+        if ident is not None and (words := persisting.tail(ident)):
+            return words
         daemon = self._daemons.get(launched.ident)
         return daemon.tail() if daemon is not None else self._last_words.get(launched.ident, ())
 
@@ -211,6 +256,17 @@ class Local(Provider):
         if self._directory:
             directory.remove(self._directory)
 
+    def sweep(self, mesh: str = "", *, keep: Collection[str] = (), dry_run: bool = False) -> tuple[str, ...]:
+        """End the nodes of a mesh, or of all meshes that nobody knows any more; see `Provider.sweep`."""
+        lines: list[str] = []
+        for found in persisting.find():
+            if found.mesh == mesh if mesh else found.mesh not in keep:
+                if not dry_run:
+                    persisting.end(found.ident)
+                what = f"node with pid {found.ident.pid}" if found.lives else "files of a node that is gone"
+                lines.append(f"{what}, of mesh {found.mesh or '?'} on this machine")
+        return tuple(lines)
+
 
 def free_seat(taken: Iterable[int], seats: int) -> int:
     """Return the lowest seat that fewest nodes have: more than were meant to be come when a pool is resized."""
@@ -218,6 +274,12 @@ def free_seat(taken: Iterable[int], seats: int) -> int:
     for seat in taken:
         counts[seat] += 1
     return counts.index(min(counts))
+
+
+def _environment(spec: LaunchSpec, surroundings: Surroundings) -> dict[str, str]:
+    # Some variables count only for a process that starts with them; those of Python would change the daemon, too.
+    early = {name: value for name, value in spec.image.env.items() if not name.startswith("PYTHON")}
+    return surroundings.env | early | {MACHINE_SLOTS: str(spec.nodes * spec.concurrency)}
 
 
 def _config(spec: LaunchSpec, surroundings: Surroundings, bind: str) -> NodeConfig:

@@ -106,7 +106,7 @@ class Static(Provider):
         """Take the next node that takes part in nothing yet, if it answers; raises `ProvisionError`."""
         address = self._take()
         try:
-            host = _knock(address.endpoint, min(CONNECT, spec.start_timeout))
+            host = knock(address.endpoint, min(CONNECT, spec.start_timeout))
         except OSError as error:
             self._give_back(address.endpoint)
             raise ProvisionError(f"the node {address.endpoint} does not answer: {error}; does it run?") from error
@@ -150,7 +150,7 @@ class Static(Provider):
             self._used.clear()
 
 
-def _knock(endpoint: str, timeout: float) -> str:
+def knock(endpoint: str, timeout: float) -> str:
     """Return the numeric address, if somebody listens; raises `OSError`."""
     if endpoint.startswith("ipc://"):
         with socket.socket(socket.AF_UNIX) as probe:

@@ -8,7 +8,6 @@ directory of mode 0700; one that others could read or change is refused, because
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -17,11 +16,13 @@ import zmq
 from zmq.utils import z85
 
 from skyward.errors import ConfigError
+from skyward.private import config_home, read_text, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 LENGTH: Final = 40  # characters of a key
+WHAT: Final = "keys"  # in what is said of a file that others could read
 _HEADING: Final = "# A secret key of skyward. Whoever has it can run code on the nodes that admit it.\n"
 _CLIENTS_HEADING: Final = "# Keys of the clients that this node admits, one a line, each with a label.\n"
 
@@ -65,13 +66,12 @@ def check_public(text: str) -> str:
 
 def home() -> str:
     """Return the directory where keys are kept unless somebody says otherwise; it need not exist."""
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    return os.path.join(base, "skyward")
+    return config_home()
 
 
 def read_pair(path: str) -> KeyPair:
     """Return the pair in a key file; raises `ConfigError`, also when others can read the file."""
-    words = [line.split() for line in _read_private(path)]
+    words = [line.split() for line in read_text(path, WHAT).splitlines()]
     found = {word[0]: word[1] for word in words if len(word) == 2}
     try:
         public, secret = found["public"], found["secret"]
@@ -87,7 +87,7 @@ def read_or_make_pair(path: str) -> KeyPair:
     if not os.path.lexists(path):
         pair = make_pair()
         with suppress(FileExistsError):  # somebody else was faster: theirs counts
-            _write_private(path, f"{_HEADING}public {pair.public}\nsecret {pair.secret}\n", replace=False)
+            write_text(path, f"{_HEADING}public {pair.public}\nsecret {pair.secret}\n", WHAT, replace=False)
     return read_pair(path)
 
 
@@ -96,7 +96,7 @@ def read_clients(path: str) -> tuple[Client, ...]:
     if not os.path.lexists(path):
         return ()
     clients: list[Client] = []
-    for number, line in enumerate(_read_private(path), 1):
+    for number, line in enumerate(read_text(path, WHAT).splitlines(), 1):
         key, label = [*line.split(maxsplit=1), "", ""][:2]
         if key and key[0] != "#":  # no key begins with it: its first five characters would be over 32 bits
             try:
@@ -109,52 +109,4 @@ def read_clients(path: str) -> tuple[Client, ...]:
 def write_clients(path: str, clients: Iterable[Client]) -> None:
     """Replace a file of keys, in one step: a node that reads it sees the old one or the new one."""
     lines = [" ".join([client.key, *client.label.split()]) for client in clients]  # whatever a label holds
-    _write_private(path, _CLIENTS_HEADING + "".join(f"{line}\n" for line in lines), replace=True)
-
-
-def _write_private(path: str, text: str, *, replace: bool) -> None:
-    directory = os.path.dirname(os.path.abspath(path))
-    temporary = f"{path}.{os.urandom(4).hex()}.new"
-    try:
-        os.makedirs(os.path.dirname(directory), mode=0o700, exist_ok=True)
-        with suppress(FileExistsError):
-            os.mkdir(directory, 0o700)
-        _check_mode(directory, stat.S_ISDIR, "directory")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(fd, "w", encoding="utf-8", errors="replace") as file:
-                file.write(text)
-            if replace:
-                os.replace(temporary, path)
-            else:
-                os.link(temporary, path)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _read_private(path: str) -> list[str]:
-    try:
-        _check_mode(os.path.dirname(os.path.abspath(path)), stat.S_ISDIR, "directory")
-        _check_mode(path, stat.S_ISREG, "file")
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().splitlines()
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _check_mode(path: str, is_kind: Callable[[int], bool], kind: str) -> None:
-    status = os.stat(path)
-    if not is_kind(status.st_mode):
-        raise ConfigError(f"{path} is no {kind}")
-    mode = stat.S_IMODE(status.st_mode)
-    if status.st_uid != os.geteuid() or mode & 0o077:
-        wanted = "0700" if kind == "directory" else "0600"
-        raise ConfigError(
-            f"the {kind} {path} has mode {mode:04o} and owner {status.st_uid}: keys must be their owner's alone; "
-            f"run: chmod {wanted} {path}"
-        )
+    write_text(path, _CLIENTS_HEADING + "".join(f"{line}\n" for line in lines), WHAT, replace=True)

@@ -71,6 +71,7 @@ class Daemon:
         os.close(config_fd)
         self._ready = ready
         self.endpoint = f"ipc://{self.path}"
+        self.line = b""  # what it said when it served, to whom it interests
 
     def ready_line(self) -> bytes:
         """Return what the daemon says when it serves, or cannot."""
@@ -278,7 +279,7 @@ def serve(start_daemon: Callable[..., Daemon], context: Any) -> Callable[..., tu
 
     def start(**config: Any) -> tuple[Daemon, Client]:
         daemon = start_daemon(**config)
-        daemon.ready_line()
+        daemon.line = daemon.ready_line()
         client = context(daemon)
         client.hello()
         return daemon, client

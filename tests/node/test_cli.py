@@ -51,14 +51,14 @@ def test_options_make_the_configuration(served: list[NodeConfig]) -> None:
     """Each option reaches the field it names."""
     arguments = (
         "--bind ipc:///run/x/s --keys /etc/keys --concurrency 4 --executor thread --fresh-processes --lease 5 "
-        "--max-payload 99 --log-format json --log-level error"
+        "--max-payload 99 --log-format json --log-level error --log-file /x/log --metrics 9464"
     )
     result = CliRunner().invoke(cli.command, arguments.split())
     assert result.exit_code == 0, result.output
     assert served == [
         NodeConfig(
             bind="ipc:///run/x/s", keys="/etc/keys", concurrency=4, executor="thread", reuse_processes=False, lease=5.0,
-            max_payload=99, log_format="json", log_level="error",
+            max_payload=99, log_format="json", log_level="error", log_file="/x/log", metrics=9464,
         )
     ]  # fmt: skip
 

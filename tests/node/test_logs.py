@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import select
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from skyward_node.logs import Logger, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -102,3 +105,46 @@ def test_closed_reader_is_no_error() -> None:
     os.close(write)
     assert not sink.write("hello")
     assert sink.dropped == 2
+
+
+def test_journal_format_has_a_priority_and_no_time(pipe: tuple[int, int]) -> None:
+    """The journal knows when it was and who has said it; structlog is not imported for it."""
+    logger = Logger("info", "journal", Sink(pipe[1]), node="host:1")
+    logger.log("warning", "a worker died", {"signal": 9, "exitcode": None})
+    logger.close(10)
+    assert os.read(pipe[0], 4096) == b"<4>a worker died signal=9\n"
+
+
+FILE = """
+import os, sys
+from skyward_node.logs import FileSink
+sink = FileSink(sys.argv[1], kept=100)
+print("printed", flush=True)
+os.write(2, b"and this\\n")
+for number in range(30):
+    assert sink.write(f"line {number}")
+"""
+
+
+def test_log_file_takes_all_that_is_printed_and_is_bounded(tmp_path: Path) -> None:
+    """When it is full it becomes the one before; none but its owner may read it."""
+    path = tmp_path / "log"
+    path.write_text("from before\n")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", FILE, path], capture_output=True, check=True, env=env)
+    assert (done.stdout, done.stderr) == (b"", b"")
+    old, new = (tmp_path / "log.1").read_text(), path.read_text()
+    assert sorted(os.listdir(tmp_path)) == ["log", "log.1"]
+    assert max(len(old), len(new)) < 150
+    assert new.endswith("line 29\n")
+    last = int(old.splitlines()[-1].split()[1])
+    assert new.startswith(f"line {last + 1}\n")
+
+
+def test_log_file_that_is_gone_is_no_error(tmp_path: Path) -> None:
+    """A daemon survives the end of its directory."""
+    place = tmp_path / "place"
+    place.mkdir()
+    code = FILE.replace("for number", f"import shutil; shutil.rmtree({str(place)!r})\nfor number")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code, place / "log"], check=True, env=env)

@@ -256,6 +256,8 @@ def end(node: Node, session: Session, reason: str = "") -> None:
         worker.tasks.clear()
         node.running += worker.measure()
     node.finish(list(session.tasks.values()))
+    node.done += session.outbox.done
+    node.failed += session.outbox.failed
     session.workers.clear()
     session.queue.clear()  # its tasks refer to the session, and the GC does not see them
     node.sweep()

@@ -90,6 +90,9 @@ class Node:
         self.dead_starts = 0  # workers in a row that never came up
         self.spawn_after = 0.0  # no worker is started before this moment
         self.next_worker = 1
+        self.deaths = 0  # workers that ended and were not told to
+        self.done = 0  # tasks of sessions that are over: those that ended with a value
+        self.failed = 0  # and those that did not
         self.draining = False  # the daemon is about to end
         self.parting: set[bytes] = set()  # connections that were told so, and have not answered
         self.parts_at = inf  # moment at which it ends without their answers

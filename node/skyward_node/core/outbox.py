@@ -17,6 +17,7 @@ from skyward.errors import ProtocolError
 from skyward.wire.codec import pack_body
 from skyward.wire.frames import Payload, shared_among, size_of
 from skyward.wire.messages import MAX_BATCH, MAX_BUFFERS, Results
+from skyward.wire.statuses import OK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,7 +53,7 @@ def failures(outcomes: Iterable[tuple[int, Failure]]) -> Part:
 class Outbox:
     """All unacknowledged results of one session."""
 
-    __slots__ = ("_parts", "_unacked", "entries", "seq", "size")
+    __slots__ = ("_parts", "_unacked", "done", "entries", "failed", "seq", "size")
 
     def __init__(self) -> None:
         self._parts: list[Part] = []  # of this turn, not yet numbered
@@ -60,6 +61,8 @@ class Outbox:
         self.seq = 0
         self.size = 0
         self.entries = 0
+        self.done = 0  # tasks so far that ended with a value
+        self.failed = 0  # and those that did not
 
     def __bool__(self) -> bool:
         return bool(self._unacked or self._parts)
@@ -71,6 +74,9 @@ class Outbox:
 
     def add(self, part: Part) -> None:
         """Take in results."""
+        good = part.statuses.count(OK)
+        self.done += good
+        self.failed += len(part.statuses) - good
         self._parts.append(part)
         self.entries += len(part.ids)
         self.size += size_of(part.body)

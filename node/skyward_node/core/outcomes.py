@@ -254,6 +254,7 @@ def on_exited(node: Node, worker: Worker, event: Exited) -> None:
     else:
         node.actions.append(Bury(worker.id))
     if not worker.leaving:
+        node.deaths += 1
         node.log(
             "warning", "a worker died", worker=worker.id, signal=event.signal, exitcode=event.exitcode, oom=event.oom
         )

@@ -1,0 +1,64 @@
+"""Exit codes, which scripts may rely on, and which error ends in which."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, Final
+
+import click
+
+from skyward.errors import MeshError, MeshExistsError, MisuseError, ProvisionError, SkywardError, UnknownMeshError
+
+FAILED: Final = 1  # what was run failed, or something is wrong with what was looked at
+USAGE: Final = 2  # the command line, skyward.toml or a mesh file makes no sense; click uses the same
+UNKNOWN: Final = 3  # there is no mesh of that name
+EXISTS: Final = 4  # there is one already, or another command is changing it
+PROVISION: Final = 5  # nodes could not be started, or ended
+UNREACHABLE: Final = 6  # nodes do not answer, or refuse us
+DECLINED: Final = 7  # asked whether to go on, somebody said no
+INTERRUPTED: Final = 130  # by Ctrl-C, as in a shell
+
+_CODES: Final[tuple[tuple[type[SkywardError], int], ...]] = (
+    (UnknownMeshError, UNKNOWN),
+    (MeshExistsError, EXISTS),
+    (ProvisionError, PROVISION),
+    (MeshError, UNREACHABLE),
+    (MisuseError, USAGE),
+)
+
+
+class Unreachable(click.ClickException):
+    """Nodes do not answer."""
+
+    exit_code = UNREACHABLE
+
+
+class Declined(click.ClickException):
+    """Somebody said no."""
+
+    exit_code = DECLINED
+
+
+def code_of(error: SkywardError) -> int:
+    """Return the exit code for an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
+
+
+class Commands(click.Group):
+    """A group whose commands end with these codes, and with one line about what went wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except SkywardError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(code_of(error))
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+def show_failure(error: BaseException) -> None:
+    """Show what the user's own code has raised, as Python would."""
+    click.echo("".join(traceback.format_exception(error)), err=True, nl=False)

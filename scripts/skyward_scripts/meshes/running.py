@@ -1,0 +1,192 @@
+"""`skyward-mesh run` and `exec`: a user's function, program or command on the nodes of a mesh."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+import skyward as sky
+from skyward.calls import Function
+from skyward.errors import AbsentRankError, ProvisionError, SkywardError, TaskError
+from skyward_scripts.meshes import loading
+from skyward_scripts.meshes.exits import FAILED, Unreachable, show_failure
+from skyward_scripts.meshes.flags import command_for
+from skyward_scripts.meshes.loading import Target
+from skyward_scripts.meshes.looking import only_mesh
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    Run = Callable[..., Any]
+
+MESH = click.option("--mesh", "-m", "mesh", metavar="NAME", help="The mesh, or the path of its file; the only one.")
+REST = {"ignore_unknown_options": True, "allow_interspersed_args": False}  # what follows is for somebody else
+NOT_FOUND = 127  # what a shell says of a command that there is not
+KILLED = 128  # and of one that was killed, with the number of the signal added
+
+
+class Place(click.ParamType[Any]):
+    """``any``, ``all``, ``head``, or the number of a node."""
+
+    name = "any|all|head|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the word, or the number."""
+        if value in ("any", "all", "head"):
+            return value
+        return click.INT.convert(value, param, ctx)
+
+
+ON = click.option("--on", "place", type=Place(), default="any", show_default=True, help="On which node, or on all.")
+
+
+@contextmanager
+def attached(mesh: str | None) -> Generator[sky.Compute]:
+    """Open a pool on a mesh; raises `Unreachable` if its nodes do not answer."""
+    pool = sky.Compute(mesh=only_mesh(mesh))
+    try:
+        pool.open()
+    except ProvisionError as error:
+        raise Unreachable(str(error)) from error
+    with pool:
+        yield pool
+
+
+@click.command(context_settings=REST)
+@MESH
+@ON
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; what is none as its repr.")
+@click.argument("target", metavar="FILE[::FUNCTION]")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def run(
+    ctx: click.Context, *, mesh: str | None, place: Any, as_json: bool, target: str, arguments: tuple[str, ...]
+) -> None:
+    """Run a function of a file on a mesh, and print what it returns; or a file as a program.
+
+    The parameters of the function are flags, see `skyward-mesh run FILE::FUNCTION --help`: their types and defaults
+    are those of its signature, their help is what its docstring says. A program is run here, as `python FILE` does,
+    with the mesh as its pool: `call >> sky`.
+
+    Exits with 1 if the function, or the program, fails.
+    """
+    wanted = Target.parse(target)
+    if not wanted.function:
+        _run_program(ctx, mesh, wanted.path, arguments)
+        return
+    function = _tried(ctx, lambda: loading.function_of(loading.load(wanted.path), wanted.function))
+
+    def call(*args: Any, **kwargs: Any) -> None:
+        with attached(mesh) as pool:
+            _tried(ctx, lambda: _print(_called(pool, place, marked(function)(*args, **kwargs)), place, as_json=as_json))
+
+    command = command_for(function, wanted.function, call)
+    with command.make_context(f"skyward-mesh run {target}", list(arguments)) as inner:
+        command.invoke(inner)
+
+
+def _tried(ctx: click.Context, action: Callable[[], Any]) -> Any:
+    """Return what the user's code returns; if it fails that is shown as Python would, and ends the command."""
+    try:
+        return action()
+    except (TaskError, AbsentRankError) as error:
+        click.echo(f"Error: {error}", err=True)
+        ctx.exit(FAILED)
+    except (SkywardError, click.exceptions.Exit):
+        raise
+    except Exception as error:
+        show_failure(error)
+        ctx.exit(FAILED)
+
+
+def _run_program(ctx: click.Context, mesh: str | None, path: str, arguments: Sequence[str]) -> None:
+    argv, path_before = sys.argv, list(sys.path)
+    with attached(mesh):
+        sys.argv = [path, *arguments]
+        sys.path.insert(0, os.path.dirname(path))
+        try:
+            _tried(ctx, lambda: runpy.run_path(path, run_name="__main__"))
+        finally:
+            sys.argv, sys.path[:] = argv, path_before
+
+
+def marked(function: Any) -> Any:
+    """Return the function as `@sky.function` makes it."""
+    return cast("Any", function) if isinstance(function, Function) else sky.function(function)
+
+
+def _called(pool: sky.Compute, place: Any, call: sky.PendingFunction[Any]) -> Any:
+    if place == "all":
+        return call @ pool
+    return (call if place == "any" else call.on(place)) >> pool
+
+
+def _print(value: Any, place: Any, *, as_json: bool) -> None:
+    """Print a result; what streams as it comes."""
+    if place == "all":
+        for rank, each in enumerate(value):
+            _print_one(list(each) if is_stream(each) else each, f"node {rank}: ", as_json=as_json)
+    elif is_stream(value):
+        for each in value:
+            _print_one(each, "", as_json=as_json)
+    elif value is not None or as_json:
+        _print_one(value, "", as_json=as_json)
+
+
+def is_stream(value: object) -> bool:
+    """Return whether a result comes value by value."""
+    return isinstance(value, sky.ValueStream)
+
+
+def _print_one(value: Any, before: str, *, as_json: bool) -> None:
+    click.echo(json.dumps(value, default=repr) if as_json else f"{before}{value}")
+    sys.stdout.flush()
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+@click.command(name="exec", context_settings=REST)
+@MESH
+@click.option("--on", "place", type=Place(), default="all", show_default=True, help="On which node, or on all.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
+@click.pass_context
+def execute(ctx: click.Context, *, mesh: str | None, place: Any, command: tuple[str, ...]) -> None:
+    """Run a command on the nodes of a mesh, as their user; what it prints comes as it is printed.
+
+    It takes a slot of each node, and waits for it. It is started without a shell: for one say sh -c '...'.
+
+    Exits with the highest exit code of the command on any node; 127 if there is no such command.
+    """
+    with attached(mesh) as pool:
+        codes = _tried(ctx, lambda: _called(pool, place, sky.function(started_there())(list(command)).with_retries(0)))
+    everywhere: list[int] = codes if place == "all" else [codes]
+    ctx.exit(max(map(exit_code, everywhere)))
+
+
+def exit_code(code: int) -> int:
+    """Return the exit code that a shell would show."""
+    return KILLED - code if code < 0 else code
+
+
+def started_there() -> Run:
+    """Return a function that runs a command on a node: one that travels by value, as we are not installed there."""
+    absent = NOT_FOUND
+
+    def run_command(command: list[str]) -> int:
+        import subprocess
+        import sys
+
+        try:
+            return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+        except OSError as error:
+            print(f"{command[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201 - it runs on a node, whose stderr it is
+            return absent
+
+    return run_command

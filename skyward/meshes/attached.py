@@ -1,0 +1,152 @@
+"""A pool on the nodes of a mesh that runs: it takes part in them, and leaves; others may do so at the same time.
+
+The nodes are those of the mesh file at the moment a node is wanted, so that a pool can grow with its mesh. One that
+does not answer is passed over as long as there is another.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from skyward.errors import ConfigError, ProvisionError
+from skyward.meshes import files
+from skyward.model import Nodes
+from skyward.private import config_home
+from skyward.providers.base import Provider
+from skyward.providers.static import CLIENT_KEY, CONNECT, knock
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from skyward.config import Options
+    from skyward.image import Image
+    from skyward.providers.base import Launched, LaunchSpec
+    from skyward.transport.keys import KeyPair
+
+UNREADY: Final = {
+    "starting": "is still coming up, or the command that started it was killed: `skyward-mesh down {0}` ends it",
+    "ending": "is being ended, or that went wrong: `skyward-mesh down {0}` tries again",
+}
+
+
+def client_pair() -> KeyPair:
+    """Return the pair by which the nodes of meshes know us, made if there is none; raises `ConfigError`."""
+    from skyward.transport import keys
+
+    return keys.read_or_make_pair(os.path.join(config_home(), CLIENT_KEY))
+
+
+class Attached(Provider):
+    """The nodes of a mesh: ``sky.Compute(mesh="NAME")``, or the path of a mesh file."""
+
+    name: ClassVar[str] = "mesh"
+
+    def __init__(self, mesh: object) -> None:
+        """Read the mesh file; raises `UnknownMeshError`, `ConfigError`."""
+        if not isinstance(mesh, str):
+            raise TypeError(f"mesh must be a name or the path of a mesh file, got {mesh!r}")
+        # Wherever the process goes from here.
+        self._mesh = os.path.abspath(os.path.expanduser(mesh)) if files.is_path(mesh) else mesh
+        self.mesh = self._read()
+        self._keys: KeyPair | None = None
+        self._lock = threading.Lock()
+        self._used: set[str] = set()  # endpoints of nodes that take part
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"mesh {self.mesh.name!r}"
+
+    def _read(self) -> files.Mesh:
+        mesh = files.load(self._mesh)
+        if mesh.state != "up":
+            raise ConfigError(f"mesh {mesh.name!r} " + UNREADY[mesh.state].format(mesh.name))
+        if not mesh.nodes:
+            raise ConfigError(f"mesh {mesh.name!r} has no nodes: `skyward-mesh resize {mesh.name} N` starts some")
+        return mesh
+
+    def for_pool(self) -> Self:
+        """Return an unused provider of the same mesh."""
+        return type(self)(self._mesh)
+
+    def default_nodes(self) -> Nodes:
+        """Return all of them."""
+        return Nodes(len(self.mesh.nodes))
+
+    def fitting(self, options: Options) -> Options:
+        """Return the options with what was said where the nodes were started: how many tasks each runs, and in what."""
+        worker = replace(options.worker, concurrency=self.mesh.concurrency, executor=self.mesh.executor)
+        return replace(options, worker=worker)
+
+    def keys(self) -> KeyPair | None:
+        """Return the client's pair."""
+        return self._keys
+
+    def accept(self, image: Image) -> None:
+        """Raise `ProvisionError` unless the image asks for nothing: the nodes have what they were started with."""
+        if not image.is_empty:
+            raise ProvisionError(
+                f"the nodes of mesh {self.mesh.name!r} run already, and have what they were started with: leave out "
+                f"{image!r}, or put it into the mesh's description and bring it up anew"
+            )
+
+    def prepare(self) -> None:
+        """Read the client's pair; raises `ConfigError`."""
+        self._keys = client_pair()
+
+    def launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
+        """Take a node that takes part in nothing yet and answers; raises `ProvisionError`."""
+        silent: dict[str, str] = {}
+        while (node := self._take(silent)) is not None:
+            try:
+                host = knock(node.endpoint, min(CONNECT, spec.start_timeout))
+            except OSError as error:
+                silent[node.endpoint] = error.strerror or str(error)
+                self._give_back(node.endpoint)
+                continue
+            if cancelled.is_set():
+                self._give_back(node.endpoint)
+                raise ProvisionError("it was not wanted any more")
+            return replace(node, ident=f"{node.ident} {index}", address=host, pid=None)
+        raise ProvisionError(self._lack(silent))
+
+    def _take(self, silent: dict[str, str]) -> Launched | None:
+        with self._lock:
+            if self._closed:
+                raise ProvisionError("this provider was closed with its pool; make another one")
+            for node in self._read().nodes:
+                if node.endpoint not in self._used and node.endpoint not in silent:
+                    self._used.add(node.endpoint)
+                    return node
+        return None
+
+    def _lack(self, silent: dict[str, str]) -> str:
+        """Return why there is no node."""
+        name, total = self.mesh.name, len(self.mesh.nodes)
+        if not silent:
+            return f"mesh {name!r} has {total} nodes, and all take part already"
+        nodes = ", ".join(f"{endpoint} ({reason})" for endpoint, reason in silent.items())
+        return (
+            f"mesh {name!r}: no answer from {nodes}; `skyward-mesh status {name}` shows its nodes, and "
+            f"sky.Compute(mesh={name!r}, nodes={max(1, total - len(silent))}) does with fewer"
+        )
+
+    def _give_back(self, endpoint: str) -> None:
+        with self._lock:
+            self._used.discard(endpoint)
+
+    def terminate(self, launched: Launched) -> None:
+        """Let a node go; it runs on."""
+        self._give_back(launched.endpoint)
+
+    def log_tail(self, launched: Launched) -> tuple[str, ...]:
+        """Return nothing: `skyward-mesh logs` has what these nodes log."""
+        return ()
+
+    def close(self) -> None:
+        """Let all nodes go; they run on."""
+        with self._lock:
+            self._closed = True
+            self._used.clear()

@@ -1,0 +1,372 @@
+"""Bringing meshes up, growing and shrinking them, ending them: nodes that come and go, and a file that always knows.
+
+The file of a mesh is there before its first node, and after its last. Whatever goes wrong on the way, an interrupt
+included, everything that was started is ended again; if the process is killed instead, the file says so, and the marks
+of the nodes name the mesh: `down` and `gc` need no more.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from skyward.config import merge_options
+from skyward.errors import ConfigError, MeshExistsError, ProvisionError
+from skyward.image import Image
+from skyward.meshes import asking, described, files, kinds
+from skyward.meshes.attached import client_pair
+from skyward.meshes.files import Mesh
+from skyward.providers.base import LaunchSpec, Quote
+from skyward.transport.signals import Guard
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyward.meshes.described import Description
+    from skyward.providers.base import Launched, Provider
+
+GLANCE: Final = 0.25  # seconds between words about what is waited for
+LOG_LEVEL: Final = "info"  # of the nodes of a mesh: people read what they log
+NOBODYS: Final = "static"  # the provider of nodes that no command of ours has started
+
+
+class Teller:
+    """Whoever is told how it goes. This one hears nothing."""
+
+    def say(self, line: str) -> None:
+        """Something has happened."""
+
+    def waiting(self, text: str) -> None:
+        """Something is waited for; said again and again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A mesh that could be brought up."""
+
+    description: Description
+    provider: Provider
+    spec: LaunchSpec
+    count: int
+    quote: Quote
+
+
+def plan(description: Description) -> Plan:
+    """Return what `up` would do, which starts nothing; raises `ConfigError`, `ProvisionError`."""
+    described.check_name(description.name)
+    if description.kind == NOBODYS:
+        raise ConfigError(f"mesh {description.name!r}: nodes of sky.Static run already; there is nothing to bring up")
+    provider = description.provider().for_mesh(description.name)
+    nodes = description.nodes or provider.default_nodes()
+    if nodes is None:
+        raise ConfigError(f"mesh {description.name!r}: say how many nodes it has (nodes = …, or --nodes)")
+    provider.accept(description.image)
+    spec = _spec(description, nodes.desired)
+    return Plan(description, provider, spec, nodes.desired, provider.quote(spec, nodes.desired))
+
+
+def _spec(description: Description, count: int) -> LaunchSpec:
+    options = merge_options(None, description.options)
+    spec = LaunchSpec.of(options, count, image=description.image, client_key=client_pair().public)
+    return replace(spec, persist=True, mesh=description.name, log_level=LOG_LEVEL)
+
+
+# --- up ------------------------------------------------------------------------------------------
+
+
+def up(wanted: Plan, teller: Teller | None = None) -> Mesh:
+    """Bring a mesh up and return it; raises `MeshExistsError`, `ProvisionError`, and then nothing is left of it."""
+    said, provider, spec = wanted.description, wanted.provider, wanted.spec
+    settings = provider.recipe()
+    mesh = Mesh(
+        name=said.name,
+        kind=said.kind,
+        settings=said.settings if settings is None else settings,
+        state="starting",
+        wanted=wanted.count,
+        concurrency=spec.concurrency,
+        executor=spec.executor,
+        options=said.options,
+        image=_noted(said.image),
+        described=said.place,
+        created=time.time(),
+    )
+    with files.locked(said.name):
+        files.claim(mesh)
+        grown = _grow(provider, spec, mesh, wanted.count, teller or Teller())
+        grown = replace(grown, state="up")
+        files.write(grown)
+        return grown
+
+
+def _grow(provider: Provider, spec: LaunchSpec, mesh: Mesh, count: int, teller: Teller) -> Mesh:
+    """Return the mesh with so many more nodes; if that fails it is as before, or gone if it had none."""
+    launches = _Launches(provider, spec, mesh, teller)
+    try:
+        provider.listener = teller.say
+        provider.adopt(mesh.nodes)
+        provider.prepare()
+        grown = launches.run(count)
+        _prove(grown, teller)
+        return grown
+    except BaseException as error:
+        with Guard(lambda: None):  # an interrupt waits until nothing is left
+            teller.say(f"{_brief(error)}: ending what was started")
+            launches.give_up()
+            _take_back(provider, mesh, launches.mesh, teller)
+        raise
+    finally:
+        with Guard(lambda: None):
+            provider.close()
+
+
+def _brief(error: BaseException) -> str:
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else "it went wrong"
+
+
+def _take_back(provider: Provider, before: Mesh, now: Mesh, teller: Teller) -> None:
+    """End the nodes that have come; raises `ProvisionError` if some cannot be ended."""
+    old = {node.ident for node in before.nodes}
+    new = [node for node in now.nodes if node.ident not in old]
+    if before.nodes:
+        left = _end(provider, now, new, teller)
+        files.write(replace(left, state="up"))
+        return
+    _end(provider, now, new, teller)
+    for line in provider.sweep(now.name):  # of launches that have failed half-way
+        teller.say(f"ended {line}")
+    files.remove(now.name)
+
+
+class _Launches:
+    """Nodes that are being started side by side, and noted in the file as they come."""
+
+    def __init__(self, provider: Provider, spec: LaunchSpec, mesh: Mesh, teller: Teller) -> None:
+        self._provider = provider
+        self._spec = spec
+        self.mesh = mesh  # with all that have come
+        self._teller = teller
+        self._cancelled = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._news: queue.SimpleQueue[tuple[int, Launched | BaseException]] = queue.SimpleQueue()
+
+    def run(self, count: int) -> Mesh:
+        """Start so many nodes; return the mesh with them, or raise what has gone wrong first."""
+        began = time.monotonic()
+        first = self.mesh.number
+        self.mesh = replace(self.mesh, number=first + count)
+        files.write(self.mesh)
+        waiting = dict.fromkeys(range(first, first + count), began)
+        for number in waiting:
+            thread = threading.Thread(target=self._launch, args=[number], name=f"skyward-up-{number}")
+            self._threads.append(thread)
+            thread.start()
+        while waiting:
+            try:
+                number, came = self._news.get(timeout=GLANCE)
+            except queue.Empty:
+                self._teller.waiting(self._waits_for(sorted(waiting), time.monotonic() - began))
+                continue
+            del waiting[number]
+            if isinstance(came, BaseException):
+                raise came
+            self._note(came)
+            self._teller.say(f"node {number} serves at {came.endpoint} ({time.monotonic() - began:.1f} s)")
+        return self.mesh
+
+    def _waits_for(self, numbers: Sequence[int], elapsed: float) -> str:
+        names = ", ".join(map(str, numbers))
+        left = max(0.0, self._spec.start_timeout - elapsed)
+        return f"waiting for node{'s' if len(numbers) > 1 else ''} {names} to serve, {left:.0f} s left"
+
+    def _launch(self, number: int) -> None:
+        try:
+            came: Launched | BaseException = self._provider.launch(self._spec, number, self._cancelled)
+        except BaseException as error:  # whoever waits raises it
+            came = error
+        self._news.put((number, came))
+
+    def _note(self, node: Launched) -> None:
+        self.mesh = replace(self.mesh, nodes=(*self.mesh.nodes, replace(node, death_fd=None)))
+        files.write(self.mesh)
+
+    def give_up(self) -> None:
+        """Start no more; note those that have come all the same."""
+        self._cancelled.set()
+        for thread in self._threads:
+            thread.join()
+        while not self._news.empty():
+            _, came = self._news.get()
+            if not isinstance(came, BaseException):
+                self._note(came)
+
+
+def _prove(mesh: Mesh, teller: Teller) -> None:
+    """See that every node serves us; raises `ProvisionError`."""
+    teller.waiting("asking the nodes who they are")
+    for report in asking.ask(mesh.nodes, client_pair()):
+        if not report.ok:
+            raise ProvisionError(
+                f"node {report.number} at {report.node.endpoint} was started, and cannot be used: {report.problem}"
+            )
+
+
+# --- down ----------------------------------------------------------------------------------------
+
+
+def down(name: str, teller: Teller | None = None) -> Mesh:
+    """End a mesh, and return what it was; raises `UnknownMeshError`, `ProvisionError` that says what is left."""
+    teller = teller or Teller()
+    with files.locked(name):
+        mesh = files.load(name)
+        provider = _provider_of(mesh)
+        files.write(replace(mesh, state="ending"))
+        try:
+            with Guard(lambda: None):
+                _end(provider, mesh, mesh.nodes, teller)
+                for line in provider.sweep(name):
+                    teller.say(f"ended {line}")
+                files.remove(name)
+        finally:
+            provider.close()
+    return mesh
+
+
+def _provider_of(mesh: Mesh) -> Provider:
+    if mesh.kind == NOBODYS:
+        raise ConfigError(f"the nodes of mesh {mesh.name!r} were started by somebody else: end them where they run")
+    return kinds.make(mesh.kind, mesh.settings).for_mesh(mesh.name)
+
+
+def _end(provider: Provider, mesh: Mesh, nodes: Sequence[Launched], teller: Teller) -> Mesh:
+    """End some nodes side by side and return the mesh without them; raises `ProvisionError` that names the rest."""
+    problems: dict[str, BaseException] = {}
+
+    def end(node: Launched) -> None:
+        try:
+            provider.terminate(node)
+        except BaseException as error:  # told below, for all of them
+            problems[node.ident] = error
+
+    threads = [threading.Thread(target=end, args=[node], name=f"skyward-end-{node.ident}") for node in nodes]
+    for thread in threads:
+        thread.start()
+    for thread, node in zip(threads, nodes, strict=True):
+        while thread.is_alive():
+            thread.join(GLANCE)
+            teller.waiting(f"waiting for node {node.ident} to end")
+        if node.ident not in problems:
+            teller.say(f"ended node {node.ident}")
+    left = mesh.without({node.ident for node in nodes if node.ident not in problems})
+    if problems:
+        files.write(replace(left, state="ending"))
+        lines = [f"{ident}: {problem}" for ident, problem in problems.items()]
+        raise ProvisionError(
+            f"{len(problems)} nodes of mesh {mesh.name!r} could not be ended, and may run on; "
+            f"`skyward-mesh down {mesh.name}` tries again:\n" + "\n".join(f"  {line}" for line in lines)
+        )
+    return left
+
+
+def sweep(name: str, provider: Provider, teller: Teller | None = None) -> tuple[str, ...]:
+    """End all that carries the mark of a mesh of which there is no file here; return a line for each thing."""
+    with files.locked(name):
+        lines = provider.sweep(name)
+    for line in lines:
+        (teller or Teller()).say(f"ended {line}")
+    return lines
+
+
+# --- other sizes -----------------------------------------------------------------------------------
+
+
+def resize(name: str, count: int, teller: Teller | None = None) -> Mesh:
+    """Give a mesh so many nodes, and return it. Those without work go first, and the first node last."""
+    teller = teller or Teller()
+    with files.locked(name):
+        mesh = files.load(name)
+        if mesh.state != "up":
+            raise ConfigError(f"mesh {name!r} is not up: `skyward-mesh down {name}` ends it")
+        provider = _provider_of(mesh)
+        more = count - len(mesh.nodes)
+        if more > 0:
+            spec = _spec(_described_again(mesh), count)
+            changed = _grow(provider, spec, mesh, more, teller)
+        else:
+            try:
+                changed = _end(provider, mesh, leaving(asking.ask(mesh.nodes, client_pair()), -more), teller)
+            finally:
+                provider.close()
+        changed = replace(changed, wanted=count)
+        files.write(changed)
+        return changed
+
+
+def leaving(reports: Sequence[asking.Report], count: int) -> list[Launched]:
+    """Return which nodes go: those that give no answer, then the idle ones, the last one first; the first last."""
+    order = sorted(reports, key=lambda each: (each.number == 0, each.ok, each.running + each.queued, -each.number))
+    return [report.node for report in order[:count]]
+
+
+def growth(name: str, count: int) -> Quote:
+    """Return what it costs to give a mesh so many nodes."""
+    mesh = files.load(name)
+    more = count - len(mesh.nodes)
+    return _provider_of(mesh).quote(_spec(_described_again(mesh), count), more) if more > 0 else Quote()
+
+
+def _noted(image: Image) -> dict[str, Any]:
+    """Return an image as a mesh file has it: of variables, which may be secret, the names."""
+    said = {name: list(getattr(image, name)) for name in ("pip", "apt", "includes", "excludes", "env")}
+    return {} if image.is_empty else {"python": image.python, **said}
+
+
+def _described_again(mesh: Mesh) -> Description:
+    """Return what a mesh was described as, for more nodes of the same kind; raises `ConfigError`."""
+    image = dict(mesh.image)
+    if image.pop("env", ()):  # their values are in the description alone
+        if not mesh.described:
+            raise ConfigError(f"mesh {mesh.name!r} has variables in its image, and only {described.FILE} can say which")
+        made = described.File.read(mesh.described).mesh(mesh.name).image
+    else:
+        made = Image(**image)
+    return described.Description(
+        name=mesh.name, kind=mesh.kind, settings=mesh.settings, image=made, options=mesh.options
+    )
+
+
+# --- what is left ------------------------------------------------------------------------------------
+
+
+def collect(providers: Sequence[Provider], teller: Teller | None = None, *, dry_run: bool = False) -> list[str]:
+    """End what nobody looks after; return a line for each thing. Meshes that another command changes are left alone.
+
+    That is: what is left of commands that were killed, and what carries the mark of a mesh of which there is no file.
+    """
+    teller = teller or Teller()
+    gone: list[str] = []
+    for name in files.known():
+        try:
+            mesh = files.load(name)
+        except ConfigError as error:  # its nodes are not touched: `keep` has its name
+            teller.say(str(error))
+            continue
+        if mesh.state != "up" and not _is_busy(name):
+            gone.append(f"mesh {name}, which was {mesh.state} when its command was killed")
+            if not dry_run:
+                down(name, teller)
+    keep = files.known()
+    for provider in providers:
+        gone += provider.sweep(keep=keep, dry_run=dry_run)
+    return gone
+
+
+def _is_busy(name: str) -> bool:
+    try:
+        with files.locked(name):
+            return False
+    except MeshExistsError:
+        return True

@@ -1,0 +1,81 @@
+"""What is heard of nodes that are well, busy, gone, or somebody else's."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import socket
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+import skyward as sky
+from skyward.meshes import asking
+from skyward.meshes.attached import client_pair
+from skyward.providers.base import Launched
+from skyward.transport.keys import make_pair
+from tests.meshing import bring_up
+from tests.rules.work import add, hold, let_go, runs, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.meshing import Homes
+
+
+def test_report_says_how_a_node_is(homes: Homes, tmp_path: Path) -> None:
+    """Who it is, and how many tasks it runs and holds, whatever these do."""
+    mesh = bring_up()
+    with sky.Compute(mesh="dev") as pool, sky.Compute(mesh="dev") as other:
+        held = hold(str(tmp_path), "a") > pool
+        runs(tmp_path, "a")
+        waiting = add(1, 2) > other
+        until(lambda: asking.ask(mesh.nodes, client_pair())[0].queued == 1)
+        [report] = asking.ask(mesh.nodes, client_pair())
+        assert (report.running, report.queued, report.slots, report.executor) == (1, 1, 1, "process")
+        assert (report.python, report.hostname) == (platform.python_version(), platform.node())
+        assert psutil.Process(report.pid).pid == mesh.nodes[0].pid
+        assert 0 < report.round_trip < asking.PATIENCE
+        let_go(tmp_path, "a")
+        assert (held.result(), waiting.result()) == ("a", 3)
+
+
+def test_what_is_wrong_with_a_node_is_its_report(homes: Homes) -> None:
+    """One that is gone, one that is another, one that does not admit us, and a port that is no node's."""
+    [node] = bring_up().nodes
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        silent = replace(node, ident="silent", endpoint=f"tcp://127.0.0.1:{port}")
+        other = replace(node, ident="other", public_key=make_pair().public)
+        reports = asking.ask([node, other, silent], client_pair(), patience=4.0)
+    closed = replace(node, endpoint=f"tcp://127.0.0.1:{port}")
+    [gone] = asking.ask([closed], client_pair())
+    [stranger] = asking.ask([node], make_pair())
+    assert [report.ok for report in reports] == [True, False, False]
+    assert "cannot prove to own the key" in reports[1].problem
+    assert reports[2].problem
+    assert gone.problem == "does not answer: Connection refused"
+    assert "it does not admit our key; on the node, run: skyward-node keys add" in stranger.problem
+
+
+def test_node_that_is_stopped_is_told_in_time(homes: Homes) -> None:
+    """Its port answers, and it does not."""
+    [node] = bring_up().nodes
+    assert node.pid is not None
+    os.kill(node.pid, signal.SIGSTOP)
+    try:
+        [report] = asking.ask([node], client_pair(), patience=0.5)
+    finally:
+        os.kill(node.pid, signal.SIGCONT)
+    assert report.problem.startswith("did not answer in time")
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://no-such-host.invalid:7700"])
+def test_name_that_is_not_known_is_told(endpoint: str) -> None:
+    """It is not the node's fault."""
+    [report] = asking.ask([Launched(ident="a", endpoint=endpoint, public_key=make_pair().public)], make_pair())
+    assert "its name is not known" in report.problem
+    assert asking.ask([], None) == []

@@ -1,0 +1,111 @@
+"""Meshes of this machine for tests: homes of their own, and nodes that persist."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from skyward.meshes import files, raising
+from skyward.meshes.described import Description
+from skyward.model import Nodes
+from skyward.providers import persisting
+from skyward.providers.local import Local
+from tests.leaks import end_marked
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    import pytest
+
+    from skyward.meshes.files import Mesh
+    from skyward.providers.base import Provider
+
+COMMAND = [sys.executable, "-m", "skyward_scripts"]
+
+
+@dataclass(frozen=True)
+class Homes:
+    """Where a test's meshes are."""
+
+    root: Path
+    work: Path  # the working directory
+
+    @property
+    def state(self) -> Path:
+        """Return skyward's state home."""
+        return self.root / "state" / "skyward"
+
+    def describe(self, text: str) -> Path:
+        """Write a `skyward.toml` into the working directory."""
+        path = self.work / "skyward.toml"
+        path.write_text(text)
+        return path
+
+
+@contextmanager
+def make_homes(root: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Homes]:
+    """Point to homes below a directory, and go to one below it; end all meshes at the end."""
+    work = root / "work"
+    work.mkdir()
+    monkeypatch.setenv("XDG_STATE_HOME", str(root / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(root / "config"))
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.chdir(work)
+    yield Homes(root, work)
+    end_marked(persisting.MARK, str(root))  # not by our own commands: these may be broken
+
+
+def bring_up(name: str = "dev", nodes: int = 1, **options: Any) -> Mesh:
+    """Bring up a mesh of this machine."""
+    return raising.up(plan(name, nodes, **options))
+
+
+def plan(name: str = "dev", nodes: int = 1, **options: Any) -> raising.Plan:
+    """Return the plan of one."""
+    return raising.plan(Description(name=name, nodes=Nodes(nodes), options=options))
+
+
+def with_provider(provider: Provider, name: str = "dev", nodes: int = 1) -> raising.Plan:
+    """Return the plan of one whose nodes this provider starts."""
+    made = plan(name, nodes)
+    return raising.Plan(made.description, provider, made.spec, nodes, made.quote)
+
+
+def daemons(mesh: Mesh) -> list[psutil.Process]:
+    """Return the daemons of a mesh."""
+    return [psutil.Process(node.pid) for node in mesh.nodes if node.pid is not None]
+
+
+def family(mesh: Mesh) -> list[psutil.Process]:
+    """Return the daemons of a mesh and all below them."""
+    return [process for daemon in daemons(mesh) for process in (daemon, *daemon.children(recursive=True))]
+
+
+def living(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those that are neither gone nor zombies."""
+    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def nothing_is_left(homes: Homes) -> None:
+    """Check that no file and no node of a mesh is there."""
+    assert files.known() == ()
+    for name in ("meshes", "nodes"):
+        place = homes.state / name
+        assert not place.exists() or os.listdir(place) == [], name
+    assert Local().sweep(dry_run=True) == ()
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start the command in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        [*COMMAND, *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, **options,
+    )  # fmt: skip

@@ -1,0 +1,212 @@
+"""`skyward-mesh run`, `exec`, `keys`: the user's code and commands on the nodes of a mesh."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner, Result
+
+from skyward.meshes import files, raising
+from skyward.meshes.attached import client_pair
+from skyward.transport.keys import make_pair
+from skyward_scripts.cli import main
+from skyward_scripts.meshes import loading
+from skyward_scripts.meshes.running import exit_code
+from tests.meshing import bring_up, start
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.meshing import Homes
+
+PROGRAM = '''
+"""A program of a user."""
+import sys
+import skyward as sky
+import helper
+
+@sky.function
+def scale(x: float, *, by: int = 2) -> float:
+    """Scale a number.
+
+    Args:
+        x: The number.
+        by: How much.
+    """
+    print("scaling", x)
+    return helper.times(x, by)
+
+def plain(text: str) -> dict[str, str]:
+    return {"text": text, "where": str(sky.instance_info().node)}
+
+@sky.function
+def count(n: int):
+    yield from range(n)
+
+@sky.function
+def fail(word: str):
+    raise ValueError(word)
+
+@sky.function
+def quit(code: int):
+    sys.exit(code)
+
+if __name__ == "__main__":
+    print(sys.argv[1:], scale(3.0) >> sky)
+    if "bad" in sys.argv:
+        raise RuntimeError("on purpose")
+'''
+
+
+@pytest.fixture(autouse=True)
+def dev(homes: Homes) -> Iterator[None]:
+    """Bring up a mesh of two nodes, and write a user's files."""
+    (homes.work / "app.py").write_text(PROGRAM)
+    (homes.work / "helper.py").write_text("def times(a, b):\n    return a * b\n")
+    before = list(sys.path)
+    bring_up(nodes=2)
+    yield
+    raising.down("dev")
+    sys.path[:] = before
+    for name in ("app", "helper"):
+        sys.modules.pop(name, None)
+
+
+def run(*arguments: str, code: int = 0) -> Result:
+    """Run the command, and expect its exit code."""
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.mark.rule("R30")
+def test_function_runs_with_its_parameters_as_flags(homes: Homes) -> None:
+    """Marked or plain; on any node, on one, on all; what it prints comes before what it returns."""
+    done = run("run", "app.py::scale", "--x", "4", "--by", "3")
+    assert done.stdout.splitlines()[-1] == "12.0"
+    assert any(line.endswith("] scaling 4.0") for line in done.output.splitlines())
+    told = json.loads(run("run", "-m", "dev", "--on", "1", "--json", "app.py::plain", "--text", "a b").stdout)
+    assert told == {"text": "a b", "where": "1"}
+    everywhere = run("run", "--on", "all", "app.py::plain", "--text", "x").stdout.splitlines()
+    assert everywhere == [f"node {rank}: {{'text': 'x', 'where': '{rank}'}}" for rank in (0, 1)]
+    assert run("run", "app.py::count", "--n", "3").stdout == "0\n1\n2\n"
+    assert run("run", "--on", "all", "app.py::count", "--n", "2").stdout == "node 0: [0, 1]\nnode 1: [0, 1]\n"
+
+
+def test_program_runs_with_the_mesh_as_its_pool(homes: Homes) -> None:
+    """As `python FILE` does, with its arguments; it fails as there."""
+    assert run("run", "app.py", "one", "--two").stdout.splitlines()[-1] == "['one', '--two'] 6.0"
+    failed = run("run", "app.py", "bad", code=1)
+    assert "RuntimeError: on purpose" in failed.output
+
+
+def test_failure_of_the_function_is_shown_as_it_is(homes: Homes) -> None:
+    """With the remote traceback, and exit code 1."""
+    said = run("run", "app.py::fail", "--word", "oops", code=1).output
+    assert "ValueError: oops" in said
+    assert "raise ValueError(word)" in said
+    assert "exited with code 3" in run("run", "app.py::quit", "--code", "3", code=1).output
+    assert "no node with rank 7" in run("run", "--on", "7", "app.py::scale", "--x", "1", code=1).output
+
+
+def test_mistake_before_it_runs_is_told(homes: Homes) -> None:
+    """No file, no function, no mesh, flags that do not fit."""
+    assert "there is no file 'nope.py'" in run("run", "nope.py", code=2).output
+    assert "is no name of a function" in run("run", "app.py::a b", code=2).output
+    there = "those marked with @sky.function are scale, count, fail, quit"
+    assert there in run("run", "app.py::nope", code=2).output
+    assert "No such option '--z'" in run("run", "app.py::scale", "--z", "1", code=2).output
+    assert (
+        "there is no mesh 'prod'; there are dev" in run("run", "-m", "prod", "app.py::scale", "--x", "1", code=3).output
+    )
+    (homes.work / "bad.py").write_text("def f(: pass")
+    assert "SyntaxError" in run("run", "bad.py::f", code=1).output
+    assert "is not a valid integer" in run("run", "--on", "some", "app.py", code=2).output
+    said = run("run", "app.py::scale", "--help").output
+    assert "--x FLOAT The number. [required]" in " ".join(said.split())
+    assert said.startswith("Usage: skyward-mesh run app.py::scale [OPTIONS]\n")
+
+
+def test_mesh_must_be_named_when_there_are_two(homes: Homes) -> None:
+    """Nobody's work goes where it was not meant to go."""
+    files.claim(files.Mesh(name="other"))
+    said = run("run", "app.py::scale", "--x", "1", code=3).output
+    assert "there are dev, other; say which with -m NAME" in said
+    files.remove("other")
+
+
+def test_silent_mesh_is_unreachable(homes: Homes) -> None:
+    """Exit code 6, and which node it is."""
+    from skyward.providers.local import Local
+
+    mesh = files.load("dev")
+    for node in mesh.nodes:
+        Local().terminate(node)
+    assert "no answer from" in run("run", "app.py::scale", "--x", "1", code=6).output
+
+
+@pytest.mark.rule("R30")
+def test_command_runs_on_all_nodes(homes: Homes) -> None:
+    """What it prints is marked with the node; the highest exit code is the command's."""
+    with start("exec", "sh", "-c", "echo hello; echo there >&2; exit 3") as done:
+        said, _ = done.communicate()
+    assert done.returncode == 3
+    assert sorted(said.splitlines()) == ["[node 0] hello", "[node 0] there", "[node 1] hello", "[node 1] there"]
+    assert run("exec", "--on", "1", "true").output == ""
+    assert "no-such: No such file or directory" in run("exec", "no-such", code=127).output
+    run("exec", "sh", "-c", "kill -9 $$", code=137)
+    assert [exit_code(code) for code in (0, 3, -9)] == [0, 3, 137]
+
+
+@pytest.mark.rule("R42")
+def test_others_are_let_in_and_out(homes: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client with a copy of the file and a key that was added may use the mesh, until it is removed."""
+    copy = homes.root / "copy.json"
+    copy.write_bytes(Path(files.path_of("dev")).read_bytes())
+    copy.chmod(0o600)
+    own = client_pair().public
+    assert run("keys", "show").output == f"{own}\n"
+    assert json.loads(run("keys", "show", "--json").output) == {"key": own}
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(homes.root / "guest"))
+        guest = run("keys", "show").output.strip()
+        assert "does not admit our key" in run("run", "-m", str(copy), "app.py::scale", "--x", "1", code=6).output
+    run("keys", "add", guest, "guest")
+    assert run("keys", "list").output == f"{guest} guest\n"
+    assert json.loads(run("keys", "list", "--json").output) == [{"key": guest, "label": "guest", "nodes": [0, 1]}]
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(homes.root / "guest"))
+        assert until_admitted(str(copy)) == "2.0"
+    run("keys", "remove", "guest")
+    assert run("keys", "list").output == ""
+    assert "no client 'guest' is admitted" in run("keys", "remove", "guest", code=1).output
+    assert "is no key" in run("keys", "add", "short", code=2).output
+    assert make_pair().public != own
+
+
+def until_admitted(copy: str) -> str:
+    """Return what a function prints, once the nodes have looked at their lists."""
+    while True:
+        result = CliRunner().invoke(main, ["run", "-m", copy, "app.py::scale", "--x", "1"])
+        if result.exit_code == 0:
+            return result.stdout.splitlines()[-1]
+        assert result.exit_code == 6, result.output
+
+
+def test_file_of_a_package_is_imported_as_a_part_of_it(homes: Homes) -> None:
+    """Its relative imports work."""
+    package = homes.work / "pack"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "one.py").write_text("from .two import two\n\ndef three():\n    return two() + 1\n")
+    (package / "two.py").write_text("def two():\n    return 2\n")
+    assert run("run", "pack/one.py::three").stdout == "3\n"
+    assert loading.load(str(package / "one.py")).__name__ == "pack.one"
+    for name in ("pack", "pack.one", "pack.two"):
+        sys.modules.pop(name, None)
+    assert os.getcwd() == str(homes.work)
