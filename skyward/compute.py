@@ -265,13 +265,18 @@ class Compute(PoolOperations):
 
     def _broadcast_ranks(self) -> tuple[int, ...]:
         engine = self._open_engine()
+        membership = engine.crew.membership
         deadline = time.monotonic() + self._options.node_wait
-        while not (ranks := engine.scheduler.ready_ranks()):
-            if time.monotonic() > deadline:
-                raise NoNodesError(self._options.node_wait, tuple(engine.crew.membership.causes))
+        while not (ranks := engine.crew.reserve()):
+            if time.monotonic() > deadline and not membership.waking:
+                raise NoNodesError(self._options.node_wait, tuple(membership.causes))
             self._open_engine().loop.post(engine.crew.wake)
             time.sleep(_NO_NODE_PAUSE)
         return ranks
+
+    def _broadcast_over(self) -> None:
+        if self._engine is not None:
+            self._engine.crew.release()
 
     def cancel_future(self, future: Future[Any]) -> bool:
         """Try to stop what the future waits for; return whether it was stopped."""
@@ -301,8 +306,10 @@ class Compute(PoolOperations):
 
     @property
     def slots(self) -> int:
-        """Return how many tasks run at once on the nodes that are ready."""
-        return self.current_nodes() * self._options.worker.concurrency
+        """Return how many tasks run at once on the nodes that are ready, or may be when the pool has grown."""
+        engine = self._engine
+        nodes = self.current_nodes() if engine is None else max(self.current_nodes(), engine.crew.room())
+        return nodes * self._options.worker.concurrency
 
     # --- questions and wishes ----------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import click
 
 from skyward_scripts.bench.command import bench
 from skyward_scripts.simulation.command import simulate
+from skyward_scripts.simulation.following import elastic
 
 UNFIT: Final = 1  # exit code of `check` on a machine that cannot run nodes; click uses 2 for wrong usage
 
@@ -21,6 +22,7 @@ def main() -> None:
 
 
 main.add_command(simulate)
+main.add_command(elastic)
 main.add_command(bench)
 
 
