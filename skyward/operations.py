@@ -216,7 +216,7 @@ class PoolOperations(GroupOperations):
         finally:
             self._broadcast_over()
 
-    def _broadcast(self, call: PendingFunction[T], ranks: Sequence[int]) -> list[T]:
+    def _broadcast(self, call: PendingFunction[T], ranks: tuple[int, ...]) -> list[T]:
         if call.function.yields:
             return self._broadcast_stream(call, ranks)
         collection = Collection(len(ranks), return_exceptions=True, cancel=self.cancel_tasks)

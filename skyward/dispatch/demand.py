@@ -1,14 +1,15 @@
 """How many nodes the calls that wait are worth.
 
-A node is worth starting if it will find work when it is up, and so much that it works at least as long as it took to
-start. What is left then is foreseen like this, all times being seconds:
+A node is worth starting if it will find work when it is up: the first if it works for half as long as it took to start,
+each further one for as long. What is left then is foreseen like this, all times being seconds:
 
-- A waiting call takes as long as its function took so far. If that has never run, as long as calls take here lately; and
-  if none has ended yet, as long as these have been running, but for the first second, in which modules are imported.
-- Calls that keep coming will do so for as long as they have.
+- A waiting call takes as long as its function took so far. If that has never run, as long as calls take here lately;
+  and if none has ended yet, as long as these have been running, but for the first second, in which they import.
+- Calls that keep coming will do so for as long as they have, unless three times as long as usual have passed since the
+  last.
 - Every slot does a second of work a second, also those of nodes that are coming, from the moment when they are up. But
   if none has become free for as long as a node takes to start, none will in as long again, unless what runs there is
-  known to end by then.
+  known to end by then: one call is enough then, however short it is.
 
 A source that gives only as many calls as are asked for (a lazy stream) never shows more than a few. So when calls have
 come and waited without a break for as long as a node takes to start, one more is worth it, whatever is foreseen, and
@@ -19,7 +20,7 @@ PURE: the clock is a number.
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, exp
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from skyward.dispatch.load import Load
 
-WEIGHT: Final = 0.25  # of the newest look in the moving averages (a change shows after about four looks)
+MEMORY: Final = 1.0  # seconds, at least, over which it is averaged how fast calls come and end; else a start-up time
+SILENCE: Final = 3.0  # times the usual pause between two calls that come, after which no more are expected
 COLD: Final = 1.0  # seconds of a function's first run that say nothing about the next: it imports what it needs
 
 
@@ -43,12 +45,13 @@ class Demand:
         self._fed = 0.0  # when more came, since then
         self._moved = 0.0  # when a slot was last seen to have become free
         self._settled = 0.0  # when the number of ready nodes has last changed
-        self._inflow: float | None = None  # calls that come in a second, lately
-        self._outflow: float | None = None  # calls that end
+        self._span = 0.0  # seconds of which these are known, the older ones counting less:
+        self._came = 0.0  # calls that came in
+        self._went = 0.0  # calls that ended
         self._step = 1  # nodes that steady pressure is worth
 
-    def look(self, load: Load, now: float) -> None:
-        """Take in how calls stand."""
+    def look(self, load: Load, now: float, start_up: float = MEMORY) -> None:
+        """Take in how calls stand; ``start_up`` is how long a node takes to start, in seconds."""
         elapsed, self._looked = now - self._looked, now
         came, self._submitted = load.submitted - self._submitted, load.submitted
         went, self._done = load.done - self._done, load.done
@@ -58,16 +61,17 @@ class Demand:
             self._since = None
         elif self._since is None:
             self._since = self._fed = self._moved = now
-            self._inflow = self._outflow = None
+            self._span = self._came = self._went = 0.0
             self._step = 1
         else:
             if went or not load.served:
                 self._moved = now
             if came:
                 self._fed = now
-            if elapsed > 0.0:
-                self._inflow = _average(self._inflow, came / elapsed)
-                self._outflow = _average(self._outflow, went / elapsed)
+            kept = exp(-elapsed / max(start_up, MEMORY))
+            self._span = kept * self._span + elapsed
+            self._came = kept * self._came + came
+            self._went = kept * self._went + went
 
     def worth(self, load: Load, coming: Iterable[float], slots: float, start_up: float, now: float) -> int:
         """Return how many nodes of ``slots`` slots should be coming, as of the last look.
@@ -80,12 +84,16 @@ class Demand:
         stuck = now - self._moved
         cost = load.known * load.cost + (1.0 - load.known) * self._usual(load, stuck)
         goes_on = min(self._fed - self._since, start_up)
-        calls = load.waiting + (self._inflow or 0.0) * goes_on
+        inflow = self._rate(self._came) if self._came * (now - self._fed) <= SILENCE * self._span else 0.0
+        calls = load.waiting + inflow * goes_on
         frees = stuck < start_up or stuck < cost <= stuck + start_up
         capacity = load.slots * start_up if frees else 0.0
         capacity += slots * sum([min(age, start_up) for age in coming])
-        nodes = max(0, ceil((calls * cost - capacity) / (slots * start_up)))
-        if not coming and goes_on >= start_up and self._is_steady() and now - self._settled >= start_up:
+        left = max(0.0, calls * cost - capacity) / (slots * start_up)  # start-up times of a node
+        nodes = int(left + 0.5) if frees else ceil(left)
+        # It has lasted, nothing has changed lately, and some will still wait when a node has started.
+        lasts = inflow > 0.0 and goes_on >= start_up and now - self._settled >= start_up
+        if lasts and not coming and load.waiting + (inflow - self._rate(self._went)) * start_up > 0.0:
             nodes = max(nodes, self._step)
         return min(nodes, ceil(load.waiting / slots))
 
@@ -95,13 +103,9 @@ class Demand:
 
     def _usual(self, load: Load, stuck: float) -> float:
         """Return how long a call of which nothing is known may take."""
-        lately = load.slots / self._outflow if self._outflow else 0.0
+        ends = self._rate(self._went)
+        lately = load.slots / ends if ends else 0.0
         return max(lately, stuck - COLD, 0.0)
 
-    def _is_steady(self) -> bool:
-        """Return whether calls come about as fast as they end."""
-        return (self._inflow or 0.0) > 0.0 and 2.0 * (self._inflow or 0.0) >= (self._outflow or 0.0)
-
-
-def _average(known: float | None, new: float) -> float:
-    return new if known is None else known + WEIGHT * (new - known)
+    def _rate(self, count: float) -> float:
+        return count / self._span if self._span else 0.0

@@ -137,7 +137,7 @@ class Membership:
         """Time has passed, and the load is this now."""
         if not self.is_elastic:
             return self._balance(now)
-        self._demand.look(load, now)
+        self._demand.look(load, now, self.start_up or 0.0)
         self._idleness.look(load, now)
         if load.served:
             self._slots = max(1.0, load.slots / len(load.served))
@@ -173,7 +173,9 @@ class Membership:
     def _let_go(self, now: float) -> list[Change]:
         """Retire who was idle for long, down to min; the head only when it is alone."""
         staying = len(self._staying())
-        idle = [rank for rank in self._idleness.ranks(self._idle_timeout, now) if self.states.get(rank) is NodeState.READY]
+        idle = [
+            rank for rank in self._idleness.ranks(self._idle_timeout, now) if self.states.get(rank) is NodeState.READY
+        ]
         leaving = [rank for rank in idle if rank][: max(0, staying - self.spec.least)]
         if 0 in idle and len(leaving) == staying - 1 and not self.spec.least:
             leaving.append(0)

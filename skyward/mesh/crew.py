@@ -218,7 +218,12 @@ class Crew:
         for change in changes:
             match change:
                 case Launch(rank):
-                    _logger.info("node %d is started: %d calls wait, and %d nodes are ready", rank, load.waiting, len(load.served))
+                    _logger.info(
+                        "node %d is started: %d calls wait, and %d nodes are ready",
+                        rank,
+                        load.waiting,
+                        len(load.served),
+                    )
                 case Retire(rank):
                     _logger.info("node %d is let go: it was idle for %g s", rank, self._engine.options.idle_timeout)
         self._change(changes)

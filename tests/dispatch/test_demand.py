@@ -41,15 +41,15 @@ def test_work_that_will_be_gone_is_worth_no_node() -> None:
 
 
 def test_each_node_is_worth_as_much_work_as_it_takes_to_start() -> None:
-    """Beyond that, one node for the first second left, and one more for every start-up time of work."""
-    counts = {11: 1, 20: 1, 21: 2, 40: 3, 110: 10}
+    """Beyond that, and the first half as much."""
+    counts = {11: 0, 14: 0, 15: 1, 24: 1, 25: 2, 40: 3, 110: 10}
     assert {waiting: worth(Demand(), 0.0, load(waiting)) for waiting in counts} == counts
 
 
 def test_nodes_of_several_slots_do_as_many_calls() -> None:
     """Four slots on the way take four times the work."""
     assert worth(Demand(), 0.0, load(80, slots=4), slots=4) == 1
-    assert worth(Demand(), 0.0, load(81, slots=4), slots=4) == 2
+    assert worth(Demand(), 0.0, load(100, slots=4), slots=4) == 2
 
 
 def test_no_more_nodes_than_calls_for_their_slots() -> None:
@@ -109,7 +109,7 @@ def test_calls_that_keep_coming_are_foreseen() -> None:
     """They will for as long as they have, at most for as long as a node takes to start."""
     demand = Demand()
     decisions = [worth(demand, now, load(2 + now, submitted=2 + 2 * now, done=now)) for now in range(12)]
-    assert decisions == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3]  # for 2 + now that wait, 2 * now that will come, less 10
+    assert decisions == [0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2]  # for 2 + now that wait, 2 * now that will come, less 10
 
 
 def test_burst_is_not_taken_for_a_flow() -> None:
@@ -121,7 +121,7 @@ def test_burst_is_not_taken_for_a_flow() -> None:
 
 
 def flow(demand: Demand, now: float, ready: int, *coming: float) -> int:
-    """Return what a lazy source is worth: four calls wait at any moment, as many come as are done, and these are few."""
+    """Return what a lazy source is worth: four calls wait at any moment, as many come as are done."""
     done = int(now * 8)
     return worth(demand, now, load(4, ready=ready, cost=0.1, submitted=done + 4, done=done), *coming)
 

@@ -133,11 +133,10 @@ def test_lost_node_is_replaced_also_where_nothing_waits() -> None:
 def test_nothing_grows_before_any_node_was_ready() -> None:
     """A pool that wakes starts one node: how long these take, and calls, is not known yet."""
     pool = Pool(0, 8)
-    assert pool.on_wake(1.0) == [Launch(0)]
-    assert pool.waking
+    assert (pool.on_wake(1.0), pool.waking) == ([Launch(0)], True)
     assert pool.see(1.25, 100) == []
     pool.arrive([Launch(0)], 2.0)
-    assert not pool.waking
+    assert (pool.ready(), pool.waking) == (1, False)
     assert len(pool.see(2.25, 100)) == 7
 
 

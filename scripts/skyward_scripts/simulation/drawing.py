@@ -1,4 +1,4 @@
-"""Makespan ÷ ideal as a picture, and how a pool follows a load. The only file that needs matplotlib: `uv run --group bench`."""
+"""Makespan ÷ ideal as a picture, and how a pool follows a load. Only this needs matplotlib: `uv run --group bench`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def draw_stories(stories: Mapping[str, Story], path: str) -> None:
         ready = [moment.ready for moment in story.moments]
         wanted = [moment.ready + moment.starting for moment in story.moments]
         nodes.step(times, ready, where="post", color=colour, linewidth=width, label=f"{name}: ready")
-        nodes.step(times, wanted, where="post", color=colour, linewidth=1, linestyle=":", label=f"{name}: with starting")
+        nodes.step(
+            times, wanted, where="post", color=colour, linewidth=1, linestyle=":", label=f"{name}: with starting"
+        )
     calls.set_ylabel("calls that wait")
     nodes.set_ylabel("nodes")
     nodes.set_xlabel("seconds")

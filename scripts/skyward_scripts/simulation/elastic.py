@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from skyward_scripts.simulation.node import SimulatedNode
     from skyward_scripts.simulation.watching import Watch
 
+
 @dataclass(frozen=True, slots=True)
 class Elastic:
     """A pool, and what happens to it."""
@@ -47,9 +48,7 @@ class Failed:
 class ElasticClient(SimulatedClient):
     """A client whose nodes come and go as it wants."""
 
-    def __init__(
-        self, clock: Clock, costs: Costs, watch: Watch, pool: Elastic, launch: Callable[[int], None]
-    ) -> None:
+    def __init__(self, clock: Clock, costs: Costs, watch: Watch, pool: Elastic, launch: Callable[[int], None]) -> None:
         super().__init__(clock, costs, watch)
         self.membership = Membership(pool.nodes, idle_timeout=pool.idle_timeout, slots=pool.slots)
         self.scheduler.assignment.core = pool.nodes.least if self.membership.is_elastic else None

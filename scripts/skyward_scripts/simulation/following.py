@@ -14,27 +14,23 @@ if TYPE_CHECKING:
 
     from skyward_scripts.simulation.script import Story
 
-LOAD: Final = "1:24x0.5 8-16:2x0.5 16:60x0.25"  # a burst, a trickle, a larger burst
+LOAD: Final = "1:24x0.5 8-16:1x0.5 16:60x0.25"  # a burst, a trickle, a larger burst
 HEAD: Final = ("", "most nodes", "launched", "node seconds", "waited s", "last result s", "nodes that were ready")
 
 
-class _Load(click.ParamType):
-    name = "load"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Script:
-        """Return a script."""
-        try:
-            return value if isinstance(value, Script) else Script.parse(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def _parse(_context: click.Context, _parameter: click.Parameter, text: str) -> Script:
+    try:
+        return Script.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command()
 @click.option("--least", default=0, show_default=True, type=click.IntRange(min=0), help="The pool's min.")
 @click.option("--most", default=4, show_default=True, type=click.IntRange(min=1), help="The pool's max.")
 @click.option(
-    "--load", "script", default=LOAD, show_default=True, type=_Load(),
-    help="Pieces AT:CALLSxSECONDS and FROM-TO:CALLS-A-SECONDxSECONDS.",
+    "--load", "script", default=LOAD, show_default=True, callback=_parse, metavar="PIECES",
+    help="Pieces AT:CALLSxSECONDS and FROM-TO:RATExSECONDS.",
 )  # fmt: skip
 @click.option(
     "--start-up", default=0.5, show_default=True, type=click.FloatRange(min=0, min_open=True),
@@ -101,6 +97,6 @@ def table(stories: dict[str, Story]) -> str:
     """Return stories as a table in Markdown."""
     lines: list[Sequence[str]] = [HEAD, ["---", *["---:"] * (len(HEAD) - 2), "---"]]
     for name, story in stories.items():
-        *numbers, nodes = facts(story).values()
-        lines.append([name, *map(str, numbers), " ".join(map(str, nodes)) if isinstance(nodes, list) else ""])
+        *numbers, _ = facts(story).values()
+        lines.append([name, *map(str, numbers), " ".join(map(str, story.nodes()))])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -37,11 +37,11 @@ class Observer(threading.Thread):
         self.pids: set[int] = set()
         self._pool = pool
         self._begin = begin
-        self._stop = threading.Event()
+        self._over = threading.Event()
 
     def run(self) -> None:
         """Look until told to stop."""
-        while not self._stop.wait(LOOK):
+        while not self._over.wait(LOOK):
             self.look()
 
     def look(self) -> None:
@@ -55,7 +55,7 @@ class Observer(threading.Thread):
 
     def stop(self) -> None:
         """Note the end."""
-        self._stop.set()
+        self._over.set()
         self.join()
         self.moments.append(Moment(time.monotonic() - self._begin, *_state(self._pool.snapshot())))
 

@@ -57,7 +57,7 @@ class Script:
 def _bursts(piece: str) -> list[Burst]:
     match = _PIECE.fullmatch(piece)
     if match is None:
-        raise ValueError(f"{piece!r} is neither AT:CALLSxSECONDS nor FROM-TO:CALLS-A-SECONDxSECONDS")
+        raise ValueError(f"{piece!r} is neither AT:CALLSxSECONDS nor FROM-TO:RATExSECONDS")
     begin, calls, seconds = float(match["begin"]), float(match["calls"]), float(match["seconds"])
     if not calls or not seconds:
         raise ValueError(f"{piece!r} has no calls, or they take no time")
@@ -99,7 +99,9 @@ class Story:
     @property
     def paid(self) -> float:
         """Return the seconds of all nodes together, from the launch of each to its end."""
-        return sum((moment.ready + moment.starting) * (after.at - moment.at) for moment, after in pairwise(self.moments))
+        return sum(
+            (moment.ready + moment.starting) * (after.at - moment.at) for moment, after in pairwise(self.moments)
+        )
 
     @property
     def waited(self) -> float:

@@ -53,9 +53,7 @@ def test_pool_is_worth_its_price() -> None:
 def test_failing_provider_is_not_hammered() -> None:
     """Of twenty launches that fail one after the other, few happen in a minute; the calls are done all the same."""
     story = play("0:60x1", 1, 4, start_up=0.5)
-    broken = follow(
-        Script.parse("0:60x1"), Elastic(Nodes(1, 1, 4), 0.5, 60.0, failing=frozenset(range(1, 200)))
-    )
+    broken = follow(Script.parse("0:60x1"), Elastic(Nodes(1, 1, 4), 0.5, 60.0, failing=frozenset(range(1, 200))))
     assert story.launches == 4
     assert broken.launches < 40
     assert broken.most == 4
@@ -97,7 +95,7 @@ steady_loads = given(
 @steady_loads
 @settings(max_examples=5, deadline=None)
 def test_steady_load_makes_no_node_come_and_go(**load: Any) -> None:
-    """After some start-ups and idle timeouts the number of nodes is what the load needs, or a little more, and stays."""
+    """After some start-ups and idle timeouts there are as many as the load needs, or a few more, and that stays so."""
     steady(**load)
 
 
@@ -146,6 +144,12 @@ def test_script_says_what_it_cannot_read() -> None:
 def test_story_is_summed_up() -> None:
     """Node seconds, waiting, and the numbers of ready nodes in their order."""
     script = Script.parse("0:4x1")
-    moments = [Moment(0, 0, 1, 4, 0), Moment(2, 1, 1, 2, 1), Moment(4, 2, 0, 0, 2), Moment(5, 2, 0, 0, 0), Moment(9, 0, 0, 0, 0)]
+    moments = [
+        Moment(0, 0, 1, 4, 0),
+        Moment(2, 1, 1, 2, 1),
+        Moment(4, 2, 0, 0, 2),
+        Moment(5, 2, 0, 0, 0),
+        Moment(9, 0, 0, 0, 0),
+    ]
     story = Story(script, moments, 2, 5.0)
     assert (story.most, story.paid, story.waited, story.nodes()) == (2, 2 + 4 + 2 + 8, 3.0, [0, 1, 2, 0])
