@@ -267,7 +267,8 @@ class Compute(PoolOperations):
         engine = self._open_engine()
         membership = engine.crew.membership
         deadline = time.monotonic() + self._options.node_wait
-        while not (ranks := engine.crew.reserve()):
+        elastic = self._nodes is not None and self._nodes.are_elastic
+        while not (ranks := engine.crew.reserve() if elastic else engine.scheduler.ready_ranks()):
             if time.monotonic() > deadline and not membership.waking:
                 raise NoNodesError(self._options.node_wait, tuple(membership.causes))
             self._open_engine().loop.post(engine.crew.wake)

@@ -215,7 +215,7 @@ class Membership:
     @property
     def is_elastic(self) -> bool:
         """Return whether the pool grows and shrinks by itself."""
-        return self.spec.most > self.spec.desired
+        return self.spec.are_elastic
 
     def is_starting(self, rank: int) -> bool:
         """Return whether a node of this rank is coming, and wanted."""

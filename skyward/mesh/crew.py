@@ -241,14 +241,12 @@ class Crew:
 
     def reserve(self) -> tuple[int, ...]:
         """Return the ready ranks; none of these nodes is let go for idleness until the thread calls `release`."""
-        scheduler, found = self._engine.scheduler, list[tuple[int, ...]]()
-        if not self.membership.is_elastic:
-            return scheduler.ready_ranks()
+        found: list[tuple[int, ...]] = []
         thread = threading.get_ident()
 
         def reserve() -> None:
             self._reserving.add(thread)
-            found.append(scheduler.ready_ranks())
+            found.append(self._engine.scheduler.ready_ranks())
 
         self._engine.loop.run(reserve)
         return found[0] if found else ()

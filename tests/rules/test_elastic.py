@@ -8,11 +8,13 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pytest
 
 import skyward as sky
 from skyward.model import NodeState
 from tests.rules.processes import daemons, family
+from tests.rules.providers import Leisurely
 from tests.rules.test_resize import ranks, settled
 from tests.rules.work import hold, let_go, note, place, runs, until
 
@@ -41,9 +43,9 @@ def nap(seconds: float) -> float:
 
 
 @sky.function
-def large() -> bytearray:
-    """Return what lies in the worker's memory."""
-    return bytearray(LARGE)
+def large() -> Any:
+    """Return an array, which stays in the worker's memory."""
+    return np.zeros(LARGE, np.uint8)
 
 
 @sky.function
@@ -74,10 +76,10 @@ def test_pool_wakes_grows_shrinks_and_sleeps(tmp_path: Path) -> None:
 @pytest.mark.rule("R33")
 def test_elastic_pool_does_not_grow_for_work_that_will_be_gone() -> None:
     """Calls that wait for less time than a node takes to start are worth none."""
-    with sky.Compute(nodes=(1, 4), heartbeat=0.02, idle_timeout=600.0) as pool:
+    with sky.Compute(Leisurely(), nodes=(1, 4), heartbeat=0.05, idle_timeout=600.0) as pool:
         for _ in range(16):  # so that the first, which is slow, counts no more
             assert nap(0.02) >> pool == 0.02
-        assert len(sky.gather(*[nap(0.02) for _ in range(5)]) >> pool) == 5
+        assert len(sky.gather(*[nap(0.02) for _ in range(8)]) >> pool) == 8
         assert ranks(pool) == [0]
 
 
@@ -85,11 +87,11 @@ def test_elastic_pool_does_not_grow_for_work_that_will_be_gone() -> None:
 @pytest.mark.rule("R33")
 def test_busy_nodes_stay_and_the_head_is_last(tmp_path: Path) -> None:
     """Idle nodes go, the highest ranks first, down to `min`; one that works stays, whatever its rank."""
-    with sky.Compute(nodes=sky.Nodes(4, 0, 5), **SOON) as pool:
-        settled(pool, [0, 1, 2, 3])
+    with sky.Compute(nodes=4, **SOON) as pool:
         held = hold(str(tmp_path), "a").on(2) > pool
         runs(tmp_path, "a")
         before = {node.rank: node.pid for node in pool.snapshot().nodes}
+        pool.resize(sky.Nodes(4, 0, 5))
         settled(pool, [0, 2])
         let_go(tmp_path, "a")
         assert held.result() == "a"
@@ -134,9 +136,9 @@ def _result(pool: sky.Compute, _: Path) -> Callable[[], object]:
 )
 def test_node_that_is_needed_is_not_idle(begin: Callable[..., Callable[[], object]], tmp_path: Path) -> None:
     """A stream, a task that waits for its calls, a result that lies in its memory: it goes when these are over."""
-    with sky.Compute(nodes=sky.Nodes(3, 1, 4), **SOON) as pool:
-        settled(pool, [0, 1, 2])
+    with sky.Compute(nodes=3, **SOON) as pool:
         end = begin(pool, tmp_path)
+        pool.resize(sky.Nodes(3, 1, 4))  # from now on nodes are idle
         until(lambda: ranks(pool) == [0, 2])
         assert pool.snapshot().nodes[-1].state is NodeState.READY
         end()
@@ -180,8 +182,8 @@ class Slow:
 @pytest.mark.rule("R33")
 def test_broadcast_keeps_the_nodes_that_it_counts_on() -> None:
     """From the moment when it looks who is ready, also while its arguments are being pickled."""
-    with sky.Compute(nodes=sky.Nodes(3, 1, 4), **SOON) as pool:
-        settled(pool, [0, 1, 2])
+    with sky.Compute(nodes=3, **SOON) as pool:
+        pool.resize(sky.Nodes(3, 1, 4))
         assert [rank for _, _, rank in place(Slow()) @ pool] == [0, 1, 2]
         settled(pool, [0])
 
