@@ -72,6 +72,7 @@ class Compute(PoolOperations):
         self._nodes = self._provider.default_nodes() if nodes is None else Nodes.parse(nodes)
         if self._nodes is None:
             raise ConfigError(f"{self._provider!r} does not know how many nodes you want: say sky.Compute(nodes=...)")
+        self._provider.check_nodes(self._nodes)
         self._image = _checked_image(image)
         self._options = merge_options(options, spec)
         self._functions = FunctionStore()
@@ -310,13 +311,14 @@ class Compute(PoolOperations):
         """Return how many tasks run at once on the nodes that are ready, or may be when the pool has grown."""
         engine = self._engine
         nodes = self.current_nodes() if engine is None else max(self.current_nodes(), engine.crew.room())
-        return nodes * self._options.worker.concurrency
+        return nodes * self.concurrency
 
     # --- questions and wishes ----------------------------------------------------------------
 
     def resize(self, nodes: int | tuple[int, int] | Nodes) -> None:
         """Set min, desired and max number of nodes anew, as ``nodes=`` would; returns at once."""
         engine, wanted = self._open_engine(), Nodes.parse(nodes)
+        self._provider.check_nodes(wanted)
         self._nodes = wanted
         engine.loop.post(lambda: engine.crew.resize(wanted))
 
@@ -334,8 +336,9 @@ class Compute(PoolOperations):
 
     @property
     def concurrency(self) -> int:
-        """Return how many tasks each node runs at once; see `sky.Worker`."""
-        return self._options.worker.concurrency
+        """Return how many tasks each node runs at once, or the narrowest of those that are ready; see `sky.Worker`."""
+        engine, option = self._engine, self._options.worker.concurrency
+        return option if engine is None else engine.crew.width() or option
 
     @property
     def is_active(self) -> bool:

@@ -261,6 +261,11 @@ class Crew:
         """Return to how many nodes the pool may grow by itself; 0 if it does not."""
         return self.membership.spec.most if self.membership.is_elastic else 0
 
+    def width(self) -> int:
+        """Return how many tasks the narrowest ready node runs at once; 0 if none is ready."""
+        mates = list(self.mates.values())  # in one step of the interpreter
+        return min((mate.slots for mate in mates if mate.slots), default=0)
+
     # --- time ------------------------------------------------------------------------------
 
     def heard(self, rank: int) -> None:

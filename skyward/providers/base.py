@@ -86,6 +86,9 @@ class Provider(ABC):
         """Return how many nodes a pool has that does not say so, or None if it has to."""
         return None
 
+    def check_nodes(self, nodes: Nodes) -> None:  # noqa: B027 - most providers can have any number
+        """Raise `ConfigError` if it is known that there cannot be so many nodes; when they are asked for."""
+
     def keys(self) -> KeyPair | None:
         """Return who the pool is to nodes behind CURVE; None if it never meets one. After `prepare`."""
         return None

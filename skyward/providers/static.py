@@ -91,6 +91,12 @@ class Static(Provider):
         """Return all of them."""
         return Nodes(len(self._addresses))
 
+    def check_nodes(self, nodes: Nodes) -> None:
+        """Raise `ConfigError` if these are more."""
+        there = len(self._addresses)
+        if nodes.most > there:
+            raise ConfigError(f"there are {there} nodes in {self!r}, and a pool of up to {nodes.most} was asked for")
+
     def keys(self) -> KeyPair | None:
         """Return the client's pair."""
         return self._keys

@@ -186,6 +186,19 @@ def test_pool_has_as_many_nodes_as_there_are(ports: list[int]) -> None:
     assert Static(nodes(ports)).default_nodes() == Nodes(3)
 
 
+@pytest.mark.rule("R33")
+@pytest.mark.parametrize("wanted", [4, (1, 4), Nodes(2, 1, 5)])
+def test_more_nodes_than_there_are_is_told(ports: list[int], wanted: Any) -> None:
+    """When they are asked for, with the number that there is."""
+    provider = Static(nodes(ports))
+    with pytest.raises(
+        ConfigError, match=r"there are 3 nodes in sky.Static\(.*\), and a pool of up to [45] was asked for"
+    ):
+        sky.Compute(provider, nodes=wanted)
+    for fine in (3, (0, 3), Nodes(2, 1, 3)):
+        sky.Compute(provider, nodes=fine)
+
+
 def test_nodes_are_taken_in_their_order_and_given_back(ports: list[int]) -> None:
     """Each takes part once at a time; with all of them in use there is none."""
     provider = Static(nodes(ports))
