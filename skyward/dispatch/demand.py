@@ -45,9 +45,9 @@ class Demand:
         self._fed = 0.0  # when more came, since then
         self._moved = 0.0  # when a slot was last seen to have become free
         self._settled = 0.0  # when the number of ready nodes has last changed
-        self._span = 0.0  # seconds of which these are known, the older ones counting less:
-        self._came = 0.0  # calls that came in
-        self._went = 0.0  # calls that ended
+        # Seconds, and calls that came in or ended in them; the older ones count less:
+        self._span = self._came = 0.0
+        self._worked = self._went = 0.0  # of the seconds only those with a ready node
         self._step = 1  # nodes that steady pressure is worth
 
     def look(self, load: Load, now: float, start_up: float = MEMORY) -> None:
@@ -61,7 +61,7 @@ class Demand:
             self._since = None
         elif self._since is None:
             self._since = self._fed = self._moved = now
-            self._span = self._came = self._went = 0.0
+            self._span = self._came = self._worked = self._went = 0.0
             self._step = 1
         else:
             if went or not load.served:
@@ -71,6 +71,7 @@ class Demand:
             kept = exp(-elapsed / max(start_up, MEMORY))
             self._span = kept * self._span + elapsed
             self._came = kept * self._came + came
+            self._worked = kept * self._worked + (elapsed if load.served else 0.0)
             self._went = kept * self._went + went
 
     def worth(self, load: Load, coming: Iterable[float], slots: float, start_up: float, now: float) -> int:
@@ -84,7 +85,8 @@ class Demand:
         stuck = now - self._moved
         cost = load.known * load.cost + (1.0 - load.known) * self._usual(load, stuck)
         goes_on = min(self._fed - self._since, start_up)
-        inflow = self._rate(self._came) if self._came * (now - self._fed) <= SILENCE * self._span else 0.0
+        comes = self._came * (now - self._fed) <= SILENCE * self._span
+        inflow = _rate(self._came, self._span) if comes else 0.0
         calls = load.waiting + inflow * goes_on
         frees = stuck < start_up or stuck < cost <= stuck + start_up
         capacity = load.slots * start_up if frees else 0.0
@@ -93,7 +95,7 @@ class Demand:
         nodes = int(left + 0.5) if frees else ceil(left)
         # It has lasted, nothing has changed lately, and some will still wait when a node has started.
         lasts = inflow > 0.0 and goes_on >= start_up and now - self._settled >= start_up
-        if lasts and not coming and load.waiting + (inflow - self._rate(self._went)) * start_up > 0.0:
+        if lasts and not coming and load.waiting + (inflow - _rate(self._went, self._worked)) * start_up > 0.0:
             nodes = max(nodes, self._step)
         return min(nodes, ceil(load.waiting / slots))
 
@@ -103,9 +105,10 @@ class Demand:
 
     def _usual(self, load: Load, stuck: float) -> float:
         """Return how long a call of which nothing is known may take."""
-        ends = self._rate(self._went)
+        ends = _rate(self._went, self._worked)
         lately = load.slots / ends if ends else 0.0
         return max(lately, stuck - COLD, 0.0)
 
-    def _rate(self, count: float) -> float:
-        return count / self._span if self._span else 0.0
+
+def _rate(count: float, seconds: float) -> float:
+    return count / seconds if seconds else 0.0

@@ -76,6 +76,7 @@ class Provider(ABC):
     """Launches nodes for one pool and ends them."""
 
     name: ClassVar[str]
+    launches: ClassVar[bool] = True  # its nodes begin and end with it; else they run already, and run on
     shares_memory: bool = False  # its nodes are processes of this machine: they and we can read each other's memory
 
     @abstractmethod

@@ -64,6 +64,7 @@ class Static(Provider):
     """
 
     name: ClassVar[str] = "static"
+    launches: ClassVar[bool] = False
 
     def __init__(self, nodes: Iterable[str | tuple[str, str]], *, key: str | None = None) -> None:
         """Check the addresses; raises `ConfigError`."""

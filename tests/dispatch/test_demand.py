@@ -84,6 +84,15 @@ def test_unknown_calls_take_what_others_take_lately() -> None:
     assert worth(demand, 1.0, load(100, known=0.0, done=2)) == 4
 
 
+def test_time_without_nodes_tells_nothing_of_calls() -> None:
+    """A call that ends soon after a pool has woken was short, however long the waking took."""
+    demand = Demand()
+    for step in range(40):
+        worth(demand, step * LOOK, load(100, ready=0, known=0.0), step * LOOK)
+    assert worth(demand, 10.0, load(99, known=0.0)) == 0
+    assert worth(demand, 10.25, load(97, known=0.0, done=3)) == 0
+
+
 def test_slots_that_do_not_become_free_do_no_work() -> None:
     """One call behind sixteen long ones waits for as long as a node takes to start; then it is worth one."""
     demand = Demand()
