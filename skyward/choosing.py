@@ -63,6 +63,7 @@ def _nodes(provider: Provider, nodes: object) -> Nodes:
     wanted = provider.default_nodes() if nodes is None else Nodes.parse(nodes)
     if wanted is None:
         raise ConfigError(f"{provider!r} does not know how many nodes you want: say sky.Compute(nodes=...)")
+    provider.check_nodes(wanted)
     return wanted
 
 

@@ -264,13 +264,19 @@ class Compute(PoolOperations):
 
     def _broadcast_ranks(self) -> tuple[int, ...]:
         engine = self._open_engine()
+        membership = engine.crew.membership
         deadline = time.monotonic() + self._options.node_wait
-        while not (ranks := engine.scheduler.ready_ranks()):
-            if time.monotonic() > deadline:
-                raise NoNodesError(self._options.node_wait, tuple(engine.crew.membership.causes))
+        elastic = self._nodes is not None and self._nodes.are_elastic
+        while not (ranks := engine.crew.reserve() if elastic else engine.scheduler.ready_ranks()):
+            if time.monotonic() > deadline and not membership.waking:
+                raise NoNodesError(self._options.node_wait, tuple(membership.causes))
             self._open_engine().loop.post(engine.crew.wake)
             time.sleep(_NO_NODE_PAUSE)
         return ranks
+
+    def _broadcast_over(self) -> None:
+        if self._engine is not None:
+            self._engine.crew.release()
 
     def cancel_future(self, future: Future[Any]) -> bool:
         """Try to stop what the future waits for; return whether it was stopped."""
@@ -300,14 +306,17 @@ class Compute(PoolOperations):
 
     @property
     def slots(self) -> int:
-        """Return how many tasks run at once on the nodes that are ready."""
-        return self.current_nodes() * self._options.worker.concurrency
+        """Return how many tasks run at once on the nodes that are ready, or may be when the pool has grown."""
+        engine = self._engine
+        nodes = self.current_nodes() if engine is None else max(self.current_nodes(), engine.crew.room())
+        return nodes * self.concurrency
 
     # --- questions and wishes ----------------------------------------------------------------
 
     def resize(self, nodes: int | tuple[int, int] | Nodes) -> None:
         """Set min, desired and max number of nodes anew, as ``nodes=`` would; returns at once."""
         engine, wanted = self._open_engine(), Nodes.parse(nodes)
+        self._provider.check_nodes(wanted)
         self._nodes = wanted
         engine.loop.post(lambda: engine.crew.resize(wanted))
 
@@ -325,8 +334,9 @@ class Compute(PoolOperations):
 
     @property
     def concurrency(self) -> int:
-        """Return how many tasks each node runs at once; see `sky.Worker`."""
-        return self._options.worker.concurrency
+        """Return how many tasks each node runs at once, or the narrowest of those that are ready; see `sky.Worker`."""
+        engine, option = self._engine, self._options.worker.concurrency
+        return option if engine is None else engine.crew.width() or option
 
     @property
     def is_active(self) -> bool:

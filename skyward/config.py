@@ -111,8 +111,9 @@ class Options:
     ``max_payload``: one argument set or result (default None: half of available memory).
     ``window``: bytes of arguments in flight (default None: an eighth of available memory, at most
     1 GiB); dispatch waits when it is full.
-    ``idle_timeout``: reserved for pools that grow and shrink by themselves (default 60).
-    ``drain_timeout``: reserved for them, too (default 30).
+    ``idle_timeout``: how long a node of an elastic pool may have nothing to do before it is let go (default 60:
+    more than the pauses of most programs, and what clouds bill at least; take the time a node needs to start, or more).
+    ``drain_timeout``: reserved; a node that is let go finishes what it has, however long that takes (default 30).
     """
 
     worker: Worker = field(default_factory=Worker)

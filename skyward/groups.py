@@ -52,7 +52,11 @@ class GroupOperations(PoolStreams):
 
     @abstractmethod
     def _broadcast_ranks(self) -> tuple[int, ...]:
-        """Return the ranks that are ready, at least one; wait for it if need be."""
+        """Return the ranks that are ready, at least one; wait for it if need be. They stay until `_broadcast_over`."""
+
+    @abstractmethod
+    def _broadcast_over(self) -> None:
+        """Note that this thread does not count on the ranks any more."""
 
     @abstractmethod
     def cancel_future(self, future: Future[Any]) -> bool:

@@ -56,6 +56,11 @@ class Nodes:
         assert self.max is not None
         return self.max
 
+    @property
+    def are_elastic(self) -> bool:
+        """Return whether such a pool grows and shrinks by itself."""
+        return self.most > self.desired
+
     @classmethod
     def parse(cls, value: object) -> Nodes:
         """Return ``4``, ``(2, 8)`` or a `Nodes` as a `Nodes`."""

@@ -304,6 +304,9 @@ class NestedPool(PoolOperations):
         assert info is not None
         return tuple(peer.rank for peer in info.peers)
 
+    def _broadcast_over(self) -> None:
+        """Do nothing: the client does not know which nodes a task counts on."""
+
     @property
     def slots(self) -> int:
         """Return how many tasks run at once on the nodes of the pool."""

@@ -211,7 +211,12 @@ class PoolOperations(GroupOperations):
                 f"{call!r} is bound to node {call.rank}, and `@` runs a call on every node; "
                 "`call.on(rank) >> pool` runs it on that node, `call @ pool`, without .on(), on all of them"
             )
-        ranks = self._broadcast_ranks()
+        try:
+            return self._broadcast(call, self._broadcast_ranks())
+        finally:
+            self._broadcast_over()
+
+    def _broadcast(self, call: PendingFunction[T], ranks: tuple[int, ...]) -> list[T]:
         if call.function.yields:
             return self._broadcast_stream(call, ranks)
         collection = Collection(len(ranks), return_exceptions=True, cancel=self.cancel_tasks)

@@ -80,6 +80,7 @@ class OperatedPool(PoolOperations):
         self.later: list[tuple[float, Callable[[], None]]] = []
         self.room: list[int] = []
         self.ranks: tuple[int, ...] = (0, 1)
+        self.over = 0  # broadcasts that do not count on the ranks any more
         self.failures: dict[int, BaseException] = {}  # outcomes of tasks by id, in place of running them
         self.interrupt: BaseException | None = None  # raised from the next wait
         self.slot_count = 2
@@ -167,6 +168,9 @@ class OperatedPool(PoolOperations):
 
     def _broadcast_ranks(self) -> tuple[int, ...]:
         return self.ranks
+
+    def _broadcast_over(self) -> None:
+        self.over += 1
 
     def cancel_future(self, future: Future[Any]) -> bool:
         """Cancel its tasks."""

@@ -12,6 +12,13 @@ from skyward.model import NodeConfig, Nodes
 
 
 @pytest.mark.rule("R33")
+def test_nodes_with_a_larger_max_are_elastic() -> None:
+    """Larger than what the pool goes on to when it opens."""
+    assert [Nodes.parse(value).are_elastic for value in (4, (2, 2), Nodes(3, min=1))] == [False] * 3
+    assert [Nodes.parse(value).are_elastic for value in ((2, 3), (0, 1), Nodes(3, 1, 4))] == [True] * 3
+
+
+@pytest.mark.rule("R33")
 @pytest.mark.parametrize(
     ("value", "expected"),
     [

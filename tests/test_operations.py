@@ -171,11 +171,12 @@ def test_stream_gives_values_as_they_are_asked_for() -> None:
 
 @pytest.mark.rule("R8")
 def test_broadcast_keeps_what_succeeded() -> None:
-    """And names the nodes that failed."""
+    """And names the nodes that failed; it does not count on the nodes any more."""
     pool = OperatedPool()
     pool.failures[3] = NodeLostError(1, "gone")
     with pytest.raises(BroadcastError) as caught:
         pool.broadcast(double(3))
+    assert pool.over == 1
     assert caught.value.results[0] == 6
     assert caught.value.failed == (1,)
 

@@ -15,6 +15,7 @@ from skyward_scripts.meshes.lifecycle import down, gc, resize, up
 from skyward_scripts.meshes.looking import logs, nodes, ping, status
 from skyward_scripts.meshes.running import execute, run
 from skyward_scripts.simulation.command import simulate
+from skyward_scripts.simulation.following import elastic
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,7 +28,9 @@ def main() -> None:
     """
 
 
-for _command in (up, status, nodes, logs, run, execute, ping, resize, keys, down, gc, doctor, simulate, bench):
+for _command in (
+    up, status, nodes, logs, run, execute, ping, resize, keys, down, gc, doctor, simulate, elastic, bench,
+):  # fmt: skip
     main.add_command(_command)
 
 

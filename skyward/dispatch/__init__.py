@@ -6,6 +6,7 @@
 - ``queues``: waiting tasks in order
 - ``policy``: how much work a node may hold
 - ``membership``: how many nodes there are, and which ranks they have
+- ``load``, ``demand``, ``idleness``: what a pool has to do, how many nodes that is worth, and which have nothing to do
 - ``liveness``: whether a silent node is dead
 - ``ordering``: in which order a stream hands out its results
 """

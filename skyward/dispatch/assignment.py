@@ -9,7 +9,9 @@ ones behind it: order comes before speed, and it costs at most the few milliseco
 
 The rules:
 
-- Tasks go round-robin over the ready nodes, first to those that hold least.
+- Tasks go round-robin over the ready nodes, first to those that hold least. In a pool that shrinks by itself the nodes
+  beyond the least number are no part of the round: of those that hold least the lowest rank comes first, so that the
+  highest ranks become idle when there is less to do.
 - No node gets more than it has slots while another ready node has a free slot.
 - Beyond free slots, short tasks are sent ahead (see `policy`); tasks that may not run again never are.
 - What waits on a node while another idles is asked back, and goes to whoever is free.
@@ -41,11 +43,13 @@ _place = attrgetter("place")
 class Node:
     """A ready node as the scheduler sees it."""
 
-    __slots__ = ("draining", "in_flight", "load", "pinned", "rank", "recalled", "slots")
+    __slots__ = ("draining", "in_flight", "load", "own", "pinned", "rank", "recalled", "served", "slots")
 
     def __init__(self, rank: int, slots: int) -> None:
         self.rank = rank
-        self.slots = slots
+        self.slots = slots  # those that waiting tasks lend included
+        self.own = slots
+        self.served = 0  # tasks that have ended here
         self.in_flight: dict[int, Task] = {}  # in the order sent
         self.load = 0  # expected µs of everything in flight
         self.pinned = Queue()  # tasks that may only run here, not yet sent
@@ -71,10 +75,12 @@ class Assignment:
         self.nodes: dict[int, Node] = {}
         self.queue = Queue()
         self.durations = Durations()
+        self.core: int | None = None  # ranks below it take turns, those above are there for what these cannot take
         self._turn: int = 0  # rank that is next in the round-robin
         # Some of the nodes, so that no event has to look at all of them:
         self.open: dict[int, Node] = {}  # those with a free slot
         self.bound: dict[int, Node] = {}  # those with pinned tasks
+        self.leaving: dict[int, Node] = {}  # the same of those that go when they have done these
         self.crowded: dict[int, Node] = {}  # those with more tasks than slots
         self.low: dict[int, Node] = {}  # those that would soon have nothing to do
 
@@ -87,7 +93,7 @@ class Assignment:
 
     def leave(self, rank: int) -> Node | None:
         """Forget a node, and return it if it was there."""
-        for some in (self.open, self.bound, self.crowded, self.low):
+        for some in (self.open, self.bound, self.leaving, self.crowded, self.low):
             some.pop(rank, None)
         return self.nodes.pop(rank, None)
 
@@ -96,7 +102,9 @@ class Assignment:
         free = node.free
         _mark(self.open, node, belongs=free > 0)
         _mark(self.crowded, node, belongs=free < 0)
-        _mark(self.bound, node, belongs=bool(node.pinned))
+        _mark(self.bound, node, belongs=bool(node.pinned) and not node.draining)
+        if node.draining:
+            _mark(self.leaving, node, belongs=bool(node.pinned))
         _mark(self.low, node, belongs=runs_low(node.load, len(node.in_flight), node.slots))
 
     # --- decisions -------------------------------------------------------------------------
@@ -104,6 +112,8 @@ class Assignment:
     def dispatch(self) -> list[Action]:
         """Hand out as much of the queue as the nodes have room for."""
         batches: Batches = {}
+        if self.leaving:
+            self._finish(batches)
         if self.bound and self.open:
             self._fill_bound(batches)
         if self.queue and self.open:
@@ -112,6 +122,13 @@ class Assignment:
             self._send_ahead(batches)
         actions: list[Action] = [Send(rank, batch) for rank, tasks in batches.items() for batch in split(tasks)]
         return actions + self.recall(RECALL)
+
+    def _finish(self, batches: Batches) -> None:
+        """Give nodes that leave what is bound to them."""
+        for node in list(self.leaving.values()):
+            while node.pinned and len(node.in_flight) < node.slots:
+                self._take(node.pinned, node, batches)
+            self.note(node)
 
     def _fill_bound(self, batches: Batches) -> None:
         """Give free slots to tasks that may run nowhere else, unless earlier ones need every slot there is."""
@@ -225,8 +242,12 @@ class Assignment:
 
     def _in_turn(self, nodes: dict[int, Node]) -> list[Node]:
         ranks = sorted(nodes)
+        beyond: list[int] = []
+        if self.core is not None:
+            end = bisect_left(ranks, self.core)
+            ranks, beyond = ranks[:end], ranks[end:]
         after = bisect_left(ranks, self._turn)
-        return [nodes[rank] for rank in chain(ranks[after:], ranks[:after])]
+        return [nodes[rank] for rank in chain(ranks[after:], ranks[:after], beyond)]
 
     def recall(self, least: int, *, again: bool = False) -> list[Action]:
         """Ask for what waits on nodes while another idles, if that is ``least`` µs of work."""

@@ -125,6 +125,7 @@ class Scheduler:
         self.done += count
         self._unsettled -= count
         if count:
+            node.served += count
             node.recalled = False
             self.assignment.note(node)
         return tasks
@@ -223,6 +224,15 @@ class Scheduler:
         self.assignment.note(node)
         return [self._settle(stranded, Lost(rank, "the node is shutting down"))] if stranded else []
 
+    def on_node_retiring(self, rank: int) -> list[Action]:
+        """A node shall go: it takes no new tasks, and does what it holds and what is bound to it."""
+        node = self.nodes.get(rank)
+        if node is None:
+            return []
+        node.draining = True
+        self.assignment.note(node)
+        return self.dispatch()
+
     def on_node_lost(self, rank: int, reason: str) -> list[Action]:
         """A node is gone: its tasks run again elsewhere, within ``retries``, or fail."""
         node = self.assignment.leave(rank)
@@ -248,9 +258,12 @@ class Scheduler:
             actions.append(self._settle(failed, verdict))
         return actions + self._requeue(again, verdict) + self.dispatch()
 
-    def on_tick(self, now: float, causes: Iterable[str] = ()) -> list[Action]:
-        """Fail what waits for a node longer than ``node_wait``; ``causes`` say why none came."""
-        if self.nodes or not self.queue:
+    def on_tick(self, now: float, causes: Iterable[str] = (), *, waking: bool = False) -> list[Action]:
+        """Fail what waits for a node longer than ``node_wait``; ``causes`` say why none came.
+
+        A node that is ``waking`` up is waited for: its provider knows how long that may take.
+        """
+        if self.nodes or not self.queue or waking:
             self._starved_since = None
             return self.assignment.recall(0, again=True)
         if self._starved_since is None:
@@ -309,6 +322,11 @@ class Scheduler:
     def waiting(self) -> int:
         """Return how many tasks have not been sent."""
         return self._unsettled - self.in_flight()
+
+    @property
+    def submitted(self) -> int:
+        """Return how many tasks there have been."""
+        return self._last - self._first
 
     @property
     def unsettled(self) -> int:

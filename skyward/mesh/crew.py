@@ -6,10 +6,13 @@ Everything runs under ownership of the loop, except `_launched`.
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
 from skyward.dispatch.liveness import BEATS, Liveness
+from skyward.dispatch.load import Load, survey
 from skyward.dispatch.membership import Change, Launch, Membership, Retire
 from skyward.errors import ProvisionError
 from skyward.mesh.launching import Launcher
@@ -28,6 +31,8 @@ ATTEMPTS: Final = 3  # nodes in a row that may go before they were ready while a
 
 MOMENT: Final = 0.01  # seconds: what has only just not become dead is looked at again then
 
+_logger: Final = logging.getLogger("skyward")
+
 
 class Crew:
     """All nodes of one engine."""
@@ -36,7 +41,9 @@ class Crew:
         self._engine = engine
         self._launcher = Launcher(provider, spec)
         self._provider = provider
-        self.membership = Membership(nodes)
+        options = engine.options
+        self.membership = Membership(nodes, idle_timeout=options.idle_timeout, slots=options.worker.concurrency)
+        self._reserving: set[int] = set()  # threads that are about to use all nodes that were ready
         self.mates: dict[int, Mate] = {}  # nodes that have been launched, by rank
         self._by_death_fd: dict[int, Mate] = {}
         self._liveness = Liveness(engine.options.heartbeat)
@@ -45,6 +52,7 @@ class Crew:
 
     def start(self) -> None:
         """Launch the first nodes."""
+        self._deal()
         self._change(self.membership.on_open(time.monotonic()))
 
     def _change(self, changes: Iterable[Change]) -> None:
@@ -55,8 +63,13 @@ class Crew:
                 case Launch(rank):
                     self._launch(rank)
                 case Retire(rank):
-                    self._engine.perform(self._engine.scheduler.on_node_draining(rank))
+                    self._engine.perform(self._engine.scheduler.on_node_retiring(rank))
         self.retire_idle()
+
+    def _deal(self) -> None:
+        """Have calls go to the lower ranks first where the higher ones are to become idle."""
+        membership = self.membership
+        self._engine.scheduler.assignment.core = membership.spec.least if membership.is_elastic else None
 
     def _launch(self, rank: int) -> None:
         self._launcher.launch(lambda launched, error: self._launched(rank, launched, error))
@@ -102,9 +115,9 @@ class Crew:
     def ready(self, mate: Mate, slots: int) -> None:
         """A node has said Welcome."""
         engine, membership = self._engine, self.membership
-        membership.on_ready(mate.rank)
         mate.slots = slots
         mate.since = time.monotonic()
+        membership.on_ready(mate.rank, mate.since)
         if membership.states[mate.rank] is not NodeState.READY:
             self.retire_idle()
             return
@@ -174,15 +187,46 @@ class Crew:
             mate = self.mates.get(rank)
             if state is NodeState.DRAINING and mate is not None:
                 node = self._engine.scheduler.nodes.get(rank)
-                if node is None or not node.in_flight:
+                if node is None or not (node.in_flight or node.pinned):
                     self._engine.talk.goodbye(mate)
                     self.lose(mate, "it was let go")
 
     def resize(self, nodes: Nodes) -> None:
         """Aim at other numbers of nodes."""
-        held = self._engine.scheduler.nodes
-        idle = {rank for rank, node in held.items() if not node.in_flight and not node.pinned}
-        self._change(self.membership.on_resize(nodes, idle, time.monotonic()))
+        load = self._load()
+        idle = load.served.keys() - load.busy
+        changes = self.membership.on_resize(nodes, idle, time.monotonic())
+        self._deal()
+        self._change(changes)
+
+    def _load(self) -> Load:
+        """Return what there is to do. Nodes whose memory holds results that somebody may read are needed."""
+        engine = self._engine
+        nodes = engine.scheduler.nodes
+        if self._reserving:
+            return survey(engine.scheduler, nodes)
+        return survey(engine.scheduler, [rank for rank in nodes if engine.sharing and engine.sharing.lends(rank)])
+
+    def look(self, now: float) -> None:
+        """See if there are as many nodes as there should be."""
+        membership = self.membership
+        if not membership.is_elastic:
+            self._change(membership.on_tick(now))
+            return
+        load = self._load()
+        changes = membership.on_look(load, now)
+        for change in changes:
+            match change:
+                case Launch(rank):
+                    _logger.info(
+                        "node %d is started: %d calls wait, and %d nodes are ready",
+                        rank,
+                        load.waiting,
+                        len(load.served),
+                    )
+                case Retire(rank):
+                    _logger.info("node %d is let go: it was idle for %g s", rank, self._engine.options.idle_timeout)
+        self._change(changes)
 
     def wake(self) -> None:
         """Calls wait: a pool without nodes starts one."""
@@ -192,6 +236,35 @@ class Crew:
     def close(self) -> None:
         """End every node, and return when nothing is left. Not under ownership: it blocks."""
         self._launcher.close()
+
+    # --- any thread ------------------------------------------------------------------------
+
+    def reserve(self) -> tuple[int, ...]:
+        """Return the ready ranks; none of these nodes is let go for idleness until the thread calls `release`."""
+        found: list[tuple[int, ...]] = []
+        thread = threading.get_ident()
+
+        def reserve() -> None:
+            self._reserving.add(thread)
+            found.append(self._engine.scheduler.ready_ranks())
+
+        self._engine.loop.run(reserve)
+        return found[0] if found else ()
+
+    def release(self) -> None:
+        """Do not count on the reserved nodes any more."""
+        if self._reserving:
+            thread = threading.get_ident()
+            self._engine.loop.post(lambda: self._reserving.discard(thread))
+
+    def room(self) -> int:
+        """Return to how many nodes the pool may grow by itself; 0 if it does not."""
+        return self.membership.spec.most if self.membership.is_elastic else 0
+
+    def width(self) -> int:
+        """Return how many tasks the narrowest ready node runs at once; 0 if none is ready."""
+        mates = list(self.mates.values())  # in one step of the interpreter
+        return min((mate.slots for mate in mates if mate.slots), default=0)
 
     # --- time ------------------------------------------------------------------------------
 
@@ -207,7 +280,7 @@ class Crew:
         for mate in self.mates.values():
             self._engine.talk.beat(mate, now)
             self._open_control(mate)
-        self._change(self.membership.on_tick(now))
+        self.look(now)
 
     def _open_control(self, mate: Mate) -> None:
         """Give a node that takes part its second link: now, because while the pool opened it would have cost time."""

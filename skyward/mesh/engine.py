@@ -238,7 +238,8 @@ class Engine:
         self._next_tick = self.crew.next_tick(now)
         if self.scheduler.queue:
             self.crew.wake()
-        self.perform(self.scheduler.on_tick(now, self.crew.membership.causes))
+        membership = self.crew.membership
+        self.perform(self.scheduler.on_tick(now, membership.causes, waking=membership.waking))
         self.crew.retire_idle()
 
     # --- tasks -----------------------------------------------------------------------------

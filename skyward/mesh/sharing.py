@@ -43,6 +43,7 @@ class Sharing:
         self._arena = Arena(limit)
         self._files = Files()
         self._released: dict[int, deque[int]] = {}  # regions that nobody reads any more, by rank
+        self._lent: dict[int, int] = {}  # regions that were not said to be released, by rank
 
     # --- arguments -------------------------------------------------------------------------
 
@@ -73,6 +74,11 @@ class Sharing:
         for ref in refs:
             if type(ref) is Ref:
                 ref.owner = Lease(self._file_of(ref), ref.number, released.append)
+                self._lent[rank] = self._lent.get(rank, 0) + 1
+
+    def lends(self, rank: int) -> bool:
+        """Return whether somebody may still read what lies in the memory of a node."""
+        return self._lent.get(rank, 0) > len(self._released.get(rank, ()))
 
     def _file_of(self, ref: Ref) -> File | OSError:
         try:
@@ -88,6 +94,8 @@ class Sharing:
         regions: list[int] = []
         while waiting and len(regions) < MAX_BATCH:
             regions.append(waiting.popleft())
+        if regions:
+            self._lent[rank] = self._lent.get(rank, 0) - len(regions)
         return regions
 
     def close(self) -> None:
@@ -98,3 +106,4 @@ class Sharing:
     def forget(self, rank: int) -> None:
         """The node is gone, and its memory with it."""
         self._released.pop(rank, None)
+        self._lent.pop(rank, None)

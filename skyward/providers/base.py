@@ -86,6 +86,7 @@ class Provider(ABC):
 
     name: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()  # arguments that are files: skyward.toml names them from where it is
+    launches: ClassVar[bool] = True  # its nodes begin and end with it; else they run already, and run on
     shares_memory: bool = False  # its nodes are processes of this machine: they and we can read each other's memory
     listener: Callable[[str], None] | None = None  # hears how launches go on; must not block
 
@@ -101,6 +102,9 @@ class Provider(ABC):
     def default_nodes(self) -> Nodes | None:
         """Return how many nodes a pool has that does not say so, or None if it has to."""
         return None
+
+    def check_nodes(self, nodes: Nodes) -> None:  # noqa: B027 - most providers can have any number
+        """Raise `ConfigError` if it is known that there cannot be so many nodes; when they are asked for."""
 
     def keys(self) -> KeyPair | None:
         """Return who the pool is to nodes behind CURVE; None if it never meets one. After `prepare`."""

@@ -64,6 +64,7 @@ class Static(Provider):
     """
 
     name: ClassVar[str] = "static"
+    launches: ClassVar[bool] = False
 
     def __init__(self, nodes: Iterable[str | tuple[str, str]], *, key: str | None = None) -> None:
         """Check the addresses; raises `ConfigError`."""
@@ -90,6 +91,12 @@ class Static(Provider):
     def default_nodes(self) -> Nodes:
         """Return all of them."""
         return Nodes(len(self._addresses))
+
+    def check_nodes(self, nodes: Nodes) -> None:
+        """Raise `ConfigError` if these are more."""
+        there = len(self._addresses)
+        if nodes.most > there:
+            raise ConfigError(f"there are {there} nodes in {self!r}, and a pool of up to {nodes.most} was asked for")
 
     def keys(self) -> KeyPair | None:
         """Return the client's pair."""

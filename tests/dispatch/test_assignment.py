@@ -324,6 +324,41 @@ def test_bound_and_cancelled_tasks_are_not_taken_back() -> None:
     assert made.on_tick(2.0) == []
 
 
+# --- pools that shrink -------------------------------------------------------------------------
+
+
+@pytest.mark.rule("R33")
+def test_lone_calls_leave_the_upper_nodes_idle() -> None:
+    """Nodes below the least number take turns, those above come in order where these are busy."""
+    made = scheduler(1, 1, 1, 1)
+    made.assignment.core = 2
+    ranks: list[int] = []
+    for _ in range(4):
+        (task,) = make(1)
+        ranks += sent(made.on_submit([task]))
+        finish(made, ranks[-1], [task])
+    assert ranks == [0, 1, 0, 1]
+    pairs: list[int] = []
+    for _ in range(3):
+        tasks = make(3)
+        batches = sent(made.on_submit(tasks))
+        pairs += batches
+        for rank, some in batches.items():
+            finish(made, rank, some)
+    assert sorted(set(pairs)) == [0, 1, 2]
+
+
+@pytest.mark.rule("R17")
+def test_no_second_call_while_an_upper_node_is_free() -> None:
+    """Wide nodes are filled side by side, whatever their rank."""
+    made = scheduler(2, 2, 2)
+    made.assignment.core = 0
+    tasks = make(5)
+    batches = sent(made.on_submit(tasks))
+    assert {rank: len(some) for rank, some in batches.items()} == {0: 2, 1: 2, 2: 1}
+    assert [task.node for task in tasks] == [0, 1, 2, 0, 1]
+
+
 # --- messages ----------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ def pool(count: int) -> Membership:
     membership = Membership(Nodes(count))
     assert membership.on_open(0.0) == [Launch(rank) for rank in range(count)]
     for rank in range(count):
-        membership.on_ready(rank)
+        membership.on_ready(rank, 0.0)
     return membership
 
 
@@ -26,7 +26,7 @@ def test_pool_aims_at_desired() -> None:
     assert membership.on_open(0.0) == [Launch(0), Launch(1), Launch(2)]
     assert membership.states == {0: STARTING, 1: STARTING, 2: STARTING}
     assert membership.ready() == 0
-    membership.on_ready(1)
+    membership.on_ready(1, 0.5)
     assert membership.ready() == 1
     assert membership.on_tick(1.0) == []
 
@@ -48,7 +48,7 @@ def test_replacements_take_the_lowest_free_ranks() -> None:
     membership.on_lost(2, "", 1.0)
     membership.on_lost(3, "", 1.0)
     assert membership.on_lost(0, "", 1.0) == [Launch(0)]
-    membership.on_ready(0)
+    membership.on_ready(0, 1.0)
     assert membership.on_resize(Nodes(4), (), 2.0) == [Launch(2), Launch(3)]
 
 
@@ -82,7 +82,7 @@ def test_shrinking_takes_what_only_starts_before_what_works() -> None:
     membership.on_lost(0, "", 1.0)
     assert membership.states == {0: STARTING, 1: READY, 2: STARTING}
     assert membership.on_resize(Nodes(2), (), 1.0) == [Retire(2)]
-    membership.on_ready(2)
+    membership.on_ready(2, 1.0)
     assert membership.states[2] is DRAINING
 
 
@@ -140,7 +140,7 @@ def test_success_ends_the_pauses() -> None:
     assert membership.on_tick(FIRST_PAUSE) == [Launch(0)]
     membership.on_launch_failed(0, "no", 1.0)
     assert membership.next_launch() == 1.0 + 2 * FIRST_PAUSE
-    membership.on_ready(1)
+    membership.on_ready(1, 2.0)
     membership.on_tick(2.0)
     membership.on_launch_failed(0, "no", 3.0)
     assert membership.next_launch() == 3.0 + FIRST_PAUSE

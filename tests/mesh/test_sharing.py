@@ -161,6 +161,28 @@ def test_result_is_released_once_nobody_reads_it(sharing: Sharing, arena: Arena)
     assert sharing.released(3) == numbers[:1]
 
 
+@pytest.mark.rule("R33")
+def test_node_lends_while_somebody_may_read_its_memory(sharing: Sharing, arena: Arena) -> None:
+    """From the coming of a result to the end of the last array on it, whether or not the node has been told."""
+    assert not sharing.lends(3)
+    first, second = result(arena), result(arena)
+    sharing.receive(3, [b"blob", first, second])
+    opened = first.owner.open(first)
+    del first, second
+    assert sharing.lends(3)
+    assert not sharing.lends(0)
+    sharing.released(3)
+    assert sharing.lends(3)
+    del opened
+    assert not sharing.lends(3)
+    sharing.released(3)
+    assert not sharing.lends(3)
+    kept = result(arena)
+    sharing.receive(3, [kept])
+    sharing.forget(3)
+    assert not sharing.lends(3)
+
+
 def test_many_releases_fit_a_message_each(sharing: Sharing) -> None:
     """The rest waits for the next one."""
     sharing.receive(0, [])

@@ -14,14 +14,7 @@ from skyward.errors import ConfigError, ProvisionError
 from skyward.model import Nodes
 from skyward.providers.base import Launched, LaunchSpec
 from skyward.providers.static import Address, Static
-from skyward.testing import (
-    check_cancelled_launch_ends_soon,
-    check_close_leaves_nothing,
-    check_launched_node_is_described,
-    check_nodes_come_up_side_by_side,
-    check_pools_do_not_share,
-    check_terminated_node_is_gone,
-)
+from skyward.testing import PROVIDER_CHECKS, check_close_leaves_nothing, check_terminated_node_is_gone
 from skyward.transport.keys import make_pair, read_pair
 
 if TYPE_CHECKING:
@@ -29,15 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY, OTHER = make_pair().public, make_pair().public
-# Those that are about nodes that the provider has not started: they are nobody's to end.
-CHECKS = (
-    check_launched_node_is_described,
-    check_nodes_come_up_side_by_side,
-    check_terminated_node_is_gone,
-    check_cancelled_launch_ends_soon,
-    check_close_leaves_nothing,
-    check_pools_do_not_share,
-)
 
 
 @pytest.fixture
@@ -186,6 +170,19 @@ def test_pool_has_as_many_nodes_as_there_are(ports: list[int]) -> None:
     assert Static(nodes(ports)).default_nodes() == Nodes(3)
 
 
+@pytest.mark.rule("R33")
+@pytest.mark.parametrize("wanted", [4, (1, 4), Nodes(2, 1, 5)])
+def test_more_nodes_than_there_are_is_told(ports: list[int], wanted: Any) -> None:
+    """When they are asked for, with the number that there is."""
+    provider = Static(nodes(ports))
+    with pytest.raises(
+        ConfigError, match=r"there are 3 nodes in sky.Static\(.*\), and a pool of up to [45] was asked for"
+    ):
+        sky.Compute(provider, nodes=wanted)
+    for fine in (3, (0, 3), Nodes(2, 1, 3)):
+        sky.Compute(provider, nodes=fine)
+
+
 def test_nodes_are_taken_in_their_order_and_given_back(ports: list[int]) -> None:
     """Each takes part once at a time; with all of them in use there is none."""
     provider = Static(nodes(ports))
@@ -245,10 +242,42 @@ def test_node_that_is_not_wanted_any_more_is_given_back(ports: list[int]) -> Non
     assert launch(provider).endpoint.endswith(str(ports[0]))
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
-def test_provider_keeps_the_contract_where_it_applies(check: Callable[..., None], ports: list[int]) -> None:
-    """Nodes are told apart, and nothing works after the end; that nodes run on is what it is for."""
+@pytest.mark.parametrize("check", PROVIDER_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_provider_keeps_the_contract(check: Callable[..., None], ports: list[int]) -> None:
+    """Nodes are told apart, nothing works after the end, and they run on: that is what it is for."""
     check(partial(Static, nodes(ports)))
+
+
+@pytest.mark.parametrize("way", ["tcp", "ipc"])
+@pytest.mark.parametrize("check", [check_terminated_node_is_gone, check_close_leaves_nothing])
+def test_contract_sees_the_end_of_a_node_that_runs_already(
+    check: Callable[..., None], way: str, short_path: Path
+) -> None:
+    """Who ends what somebody else has started does not keep it."""
+    families = {"tcp": (socket.AF_INET, ("127.0.0.1", 0)), "ipc": (socket.AF_UNIX, None)}
+    servers = [socket.socket(families[way][0]) for _ in range(2)]
+    endpoints: list[str] = []
+    for number, server in enumerate(servers):
+        server.bind(families[way][1] or str(short_path / str(number)))
+        server.listen()
+        name = server.getsockname()
+        endpoints.append(f"ipc://{name}" if way == "ipc" else f"tcp://127.0.0.1:{name[1]} {KEY}")
+
+    class Rude(Static):
+        """Ends nodes that are not its own."""
+
+        def terminate(self, launched: Launched) -> None:
+            """End all."""
+            self.close()
+
+        def close(self) -> None:
+            """End all, if it has taken any."""
+            for server in servers if self._used else ():
+                server.close()
+            super().close()
+
+    with pytest.raises(AssertionError, match="somebody else has started was ended"):
+        check(lambda: Rude(endpoints))
 
 
 def test_failed_pool_is_told_which_node_is_missing(ports: list[int]) -> None:

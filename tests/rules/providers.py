@@ -35,6 +35,15 @@ class Gate(Local):
         return super().launch(spec, index, cancelled)
 
 
+class Leisurely(Local):
+    """Local nodes that take at least a second and a half to start."""
+
+    def launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
+        """Wait, then launch."""
+        cancelled.wait(1.5)
+        return super().launch(spec, index, cancelled)
+
+
 class Fragile(Local):
     """Local nodes, until launching is broken; counts the launches that were tried."""
 

@@ -98,6 +98,18 @@ def test_nodes_started_by_hand_take_part(by_hand: Start, tmp_path: Path) -> None
     until(lambda: all(node.events().count("session closed") == 2 for node in nodes))
 
 
+@pytest.mark.rule("R33")
+def test_size_of_a_pool_is_what_its_nodes_say(by_hand: Start) -> None:
+    """`concurrency` is what the narrowest of them has, whatever the option; more nodes than there are is an error."""
+    nodes = [by_hand("--concurrency", "3"), by_hand("--concurrency", "2")]
+    with sky.Compute(sky.Static([node.address for node in nodes]), concurrency=7) as pool:
+        assert (pool.current_nodes(), pool.concurrency) == (2, 2)
+        with pytest.raises(sky.ConfigError, match="there are 2 nodes in"):
+            pool.resize(3)
+        assert pool.current_nodes() == 2
+        assert add(1, 2) >> pool == 3
+
+
 @pytest.mark.rule("R42")
 def test_two_clients_share_a_node(by_hand: Start, tmp_path: Path) -> None:
     """Each under its own key, with tasks of the same numbers, in processes of their own."""

@@ -13,9 +13,13 @@ takes time is made up: links, pipes, processes, and the run time of tasks.
     client.py      a client around the real scheduler
     watching.py    what must hold, and what is counted
     cluster.py     all of these together: `simulate`
+    script.py      calls that come at given moments, and what becomes of a pool meanwhile
+    elastic.py     a pool that grows and shrinks, around the real membership
+    rehearsal.py   the same with real daemons
     scaling.py     makespan ÷ ideal for many sizes
     drawing.py     the same as a picture
     validation.py  real daemons beside the model
     calibration.py the costs of this machine
     command.py     `skyward-mesh simulate`
+    following.py   `skyward-mesh elastic`
 """

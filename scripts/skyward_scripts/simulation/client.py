@@ -25,7 +25,7 @@ PATIENCE: Final = 1e9  # seconds that calls wait for a node
 
 @dataclass(frozen=True, slots=True)
 class OneFunction:
-    """The function of all tasks."""
+    """The function of some tasks."""
 
     key: bytes = KEY
 
@@ -36,6 +36,7 @@ class Submitted:
 
     ids: range
     retries: int
+    key: bytes = KEY  # of their function
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +103,9 @@ class SimulatedClient:
 
     def _handle(self, event: Any) -> None:
         match event:
-            case Submitted(ids, retries):
-                self._submit(ids, retries)
+            case Submitted():
+                self._submit(event)
+                self.desk.later(self._costs.heartbeat, self.tick)
             case Joined(node):
                 self._nodes[node.rank] = node
                 self._watch.joined(node.life, node.slots)
@@ -125,11 +127,11 @@ class SimulatedClient:
         if not self.scheduler.is_idle():
             self.desk.put(Ticked())
 
-    def _submit(self, ids: range, retries: int) -> None:
+    def _submit(self, calls: Submitted) -> None:
         self._submitted = True
-        tasks = [Task(id, OneFunction(), b"", (), None, 0, retries) for id in ids]
+        function = OneFunction(calls.key)
+        tasks = [Task(id, function, b"", (), None, 0, calls.retries) for id in calls.ids]
         self._perform(self._timed(self.scheduler.on_submit, tasks))
-        self.desk.later(self._costs.heartbeat, self.tick)
 
     def _hear(self, node: SimulatedNode, message: Any) -> None:
         self.messages += 1

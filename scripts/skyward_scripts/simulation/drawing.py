@@ -1,4 +1,4 @@
-"""Makespan ÷ ideal as a picture. The only file that needs matplotlib: `uv run --group bench`."""
+"""Makespan ÷ ideal as a picture, and how a pool follows a load. Only this needs matplotlib: `uv run --group bench`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from skyward_scripts.simulation.scaling import Row
+    from skyward_scripts.simulation.script import Story
 
 SIZE: Final = (11.0, 4.2)  # inches
 COLOURS: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00")  # told apart by everyone (Okabe, Ito)
@@ -42,5 +43,32 @@ def draw(panels: Sequence[tuple[str, Sequence[Row]]], path: str) -> None:
         axis.grid(visible=True, which="major", color="0.9")
     axes[0][0].set_ylabel("makespan ÷ ideal")
     axes[0][0].legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def draw_stories(stories: Mapping[str, Story], path: str) -> None:
+    """Save how many calls there were and, below, how many nodes, over time."""
+    matplotlib: Any = importlib.import_module("matplotlib")
+    matplotlib.use("Agg")
+    pyplot: Any = importlib.import_module("matplotlib.pyplot")
+    figure, (calls, nodes) = pyplot.subplots(2, 1, figsize=(9.0, 5.0), sharex=True)
+    for (name, story), colour, width in zip(stories.items(), COLOURS, (1.2, 2.2), strict=False):
+        times = [moment.at for moment in story.moments]
+        waiting = [moment.waiting for moment in story.moments]
+        calls.step(times, waiting, where="post", color=colour, linewidth=width, label=name)
+        ready = [moment.ready for moment in story.moments]
+        wanted = [moment.ready + moment.starting for moment in story.moments]
+        nodes.step(times, ready, where="post", color=colour, linewidth=width, label=f"{name}: ready")
+        nodes.step(
+            times, wanted, where="post", color=colour, linewidth=1, linestyle=":", label=f"{name}: with starting"
+        )
+    calls.set_ylabel("calls that wait")
+    nodes.set_ylabel("nodes")
+    nodes.set_xlabel("seconds")
+    nodes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    for axis in (calls, nodes):
+        axis.grid(visible=True, color="0.9")
+        axis.legend(frameon=False, fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
