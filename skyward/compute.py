@@ -266,7 +266,7 @@ class Compute(PoolOperations):
         engine = self._open_engine()
         membership = engine.crew.membership
         deadline = time.monotonic() + self._options.node_wait
-        elastic = self._nodes is not None and self._nodes.are_elastic
+        elastic = self._nodes.are_elastic
         while not (ranks := engine.crew.reserve() if elastic else engine.scheduler.ready_ranks()):
             if time.monotonic() > deadline and not membership.waking:
                 raise NoNodesError(self._options.node_wait, tuple(membership.causes))
