@@ -45,7 +45,8 @@ def home(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Keep these nodes apart from all others, and end them."""
     monkeypatch.setenv("XDG_STATE_HOME", str(short_path))
     yield short_path
-    end_marked(persisting.MARK, str(short_path))  # not by what is tested: it may be broken
+    Local().sweep()
+    end_marked(persisting.MARK, str(short_path))  # what sweeps may be what is broken
 
 
 def launch(provider: Local | None = None, index: int = 0, **spec: Any) -> Launched:

@@ -85,8 +85,14 @@ def test_ping_says_how_long_answers_take(mesh: Mesh) -> None:
 
 def test_logs_are_those_of_the_nodes(mesh: Mesh) -> None:
     """Marked with the node, as lines for people or for programs; of one node if that is wanted."""
-    lines = run("logs", "dev", "-n", "50").output.splitlines()
-    assert {line[:8] for line in lines} == {"[node 0]", "[node 1]"}, lines
+    lines: list[str] = []
+
+    def both() -> bool:
+        """Look; a node's first line waits for what writes lines."""
+        lines[:] = run("logs", "dev", "-n", "50").output.splitlines()
+        return {line[:8] for line in lines} == {"[node 0]", "[node 1]"}
+
+    until(both)
     assert re.fullmatch(r"\[node 0\] \d{4}-\d\d-\d\d \d\d:\d\d:\d\d info (serving|session \w+) \w+=.*", lines[0])
     told = [json.loads(line) for line in run("logs", "dev", "--node", "1", "-n", "50", "--json").output.splitlines()]
     assert {line["node"] for line in told} == {1}
