@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from skyward.errors import (
         AbsentRankError,
         ArchitectureError,
+        AccessError,
         AuthError,
         BootstrapError,
         BroadcastError,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         PortInUseError,
         ProtocolError,
         ProvisionError,
+        QuotaError,
         RemoteError,
         RemoteImportError,
         ResultTooLargeError,
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from skyward.image import Image
     from skyward.model import Nodes
     from skyward.output import OutputLine, redirect_output, silent, stderr, stdout
+    from skyward.providers.aws.provider import AWS
     from skyward.providers.local import Local
     from skyward.providers.ssh import SSH
     from skyward.providers.ssh_hosts import Host
@@ -76,8 +79,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "SSH",
+    "AWS",
     "AbsentRankError",
+    "AccessError",
     "ArchitectureError",
     "AuthError",
     "BootstrapError",
@@ -113,10 +117,12 @@ __all__ = [
     "PortInUseError",
     "ProtocolError",
     "ProvisionError",
+    "QuotaError",
     "RemoteError",
     "RemoteImportError",
     "ResultStream",
     "ResultTooLargeError",
+    "SSH",
     "SerializationError",
     "SetupError",
     "SkywardError",
@@ -142,6 +148,7 @@ __all__ = [
 # Where a public name lives; what is not here is an error.
 _HOMES: Final = {
     "SSH": "skyward.providers.ssh",
+    "AWS": "skyward.providers.aws.provider",
     "Compute": "skyward.compute",
     "Future": "skyward.futures",
     "Host": "skyward.providers.ssh_hosts",
