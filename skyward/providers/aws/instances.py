@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 INVISIBLE: Final = 60.0  # seconds that an instance may not be found after it was made (F48)
 SETTLING: Final = 5.0  # seconds to look for what a call without an answer may have made
 LOOK: Final = 0.5  # seconds between looks at what changes within seconds
+TRIES: Final = 3  # times that instances are asked again to end
 ENDING: Final = 300.0  # seconds that an instance may take to be gone: shutting down comes before
-GONE: Final = ("terminated",)
-ENDED: Final = ("shutting-down", "terminated")  # nothing brings such an instance back, and it costs nothing
-ALIVE: Final = ("pending", "running", "stopping", "stopped")
+ALIVE: Final = ("pending", "running", "stopping", "stopped")  # the others, shutting down and terminated, do not come back, and cost nothing
 
 
 class Asking:
@@ -107,27 +106,31 @@ def end(api: Api, instances: Iterable[str], *, fresh: bool = False) -> None:
 
     One that EC2 does not know is gone, unless it is ``fresh``: then it may only not be visible yet.
     """
-    for instance in instances:
-        deadline = time.monotonic() + (INVISIBLE if fresh else 0.0)
-        while not _end(api, instance) and time.monotonic() < deadline:
-            time.sleep(LOOK)
-
-
-def _end(api: Api, instance: str) -> bool:
-    """End an instance; return False if EC2 does not know it."""
-    for again in (True, True, False):
+    left = list(instances)
+    invisible = time.monotonic() + (INVISIBLE if fresh else 0.0)
+    tries = TRIES
+    while left:
         try:
-            api.write("ec2", "terminate_instances", InstanceIds=[instance])
+            api.write("ec2", "terminate_instances", InstanceIds=left)
         except CallFailed as failure:
+            if failure.kind is Kind.ABSENT and len(left) > 1:  # then none was ended
+                for each in left:
+                    end(api, [each], fresh=fresh)
+                return
+            if failure.kind is Kind.ABSENT and time.monotonic() < invisible:
+                time.sleep(LOOK)
+                continue
             if failure.kind is Kind.ABSENT:
-                return False
-            if failure.kind is not Kind.UNSURE or not again:
+                return
+            if failure.kind is not Kind.UNSURE or not tries:
                 raise
-        said = look(api, instance)  # the state is what counts, not the answer
-        if said is None or state_of(said) in ENDED:
-            return True
-        time.sleep(LOOK)
-    raise CallFailed("ec2:TerminateInstances", Kind.UNSURE, "StillThere", f"{instance} is still {state_of(said)}")
+        tries -= 1
+        # The state is what counts, not the answer.
+        left = [str(each["InstanceId"]) for each in find(api, [{"Name": "instance-id", "Values": left}])]
+        if left and tries < 0:
+            raise CallFailed("ec2:TerminateInstances", Kind.UNSURE, "StillThere", f"{', '.join(left)} still there")
+        if left:
+            time.sleep(LOOK)
 
 
 def await_gone(api: Api, filters: list[dict[str, Any]], patience: float = ENDING) -> list[str]:
@@ -142,14 +145,8 @@ def await_gone(api: Api, filters: list[dict[str, Any]], patience: float = ENDING
 
 def console(api: Api, instance: str) -> str:
     """Return what an instance has written on its console, as far as EC2 has it; "" if it has nothing."""
-    import base64
-
     try:
         said = api.read("ec2", "get_console_output", InstanceId=instance)
     except CallFailed:  # it is asked for when something is wrong already
         return ""
-    text = str(said.get("Output", ""))
-    try:
-        return base64.b64decode(text, validate=True).decode(errors="replace")
-    except ValueError:  # boto3 has decoded it
-        return text
+    return str(said.get("Output", ""))

@@ -20,10 +20,12 @@ from skyward.providers.aws import instances, reports, sealing, tags, userdata
 from skyward.providers.aws.failures import CallFailed, Kind, kind_of, public
 from skyward.providers.aws.attempts import Attempts
 from skyward.providers.aws.rules import MESH_PORT
+from skyward.providers.aws.storage import LOG_LINK, MOST_LOG
 from skyward.providers.base import Launched
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
 
     from skyward.providers.aws.api import Api
     from skyward.providers.aws.attempts import Place
@@ -79,12 +81,15 @@ class Launching:
     """One launch. ``start_timeout`` is in seconds."""
 
     def __init__(
-        self, site: Site, spec: LaunchSpec, index: int, *, cancelled: threading.Event, start_timeout: float
-    ) -> None:
+        self, site: Site, spec: LaunchSpec, index: int, *,
+        cancelled: threading.Event, start_timeout: float, tell: Callable[[str], None],
+    ) -> None:  # fmt: skip
         self._site = site
         self._spec = spec
         self._index = index
         self._cancelled = cancelled
+        self._tell = tell  # hears how it goes on
+        self._told = 0  # lines of the instance's log that were told, or were not worth it
         self.unwanted = False  # set by whoever closes the provider
         self._start_timeout = start_timeout
         self._deadline = time.monotonic() + start_timeout
@@ -98,6 +103,7 @@ class Launching:
         try:
             self._check()
             self.instance = self._ask()
+            self._tell(f"instance {self.instance} boots")
             report = self._await_report()
             # Looked at anew: an instance that is pending has no public address yet.
             return self._reached(self._look({}) or {}, report)
@@ -154,7 +160,7 @@ class Launching:
             bundle_url=storage.link(site.bundle),
             bundle_hash=site.bundle_hash,
             report_put=storage.link_to_write_once(f"{self.token}/report"),
-            log_put=storage.link(f"{self.token}/log", "put_object"),
+            log_put=storage.link(f"{self.token}/log", "put_object", LOG_LINK),
             nonce=self._nonce,
             python=site.python,
             port=MESH_PORT,
@@ -179,6 +185,7 @@ class Launching:
             if now - looked >= STATE:
                 looked = now
                 self._look(None)
+                self._tell_steps()
             if now - shown >= CONSOLE:
                 shown = now
                 if text := reports.on_console(instances.console(self._site.api, self.instance), self._nonce):
@@ -186,6 +193,15 @@ class Launching:
             sealed = sealed or self._seal()
             self._pause(pause)
             pause = min(pause * 1.2, SLOWEST)
+
+    def _tell_steps(self) -> None:
+        """Tell what the instance does, as far as it has written its log to S3."""
+        lines = (self._site.storage.get(f"{self.token}/log", MOST_LOG) or "").splitlines()
+        for line in lines[self._told :]:
+            if (said := bootstrap.understand(line)).kind == "step":
+                self._waits_for = said.text
+                self._tell(f"instance {self.instance}: {said.text}")
+        self._told = max(self._told, len(lines))
 
     def _look(self, before: dict[str, Any] | None) -> dict[str, Any] | None:
         """Return what EC2 says about the instance; raises `ProvisionError` if it is no more."""
@@ -234,7 +250,7 @@ class Launching:
         if not self.instance:
             return ()
         with suppress(CallFailed):
-            if text := self._site.storage.get(f"{self.token}/log", 1 << 20):
+            if text := self._site.storage.get(f"{self.token}/log", MOST_LOG):
                 return reports.tail(text)
         return reports.tail(instances.console(self._site.api, self.instance))
 

@@ -19,13 +19,13 @@ from skyward.image import Image
 from skyward.providers.aws import garbage, instances, network, planning, reports, sealing, sweeping, tags
 from skyward.providers.aws.api import Api, new_session, region_of
 from skyward.providers.aws.attempts import places
-from skyward.providers.aws.failures import CallFailed, public
+from skyward.providers.aws.failures import CallFailed, Kind, public
 from skyward.providers.aws.journal import Journal
 from skyward.providers.aws.launching import Launching, Site
 from skyward.providers.aws.requests import Blueprint
 from skyward.providers.aws.rules import MESH_PORT
 from skyward.providers.aws.settings import EVERYONE, Settings, subnets
-from skyward.providers.aws.storage import Storage
+from skyward.providers.aws.storage import MOST_LOG, Storage
 from skyward.providers.aws.tags import Owner, check_mesh
 from skyward.providers.base import Provider
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 USUAL_TIMEOUT: Final = 60.0  # the default of `start_timeout`, which is meant for nodes of this machine
 PATIENT: Final = 300.0  # seconds, what becomes of it here: a machine boots, and is set up
 MACHINES: Final = {"x86_64": "x86_64", "arm64": "aarch64"}  # what `uname -m` calls the architectures of EC2
+CLEARINGS: Final = 3  # times that everything is removed, until it is gone
 FRESH: Final = 60.0  # seconds after its launch in which EC2 may not know an instance
 
 
@@ -264,7 +265,7 @@ class AWS(Provider):
             places=places(plan.subnets, self.settings.allocation), bundle=name, bundle_hash=digest,
             python=".".join(platform.python_version_tuple()[:2]), max_life=self.settings.max_life,
         )  # fmt: skip
-        launching = Launching(site, spec, index, cancelled=cancelled, start_timeout=timeout)
+        launching = Launching(site, spec, index, cancelled=cancelled, start_timeout=timeout, tell=self.tell)
         with self._lock:
             if self._closing:
                 raise ProvisionError("this provider was closed with its pool; make another one")
@@ -279,7 +280,7 @@ class AWS(Provider):
             return ()
         with suppress(CallFailed, ProvisionError):
             api = self._connect()
-            text = Storage(api, self.owner).get(f"{token}/log", 1 << 20)
+            text = Storage(api, self.owner).get(f"{token}/log", MOST_LOG)
             return reports.tail(text or instances.console(api, launched.ident))
         return ()
 
@@ -330,16 +331,22 @@ class AWS(Provider):
         api = self._api
         if api is None:
             return
-        try:
-            if self._touched:
-                instances.end(api, self._mortal - self._ended)
-                self._clear_pool(api, self.owner.pool, ours=not self._persists)
-            for pool in sorted(self._guests):
-                self._clear_pool(api, pool, ours=False)
-        except CallFailed as failure:
-            raise self._what_is_left(failure) from failure
+        for tries_left in range(CLEARINGS - 1, -1, -1):
+            try:
+                self._clear_once(api)
+                break
+            except CallFailed as failure:  # all of it may be done again
+                if not tries_left or failure.kind in (Kind.CREDENTIALS, Kind.ACCESS):
+                    raise self._what_is_left(failure) from failure
         if self._journal is not None:
             self._journal.close()
+
+    def _clear_once(self, api: Api) -> None:
+        if self._touched:
+            instances.end(api, self._mortal - self._ended)
+            self._clear_pool(api, self.owner.pool, ours=not self._persists)
+        for pool in sorted(self._guests):
+            self._clear_pool(api, pool, ours=False)
 
     def _clear_pool(self, api: Api, pool: str, *, ours: bool) -> None:
         """Remove all that belongs to a pool; unless it is ``ours``, only if it has no instance any more."""
