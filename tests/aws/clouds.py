@@ -41,6 +41,7 @@ class Cloud:
 
     def __init__(self, directory: Path, mode: str, cache: str = "") -> None:
         self.directory = directory
+        self._clients: dict[str, Any] = {}
         directory.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "tests.aws.cloud", str(directory), mode, *([cache] if cache else [])]
         env = os.environ | {"AWS_ACCESS_KEY_ID": "moto", "AWS_SECRET_ACCESS_KEY": "moto"}
@@ -52,9 +53,7 @@ class Cloud:
         line = self._process.stdout.readline()
         assert line, (directory / "cloud.log").read_text()
         self.url = f"http://127.0.0.1:{int(line)}"
-        self.client("s3").create_bucket(
-            Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
-        )
+        self.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
 
     def close(self) -> None:
         """End it, and all machines."""
@@ -71,7 +70,9 @@ class Cloud:
 
     def client(self, service: str) -> Any:
         """Return a client of its own for a test that looks for itself."""
-        return self.session().client(service, config=Config(retries={"total_max_attempts": 5}))
+        if service not in self._clients:
+            self._clients[service] = self.session().client(service, config=Config(retries={"total_max_attempts": 5}))
+        return self._clients[service]
 
     def alive(self) -> list[str]:
         """Return the instances that run."""
@@ -87,15 +88,14 @@ class Cloud:
         states = ["pending", "running", "shutting-down", "stopping", "stopped"]
         found = [
             f"instance {each['InstanceId']} {each['State']['Name']}"
-            for reservation in ec2.describe_instances(
-                Filters=[{"Name": "instance-state-name", "Values": states}]
-            )["Reservations"]
+            for reservation in ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": states}])[
+                "Reservations"
+            ]
             for each in reservation["Instances"]
         ]
         found += [f"volume {each['VolumeId']}" for each in ec2.describe_volumes()["Volumes"]]
         found += [
-            f"interface {each['NetworkInterfaceId']}"
-            for each in ec2.describe_network_interfaces()["NetworkInterfaces"]
+            f"interface {each['NetworkInterfaceId']}" for each in ec2.describe_network_interfaces()["NetworkInterfaces"]
         ]
         found += [
             f"group {each['GroupId']} {each['GroupName']}"
@@ -113,6 +113,8 @@ class Cloud:
             ec2.terminate_instances(InstanceIds=[each["InstanceId"] for each in reservation["Instances"]])
         while any(line.startswith("instance") for line in self.left()):
             pass
+        for each in ec2.describe_network_interfaces()["NetworkInterfaces"]:
+            ec2.delete_network_interface(NetworkInterfaceId=each["NetworkInterfaceId"])
         for each in ec2.describe_volumes()["Volumes"]:
             ec2.delete_volume(VolumeId=each["VolumeId"])
         for each in ec2.describe_security_groups()["SecurityGroups"]:

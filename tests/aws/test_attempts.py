@@ -27,7 +27,12 @@ def walk(attempts: Attempts, kind: Kind) -> list[str]:
         ("spot", ["spot in eu-central-1a", "spot in eu-central-1b"]),
         (
             "spot-if-available",
-            ["spot in eu-central-1a", "spot in eu-central-1b", "on-demand in eu-central-1a", "on-demand in eu-central-1b"],
+            [
+                "spot in eu-central-1a",
+                "spot in eu-central-1b",
+                "on-demand in eu-central-1a",
+                "on-demand in eu-central-1b",
+            ],
         ),
     ],
 )

@@ -50,7 +50,7 @@ def test_instances_are_what_was_asked_for(agents: Cloud) -> None:
         assert tags["skyward:bucket"] == clouds.BUCKET
         assert said["InstanceLifecycle"] == "spot"
         assert said["MetadataOptions"]["HttpTokens"] == "required"
-        group = said["SecurityGroups"][0]["GroupId"]
+        group = said["NetworkInterfaces"][0]["Groups"][0]["GroupId"]
         [rules] = [each["IpPermissions"] for each in ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]]
         worlds = [entry["CidrIp"] for rule in rules for entry in rule["IpRanges"]]
         assert worlds == [clouds.HERE]
@@ -89,7 +89,7 @@ def test_zone_without_capacity_is_followed_by_the_next(agents: Cloud) -> None:
         if operation != "RunInstances":
             return ""
         body = arguments["body"]
-        tried.append(body["SubnetId"])
+        tried.append(body["NetworkInterface.1.SubnetId"])
         tokens.append(body["ClientToken"])
         return "InsufficientInstanceCapacity" if len(tried) == 1 else ""
 
@@ -114,7 +114,12 @@ def test_no_capacity_anywhere_says_how_many_there_are(agents: Cloud) -> None:
         made.close()
     assert type(caught.value) is sky.CapacityError
     assert (caught.value.got, caught.value.wanted) == (1, 2)
-    for part in ("ec2:RunInstances", "spot in eu-central-1a", "on-demand in eu-central-1b", "try another instance_type"):
+    for part in (
+        "ec2:RunInstances",
+        "spot in eu-central-1a",
+        "on-demand in eu-central-1b",
+        "try another instance_type",
+    ):
         assert part in str(caught.value)
 
 
@@ -227,7 +232,12 @@ def test_instance_that_is_not_visible_yet_is_waited_for(agents: Cloud, monkeypat
     faults = Faults()
 
     def refuse(operation: str, arguments: dict[str, Any]) -> str:
-        if operation in left and "RunInstances" in faults.calls and "InstanceId.1" in arguments["body"] and left[operation]:
+        if (
+            operation in left
+            and "RunInstances" in faults.calls
+            and "InstanceId.1" in arguments["body"]
+            and left[operation]
+        ):
             left[operation] -= 1
             return "InvalidInstanceID.NotFound"
         return ""

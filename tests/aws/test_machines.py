@@ -178,7 +178,9 @@ def test_machine_that_does_not_come_to_serve_ends_itself(machines: Cloud) -> Non
         faults = Faults()
         provider = scenario.provider(machines.session(faults))
         provider.prepare()
-        thread = threading.Thread(target=lambda: pytest.raises(sky.ProvisionError, provider.launch, scenario.SPEC, 0, ONCE))
+        thread = threading.Thread(
+            target=lambda: pytest.raises(sky.ProvisionError, provider.launch, scenario.SPEC, 0, ONCE)
+        )
         thread.start()
         while not (alive := machines.alive()):
             time.sleep(0.02)

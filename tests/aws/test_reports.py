@@ -26,7 +26,9 @@ def test_report_of_a_failure_has_the_log() -> None:
     assert parse(FAILED) == Report("n1", "i-1", failed="the set-up failed", log=("first", "second"))
 
 
-@pytest.mark.parametrize("text", ["", "hello", SERVES.replace("1", "2", 1), SERVES.replace("endpoint", "x"), "\0" * 100])
+@pytest.mark.parametrize(
+    "text", ["", "hello", SERVES.replace("1", "2", 1), SERVES.replace("endpoint", "x"), "\0" * 100]
+)
 def test_nonsense_is_refused(text: str) -> None:
     """What makes no sense is an error that shows it."""
     with pytest.raises(sky.ProvisionError, match="makes no sense"):

@@ -7,9 +7,7 @@ import pytest
 from skyward.providers.aws.attempts import Place, Subnet
 from skyward.providers.aws.requests import Blueprint, run_instances
 
-BLUEPRINT = Blueprint(
-    image="ami-1", instance_type="m6i.large", root_device="/dev/xvda", disk_gb=20, groups=("sg-1",)
-)
+BLUEPRINT = Blueprint(image="ami-1", instance_type="m6i.large", root_device="/dev/xvda", disk_gb=20, groups=("sg-1",))
 SUBNET = Subnet("subnet-a", "eu-central-1a", "vpc-1")
 MARKS = [{"Key": "skyward:pool", "Value": "p1"}]
 
@@ -30,6 +28,8 @@ def test_request_is_safe_private_and_short_lived(market: str) -> None:
     [disk] = request["BlockDeviceMappings"]
     assert disk["DeviceName"] == "/dev/xvda"
     assert disk["Ebs"] == {"VolumeType": "gp3", "VolumeSize": 20, "Encrypted": True, "DeleteOnTermination": True}
+    [interface] = request["NetworkInterfaces"]
+    assert interface == {"DeviceIndex": 0, "SubnetId": "subnet-a", "Groups": ["sg-1"], "DeleteOnTermination": True}
     assert "IamInstanceProfile" not in request  # what runs there may do nothing in the account
     tagged = {each["ResourceType"]: each["Tags"] for each in request["TagSpecifications"]}
     assert {"instance", "volume", "network-interface"} <= set(tagged)

@@ -71,7 +71,10 @@ def readable(cloud: Cloud, faults: Faults) -> Iterator[tuple[str, bytes]]:
 
 @pytest.mark.rule("T19")
 def test_no_secret_is_where_it_does_not_belong(
-    machines: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    machines: Cloud,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The secret half of the client's key, the account's, and values of the image are in no log, argv, object or call.
 
@@ -117,9 +120,9 @@ def test_canary_would_be_found(machines: Cloud) -> None:
     faults = Faults()
     with sky.Compute(provider=scenario.provider(machines.session(faults)), nodes=1, console=False) as pool:
         assert pool._engine is not None
-        public = next(
-            arguments for name, arguments in faults.arguments if name == "RunInstances"
-        )["UserData"].partition('"client_keys": ["')[2][:40]
+        public = next(arguments for name, arguments in faults.arguments if name == "RunInstances")[
+            "UserData"
+        ].partition('"client_keys": ["')[2][:40]
         places = [place for place, text in readable(machines, faults) if public.encode() in text]
     assert any(place.startswith("user data") for place in places)
     assert "arguments of RunInstances" in places

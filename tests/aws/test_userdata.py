@@ -12,7 +12,9 @@ import skyward as sky
 from skyward.model import NodeConfig
 from skyward.providers.aws.userdata import LARGEST, Boot, render
 
-CONFIG = NodeConfig(bind="tcp://0.0.0.0:7700", client_keys=("@HASH@d)^EUjS@@Puur2LGZ[a1EFLmmB>5X!^Yo/",)).to_json().decode()
+CONFIG = (
+    NodeConfig(bind="tcp://0.0.0.0:7700", client_keys=("@HASH@d)^EUjS@@Puur2LGZ[a1EFLmmB>5X!^Yo/",)).to_json().decode()
+)
 BOOT = Boot(
     bundle_url="https://bucket.s3.eu-central-1.amazonaws.com/skyward/p1/skyward-1.tar?X-Amz-Signature=1&a=b",
     bundle_hash="ab" * 32,

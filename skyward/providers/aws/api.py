@@ -56,7 +56,9 @@ def region_of(session: Any, region: str | None) -> str:
 
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"regions are {', '.join(sorted(known)[:8])}, …"
-        raise ConfigError(f"there is no AWS region {name!r}: {hint} A region that is newer than boto3 needs a newer boto3")
+        raise ConfigError(
+            f"there is no AWS region {name!r}: {hint} A region that is newer than boto3 needs a newer boto3"
+        )
     return str(name)
 
 

@@ -114,7 +114,9 @@ def _rank(machine: Machine) -> tuple[Any, ...]:
 
 
 def _wish(settings: Settings) -> str:
-    wishes = [f"{name}={value!r}" for name in ("vcpus", "memory_gb", "accelerator") if (value := getattr(settings, name))]
+    wishes = [
+        f"{name}={value!r}" for name in ("vcpus", "memory_gb", "accelerator") if (value := getattr(settings, name))
+    ]
     wishes.append(f"architecture={settings.architecture or 'x86_64'!r}")
     return ", ".join(wishes)
 

@@ -21,7 +21,12 @@ SETTLING: Final = 5.0  # seconds to look for what a call without an answer may h
 LOOK: Final = 0.5  # seconds between looks at what changes within seconds
 TRIES: Final = 3  # times that instances are asked again to end
 ENDING: Final = 300.0  # seconds that an instance may take to be gone: shutting down comes before
-ALIVE: Final = ("pending", "running", "stopping", "stopped")  # the others, shutting down and terminated, do not come back, and cost nothing
+ALIVE: Final = (
+    "pending",
+    "running",
+    "stopping",
+    "stopped",
+)  # the others, shutting down and terminated, do not come back, and cost nothing
 
 
 class Asking:

@@ -105,8 +105,7 @@ class Launching:
             self.instance = self._ask()
             self._tell(f"instance {self.instance} boots")
             report = self._await_report()
-            # Looked at anew: an instance that is pending has no public address yet.
-            return self._reached(self._look({}) or {}, report)
+            return self._reached(self._await_address(), report)
         except BaseException:
             with suppress(CallFailed):  # whoever closes the pool looks again, and the instance ends itself
                 self.clear_away()
@@ -227,7 +226,9 @@ class Launching:
 
     def _believed(self, report: reports.Report) -> reports.Report:
         if (report.nonce, report.instance) not in ((self._nonce, self.instance), (self._nonce, "unknown")):
-            raise ProvisionError(f"what reports for instance {self.instance} is not that instance: nothing was sent to it")
+            raise ProvisionError(
+                f"what reports for instance {self.instance} is not that instance: nothing was sent to it"
+            )
         if report.failed or report.instance != self.instance:
             raise self._failure(report)
         return report
@@ -255,6 +256,14 @@ class Launching:
         return reports.tail(instances.console(self._site.api, self.instance))
 
     # --- reaching ----------------------------------------------------------------------------
+
+    def _await_address(self) -> dict[str, Any]:
+        """Return what EC2 says about the instance, once it knows it: while it is pending it has no public address."""
+        self._waits_for = "EC2 to say where it is"
+        while not ((said := self._look(None)) and instances.state_of(said) == "running"):
+            self._pause(QUICKLY)
+            self._check()
+        return said
 
     def _reached(self, said: dict[str, Any], report: reports.Report) -> Launched:
         private = str(said.get("PrivateIpAddress", ""))

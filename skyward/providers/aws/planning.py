@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 # Public parameters of AWS and Canonical: the newest image of a kind, in every region.
 AMAZON: Final = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-{arch}"
 UBUNTU: Final = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{debian}/hvm/ebs-gp3/ami-id"
-DEEP_LEARNING: Final = (
-    "/aws/service/deeplearning/ami/{arch}/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
-)
+DEEP_LEARNING: Final = "/aws/service/deeplearning/ami/{arch}/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
 DEBIAN: Final[dict[str, str]] = {"x86_64": "amd64", "arm64": "arm64"}  # what Debian calls architectures
 BOOTED_GLIBC: Final = (2, 34)  # of Amazon Linux 2023; Ubuntu has a newer one
 

@@ -58,7 +58,9 @@ def parse(text: str) -> Report:
         port = int(str(said["endpoint"]).rpartition(":")[2])
         return Report(report.nonce, report.instance, str(said["public_key"]), port)
     except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise ProvisionError(f"an instance reports what makes no sense: {error!r}", tuple(text.splitlines()[:10])) from error
+        raise ProvisionError(
+            f"an instance reports what makes no sense: {error!r}", tuple(text.splitlines()[:10])
+        ) from error
 
 
 def on_console(text: str, nonce: str) -> str:

@@ -39,8 +39,14 @@ def run_instances(
         "MaxCount": 1,
         "ImageId": blueprint.image,
         "InstanceType": blueprint.instance_type,
-        "SubnetId": place.subnet.id,
-        "SecurityGroupIds": list(blueprint.groups),
+        "NetworkInterfaces": [
+            {
+                "DeviceIndex": 0,
+                "SubnetId": place.subnet.id,
+                "Groups": list(blueprint.groups),
+                "DeleteOnTermination": True,
+            }
+        ],
         "UserData": user_data,
         "InstanceInitiatedShutdownBehavior": "terminate",  # a node that shuts down costs nothing any more
         # Version 2 alone, and not from containers on the instance: nothing there reads what is meant for the host.

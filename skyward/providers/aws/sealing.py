@@ -30,7 +30,9 @@ def certificate_of(text: str, nonce: str, instance: str) -> str:
     """Return the certificate that an instance has sent; raises `ProvisionError` if it is another's."""
     head, begin, rest = text.partition(BEGIN)
     if head.split() != ["nonce", nonce, "instance", instance] or not begin:
-        raise ProvisionError(f"the certificate for instance {instance} is not from it: nothing was sent to whoever made it")
+        raise ProvisionError(
+            f"the certificate for instance {instance} is not from it: nothing was sent to whoever made it"
+        )
     return begin + rest
 
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from skyward.providers.aws.tags import Owner
 
 LINK: Final = 900  # seconds that links are good for: a machine boots, fetches and reports in less
-LOG_LINK: Final = 12 * 3600  # seconds that a node may write its log: credentials seldom last longer, and the link with them
+LOG_LINK: Final = (
+    12 * 3600
+)  # seconds that a node may write its log: credentials seldom last longer, and the link with them
 BATCH: Final = 1000  # objects that one call deletes
 MOST_LOG: Final = 1 << 20  # bytes of a log that are read
 

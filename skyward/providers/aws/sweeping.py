@@ -85,9 +85,8 @@ def belongings(
     found = garbage.sort(
         {
             "instances": _tagged(instances.find(api, filters), "InstanceId"),
-            "volumes": _loose(api, "describe_volumes", "Volumes", "VolumeId", filters),
-            "interfaces": _loose(api, "describe_network_interfaces", "NetworkInterfaces", "NetworkInterfaceId", filters),
             "groups": _tagged(network.groups(api, filters), "GroupId"),
+            **_loose(api, filters),
         }
     )
     places = {(name, f"{tags.FOLDER}/{each.pool}/") for each in found.values() for name in each.buckets}
@@ -103,12 +102,12 @@ def _tagged(said: Iterable[dict[str, Any]], key: str) -> Iterator[tuple[str, dic
         yield str(each[key]), tags.read(each.get("Tags") or each.get("TagSet"))
 
 
-def _loose(
-    api: Api, method: str, key: str, name: str, filters: list[dict[str, Any]]
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield what no instance uses any more: the rest goes with its instance."""
+def _loose(api: Api, filters: list[dict[str, Any]]) -> dict[str, Iterator[tuple[str, dict[str, str]]]]:
+    """Return what no instance uses any more: the rest goes with its instance."""
     wanted = [*filters, {"Name": "status", "Values": [DETACHED]}]
-    return _tagged(api.pages("ec2", method, key, Filters=wanted), name)
+    volumes = api.pages("ec2", "describe_volumes", "Volumes", Filters=wanted)
+    interfaces = api.pages("ec2", "describe_network_interfaces", "NetworkInterfaces", Filters=wanted)
+    return {"volumes": _tagged(volumes, "VolumeId"), "interfaces": _tagged(interfaces, "NetworkInterfaceId")}
 
 
 def teardown(api: Api, each: Belongings) -> None:
@@ -117,10 +116,12 @@ def teardown(api: Api, each: Belongings) -> None:
     wanted = tags.filters(each.pool)
     if left := instances.await_gone(api, wanted):
         raise CallFailed("ec2:TerminateInstances", Kind.UNSURE, "StillThere", f"{', '.join(left)} still there")
-    for volume in each.volumes:
-        _remove(api, "delete_volume", VolumeId=volume)
-    for interface in each.interfaces:
-        _remove(api, "delete_network_interface", NetworkInterfaceId=interface)
+    # Looked at only now: an instance may have left some.
+    for loose in garbage.sort(_loose(api, wanted)).values():
+        for volume in loose.volumes:
+            _remove(api, "delete_volume", VolumeId=volume)
+        for interface in loose.interfaces:
+            _remove(api, "delete_network_interface", NetworkInterfaceId=interface)
     for bucket in sorted(each.buckets):
         storage.remove(api, bucket, f"{tags.FOLDER}/{each.pool}/")
     for group in each.groups:

@@ -45,7 +45,12 @@ class Owner:
 
     def tags(self, now: float, **more: str) -> list[dict[str, str]]:
         """Return the tags of a new resource, as EC2 takes them."""
-        found = {"Name": f"skyward {self.mesh or self.pool}", POOL: self.pool, CREATED: str(int(now)), ALIVE: str(int(now))}
+        found = {
+            "Name": f"skyward {self.mesh or self.pool}",
+            POOL: self.pool,
+            CREATED: str(int(now)),
+            ALIVE: str(int(now)),
+        }
         if self.mesh:
             found |= {MESH: self.mesh, PERSIST: "yes"}
         if self.bucket:

@@ -20,10 +20,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from moto.core.responses import ActionResult
+from moto.core.utils import utcnow
 from moto.ec2.exceptions import DependencyViolationError
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.instances import Instance, InstanceState
 from moto.ec2.models.security_groups import SecurityGroupBackend
+from moto.ec2.responses.general import General
+from moto.ec2.utils import Base64EncodedString
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from tests.aws.cloud.agents import Agent, answering_port
@@ -67,12 +71,12 @@ class Cloud:
             self._stop(instance)
         elif isinstance(machine, Machine) and machine.is_off() and state in ("pending", "running"):
             instance._reason = "Client.InstanceInitiatedShutdown"
-            instance._state_reason.code = "Client.InstanceInitiatedShutdown"
-            instance._state_reason.message = "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
+            instance.state_reason.code = "Client.InstanceInitiatedShutdown"
+            instance.state_reason.message = "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
             self._stop(instance)
 
     def _start(self, instance: Any) -> None:
-        user_data = base64.b64decode(instance.user_data) if instance.user_data else b""
+        user_data = base64.b64decode(str(instance.user_data)) if instance.user_data else b""
         if self._mode == "agents":
             _place(instance, "127.0.0.1")
             self._machines[instance.id] = Agent(instance.id, user_data.decode(), self._door.getsockname()[1])
@@ -131,9 +135,14 @@ def put_right(cloud: Cloud) -> None:
                 raise DependencyViolationError(f"resource {group_id} has a dependent object")
         return delete(self, name, group_id)
 
+    def get_console_output(self: Any) -> ActionResult:
+        name = self.ec2_backend.get_instance(self._get_param("InstanceId")).id
+        text = Base64EncodedString.from_raw_string(cloud.console(name))
+        return ActionResult({"InstanceId": name, "Timestamp": utcnow(), "Output": text})
+
     Instance.terminate = terminate  # type: ignore[method-assign]  # that is the point
     SecurityGroupBackend.delete_security_group = delete_security_group  # type: ignore[method-assign]  # the same
-    Instance.console_output = property(lambda self: cloud.console(self.id))  # type: ignore[attr-defined]  # the same
+    General.get_console_output = get_console_output  # type: ignore[method-assign]  # the same
 
 
 def main() -> None:

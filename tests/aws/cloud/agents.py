@@ -32,7 +32,7 @@ class Agent:
         threading.Thread(target=self._tell, daemon=True).start()
 
     def _tell(self) -> None:
-        headers = {"If-None-Match": "*"}
+        headers = {"If-None-Match": "*", "Content-Type": "text/plain"}
         request = urllib.request.Request(self._url, self._report.encode(), headers, method="PUT")  # noqa: S310 - it is ours
         with suppress(urllib.error.URLError), urllib.request.urlopen(request, timeout=10):  # noqa: S310 - the same
             pass
