@@ -14,6 +14,7 @@ import pytest
 import skyward as sky
 from tests.aws import clouds, scenario
 from tests.aws.faults import Faults
+from tests.aws.work import has
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
     from tests.aws.clouds import Cloud
 
 VALUE = "canary-of-the-image-7f3a"  # of a variable that workers are to have
-
-
-@sky.function
-def has(name: str) -> bool:
-    """Return whether a worker has a variable, without saying what is in it."""
-    import os
-
-    return name in os.environ
 
 
 def inside(cloud: Cloud) -> list[int]:

@@ -243,7 +243,8 @@ class Launching:
         if text is None:
             return False
         certificate = sealing.certificate_of(text, self._nonce, self.instance)
-        storage.put(f"{self.token}/sealed", sealing.seal(config_of(self._spec).to_json(), certificate))
+        line = config_of(self._spec).to_json() + b"\n"
+        storage.put(f"{self.token}/sealed", sealing.seal(line, certificate))
         return True
 
     def _log(self) -> tuple[str, ...]:

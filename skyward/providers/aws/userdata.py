@@ -125,11 +125,11 @@ printf '%s\n' @SAID@ > config"""
 # The key of the certificate never leaves the machine, and the client seals for it what nobody else may read.
 SEALED: Final = r"""
 step 'waiting for the sealed configuration'
-openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=skyward -days 1 -keyout seal.key -out seal.crt \
-    || fail 'openssl cannot make a certificate'
+openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=skyward -days 1 -keyout seal.key -out seal.crt 2>seal.log \
+    || { cat seal.log; fail 'openssl cannot make a certificate'; }
 { echo "nonce $nonce" && echo "instance $instance" && cat seal.crt; } > seal
 put @SEALPUT@ seal 'If-None-Match: *' || fail 'the certificate cannot be sent to S3'
-until curl -fsS --max-time 20 -o sealed @SEALGET@; do sleep 1; done
+until curl -fs --max-time 20 -o sealed @SEALGET@; do sleep 1; done
 openssl cms -decrypt -binary -inform DER -in sealed -recip seal.crt -inkey seal.key -out config \
     || fail 'the sealed configuration cannot be opened'
 rm -f seal.key sealed"""

@@ -70,10 +70,9 @@ class Cloud:
         elif state == "shutting-down":
             self._stop(instance)
         elif isinstance(machine, Machine) and machine.is_off() and state in ("pending", "running"):
-            instance._reason = "Client.InstanceInitiatedShutdown"
-            instance.state_reason.code = "Client.InstanceInitiatedShutdown"
+            instance.terminate()
+            instance._reason = instance.state_reason.code = "Client.InstanceInitiatedShutdown"
             instance.state_reason.message = "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
-            self._stop(instance)
 
     def _start(self, instance: Any) -> None:
         user_data = base64.b64decode(str(instance.user_data)) if instance.user_data else b""
@@ -110,7 +109,7 @@ class Cloud:
 
 def _place(instance: Any, address: str) -> None:
     for interface in instance.nics.values():
-        interface.private_ip_addresses[0]["PrivateIpAddress"] = address
+        interface.private_ip_address = interface.private_ip_addresses[0]["PrivateIpAddress"] = address
         interface.public_ip = address
         if "Association" in interface.private_ip_addresses[0]:
             interface.private_ip_addresses[0]["Association"]["PublicIp"] = address

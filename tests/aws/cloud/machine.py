@@ -28,11 +28,12 @@ from tests.leaks import MARK
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# As cloud-init has it; and where this Python is, which a real image has among the others.
+PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{sys.base_prefix}/bin"
 
 INIT = r"""
 set -e
-read -r address gateway python cache
+read -r address gateway cache
 box=$1
 mount -t tmpfs -o size=2g tmpfs "$box/disk"
 mkdir "$box/disk/up" "$box/disk/work" "$box/disk/root"
@@ -42,12 +43,11 @@ mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/dev/shm"
 mount --bind "$box/console" "$root/dev/console"
-mkdir -p "$root/fake" "$root/usr/local/sbin" "$root/usr/local/bin" "$root/var/log" "$root/var/cache/skyward"
+mkdir -p "$root/fake" "$root/usr/local/sbin" "$root/var/log" "$root/var/cache/skyward"
 mount --bind "$box/log" "$root/var/log"
 if [ "$cache" != none ]; then mount --bind "$cache" "$root/var/cache/skyward"; fi
 mount --bind "$box" "$root/fake"
 cp "$box/shutdown" "$box/apt-get" "$root/usr/local/sbin/"
-ln -sf "$python" "$root/usr/local/bin/$(basename "$python")"
 ip link set lo up
 ip address add 169.254.169.254/32 dev lo
 ip address add "$address/30" dev eth0
@@ -130,9 +130,8 @@ class Machine:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        python = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")
         # The loopback has to be up before anybody can listen there.
-        _tell(stdin, f"{address} {gateway} {python} {cache or 'none'}\n")
+        _tell(stdin, f"{address} {gateway} {cache or 'none'}\n")
         if stdout.readline() != b"up\n":
             raise OSError((self.box / "init.log").read_text())
         facts = {"instance-id": self.box.name, "local-ipv4": address, "public-ipv4": address}
