@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from skyward.config import Options, Worker
     from skyward.errors import (
         AbsentRankError,
-        ArchitectureError,
         AccessError,
+        ArchitectureError,
         AuthError,
         BootstrapError,
         BroadcastError,
@@ -80,6 +80,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AWS",
+    "SSH",
     "AbsentRankError",
     "AccessError",
     "ArchitectureError",
@@ -122,7 +123,6 @@ __all__ = [
     "RemoteImportError",
     "ResultStream",
     "ResultTooLargeError",
-    "SSH",
     "SerializationError",
     "SetupError",
     "SkywardError",

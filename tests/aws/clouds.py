@@ -32,7 +32,7 @@ def session(url: str, faults: Faults | None = None) -> Any:
         built = original(name, endpoint_url=url, **arguments)  # type: ignore[call-overload]  # any service
         return faults.watch(built) if faults else built
 
-    made.client = client  # type: ignore[method-assign]  # as AWS_ENDPOINT_URL would, for this session alone
+    made.client = client  # type: ignore[assignment]  # as AWS_ENDPOINT_URL would, for this session alone
     return made
 
 

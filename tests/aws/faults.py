@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MODES: Final = ("before", "after", "throttle", "timeout", "kill")
-WRITES: Final = (
-    "AuthorizeSecurityGroupIngress", "CreateSecurityGroup", "CreateTags", "DeleteObjects", "DeleteSecurityGroup",
-    "PutObject", "RunInstances", "TerminateInstances",
-)  # fmt: skip
 
 
 def refusal(code: str, status: int = 400, words: str = "made up for a test") -> tuple[Any, dict[str, Any]]:

@@ -17,7 +17,8 @@ SPEC = LaunchSpec(client_key="rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", start_t
 
 def provider(session: Any, **more: Any) -> sky.AWS:
     """Return an unused provider that talks to a cloud of ours."""
-    return sky.AWS(**{"bucket": clouds.BUCKET, "allow": clouds.HERE, "session": session} | more)
+    arguments: dict[str, Any] = {"bucket": clouds.BUCKET, "allow": clouds.HERE, "session": session}
+    return sky.AWS(**arguments | more)
 
 
 def live(made: sky.AWS, nodes: int, spec: LaunchSpec = SPEC) -> list[Launched]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from skyward.providers.aws.attempts import Attempts, Subnet, places
@@ -36,9 +38,9 @@ def walk(attempts: Attempts, kind: Kind) -> list[str]:
         ),
     ],
 )
-def test_zones_are_tried_in_turn(allocation: str, order: list[str]) -> None:
+def test_zones_are_tried_in_turn(allocation: Any, order: list[str]) -> None:
     """Where there is no capacity the next subnet is tried; spot instances come first if either will do."""
-    assert walk(Attempts(places([A, B], allocation)), Kind.CAPACITY) == order  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert walk(Attempts(places([A, B], allocation)), Kind.CAPACITY) == order
 
 
 def test_quota_is_the_same_everywhere() -> None:

@@ -57,7 +57,7 @@ def test_wish_that_nothing_fulfils_names_what_comes_near() -> None:
 def test_wrong_architecture_is_refused() -> None:
     """A type that was named has an architecture of its own."""
     assert MACHINES[0].architecture(None) == "x86_64"
-    with pytest.raises(sky.ConfigError, match="t3.medium is x86_64, and architecture='arm64' was asked for"):
+    with pytest.raises(sky.ConfigError, match=r"t3\.medium is x86_64, and architecture='arm64' was asked for"):
         MACHINES[0].architecture("arm64")
 
 

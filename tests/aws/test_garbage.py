@@ -10,9 +10,9 @@ from skyward.providers.aws.tags import Owner, filters, read
 NOW = 1_000_000.0
 
 
-def marks(pool: str = "p1", at: float = NOW, **more: str) -> dict[str, str]:
+def marks(pool: str = "p1", at: float = NOW) -> dict[str, str]:
     """Return the tags of a resource."""
-    return read(Owner(pool=pool, bucket="mine").tags(at, **more))
+    return read(Owner(pool=pool, bucket="mine").tags(at))
 
 
 def test_resources_are_sorted_by_pool() -> None:
@@ -32,7 +32,7 @@ def test_pool_whose_client_is_silent_is_garbage() -> None:
 
 def test_mesh_is_never_garbage_by_itself() -> None:
     """What persists has no client most of the time."""
-    pool = sort({"instances": [("i-1", marks(**{"skyward:persist": "yes"}))]})["p1"]
+    pool = sort({"instances": [("i-1", marks() | {"skyward:persist": "yes"})]})["p1"]
     assert not pool.is_garbage(NOW * 10)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pytest
 import skyward as sky
 from skyward.providers.aws import instances
 from skyward.providers.aws.rules import MESH_PORT
+from skyward.providers.aws.sweeping import sweep
 from tests.aws import clouds, scenario
 from tests.aws.faults import Faults
 
@@ -219,7 +221,7 @@ def test_missing_region_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_missing_boto3_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has the command that installs it."""
-    monkeypatch.setitem(__import__("sys").modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(sky.ProvisionError, match=r"pip install 'skyward\[aws\]'"):
         sky.AWS("eu-central-1", bucket="mine").prepare()
 
@@ -267,8 +269,6 @@ def test_close_with_expired_credentials_lists_what_may_be_left(agents: Cloud) ->
     for part in (launched.ident, "security group sg-", f"s3://{clouds.BUCKET}/skyward/", "skyward-mesh gc"):
         assert part in str(caught.value)
     made.close()  # doing it again does nothing
-    from skyward.providers.aws.sweeping import sweep
-
     assert not sweep(agents.session(), pool=made.owner.pool).left
 
 

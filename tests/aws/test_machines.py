@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import skyward as sky
+from skyward.providers.aws import launching, network, userdata
+from skyward.providers.aws.sweeping import sweep
 from skyward.testing import PROVIDER_CHECKS
 from tests.aws import clouds, scenario
 from tests.aws.cloud.namespaces import notice
@@ -21,7 +23,7 @@ from tests.aws.faults import Faults
 from tests.aws.work import slowly, variable, where
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from skyward.providers.base import Provider
     from tests.aws.clouds import Cloud
@@ -32,13 +34,10 @@ ONCE = threading.Event()
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait as long as a cloud of this machine needs."""
-    from skyward.providers.aws import launching, network
-
     monkeypatch.setattr(network, "LOOK", 0.05)
     monkeypatch.setattr(launching, "QUICKLY", 0.05)
-    yield
 
 
 def test_tasks_run_on_machines(machines: Cloud) -> None:
@@ -48,8 +47,7 @@ def test_tasks_run_on_machines(machines: Cloud) -> None:
     with sky.Compute(provider=provider, nodes=2, image=image, console=False) as pool:
         assert len(set(where() @ pool)) == 2
         assert (variable("API_TOKEN") @ pool) == ["canary-value"] * 2
-        boxes = [path for path in machines.directory.iterdir() if path.is_dir()]
-        for box in boxes[-2:]:
+        for box in [machines.directory / name for name in machines.alive()]:
             assert "canary-value" not in (box / "userdata").read_text()
             [first, *_] = (box / "shutdown.log").read_text().splitlines()
             assert first.split()[1:3] == ["-h", "+7"]  # before anything else: five minutes to boot, and two more
@@ -107,14 +105,14 @@ def test_broken_bundle_ends_the_launch(machines: Cloud, monkeypatch: pytest.Monk
         scenario.live(scenario.provider(machines.session()), 1)
 
 
+@pytest.mark.slow  # the notice is looked for every five seconds; its parts have tests of their own
 @pytest.mark.rule("F50")
 def test_spot_notice_lets_the_pool_go_on(machines: Cloud) -> None:
     """The node leaves within ten seconds of the notice, another takes its rank, and no retry is charged."""
-
     provider = scenario.provider(machines.session(), allocation="spot")
     with sky.Compute(provider=provider, nodes=2, console=False, retries=0) as pool:
         futures = [slowly(x) > pool for x in range(60)]
-        taken = sorted(machines.alive())[0]
+        taken = min(machines.alive())
         (machines.directory / taken / "notice").write_text(notice("terminate"))
         given = time.monotonic()
         assert [future.result(60) for future in futures] == list(range(60))
@@ -131,8 +129,6 @@ def test_machine_ends_itself_without_a_client(machines: Cloud) -> None:
     provider = scenario.provider(machines.session())
     provider.prepare()
     try:
-        from skyward.providers.aws import launching
-
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(launching, "ALONE", 0.5)
             launched = provider.launch(replace(scenario.SPEC, lease=0.5), 0, ONCE)
@@ -144,30 +140,27 @@ def test_machine_ends_itself_without_a_client(machines: Cloud) -> None:
         provider.close()
 
 
-def test_machine_that_does_not_come_to_serve_ends_itself(machines: Cloud) -> None:
+@pytest.mark.rule("F46")
+def test_machine_that_does_not_come_to_serve_ends_itself(machines: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """The timer of the first line ends a machine whose set-up hangs, also when nobody looks after it any more."""
-    from skyward.providers.aws import userdata
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(userdata, "SCRIPT", userdata.SCRIPT.replace("step 'setting up'", "sleep 1000"))
-        faults = Faults()
-        provider = scenario.provider(machines.session(faults))
-        provider.prepare()
-        thread = threading.Thread(
-            target=lambda: pytest.raises(sky.ProvisionError, provider.launch, scenario.SPEC, 0, ONCE)
-        )
-        thread.start()
-        while not (alive := machines.alive()):
-            time.sleep(0.02)
-        box = machines.directory / alive[0]
-        while not (box / "shutdown.log").exists():
-            time.sleep(0.02)
-        (box / "timer-now").touch()
-        assert (box / "shutdown.log").read_text().split()[1:3] == ["-h", "+3"]
-        provider.close()
-        thread.join()
+    monkeypatch.setattr(userdata, "SCRIPT", userdata.SCRIPT.replace("step 'setting up'", "sleep 1000"))
+    minute = machines.directory / "minute"  # of the timers of machines that start now, in seconds
+    minute.write_text("0.5")
+    provider = scenario.provider(machines.session())
+    try:
+        with pytest.raises(sky.ProvisionError, match=r"before it served: Client\.InstanceInitiatedShutdown"):
+            scenario.live(provider, 1)
+    finally:
+        minute.unlink()
+    [box] = [path for path in machines.directory.glob("i-*") if "sleep 1000" in (path / "userdata").read_text()]
+    assert (box / "why").read_text() == "timer\n"
+    assert (box / "shutdown.log").read_text().split()[1:3] == [
+        "-h",
+        "+3",
+    ]  # start_timeout is 30 s, and two minutes more
 
 
+@pytest.mark.slow  # what closing says is tested elsewhere, too
 @pytest.mark.rule("F49")
 def test_expired_credentials_do_not_stop_the_work(machines: Cloud) -> None:
     """Nodes need no credentials: tasks go on, and closing says what may be left."""
@@ -178,8 +171,6 @@ def test_expired_credentials_do_not_stop_the_work(machines: Cloud) -> None:
     with pytest.raises(sky.AccessError, match="perhaps left: instance i-"):
         pool.close()
     faults.refuse = lambda operation, arguments: ""
-    from skyward.providers.aws.sweeping import sweep
-
     assert not sweep(machines.session(), idle=0.0, bucket=clouds.BUCKET).left
 
 

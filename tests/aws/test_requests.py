@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from skyward.providers.aws.attempts import Place, Subnet
@@ -13,9 +15,9 @@ MARKS = [{"Key": "skyward:pool", "Value": "p1"}]
 
 
 @pytest.mark.parametrize("market", ["spot", "on-demand"])
-def test_request_is_safe_private_and_short_lived(market: str) -> None:
+def test_request_is_safe_private_and_short_lived(market: Any) -> None:
     """Everything stands in the one call: a second one could be the one that is never made."""
-    place = Place(SUBNET, market)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    place = Place(SUBNET, market)
     request = run_instances(BLUEPRINT, place, "token-1", MARKS, "#!/bin/sh")
     assert request["ClientToken"] == "token-1"
     assert (request["MinCount"], request["MaxCount"]) == (1, 1)

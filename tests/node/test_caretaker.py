@@ -37,13 +37,16 @@ class Service(http.server.ThreadingHTTPServer):
 
 
 class Asked(http.server.BaseHTTPRequestHandler):
-    server: Service
+    """A question that it was asked."""
 
     def do_PUT(self) -> None:
+        """Give out the token."""
         self.say(200, TOKEN)
 
     def do_GET(self) -> None:
+        """Answer, if the token is right."""
         service = self.server
+        assert isinstance(service, Service)
         service.asked += 1
         if self.headers["X-aws-ec2-metadata-token"] != TOKEN or service.stale:
             service.stale = False
@@ -54,13 +57,14 @@ class Asked(http.server.BaseHTTPRequestHandler):
             self.say(404, "")
 
     def say(self, status: int, text: str) -> None:
+        """Answer with a text."""
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text.encode())
 
     def log_message(self, format: str, *args: Any) -> None:
-        pass
+        """Say nothing."""
 
 
 @pytest.fixture
@@ -87,7 +91,8 @@ def timer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def daemon() -> Iterator[subprocess.Popen[bytes]]:
     """Yield a process that says when it was asked to drain, and ends when its stdin does."""
-    code = "import signal, sys; signal.signal(15, lambda *_: print('drains', flush=True)); print(flush=True); sys.stdin.read()"
+    code = "import signal, sys; signal.signal(15, lambda *_: print('drains', flush=True)); print(flush=True)"
+    code += "; sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -182,7 +187,7 @@ def test_it_ends_with_the_daemon(timer: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         command = [sys.executable, "-m", "skyward_node.caretaker", "--port", "1", "--life", "1440"]
         ready = json.dumps({"ready": {"pid": process.pid}}).encode()
-        places = os.pathsep.join(str(Path(caretaker.__file__).parents[1]) for _ in range(1))
+        places = str(Path(caretaker.__file__).parents[1])
         keeper = subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | {"PYTHONPATH": places})
         assert keeper.stdin is not None
         keeper.stdin.write(ready)

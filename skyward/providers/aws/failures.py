@@ -61,7 +61,7 @@ _CODES: Final[dict[Kind, tuple[str, ...]]] = {
     ),
     Kind.ABSENT: ("NoSuchKey", "NoSuchBucket", "ParameterNotFound", "404"),
     Kind.BUSY: ("DependencyViolation", "ResourceInUse", "InvalidGroup.InUse"),
-    Kind.EXISTS: ("InvalidGroup.Duplicate", "InvalidPermission.Duplicate", "PreconditionFailed", "ConditionalRequestConflict"),
+    Kind.EXISTS: ("InvalidGroup.Duplicate", "InvalidPermission.Duplicate"),
     Kind.UNSURE: (
         "InternalError", "InternalFailure", "ServiceUnavailable", "Unavailable", "RequestTimeout", "ServerInternal",
     ),

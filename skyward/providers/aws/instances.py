@@ -43,6 +43,7 @@ class Asking:
     ) -> str:  # fmt: skip
         """Return the id of an instance; raises `CallFailed`, and what ``check`` raises, which is called in between."""
         number = 0
+        last: CallFailed | None = None
         while (place := attempts.place) is not None:
             check()
             number += 1  # a token stands for one wish: in another place it is another
@@ -53,6 +54,7 @@ class Asking:
                 if not attempts.refused(failure.kind, f"{failure.code}: {failure.said}"):
                     raise
                 last = failure
+        assert last is not None, "there is always a place to try"
         raise last
 
     def _run(self, request: dict[str, Any]) -> str:

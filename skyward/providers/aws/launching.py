@@ -17,8 +17,8 @@ from skyward.errors import ProvisionError, SkywardError
 from skyward.model import NodeConfig
 from skyward.providers import bootstrap
 from skyward.providers.aws import instances, reports, sealing, tags, userdata
-from skyward.providers.aws.failures import CallFailed, Kind, kind_of, public
 from skyward.providers.aws.attempts import Attempts
+from skyward.providers.aws.failures import CallFailed, Kind, kind_of, public
 from skyward.providers.aws.rules import MESH_PORT
 from skyward.providers.aws.storage import LOG_LINK, MOST_LOG
 from skyward.providers.base import Launched
@@ -219,10 +219,8 @@ class Launching:
         code, words = str(reason.get("Code", "")), str(reason.get("Message", ""))
         if (kind := kind_of(code)) in (Kind.CAPACITY, Kind.QUOTA):
             return public(CallFailed("ec2:RunInstances", kind, code, words), where=f"instance {self.instance}")
-        return ProvisionError(
-            f"instance {self.instance} is {instances.state_of(said)} before it served: {words or 'EC2 does not say why'}",
-            self._log(),
-        )
+        state = f"instance {self.instance} is {instances.state_of(said)}"
+        return ProvisionError(f"{state} before it served: {words or 'EC2 does not say why'}", self._log())
 
     def _believed(self, report: reports.Report) -> reports.Report:
         if (report.nonce, report.instance) not in ((self._nonce, self.instance), (self._nonce, "unknown")):

@@ -138,10 +138,10 @@ def find_subnets(api: Api, settings: Settings, machine: Machine) -> tuple[Subnet
     zones = _zones_with(api, machine)
     offered = tuple(subnet for subnet in found if subnet.zone in zones)
     if not offered:
+        here = ", ".join(sorted({subnet.zone for subnet in found}))
         raise ConfigError(
-            f"ec2:DescribeInstanceTypeOfferings: {machine.name} is not offered in "
-            f"{', '.join(sorted({subnet.zone for subnet in found}))}; it is in {', '.join(sorted(zones)) or 'no zone'}: "
-            "take another instance_type, or subnets there"
+            f"ec2:DescribeInstanceTypeOfferings: {machine.name} is not offered in {here}; it is in "
+            f"{', '.join(sorted(zones)) or 'no zone'}: take another instance_type, or subnets there"
         )
     return offered
 

@@ -57,8 +57,8 @@ class AWS(Provider):
     (default: Amazon Linux 2023; Ubuntu 24.04 if the pool's image has Debian packages). ``subnet`` is one or several
     (default: those of the default network). ``security_group`` is an existing group (default: one of the pool's own,
     open to its nodes and to ``allow``). ``allow`` is a network (default: this machine's address alone).
-    ``disk_gb`` is the size of the disk. ``max_life`` are the seconds without a client after which a machine ends itself,
-    whatever else fails.
+    ``disk_gb`` is the size of the disk. ``max_life`` are the seconds without a client after which a machine ends
+    itself, whatever else fails.
     """
 
     name: ClassVar[str] = "aws"

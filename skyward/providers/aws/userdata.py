@@ -165,7 +165,7 @@ def render(boot: Boot) -> str:
     text = _NAME.sub(lambda found: values[found[1]], text)
     if (size := len(text.encode())) > LARGEST:
         raise ProvisionError(
-            f"the user data of an instance would have {size} bytes, and EC2 takes {LARGEST}: the links to the bucket are "
-            "too long; use credentials with a shorter session token"
+            f"the user data of an instance would have {size} bytes, and EC2 takes {LARGEST}: the links to the bucket "
+            "are too long; use credentials with a shorter session token"
         )
     return text

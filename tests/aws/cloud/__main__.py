@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from moto.core.responses import ActionResult
+from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import DependencyViolationError
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.instances import Instance, InstanceState
 from moto.ec2.models.security_groups import SecurityGroupBackend
 from moto.ec2.responses.general import General
-from moto.ec2.utils import Base64EncodedString
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from moto.server import ThreadedMotoServer
 
 from tests.aws.cloud.agents import Agent, answering_port
 from tests.aws.cloud.machine import Machine
@@ -45,7 +45,7 @@ class Cloud:
         self._mode = mode
         self._cache = cache
         self._machines: dict[str, Machine | Agent] = {}
-        self._network = f"10.{random.randrange(64, 250)}.{random.randrange(256)}"  # noqa: S311 - any will do
+        self._network = f"10.{random.randrange(64, 250)}.{random.randrange(256)}"
         self._free = list(range(0, 248, 4))
         self._addresses: dict[str, int] = {}
         self._door = answering_port()

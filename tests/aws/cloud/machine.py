@@ -9,7 +9,8 @@ Its disk is this machine's, copied on write; its network reaches nothing but S3 
     shutdown.log    each call of shutdown, with the time
     apt.log         each call of apt-get
     notice          write it, and the metadata service gives notice
-    minute          how many seconds a minute of shutdown's timer takes; 60 if it is not there
+    minute          how many seconds a minute of shutdown's timer takes; 60 if it is not there, nor in DIRECTORY
+    why             what has ended it: "now", or the "timer"
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from tests.aws.cloud.namespaces import Metadata, Relay
@@ -27,6 +27,7 @@ from tests.leaks import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 # As cloud-init has it; and where this Python is, which a real image has among the others.
 PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{sys.base_prefix}/bin"
@@ -93,6 +94,8 @@ class Machine:
         self.box = box
         for name in ("log", "disk"):
             (box / name).mkdir(parents=True)
+        if (box.parent / "minute").exists():
+            shutil.copy(box.parent / "minute", box / "minute")
         for name, text in (("shutdown", SHUTDOWN), ("apt-get", APT), ("console", "")):
             (box / name).write_text(text)
             (box / name).chmod(0o755)

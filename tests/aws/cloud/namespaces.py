@@ -10,8 +10,10 @@ import socket
 import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
 METADATA = ("169.254.169.254", 80)
@@ -59,7 +61,10 @@ class Metadata(ThreadingHTTPServer):
 
 
 class _Asked(BaseHTTPRequestHandler):
-    server: Metadata
+    @property
+    def _service(self) -> Metadata:
+        assert isinstance(self.server, Metadata)
+        return self.server
 
     def do_PUT(self) -> None:
         """Give out a token."""
@@ -72,10 +77,10 @@ class _Asked(BaseHTTPRequestHandler):
             self._answer(401, "")
             return
         what = self.path.removeprefix("/latest/meta-data/")
-        if what == "spot/instance-action" and self.server.notice.exists():
-            self._answer(200, self.server.notice.read_text())
-        elif what in self.server.facts:
-            self._answer(200, self.server.facts[what])
+        if what == "spot/instance-action" and self._service.notice.exists():
+            self._answer(200, self._service.notice.read_text())
+        elif what in self._service.facts:
+            self._answer(200, self._service.facts[what])
         else:
             self._answer(404, "")
 
