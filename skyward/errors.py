@@ -20,7 +20,7 @@
     │   ├── NoNodesError         (ConnectionError)  no node left, and none came back in time
     │   ├── BroadcastError       (RuntimeError)     some nodes failed; carries every outcome
     │   ├── ProvisionError       (RuntimeError)     nodes could not be started
-    │   │   ├── AccessError      (PermissionError)  our credentials, or what they may do, will not do
+    │   │   ├── AccessError                         our credentials, or what they may do, will not do
     │   │   ├── CapacityError                       fewer nodes than wanted could be had
     │   │   │   └── QuotaError                      the account may not have more
     │   │   ├── HostUnreachableError                an SSH host does not answer
@@ -251,7 +251,7 @@ class QuotaError(CapacityError):
     """The account may not have as many nodes as were asked for."""
 
 
-class AccessError(ProvisionError, PermissionError):
+class AccessError(ProvisionError):
     """The provider does not know who we are, or does not allow what we asked for."""
 
 
