@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import SkywardError
 from skyward.providers.aws import api, launching, network
@@ -24,15 +24,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# It sees no process of ours, and no mount that we make.
+ELSEWHERE: Final = ("unshare", "--pid", "--mount", "--uts", "--ipc", "--mount-proc", "--fork", "--kill-child=KILL")
+
+
 class Clients:
     """The process that forks. Its home is a directory of its own, so that nobody shares state with it."""
 
-    def __init__(self, url: str, home: Path) -> None:
+    def __init__(self, url: str, home: Path, *, elsewhere: bool = False) -> None:
         home.mkdir(exist_ok=True)
+        command = [*(ELSEWHERE if elsewhere else ()), sys.executable, "-m", "tests.aws.forked", url]
         env = os.environ | {"HOME": str(home), "XDG_STATE_HOME": str(home / "state")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.aws.forked", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
-        )
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
 
     def run(self, **case: Any) -> dict[str, Any]:
         """Run a case, and return what became of it."""

@@ -21,7 +21,6 @@ from tests.aws.forked import Clients, hurry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.aws.clouds import Cloud
 
@@ -41,6 +40,14 @@ def clients(agents_cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> It
     made.close()
 
 
+@pytest.fixture(scope="module")
+def elsewhere(agents_cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
+    """Yield a process in namespaces of its own, which knows nothing of those that were killed."""
+    made = Clients(agents_cloud.url, tmp_path_factory.mktemp("elsewhere"), elsewhere=True)
+    yield made
+    made.close()
+
+
 @pytest.fixture(autouse=True)
 def quick() -> Iterator[None]:
     """Wait as long as a cloud of this machine needs."""
@@ -53,7 +60,9 @@ def quick() -> Iterator[None]:
         yield
 
 
-def check(cloud: Cloud, clients: Clients, launch: str, operation: str, number: int, mode: str) -> str:
+def check(
+    cloud: Cloud, clients: Clients, elsewhere: Clients, launch: str, operation: str, number: int, mode: str
+) -> str:
     """Let one call of one launch fail in one way; return what is wrong, or nothing."""
     nodes, more = LAUNCHES[launch]
     what = f"{launch}: {operation} {number} {mode}: "
@@ -66,7 +75,7 @@ def check(cloud: Cloud, clients: Clients, launch: str, operation: str, number: i
     elif left := cloud.left():
         cloud.wipe()
         return f"{what}left {left} ({answer})"
-    swept = clients.run(do="sweep")
+    swept = elsewhere.run(do="sweep")
     if left := [*cloud.left(), *swept.get("left", ()), *swept.get("bug", "").splitlines()]:
         cloud.wipe()
         return f"{what}gc left {left}"
@@ -101,11 +110,11 @@ def test_leak_checker_sees_what_was_planted(agents: Cloud) -> None:
 @pytest.mark.rule("T12")
 @pytest.mark.rule("F45")
 @pytest.mark.rule("F46")
-def test_nothing_is_left_after_a_failure(agents: Cloud, clients: Clients) -> None:
+def test_nothing_is_left_after_a_failure(agents: Cloud, clients: Clients, elsewhere: Clients) -> None:
     """A change that fails after it was done, or whose client is killed then, leaves nothing once gc has looked."""
     cases = [(name, number) for name, number in calls_of(clients, "one") if name in COSTLY and number == 0]
     assert {name for name, _ in cases} == COSTLY
-    wrong = [check(agents, clients, "one", *case, mode) for case in cases for mode in ("after", "kill")]
+    wrong = [check(agents, clients, elsewhere, "one", *case, mode) for case in cases for mode in ("after", "kill")]
     assert not [line for line in wrong if line]
 
 
@@ -113,16 +122,16 @@ def test_nothing_is_left_after_a_failure(agents: Cloud, clients: Clients) -> Non
 @pytest.mark.timeout(3600)
 @pytest.mark.rule("T12")
 @pytest.mark.parametrize("launch", LAUNCHES)
-def test_nothing_is_left_after_any_failure(agents: Cloud, clients: Clients, launch: str) -> None:
+def test_nothing_is_left_after_any_failure(agents: Cloud, clients: Clients, elsewhere: Clients, launch: str) -> None:
     """The same for every call of launches of one node, of four, and of a spot instance."""
     cases = calls_of(clients, launch)
-    wrong = [check(agents, clients, launch, *case, mode) for case in cases for mode in MODES]
+    wrong = [check(agents, clients, elsewhere, launch, *case, mode) for case in cases for mode in MODES]
     print(f"{launch}: {len(cases)} calls of {sorted({name for name, _ in cases})} × {len(MODES)}")
     assert not [line for line in wrong if line]
 
 
 @pytest.mark.rule("F46")
-def test_gc_spares_the_living(agents: Cloud, clients: Clients, tmp_path: Path) -> None:
+def test_gc_spares_the_living(agents: Cloud) -> None:
     """What belongs to a pool whose client lives is kept, unless it is named."""
     made = scenario.provider(agents.session())
     try:
