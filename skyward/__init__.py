@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from skyward.config import Options, Worker
     from skyward.errors import (
         AbsentRankError,
+        AccessError,
         ArchitectureError,
         AuthError,
         BootstrapError,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         PortInUseError,
         ProtocolError,
         ProvisionError,
+        QuotaError,
         RemoteError,
         RemoteImportError,
         ResultTooLargeError,
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from skyward.image import Image
     from skyward.model import Nodes
     from skyward.output import OutputLine, redirect_output, silent, stderr, stdout
+    from skyward.providers.aws.provider import AWS
     from skyward.providers.local import Local
     from skyward.providers.ssh import SSH
     from skyward.providers.ssh_hosts import Host
@@ -79,8 +82,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AWS",
     "SSH",
     "AbsentRankError",
+    "AccessError",
     "ArchitectureError",
     "AuthError",
     "BootstrapError",
@@ -117,6 +122,7 @@ __all__ = [
     "PortInUseError",
     "ProtocolError",
     "ProvisionError",
+    "QuotaError",
     "RemoteError",
     "RemoteImportError",
     "ResultStream",
@@ -147,6 +153,7 @@ __all__ = [
 # Where a public name lives; what is not here is an error.
 _HOMES: Final = {
     "SSH": "skyward.providers.ssh",
+    "AWS": "skyward.providers.aws.provider",
     "Compute": "skyward.compute",
     "Future": "skyward.futures",
     "Host": "skyward.providers.ssh_hosts",

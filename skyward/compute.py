@@ -140,14 +140,16 @@ class Compute(PoolOperations):
     def _end(self, patience: float) -> None:
         with Guard(lambda: None), self._closing:  # an interrupt waits until nothing is left
             engine = self._engine
-            if engine is not None and not self._closed:
-                engine.refuse()
-                self.stop_feeders()
-                engine.close(patience)
-            self._closed = True
-            _open_pools.discard(self)
-            if self._activation is not None:
-                deactivate(self._activation, self)
+            try:
+                if engine is not None and not self._closed:
+                    engine.refuse()
+                    self.stop_feeders()
+                    engine.close(patience)
+            finally:  # a provider may say that it has left something
+                self._closed = True
+                _open_pools.discard(self)
+                if self._activation is not None:
+                    deactivate(self._activation, self)
 
     def __enter__(self) -> Self:
         return self if self.is_active else self.open()  # as a file, which is open already

@@ -22,7 +22,9 @@
     │   ├── NoNodesError         (ConnectionError)  no node left, and none came back in time
     │   ├── BroadcastError       (RuntimeError)     some nodes failed; carries every outcome
     │   ├── ProvisionError       (RuntimeError)     nodes could not be started
+    │   │   ├── AccessError                         our credentials, or what they may do, will not do
     │   │   ├── CapacityError                       fewer nodes than wanted could be had
+    │   │   │   └── QuotaError                      the account may not have more
     │   │   ├── HostUnreachableError                an SSH host does not answer
     │   │   ├── HostKeyError                        an SSH host key is unknown or changed
     │   │   ├── LoginRefusedError                   an SSH host does not let us in
@@ -271,6 +273,14 @@ class CapacityError(ProvisionError):
 
     def __str__(self) -> str:
         return f"got {self.got} of {self.wanted} nodes" + (f": {self.reason}" if self.reason else "")
+
+
+class QuotaError(CapacityError):
+    """The account may not have as many nodes as were asked for."""
+
+
+class AccessError(ProvisionError):
+    """The provider does not know who we are, or does not allow what we asked for."""
 
 
 class HostKeyError(ProvisionError):

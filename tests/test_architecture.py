@@ -84,8 +84,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "cloudpickle": ("skyward/wire/pickler.py",),
     "rich": ("skyward/mesh/watching.py", "scripts/skyward_scripts/meshes/showing.py"),
     "click": ("node/skyward_node/cli.py", "scripts/skyward_scripts/"),
-    "boto3": ("skyward/providers/aws.py",),
-    "botocore": ("skyward/providers/aws.py",),
+    "boto3": ("skyward/providers/aws/api.py",),
+    "botocore": ("skyward/providers/aws/api.py",),
     "structlog": ("node/skyward_node/logs.py",),
     "packaging": ("skyward/image.py", "skyward/providers/needs.py", "skyward/providers/present.py"),
     "msgspec": ("skyward/wire/", "node/skyward_node/"),  # its structs are the daemon's values, too

@@ -59,6 +59,7 @@ def placed(error: TaskError) -> TaskError:
 
 # What can be wrong with a machine: all with the same kind of text.
 MACHINES = (
+    errors.AccessError,
     errors.HostUnreachableError,
     errors.LoginRefusedError,
     errors.BootstrapError,
@@ -155,6 +156,7 @@ TEXTS: list[tuple[SkywardError, str]] = [
         "it did not start\nlast lines of its log:\n  line\n  last line",
     ),
     *[(kind("h1: it did not start"), "h1: it did not start") for kind in MACHINES],
+    (errors.QuotaError(1, 3, "no more"), "got 1 of 3 nodes: no more"),
     (CapacityError(3, 8), "got 3 of 8 nodes"),
     (CapacityError(3, 8, "no spot capacity"), "got 3 of 8 nodes: no spot capacity"),
     (

@@ -16,7 +16,9 @@ import skyward
 from skyward import errors
 
 PUBLIC = {
+    "AWS",
     "AbsentRankError",
+    "AccessError",
     "ArchitectureError",
     "AuthError",
     "BootstrapError",
@@ -53,6 +55,7 @@ PUBLIC = {
     "PortInUseError",
     "ProtocolError",
     "ProvisionError",
+    "QuotaError",
     "RemoteError",
     "RemoteImportError",
     "ResultStream",

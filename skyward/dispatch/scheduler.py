@@ -243,10 +243,10 @@ class Scheduler:
         failed = node.pinned.drain()
         cancelled: list[Task] = []
         for task in node.in_flight.values():
-            task.losses += 1
+            task.losses += not node.draining  # one that was told to leave, as a spot instance is, is no mishap
             if task.cancelled:
                 cancelled.append(task)
-            elif task.movable and task.losses <= task.retries:
+            elif task.movable and 0 < task.retries >= task.losses:
                 again.append(task)
             else:
                 failed.append(task)

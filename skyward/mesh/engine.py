@@ -141,7 +141,12 @@ class Engine:
             self.crew.forget(mate)
         self._closed = True
         self.hub.close()
-        self.crew.close()
+        try:
+            self.crew.close()
+        finally:  # what a provider could not end does not keep us from ending
+            self._close_rest(patience)
+
+    def _close_rest(self, patience: float) -> None:
         self.loop.release_fd()
         if self.sharing is not None:
             self.sharing.close()

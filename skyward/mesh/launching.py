@@ -49,8 +49,10 @@ class Launcher:
         """Stop launching, end every node, and return when nothing is left."""
         self._cancelled.set()
         self._join()
-        self._provider.close()
-        self._join()
+        try:
+            self._provider.close()
+        finally:
+            self._join()
 
     def _start(self, work: Callable[[], None], name: str) -> None:
         def run() -> None:

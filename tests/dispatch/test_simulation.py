@@ -113,7 +113,7 @@ class Simulation(RuleBasedStateMachine):
             case Cancelled():
                 assert task.id in self.cancelled
             case Lost():
-                assert not task.movable or task.losses == task.retries + 1
+                assert not task.movable or not task.retries or task.losses == task.retries + 1
             case Absent(rank, present):
                 assert rank not in present
             case NoNodes():
@@ -198,6 +198,8 @@ class Simulation(RuleBasedStateMachine):
     def lose(self, random: Random) -> None:
         """Lose a node."""
         rank = random.choice(sorted(self.nodes))
+        if self.nodes[rank].draining:  # it was told to leave: that is not charged
+            self.runs.subtract(task.id for task in self.nodes[rank].held if task.retries)
         del self.nodes[rank]
         self.asked.pop(rank, None)
         self.perform(self.made.on_node_lost(rank, "gone"))

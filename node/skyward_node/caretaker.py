@@ -1,0 +1,119 @@
+"""Beside a daemon on a machine of a cloud: looks after the machine's end.
+
+- When the daemon has ended, so does this, and the boot script shuts the machine down.
+- While clients are connected the timer that ends the machine is pushed out: a busy pool never meets it.
+- Every five seconds it asks the metadata service whether the machine is about to be taken away. If so, the daemon
+  gets SIGTERM: it hands back what it has not begun, and finishes what it can.
+
+    python -m skyward_node.caretaker --port PORT --life MINUTES < READY
+
+where READY is the daemon's line with its pid. Only the standard library is imported, and Python 3.9 will do: it runs
+in whatever the machine has.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+METADATA = "169.254.169.254"
+POLL = 5.0  # seconds between looks for a notice, as AWS recommends: it comes two minutes ahead
+PUSH = 60.0  # seconds between pushes of the timer, which counts in minutes
+PATIENCE = 2.0  # seconds the metadata service, which is on the host, may take
+TOKEN_LIFE = 21_600  # seconds, the longest
+ESTABLISHED = "01"  # in /proc/net/tcp; see tcp_states.h
+ENDINGS = ("terminate", "stop", "hibernate")  # what a notice can announce
+
+
+class Metadata:
+    """The metadata service, version 2: each question carries a token."""
+
+    def __init__(self, host: str = METADATA) -> None:
+        self._host = host
+        self._token = ""
+
+    def notice(self) -> str:
+        """Return what is about to happen to the machine; "" if nothing is, or nobody knows."""
+        try:
+            status, body = self._ask("GET", "/latest/meta-data/spot/instance-action")
+            if status == 401:  # the token is too old
+                self._token = ""
+                status, body = self._ask("GET", "/latest/meta-data/spot/instance-action")
+            action = str(json.loads(body)["action"]) if status == 200 else ""
+        except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+            return ""
+        return action if action in ENDINGS else ""
+
+    def _ask(self, method: str, path: str) -> tuple[int, bytes]:
+        if not self._token:
+            headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_LIFE)}
+            self._token = self._call("PUT", "/latest/api/token", headers)[1].decode("ascii")
+        return self._call(method, path, {"X-aws-ec2-metadata-token": self._token})
+
+    def _call(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self._host, timeout=PATIENCE)
+        try:
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read(4096)
+        finally:
+            connection.close()
+
+
+def connections(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> int:
+    """Return how many connections to a port of this machine stand."""
+    count = 0
+    for table in tables:
+        try:
+            with open(table, encoding="ascii") as file:
+                rows = [line.split() for line in file][1:]
+        except OSError:
+            continue
+        count += sum(row[3] == ESTABLISHED and int(row[1].rpartition(":")[2], 16) == port for row in rows)
+    return count
+
+
+def push(minutes: int) -> None:
+    """Set the machine's timer anew."""
+    subprocess.run(["shutdown", "-h", f"+{minutes}", "skyward: no client has been here for long"], check=False)  # noqa: S607 - where it is differs between systems
+
+
+def keep(pid: int, port: int, life: int, *, metadata: Metadata, poll: float = POLL, every: float = PUSH) -> None:
+    """Return when the daemon has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    push(life)  # it serves: what counts from now on is not how long it takes to boot
+    pushed = time.monotonic()
+    told = False
+    while not poller.poll(poll * 1000):
+        if not told and (action := metadata.notice()):
+            told = True
+            print(f"skyward: this machine is about to {action}: draining", flush=True)  # noqa: T201 - the log
+            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        if time.monotonic() - pushed >= every and connections(port):
+            push(life)
+            pushed = time.monotonic()
+    os.close(pidfd)
+
+
+def main(arguments: list[str]) -> int:
+    """Keep until the daemon ends; return the exit code."""
+    values = dict(zip(arguments[::2], arguments[1::2]))  # noqa: B905 - Python 3.9 does not know strict=
+    ready = json.loads(sys.stdin.readlines()[-1])
+    said = ready.get("ready", ready)
+    keep(int(said["pid"]), int(values["--port"]), int(values["--life"]), metadata=Metadata())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
