@@ -78,7 +78,7 @@ class Quote(NamedTuple):
     """What a launch would start, and what that costs."""
 
     text: str = ""  # for people, as "4 × c7i.large in eu-central-1, on demand"
-    hourly: float = 0.0  # US dollars an hour for all of it; 0: it costs nothing
+    hourly: float = 0.0  # US dollars an hour for all of it; 0: it costs nothing; nan: nobody knows what
 
 
 class Provider(ABC):

@@ -6,6 +6,7 @@ import os
 import sys
 import tomllib
 from dataclasses import replace
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -120,13 +121,14 @@ def _summary(wanted: raising.Plan) -> str:
 
 
 def _cost(quote: Quote) -> str:
-    price = f"about ${quote.hourly:.2f} an hour, until it is ended" if quote.hourly else ""
+    hourly = "at a price that could not be learnt" if isnan(quote.hourly) else f"about ${quote.hourly:.2f} an hour"
+    price = f"{hourly}, until it is ended" if quote.hourly else ""
     text = ": ".join(filter(None, (quote.text, price)))
     return f"\n{text}" if text else ""
 
 
 def _price(wanted: raising.Plan) -> dict[str, Any]:
-    return {"machines": wanted.quote.text, "usd_per_hour": wanted.quote.hourly}
+    return {"machines": wanted.quote.text, "usd_per_hour": None if isnan(wanted.quote.hourly) else wanted.quote.hourly}
 
 
 def _agree(quote: Quote, *, yes: bool) -> None:

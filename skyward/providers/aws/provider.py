@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from skyward.errors import ProvisionError
 from skyward.image import Image
-from skyward.providers.aws import garbage, instances, network, planning, reports, sealing, sweeping, tags
+from skyward.providers.aws import garbage, instances, network, planning, reports, sealing, standing, sweeping, tags
 from skyward.providers.aws.api import Api, new_session, region_of
 from skyward.providers.aws.attempts import places
 from skyward.providers.aws.failures import CallFailed, Kind, public
@@ -30,12 +30,12 @@ from skyward.providers.aws.tags import Owner, check_mesh
 from skyward.providers.base import Provider
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Collection, Generator
     from typing import Self
 
     from skyward.providers.aws.planning import Plan
     from skyward.providers.aws.settings import Allocation, Architecture
-    from skyward.providers.base import Launched, LaunchSpec
+    from skyward.providers.base import Launched, LaunchSpec, Quote
     from skyward.transport.keys import KeyPair
 
 USUAL_TIMEOUT: Final = 60.0  # the default of `start_timeout`, which is meant for nodes of this machine
@@ -135,6 +135,19 @@ class AWS(Provider):
     def for_mesh(self, mesh: str) -> Self:
         """Return an unused provider whose nodes carry the name of a mesh, and share its group; raises `ConfigError`."""
         return self._like_this(check_mesh(mesh))
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the settings with the region, which may have come from this process's environment."""
+        return standing.recipe(self.settings, self._session)
+
+    def quote(self, spec: LaunchSpec, count: int) -> Quote:
+        """Return which instances these would be, and what they cost on demand."""
+        with self._publicly(count):
+            return standing.quote(self.settings, self._session, count)
+
+    def sweep(self, mesh: str = "", *, keep: Collection[str] = (), dry_run: bool = False) -> tuple[str, ...]:
+        """Remove what belongs to a mesh, or to pools whose clients are dead: never to meshes that were not named."""
+        return standing.sweep(self.settings, self._session, mesh, dry_run=dry_run)
 
     def keys(self) -> KeyPair | None:
         """Return a pair of its own for every pool, which is never written anywhere."""

@@ -1,0 +1,74 @@
+"""What commands want of EC2 that look after meshes: a provider made anew elsewhere, a price, and teardown by tags."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from math import nan
+from typing import TYPE_CHECKING, Any, Final
+
+from skyward.errors import ProvisionError
+from skyward.providers.aws import planning, sweeping
+from skyward.providers.aws.api import Api, new_session, region_of
+from skyward.providers.aws.settings import Settings
+from skyward.providers.base import Quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PRICES: Final = "us-east-1"  # one of the two regions that answer questions about prices
+
+
+def recipe(settings: Settings, session: Any) -> dict[str, Any]:
+    """Return the arguments of `AWS` that are not the default, and the region, wherever that came from."""
+    usual = Settings()
+    said = {each.name: getattr(settings, each.name) for each in fields(Settings)}
+    kept = {name: value for name, value in said.items() if value != getattr(usual, name)}
+    if "subnet" in kept:
+        kept["subnet"] = list(kept["subnet"])
+    return kept | {"region": region_of(new_session(session), settings.region)}
+
+
+def quote(settings: Settings, session: Any, count: int) -> Quote:
+    """Return what ``count`` instances are, and cost on demand as far as that can be learnt; raises `CallFailed`."""
+    session = new_session(session)
+    region = region_of(session, settings.region)
+    api = Api(session, region)
+    try:
+        kind = planning.find_machine(api, settings).name
+    finally:
+        api.close()
+    how = "" if settings.allocation == "on-demand" else f", {settings.allocation} (the price is that of on demand)"
+    return Quote(f"{count} × {kind} in {region}{how}", count * price(session, kind, region))
+
+
+def price(session: Any, kind: str, region: str) -> float:
+    """Return the US dollars that an instance costs an hour on demand; nan if that cannot be learnt."""
+    wanted = {
+        "instanceType": kind, "regionCode": region, "operatingSystem": "Linux", "tenancy": "Shared",
+        "preInstalledSw": "NA", "capacitystatus": "Used",
+    }  # fmt: skip
+    filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
+    try:
+        said = session.client("pricing", region_name=PRICES).get_products(ServiceCode="AmazonEC2", Filters=filters)
+        return read_price(said["PriceList"])
+    except Exception:  # not permitted, not reachable, not understood: a price is a courtesy, and stops nothing
+        return nan
+
+
+def read_price(products: Iterable[str]) -> float:
+    """Return the hourly price in what the price list says of an instance; nan if there is none."""
+    for product in products:
+        for term in json.loads(product)["terms"].get("OnDemand", {}).values():
+            for dimension in term["priceDimensions"].values():
+                if dimension["unit"] == "Hrs" and (dollars := float(dimension["pricePerUnit"]["USD"])):
+                    return dollars
+    return nan
+
+
+def sweep(settings: Settings, session: Any, mesh: str, *, dry_run: bool) -> tuple[str, ...]:
+    """Remove what belongs to a mesh, or without a name to nobody; raises `ProvisionError` if something stays."""
+    swept = sweeping.sweep(session, region=settings.region, mesh=mesh, bucket=settings.bucket or "", dry_run=dry_run)
+    if swept.left:
+        raise ProvisionError(f"not everything could be removed: {'; '.join(swept.left)}; do it again in a minute")
+    return swept.removed
