@@ -2,7 +2,7 @@
 
     python -m tests.aws.forked URL
 
-reads a case per line, as JSON, and answers with a line when the process of that case is gone.
+says when it is ready, reads a case per line, as JSON, and answers with a line when the process of that case is gone.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Clients:
         command = [*(ELSEWHERE if elsewhere else ()), sys.executable, "-m", "tests.aws.forked", url]
         env = os.environ | {"HOME": str(home), "XDG_STATE_HOME": str(home / "state")}
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
+        assert self._process.stdout is not None
+        self._process.stdout.readline()  # it is there: what a test finds new later is the test's
 
     def run(self, **case: Any) -> dict[str, Any]:
         """Run a case, and return what became of it."""
@@ -80,6 +82,7 @@ def hurry() -> None:
 def main() -> None:
     """Fork a process for each case."""
     clouds.session(sys.argv[1]).client("ec2")  # so that no fork has to read botocore's files
+    print("ready", flush=True)
     for line in sys.stdin:
         read, write = os.pipe()
         pid = os.fork()

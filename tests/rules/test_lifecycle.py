@@ -153,7 +153,7 @@ def test_open_that_fails_leaves_nothing() -> None:
 @pytest.mark.rule("R30")
 def test_bad_provider_is_told() -> None:
     """A name that no mesh has, a class in place of an instance, and anything else."""
-    with pytest.raises(sky.ConfigError, match="mesh 'office'"):
+    with pytest.raises(sky.UnknownMeshError, match="mesh 'office'"):
         sky.Compute("office")
     with pytest.raises(TypeError, match=r"sky\.Local\(\)"):
         sky.Compute(sky.Local)  # type: ignore[arg-type]  # that is the mistake

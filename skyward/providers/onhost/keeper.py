@@ -179,10 +179,10 @@ def _start(node: str, config: NodeConfig, log: int) -> Daemon:
 def _watch(node: str, daemon: Daemon, wishes: _Wishes, near: socket.socket) -> bool:
     """Return when the node shall end or has ended: whether it did so by a failure."""
     said = daemon.wait_ready(LONGEST, wishes.over)
-    _tell(near, {**said, "pid": daemon.pid})
-    threading.Thread(target=sweep.sweep, args=(cache(), os.path.dirname(node)), daemon=True).start()
     with open(os.path.join(node, "daemon"), "w", encoding="ascii") as file:
         file.write(f"{daemon.pid}\n")
+    _tell(near, {**said, "pid": daemon.pid})
+    threading.Thread(target=sweep.sweep, args=(cache(), os.path.dirname(node)), daemon=True).start()
     select.select([daemon.pidfd, wishes.read], [], [])
     return not wishes.over.is_set() and daemon.exit_code() != 0
 
