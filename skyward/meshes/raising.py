@@ -165,10 +165,10 @@ class _Launches:
             self._threads.append(thread)
             thread.start()
         while waiting:
+            self._teller.waiting(self._waits_for(sorted(waiting), time.monotonic() - began))
             try:
                 number, came = self._news.get(timeout=GLANCE)
             except queue.Empty:
-                self._teller.waiting(self._waits_for(sorted(waiting), time.monotonic() - began))
                 continue
             del waiting[number]
             if isinstance(came, BaseException):

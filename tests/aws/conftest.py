@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.aws import clouds
+from tests.system import install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,12 +21,7 @@ NEEDS = {"ip": "iproute2", "unshare": "util-linux", "openssl": "openssl", "curl"
 @pytest.fixture(scope="session", autouse=True)
 def commands() -> None:
     """Install what machines are made of, or say what to do."""
-    missing = [package for command, package in NEEDS.items() if shutil.which(command) is None]
-    if missing:
-        command = ["apt-get", "install", "-y", "-q", *missing]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.exit(f"tests of AWS need {', '.join(missing)}: {' '.join(command)}\n{done.stderr}", returncode=1)
+    install(NEEDS)
 
 
 @pytest.fixture(scope="session")

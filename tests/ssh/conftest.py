@@ -11,6 +11,7 @@ import skyward as sky
 from tests.conftest import FAILED
 from tests.ssh import machines
 from tests.ssh.machines import PATIENCE, PAUSE, Machine
+from tests.system import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +83,7 @@ class Hosts:
 @pytest.fixture(scope="session")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     """Return three machines."""
-    machines.install()
+    install(machines.PACKAGES)
     made = Hosts(tmp_path_factory.mktemp("hosts"))
     try:
         made.usual += [made.make() for _ in range(3)]

@@ -14,14 +14,11 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-PACKAGES: Final = {"/usr/sbin/sshd": "openssh-server", "/usr/sbin/ip": "iproute2", "/usr/bin/ssh": "openssh-client"}
+PACKAGES: Final = {"sshd": "openssh-server", "ip": "iproute2", "ssh": "openssh-client"}  # by command
 PATIENCE: Final = 20.0  # seconds for what should take milliseconds
 PAUSE: Final = 0.01  # seconds between looks: there is no event for what happens in another namespace
 
@@ -57,40 +54,6 @@ ip link set lo up
 read -r go
 exec {launcher} /usr/sbin/sshd -D -e -f /etc/ssh/sshd_config
 """
-
-
-def install() -> None:
-    """Install what is missing; raises `RuntimeError` that names the command."""
-    missing = [package for path, package in PACKAGES.items() if not os.path.exists(path)]
-    if not missing:
-        return
-    command = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "-y", "-q", "--no-install-recommends", *missing]
-    said = ""
-    for before in ([], ["apt-get", "update", "-q"]):
-        if before:
-            subprocess.run(before, capture_output=True, check=False, timeout=300)
-        with no_services():
-            env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=env)
-        if done.returncode == 0:
-            return
-        said = done.stdout + done.stderr
-    raise RuntimeError(f"the tests of SSH need {', '.join(missing)}: {' '.join(command)}\n{said}")
-
-
-@contextmanager
-def no_services() -> Generator[None]:
-    """Keep packages that are installed from starting servers."""
-    policy = "/usr/sbin/policy-rc.d"
-    ours = not os.path.exists(policy)
-    if ours:
-        Path(policy).write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
-        os.chmod(policy, 0o700)
-    try:
-        yield
-    finally:
-        if ours:
-            os.unlink(policy)
 
 
 def run(*command: str) -> str:

@@ -47,9 +47,13 @@ class Terminal:
     def wait_for(self, text: str, times: int = 1) -> None:
         """Return when the command has sent a text so many times."""
         deadline = time.monotonic() + LONG
-        while self.sent.count(text) < times:
-            assert time.monotonic() < deadline, self.sent
-            assert self._read(deadline - time.monotonic()), self.sent
+        try:
+            while self.sent.count(text) < times:
+                assert time.monotonic() < deadline, self.sent
+                assert self._read(deadline - time.monotonic()), self.sent
+        except AssertionError:
+            self._close()
+            raise
 
     def _read(self, patience: float) -> bool:
         """Read what there is; return whether the terminal is still in use."""
@@ -77,10 +81,13 @@ class Terminal:
                 pass
             assert self._process.wait(LONG) == code, self.sent
         finally:
-            if self._process.poll() is None:
-                self._process.kill()
-                self._process.wait()
-            os.close(self._master)
+            self._close()
         screen = pyte.Screen(SIZE[1], SIZE[0])
         pyte.Stream(screen).feed(self.sent)
         return "\n".join(row.rstrip() for row in screen.display).rstrip().split("\n")
+
+    def _close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._master)
