@@ -7,6 +7,7 @@ waiter *before* it looks a last time, so no delivery goes unnoticed.
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from skyward.waiting import Waiter
@@ -58,7 +59,7 @@ class Source(Protocol):
         ...
 
 
-class Consumer(Generic[T]):
+class Consumer(ABC, Generic[T]):
     """The consumer's end, for a ``for`` loop, a ``with`` block, and their asynchronous forms.
 
     Closing it, leaving its block, or dropping the last reference ends whatever brings the items.
@@ -74,17 +75,17 @@ class Consumer(Generic[T]):
         self._taken: int = 0
         self._closed: bool = False
 
+    @abstractmethod
     def _is_over(self) -> bool:
         """Return whether nothing more will come; raise what ended it, if that is not as it should be."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _hand_out(self, item: Any) -> T:
         """Return what the user gets for an item."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _abandon(self) -> None:
         """Nobody will take anything any more."""
-        raise NotImplementedError
 
     def _next_item(self) -> Any:
         if self._closed:

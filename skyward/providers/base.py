@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from skyward.errors import ProvisionError
 from skyward.image import Image
+from skyward.model import NodeConfig
 
 if TYPE_CHECKING:
     import threading
@@ -44,6 +45,20 @@ class LaunchSpec:
     client_key: str = ""  # the pool's public key, which the node has to admit
     persist: bool = False  # the node outlives whoever launches it: it waits for clients, and `Provider.close` leaves it
     mesh: str = ""  # the name of the mesh that a persisting node belongs to: nodes are marked with it, see `sweep`
+
+    def node_config(self, **more: Any) -> NodeConfig:
+        """Return what a node's daemon is told of this; ``more`` are the fields that depend on where it runs."""
+        return NodeConfig(
+            client_keys=(self.client_key,) if self.client_key else (),
+            concurrency=self.concurrency,
+            executor=self.executor,
+            reuse_processes=self.reuse_processes,
+            lease=self.lease,
+            max_payload=self.max_payload,
+            log_level=self.log_level,
+            env=dict(self.image.env),
+            **more,
+        )
 
     @classmethod
     def of(cls, options: Options, nodes: int, *, image: Image | None = None, client_key: str = "") -> LaunchSpec:

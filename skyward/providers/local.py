@@ -286,17 +286,4 @@ def _config(spec: LaunchSpec, surroundings: Surroundings, bind: str) -> NodeConf
     sys_path = surroundings.sys_path
     if spec.image.includes and surroundings.cwd not in sys_path:
         sys_path = (*sys_path, surroundings.cwd)  # where the paths of what is included begin
-    return NodeConfig(
-        bind=bind,
-        client_keys=(spec.client_key,) if spec.client_key else (),
-        concurrency=spec.concurrency,
-        executor=spec.executor,
-        reuse_processes=spec.reuse_processes,
-        lease=spec.lease,
-        max_payload=spec.max_payload,
-        log_level=spec.log_level,
-        cwd=surroundings.cwd,
-        umask=surroundings.umask,
-        sys_path=sys_path,
-        env=dict(spec.image.env),
-    )
+    return spec.node_config(bind=bind, cwd=surroundings.cwd, umask=surroundings.umask, sys_path=sys_path)

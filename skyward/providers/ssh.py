@@ -208,20 +208,9 @@ class SSH(Provider):
         return launch.run(spec.start_timeout, lambda: cancelled.is_set() or self._cancelled.is_set())
 
     def _config(self, spec: LaunchSpec, seat: Seat) -> NodeConfig:
-        return NodeConfig(
-            bind="",  # the host says at which address it is reached
-            client_keys=(spec.client_key,) if spec.client_key else (),
-            concurrency=spec.concurrency,
-            executor=spec.executor,
-            reuse_processes=spec.reuse_processes,
-            lease=spec.lease,
-            max_payload=spec.max_payload,
-            alone=0.0 if spec.persist else spec.lease + GRACE,
-            seat=seat.number,
-            seats=self._per_host,
-            log_level=spec.log_level,
-            env=dict(spec.image.env),
-        )
+        alone = 0.0 if spec.persist else spec.lease + GRACE
+        # The host says at which address it is reached.
+        return spec.node_config(bind="", alone=alone, seat=seat.number, seats=self._per_host)
 
     def _connection(self, host: Host) -> Connection:
         with self._lock:

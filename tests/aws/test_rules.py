@@ -14,16 +14,16 @@ PEERS = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": "sg-1", "Descripti
 def test_nodes_and_client_alone_come_in() -> None:
     """The group lets in itself, and one port from one network."""
     client = {"CidrIp": "203.0.113.7/32", "Description": "skyward client"}
-    assert ingress("sg-1", "203.0.113.7/32", ssh=False) == [
+    assert ingress("sg-1", "203.0.113.7/32") == [
         PEERS,
         {"IpProtocol": "tcp", "FromPort": 7700, "ToPort": 7700, "IpRanges": [client]},
     ]
 
 
-def test_ssh_is_open_only_if_it_is_used() -> None:
-    """A second port is open if code travels over SSH; IPv6 has its own kind of range."""
-    peers, mesh, ssh = ingress("sg-1", "2001:db8::/64", ssh=True)
-    assert (peers, mesh["FromPort"], ssh["FromPort"]) == (PEERS, MESH_PORT, 22)
+def test_ipv6_has_its_own_kind_of_range() -> None:
+    """A network of IPv6 is let in as well."""
+    peers, mesh = ingress("sg-1", "2001:db8::/64")
+    assert (peers, mesh["FromPort"]) == (PEERS, MESH_PORT)
     assert mesh["Ipv6Ranges"][0]["CidrIpv6"] == "2001:db8::/64"
 
 

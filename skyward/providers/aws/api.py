@@ -23,6 +23,7 @@ READS: Final = 5  # attempts of a call that changes nothing
 THROTTLED: Final = 6  # attempts of one that does, if AWS says that it has done nothing
 PAUSE: Final = 0.5  # seconds before the second of them; doubled each time
 EXTRA: Final = "pip install 'skyward[aws]'"
+PRICES: Final = "us-east-1"  # one of the regions that answer questions about prices
 
 
 def new_session(session: Any = None) -> Any:
@@ -70,6 +71,7 @@ class Api:
         from botocore.config import Config
 
         self.region = region
+        self._session = session
         usual: dict[str, Any] = {"connect_timeout": CONNECT, "read_timeout": READ, "max_pool_connections": 32}
         patient = Config(**usual, retries={"mode": "adaptive", "total_max_attempts": READS})
         once = Config(**usual, retries={"mode": "standard", "total_max_attempts": 1})
@@ -103,6 +105,14 @@ class Api:
             time.sleep(pause)
             pause *= 2
         return _called(self._writers[service], method, arguments)
+
+    def prices(self, filters: list[dict[str, str]]) -> list[str]:
+        """Return what the price list says of instances, as JSON; raises `CallFailed`."""
+        client = self._session.client("pricing", region_name=PRICES)  # seldom needed: it has no place among the others
+        try:
+            return list(_called(client, "get_products", {"ServiceCode": "AmazonEC2", "Filters": filters})["PriceList"])
+        finally:
+            client.close()
 
     def link(self, method: str, seconds: int, **arguments: Any) -> str:
         """Return a presigned link of S3 that is good for so long."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import ProvisionError, SkywardError
-from skyward.model import NodeConfig
 from skyward.providers import bootstrap
 from skyward.providers.aws import instances, reports, sealing, tags, userdata
 from skyward.providers.aws.attempts import Attempts
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+    from skyward.model import NodeConfig
     from skyward.providers.aws.api import Api
     from skyward.providers.aws.attempts import Place
     from skyward.providers.aws.journal import Journal
@@ -63,18 +63,8 @@ class Site:
 
 def config_of(spec: LaunchSpec) -> NodeConfig:
     """Return what the daemon of a node is told."""
-    return NodeConfig(
-        bind=f"tcp://0.0.0.0:{MESH_PORT}",
-        client_keys=(spec.client_key,) if spec.client_key else (),
-        concurrency=spec.concurrency,
-        executor=spec.executor,
-        reuse_processes=spec.reuse_processes,
-        lease=spec.lease,
-        max_payload=spec.max_payload,
-        alone=0.0 if spec.persist else spec.lease + ALONE,
-        log_level=spec.log_level,
-        env=dict(spec.image.env),
-    )
+    alone = 0.0 if spec.persist else spec.lease + ALONE
+    return spec.node_config(bind=f"tcp://0.0.0.0:{MESH_PORT}", alone=alone)
 
 
 class Launching:

@@ -11,6 +11,8 @@ from skyward.providers.aws import rules, tags
 from skyward.providers.aws.failures import CallFailed, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from skyward.providers.aws.api import Api
     from skyward.providers.aws.tags import Owner
 
@@ -39,10 +41,10 @@ def own_address() -> str:
         connection.close()
 
 
-def make_group(api: Api, owner: Owner, vpc: str, allow: str, *, ssh: bool) -> str:
+def make_group(api: Api, owner: Owner, vpc: str, allow: str) -> str:
     """Return the id of the pool's group, which is made with its rules if it is not there; raises `CallFailed`."""
     group = _find(api, owner) or _create(api, owner, vpc)
-    for rule in rules.ingress(group, allow, ssh=ssh):  # one by one: another client of the mesh has made some
+    for rule in rules.ingress(group, allow):  # one by one: another client of the mesh has made some
         _authorize(api, group, rule)
     return group
 
@@ -81,14 +83,22 @@ def groups(api: Api, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _authorize(api: Api, group: str, rule: dict[str, Any]) -> None:
-    deadline = time.monotonic() + INVISIBLE
+    def authorize() -> None:
+        api.write("ec2", "authorize_security_group_ingress", GroupId=group, IpPermissions=[rule])
+
+    _insist(authorize, fine=Kind.EXISTS, again=Kind.ABSENT, patience=INVISIBLE)
+
+
+def _insist(call: Callable[[], object], *, fine: Kind, again: Kind, patience: float) -> None:
+    """Call until it succeeds, or fails in the way that is ``fine``; as long as it fails in the way that passes."""
+    deadline = time.monotonic() + patience
     while True:
         try:
-            api.write("ec2", "authorize_security_group_ingress", GroupId=group, IpPermissions=[rule])
+            call()
         except CallFailed as failure:
-            if failure.kind is Kind.EXISTS:
+            if failure.kind is fine:
                 return
-            if failure.kind not in (Kind.ABSENT, Kind.UNSURE) or time.monotonic() > deadline:
+            if failure.kind not in (again, Kind.UNSURE) or time.monotonic() > deadline:
                 raise
             if failure.kind is Kind.UNSURE:
                 deadline = min(deadline, time.monotonic() + 5 * LOOK)
@@ -109,17 +119,8 @@ def check_group(api: Api, group: str, port: int, *, world: bool) -> None:
 
 def remove_group(api: Api, group: str, patience: float = LEAVING) -> None:
     """Remove a group, as soon as nothing uses it any more; raises `CallFailed`. One that is gone is fine."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            api.write("ec2", "delete_security_group", GroupId=group)
-        except CallFailed as failure:
-            if failure.kind is Kind.ABSENT:
-                return
-            if failure.kind not in (Kind.BUSY, Kind.UNSURE) or time.monotonic() > deadline:
-                raise
-            if failure.kind is Kind.UNSURE:
-                deadline = min(deadline, time.monotonic() + 5 * LOOK)
-            time.sleep(LOOK)
-        else:
-            return
+
+    def remove() -> None:
+        api.write("ec2", "delete_security_group", GroupId=group)
+
+    _insist(remove, fine=Kind.ABSENT, again=Kind.BUSY, patience=patience)

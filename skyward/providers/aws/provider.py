@@ -201,7 +201,7 @@ class AWS(Provider):
         else:
             allow = settings.allow or network.own_address()
             self._touched = True
-            self._groups = (network.make_group(api, self.owner, plan.vpc, allow, ssh=False),)
+            self._groups = (network.make_group(api, self.owner, plan.vpc, allow),)
         self._touched = True
         self._bundle(api, plan, self._image)
         self._plan = plan

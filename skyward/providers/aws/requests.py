@@ -25,7 +25,6 @@ class Blueprint:
     root_device: str  # name of the disk that the system is on
     disk_gb: int
     groups: tuple[str, ...]
-    ssh_key: str = ""
 
 
 def run_instances(
@@ -64,8 +63,6 @@ def run_instances(
         ],
         "TagSpecifications": tags.specifications(kinds, marks),
     }
-    if blueprint.ssh_key:
-        request["KeyName"] = blueprint.ssh_key
     if place.market == "spot":
         request["InstanceMarketOptions"] = {
             "MarketType": "spot",

@@ -11,15 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 MESH_PORT: Final = 7700
-SSH_PORT: Final = 22
 WORLDS: Final = ("0.0.0.0/0", "::/0")
 
 
-def ingress(group: str, allow: str, *, ssh: bool) -> list[dict[str, Any]]:
+def ingress(group: str, allow: str) -> list[dict[str, Any]]:
     """Return the rules of a new group, as ``AuthorizeSecurityGroupIngress`` takes them."""
-    ports = (MESH_PORT, SSH_PORT) if ssh else (MESH_PORT,)
     peers = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group, "Description": "nodes of this pool"}]}
-    return [peers, *(_from(allow, port) for port in ports)]
+    return [peers, _from(allow, MESH_PORT)]
 
 
 def _from(allow: str, port: int) -> dict[str, Any]:

@@ -42,7 +42,6 @@ class Settings:
     subnet: tuple[str, ...] = ()
     security_group: str | None = None
     bucket: str | None = None
-    ssh_key: str | None = None
     allow: str | None = None
     disk_gb: int = 20
     max_life: float = 86_400.0
@@ -86,7 +85,7 @@ class Settings:
 
 
 _TEXTS: Final = (
-    "region", "instance_type", "accelerator", "architecture", "ami", "security_group", "bucket", "ssh_key", "allow",
+    "region", "instance_type", "accelerator", "architecture", "ami", "security_group", "bucket", "allow",
 )  # fmt: skip
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from math import nan
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from skyward.errors import ProvisionError
 from skyward.providers.aws import planning, sweeping
 from skyward.providers.aws.api import Api, new_session, region_of
+from skyward.providers.aws.failures import CallFailed
 from skyward.providers.aws.settings import Settings
 from skyward.providers.base import Quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-PRICES: Final = "us-east-1"  # one of the two regions that answer questions about prices
 
 
 def recipe(settings: Settings, session: Any) -> dict[str, Any]:
@@ -32,27 +31,26 @@ def recipe(settings: Settings, session: Any) -> dict[str, Any]:
 def quote(settings: Settings, session: Any, count: int) -> Quote:
     """Return what ``count`` instances are, and cost on demand as far as that can be learnt; raises `CallFailed`."""
     session = new_session(session)
-    region = region_of(session, settings.region)
-    api = Api(session, region)
+    api = Api(session, region_of(session, settings.region))
     try:
         kind = planning.find_machine(api, settings).name
+        hourly = price(api, kind)
     finally:
         api.close()
     how = "" if settings.allocation == "on-demand" else f", {settings.allocation} (the price is that of on demand)"
-    return Quote(f"{count} × {kind} in {region}{how}", count * price(session, kind, region))
+    return Quote(f"{count} × {kind} in {api.region}{how}", count * hourly)
 
 
-def price(session: Any, kind: str, region: str) -> float:
+def price(api: Api, kind: str) -> float:
     """Return the US dollars that an instance costs an hour on demand; nan if that cannot be learnt."""
     wanted = {
-        "instanceType": kind, "regionCode": region, "operatingSystem": "Linux", "tenancy": "Shared",
+        "instanceType": kind, "regionCode": api.region, "operatingSystem": "Linux", "tenancy": "Shared",
         "preInstalledSw": "NA", "capacitystatus": "Used",
     }  # fmt: skip
     filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
     try:
-        said = session.client("pricing", region_name=PRICES).get_products(ServiceCode="AmazonEC2", Filters=filters)
-        return read_price(said["PriceList"])
-    except Exception:  # not permitted, not reachable, not understood: a price is a courtesy, and stops nothing
+        return read_price(api.prices(filters))
+    except (CallFailed, KeyError, TypeError, ValueError):  # a price is a courtesy, and stops nothing
         return nan
 
 
