@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -15,7 +16,7 @@ import zmq
 from hypothesis import HealthCheck, settings
 
 from skyward_scripts.machine import check_needs
-from tests import leaks, transports
+from tests import leaks, sharing, transports
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -43,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell that runs us in the background has Ctrl-C ignored, and what we start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _send_without_copy()
+    _compile_once(config)
     # pytest's own directories outlive the run, so that a person can look into them.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     # Short: it ends up in the paths of sockets, which take 107 bytes.
@@ -51,6 +53,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[PRIVATE] = private
     os.environ["TMPDIR"] = private
     tempfile.tempdir = None  # forget what was found without it
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares something."""
+    sharing.mark_groups(items)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -65,6 +73,15 @@ def _send_without_copy() -> None:
         far.connect("inproc://first")
         near.send(bytes(65_536), copy=False)
         far.recv()
+
+
+def _compile_once(config: pytest.Config) -> None:
+    """Keep compiled sources with pytest's cache where none may lie beside them: else every node compiles all it has."""
+    if sys.dont_write_bytecode and config.pluginmanager.has_plugin("cacheprovider"):
+        place = str(config.cache.mkdir("bytecode"))
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = place
+        sys.dont_write_bytecode = False
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
