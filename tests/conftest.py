@@ -16,7 +16,7 @@ import zmq
 from hypothesis import HealthCheck, settings
 
 from skyward_scripts.machine import check_needs
-from tests import leaks, sharing, transports
+from tests import leaks, transports
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -53,12 +53,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[PRIVATE] = private
     os.environ["TMPDIR"] = private
     tempfile.tempdir = None  # forget what was found without it
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares something."""
-    sharing.mark_groups(items)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
