@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -16,7 +15,7 @@ import zmq
 from hypothesis import HealthCheck, settings
 
 from skyward_scripts.machine import check_needs
-from tests import leaks, transports
+from tests import compiled, leaks, transports
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -44,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell that runs us in the background has Ctrl-C ignored, and what we start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _send_without_copy()
-    _compile_once(config)
+    compiled.keep(config)
     # pytest's own directories outlive the run, so that a person can look into them.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     # Short: it ends up in the paths of sockets, which take 107 bytes.
@@ -69,18 +68,11 @@ def _send_without_copy() -> None:
         far.recv()
 
 
-def _compile_once(config: pytest.Config) -> None:
-    """Keep compiled sources with pytest's cache where none may lie beside them: else every node compiles all it has."""
-    if sys.dont_write_bytecode and config.pluginmanager.has_plugin("cacheprovider"):
-        place = str(config.cache.mkdir("bytecode"))
-        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = place
-        sys.dont_write_bytecode = False
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the run's temporary directory."""
-    shutil.rmtree(config.stash[PRIVATE], ignore_errors=True)
+    private = config.stash[PRIVATE]
+    shutil.rmtree(private, ignore_errors=True)
+    compiled.forget_temporary(config, os.path.dirname(private), os.environ["PYTEST_DEBUG_TEMPROOT"])
 
 
 @pytest.fixture(scope="session", autouse=True)
