@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import zmq
 from hypothesis import HealthCheck, settings
 
 from skyward_scripts.machine import check_needs
-from tests import leaks, transports
+from tests import compiled, leaks, sources, transports
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -43,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell that runs us in the background has Ctrl-C ignored, and what we start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _send_without_copy()
+    compiled.keep(config)
     # pytest's own directories outlive the run, so that a person can look into them.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     # Short: it ends up in the paths of sockets, which take 107 bytes.
@@ -51,6 +53,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[PRIVATE] = private
     os.environ["TMPDIR"] = private
     tempfile.tempdir = None  # forget what was found without it
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what stays anyhow, all modules of tests: it is called after every test that opened a pool."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -69,7 +77,9 @@ def _send_without_copy() -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the run's temporary directory."""
-    shutil.rmtree(config.stash[PRIVATE], ignore_errors=True)
+    private = config.stash[PRIVATE]
+    shutil.rmtree(private, ignore_errors=True)
+    compiled.forget_temporary(config, os.path.dirname(private), os.environ["PYTEST_DEBUG_TEMPROOT"])
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -100,6 +110,13 @@ def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     left = leaks.wait_until_clean(before)
     if left:
         pytest.fail("the test has left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def forget_sources() -> Iterator[None]:
+    """Let go of the trees of all sources after the last test of a module."""
+    yield
+    sources.forget()
 
 
 @pytest.fixture

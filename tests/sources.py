@@ -1,4 +1,8 @@
-"""The files of the project, read and parsed once, for tests about how they are written."""
+"""The files of the project, read and parsed once, for tests about how they are written.
+
+They are a million objects, which would make every garbage collection of tests that come later slow: modules of such
+tests have the fixture `forget_sources`.
+"""
 
 from __future__ import annotations
 
@@ -30,3 +34,9 @@ def parsed(paths: Iterable[Path]) -> dict[str, tuple[str, ast.Module]]:
     """Return text and tree of files."""
     texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(paths)}
     return {name: (text, ast.parse(text)) for name, text in texts.items()}
+
+
+def forget() -> None:
+    """Let go of all trees."""
+    sources.cache_clear()
+    sources_of_tests.cache_clear()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+pytestmark = pytest.mark.usefixtures("forget_sources")
+
 # Who may import what, by the parts of `skyward`; a part may always import from itself. Parts that are not
 # named join the others into what users hold ("all of it"), and may import anything but the facade.
 VALUES = {"errors", "model"}
@@ -169,10 +171,10 @@ def module_exists(name: str) -> bool:
     return place.is_dir() or place.with_suffix(".py").is_file()
 
 
-def all_imports() -> Iterator[Import]:
-    """Yield all imports of all sources."""
-    for file, (_, tree) in sources().items():
-        yield from imports_of(file, tree)
+@cache
+def all_imports() -> list[Import]:
+    """Return all imports of all sources."""
+    return [found for file, (_, tree) in sources().items() for found in imports_of(file, tree)]
 
 
 def part_of(file: str) -> str:

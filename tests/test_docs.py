@@ -198,5 +198,5 @@ def test_readme_commands_are_those_of_the_project() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     first, second = re.findall(r"```sh\n(.*?)\n```", readme, re.DOTALL)
     assert first == f"pip install uv && uv run --no-dev {GUIDE.relative_to(ROOT)}"
-    assert second == "pip install uv && uv run pytest -n 2 --dist loadfile"
+    assert second == "pip install uv && uv run pytest -n 2 --dist worksteal"
     assert second.partition("&& ")[2] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

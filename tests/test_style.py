@@ -12,6 +12,8 @@ import pytest
 
 from tests.sources import ROOT, sources, sources_of_tests
 
+pytestmark = pytest.mark.usefixtures("forget_sources")
+
 LONGEST_FILE = 399  # lines
 LONGEST_FUNCTION = 70  # lines
 MEDIAN_FUNCTION = 10  # lines

@@ -7,33 +7,25 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
-import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 import skyward as sky
 from skyward.errors import ConfigError
 from skyward.transport.keys import KeyPair, check_public, make_pair
-from skyward.transport.sockets import FAILED_HANDSHAKE, HANDSHAKES, make_router, secure_router
+from skyward.transport.sockets import FAILED_HANDSHAKE, make_router, secure_router
 from skyward.wire.messages import PROTOCOL, Refused
 from skyward_node.zap import Zap
+from tests.security.dialling import ADMITTED, WELCOME, WRONG, dial
 from tests.security.nodes import PATIENCE
 from tests.security.peers import events_of, refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skyward.transport.sockets import Context, Socket
+    from skyward.transport.sockets import Context
     from tests.security.conftest import Connect, Start
 
 SOON: Final = 1.0  # seconds until a client knows that it is refused
 DEATH: Final = 2.0  # seconds until a daemon without its handler is gone
-WELCOME: Final = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-
-
-def ending(monitor: Socket) -> int:
-    """Return how a handshake ended."""
-    assert monitor.poll(int(PATIENCE * 1000)), "the handshake does not end"
-    return int(recv_monitor_message(monitor)["event"])
 
 
 # --- F32 --------------------------------------------------------------------------------------
@@ -107,37 +99,20 @@ def test_node_without_a_key_is_refused(key: str) -> None:
 
 
 @pytest.mark.rule("F33")
-@pytest.mark.parametrize("mechanism", ["admitted", "unlisted key", "wrong server key", "NULL", "PLAIN"])
+@pytest.mark.parametrize("mechanism", [ADMITTED, *WRONG])
 def test_raw_client_is_refused(
     start_node: Start, connect: Connect, context: Context, keys: KeyPair, mechanism: str
 ) -> None:
     """Whatever the mechanism, the handshake fails within a second, and no message gets in; with both keys one does."""
     node = start_node(keys)
-    client = context.socket(zmq.DEALER)
-    match mechanism:
-        case "PLAIN":
-            client.plain_username, client.plain_password = b"skyward", b"skyward"
-        case "NULL":
-            pass
-        case _:
-            pair = make_pair() if mechanism == "unlisted key" else keys
-            server = make_pair().public if mechanism == "wrong server key" else node.key
-            client.curve_publickey, client.curve_secretkey = pair.public.encode(), pair.secret.encode()
-            client.curve_serverkey = server.encode()
-    with events_of(client, HANDSHAKES) as events:
-        began = time.monotonic()
-        client.connect(node.endpoint)
-        client.send(b"let me in")
-        event = ending(events)
-        assert time.monotonic() - began < SOON
-    if mechanism == "admitted":
-        assert client.poll(int(PATIENCE * 1000))  # the core refuses what it does not understand
-    client.close(0)
-    assert (event == WELCOME) == (mechanism == "admitted")
+    began = time.monotonic()
+    event = dial(context, node.address, mechanism, keys, b"let me in")  # what is admitted is refused by the core
+    assert time.monotonic() - began < SOON
+    assert (event == WELCOME) == (mechanism == ADMITTED)
     assert (event == FAILED_HANDSHAKE) == (mechanism == "unlisted key")
     connect(node, keys).hello()
     node.wait_logged("session opened")
-    assert ("client refused" in node.log()) == (mechanism == "admitted")
+    assert ("client refused" in node.log()) == (mechanism == ADMITTED)
 
 
 # --- F35, F36 ---------------------------------------------------------------------------------
@@ -193,15 +168,8 @@ def test_nobody_enters_without_a_handler(context: Context, keys: KeyPair) -> Non
     secure_router(router, node)
     port = router.bind_to_random_port("tcp://127.0.0.1")
     zap.close()
-    for pair in (keys, make_pair()):
-        client = context.socket(zmq.DEALER)
-        client.curve_publickey, client.curve_secretkey = pair.public.encode(), pair.secret.encode()
-        client.curve_serverkey = node.public.encode()
-        with events_of(client, HANDSHAKES) as events:
-            client.connect(f"tcp://127.0.0.1:{port}")
-            client.send(b"let me in")
-            assert ending(events) != WELCOME
-        client.close(0)
+    for kind in (ADMITTED, "unlisted key"):
+        assert dial(context, (f"tcp://127.0.0.1:{port}", node.public), kind, keys, b"let me in") != WELCOME
     assert not router.poll(0)
     router.close(0)
 

@@ -10,29 +10,26 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import pytest
-import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 import skyward as sky
-from skyward.transport.keys import KeyPair, make_pair
-from skyward.transport.sockets import HANDSHAKES
 from skyward.wire.codec import encode
 from skyward.wire.messages import PROTOCOL, Hello
 from tests.rules.work import add
+from tests.security.dialling import ADMITTED, WELCOME, WRONG, dial
 from tests.security.nodes import PATIENCE
-from tests.security.peers import events_of
 from tests.security.proxy import Proxy, handshake_length
 from tests.security.work import plus
 
 if TYPE_CHECKING:
     import random
 
+    from skyward.transport.keys import KeyPair
     from skyward.transport.sockets import Context
     from tests.security.conftest import Connect, Start
     from tests.security.nodes import Node
 
 RAW: Final = ("truncated", "replayed")
-KINDS: Final = ("NULL", "PLAIN", "random key", "wrong server key", *RAW)
+KINDS: Final = (*WRONG, *RAW)
 
 
 def hello() -> bytes:
@@ -40,30 +37,6 @@ def hello() -> bytes:
     return encode(
         Hello(PROTOCOL, platform.python_version(), {}, os.urandom(16), 0, 0, 0.0, 0.25, 0.0, 0, label="bad:1")
     )
-
-
-def dial(context: Context, node: Node, kind: str, keys: KeyPair) -> int:
-    """Dial in with a handshake that is wrong; return how it ended."""
-    client = context.socket(zmq.DEALER)
-    match kind:
-        case "NULL":
-            pass
-        case "PLAIN":
-            client.plain_username, client.plain_password = b"skyward", b"skyward"
-        case _:
-            pair = make_pair() if kind == "random key" else keys
-            server = make_pair().public if kind == "wrong server key" else node.key
-            client.curve_publickey, client.curve_secretkey = pair.public.encode(), pair.secret.encode()
-            client.curve_serverkey = server.encode()
-    client.linger = 0
-    with events_of(client, HANDSHAKES) as events:
-        client.connect(node.endpoint)
-        client.send(hello())
-        assert events.poll(PATIENCE * 1_000), f"a handshake with {kind} does not end"
-        event = int(recv_monitor_message(events)["event"])
-    assert kind != "right" or client.poll(PATIENCE * 1_000), "the node does not answer"
-    client.close(0)
-    return event
 
 
 def say(node: Node, recorded: bytes, kind: str, chance: random.Random) -> None:
@@ -109,7 +82,7 @@ def test_bad_handshake_reaches_nobody(
         if kind in RAW:
             say(node, recorded, kind, chance)
         else:
-            assert dial(context, node, kind, keys) != int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            assert dial(context, node.address, kind, keys, hello()) != WELCOME
     peer = connect(node, keys)
     peer.hello(label="last")
     assert peer.call(plus, 1, 2) == 3
@@ -123,4 +96,4 @@ def test_bad_handshake_reaches_nobody(
 def test_good_handshake_reaches_the_application(start_node: Start, context: Context, keys: KeyPair) -> None:
     """With the right keys the same hello opens a session: the test above is able to fail."""
     node = start_node(keys)
-    assert dial(context, node, "right", keys) == int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+    assert dial(context, node.address, ADMITTED, keys, hello()) == WELCOME

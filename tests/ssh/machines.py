@@ -18,7 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-PACKAGES: Final = {"sshd": "openssh-server", "ip": "iproute2", "ssh": "openssh-client"}  # by command
+PACKAGES: Final = {
+    "sshd": "openssh-server",
+    "ip": "iproute2",
+    "ssh": "openssh-client",
+    "setpriv": "util-linux",
+}  # by command
 PATIENCE: Final = 20.0  # seconds for what should take milliseconds
 PAUSE: Final = 0.01  # seconds between looks: there is no event for what happens in another namespace
 
@@ -81,7 +86,8 @@ class Machine:
         (files / "authorized_keys").write_text(f"{user_key}\n", encoding="ascii")
         (files / "sshd_config").write_text(SSHD_CONFIG.format(more=more), encoding="ascii")
         self.log = place / f"{self.name}.log"
-        command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "sh", "-c"]
+        command = ["setpriv", "--pdeathsig", "KILL"]  # a run that is killed leaves no host whose address others take
+        command += ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "sh", "-c"]
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(
                 [*command, INIT.format(files=files, launcher=launcher)],
