@@ -46,6 +46,13 @@ def count(stop: int, directory: str = "") -> Iterator[int]:
 
 
 @sky.function
+def linger(value: int) -> int:
+    """Return the value after a moment."""
+    time.sleep(0.001)
+    return value
+
+
+@sky.function
 async def count_async(stop: int, directory: str = "") -> AsyncIterator[int]:
     """Do the same on an event loop."""
     try:
