@@ -25,6 +25,7 @@ from tests.rules.yielding import (
     double,
     fail_after,
     is_idle,
+    kinds,
     marks,
     place_of,
     yield_then_block,
@@ -95,6 +96,13 @@ def test_slow_generator_is_not_late(pool: sky.Compute, tmp_path: Path) -> None:
     with in_time(values):
         assert [next(values, None) for _ in range(100)] == list(range(100))
     values.close()
+
+
+@pytest.mark.rule("R23")
+def test_values_of_all_kinds_are_as_they_were_yielded(either: sky.Compute) -> None:
+    """Also what the generator goes on to change, among numbers that it cannot."""
+    expected = [copy for number in range(300) for copy in (number, str(number), (number, [number]), [number], None)]
+    assert list(kinds(300) >> either) == expected
 
 
 @pytest.mark.rule("R23")

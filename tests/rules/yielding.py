@@ -66,6 +66,19 @@ async def count_async(stop: int, directory: str = "") -> AsyncIterator[int]:
 
 
 @sky.function
+def kinds(stop: int) -> Iterator[Any]:
+    """Yield numbers in several forms; two of them change afterwards."""
+    inner, outer = [0], [0]
+    for number in range(stop):
+        inner[0] = outer[0] = number
+        yield number
+        yield str(number)
+        yield number, inner
+        yield outer
+        yield None
+
+
+@sky.function
 def fail_after(good: int) -> Iterator[int]:
     """Yield some numbers, then raise."""
     yield from range(good)

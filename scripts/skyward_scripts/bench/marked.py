@@ -72,8 +72,7 @@ def filled(length: int) -> NDArray[float64]:
 def numbers(stop: int) -> Iterator[int]:
     """Yield the id of the process, and then numbers."""
     yield os.getpid()
-    for number in range(stop):
-        yield number
+    yield from range(stop)
 
 
 @sky.function
