@@ -13,7 +13,7 @@ Only the generator's own code can be interrupted. An interrupt between an elemen
 from __future__ import annotations
 
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -42,14 +42,13 @@ def drive(
 ) -> None:
     """Run a generator to its end; only its own code can be interrupted."""
     values = chain(generator, (_END,))
-    atoms, tests, gather = _ATOMS, _TESTS, emitter.gather
+    atoms, gather = _ATOMS, emitter.gather
     try:
         while True:
             try:
                 interrupts.arm(task)
                 for value in islice(values, emitter.stint()):
-                    kind: type[Any] = type(value)
-                    if (kind not in atoms and not (kind in tests and tests[kind](value))) or emitter.hurried:
+                    if (type(value) not in atoms and not _is_small(value)) or emitter.hurried:
                         break
                     gather(value)
                 else:
@@ -76,19 +75,18 @@ async def drive_async(emitter: Emitter, generator: AsyncGenerator[Any, Any], pac
         await generator.aclose()
 
 
-def _is_short(value: str | bytes) -> bool:
-    return len(value) <= SHORT
-
-
-def _is_simple(value: tuple[Any, ...]) -> bool:
-    if len(value) > FEW:
+def _is_small(value: Any) -> bool:
+    """Return whether nothing can change a value, which is no atom, and it is small."""
+    if type(value) is not tuple:
+        return _is_short(value)
+    items = cast("tuple[Any, ...]", value)
+    if len(items) > FEW:
         return False
-    for item in value:
-        kind: type[Any] = type(item)
-        if kind not in _ATOMS and not ((kind is str or kind is bytes) and len(item) <= SHORT):
+    for item in items:
+        if type(item) not in _ATOMS and not _is_short(item):
             return False
     return True
 
 
-# What is small if it passes a test.
-_TESTS: Final[dict[type, Callable[[Any], bool]]] = {str: _is_short, bytes: _is_short, tuple: _is_simple}
+def _is_short(value: Any) -> bool:
+    return (type(value) is str or type(value) is bytes) and len(value) <= SHORT
