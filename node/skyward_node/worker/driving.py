@@ -80,12 +80,11 @@ def _is_small(value: Any) -> bool:
     if type(value) is not tuple:
         return _is_short(value)
     items = cast("tuple[Any, ...]", value)
-    if len(items) > FEW:
-        return False
-    for item in items:
-        if type(item) not in _ATOMS and not _is_short(item):
-            return False
-    return True
+    return len(items) <= FEW and all(map(_is_single, items))
+
+
+def _is_single(value: Any) -> bool:
+    return type(value) in _ATOMS or _is_short(value)
 
 
 def _is_short(value: Any) -> bool:
