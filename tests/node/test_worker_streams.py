@@ -178,12 +178,12 @@ def test_values_that_gather_are_sent_by_the_control_thread() -> None:
     def look() -> None:
         blocked.wait()
         time.sleep(0.003)
-        assert daemon.streams.has_late
+        late = daemon.streams.has_late
         daemon.streams.look(time.perf_counter_ns())
-        found.append((daemon.elements(), daemon.streams.has_late, emitter.hurried))
+        found.append((late, daemon.elements(), daemon.streams.has_late, emitter.hurried))
         go.set()
 
-    found: list[tuple[int, bool, bool]] = []
+    found: list[tuple[bool, int, bool, bool]] = []
     emitter = Emitter(daemon.streams, TASK)
     emitter.grant(1_000, 100_000)
     thread = threading.Thread(target=look)
@@ -191,7 +191,7 @@ def test_values_that_gather_are_sent_by_the_control_thread() -> None:
     drive(emitter, fast_then_blocked(), TASK, Interrupts(), pack, lambda: None)
     emitter.end()
     thread.join()
-    assert found == [(500, False, True)]
+    assert found == [(True, 500, False, True)]
     assert daemon.elements() == 501
 
 

@@ -267,12 +267,13 @@ def test_generator_waits_for_its_consumer(either: sky.Compute, tmp_path: Path) -
 
 @pytest.mark.rule("R25")
 @pytest.mark.parametrize("executor", ["process", "thread"])
-def test_more_generators_than_slots_can_be_zipped(executor: Any) -> None:
+@pytest.mark.parametrize(("slots", "most"), [(1, 8), (2, 10)])
+def test_more_generators_than_slots_can_be_zipped(executor: Any, slots: int, most: int) -> None:
     """One that waits for its consumer lends its slot."""
-    with sky.Compute(nodes=1, executor=executor) as pool:
-        streams = [count(200) >> pool for _ in range(8)]
+    with sky.Compute(nodes=1, executor=executor, concurrency=slots) as pool:
+        streams = [count(200) >> pool for _ in range(most)]
         with in_time(*streams):
-            assert list(zip(*streams, strict=False)) == [(number,) * 8 for number in range(200)]
+            assert list(zip(*streams, strict=False)) == [(number,) * most for number in range(200)]
         assert add(1, 1) >> pool == 2
 
 

@@ -127,6 +127,20 @@ def die_after(good: int, directory: str) -> Iterator[int]:
 
 
 @sky.function
+def fork_among(stop: int, directory: str) -> Iterator[int]:
+    """Yield numbers, and fork before the last of them; a child that goes on leaves a mark."""
+    child = -1
+    for number in range(stop):
+        if number == stop - 100:
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+        yield number
+        if not child:
+            mark(directory, "child")
+
+
+@sky.function
 def total(numbers: Iterator[int]) -> int:
     """Add up what comes."""
     return sum(numbers)
