@@ -13,7 +13,7 @@ Only the generator's own code can be interrupted. An interrupt between an elemen
 from __future__ import annotations
 
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -79,7 +79,7 @@ def _is_small(value: Any) -> bool:
     """Return whether nothing can change a value, which is no atom, and it is small."""
     if type(value) is not tuple:
         return _is_short(value)
-    items = cast("tuple[Any, ...]", value)
+    items: tuple[Any, ...] = value
     return len(items) <= FEW and all(map(_is_single, items))
 
 

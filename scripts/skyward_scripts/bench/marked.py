@@ -72,7 +72,8 @@ def filled(length: int) -> NDArray[float64]:
 def numbers(stop: int) -> Iterator[int]:
     """Yield the id of the process, and then numbers."""
     yield os.getpid()
-    yield from range(stop)
+    for number in range(stop):  # noqa: UP028 - as in `tasks`
+        yield number
 
 
 @sky.function

@@ -66,7 +66,8 @@ def filled(length: int) -> NDArray[float64]:
 def numbers(stop: int) -> Iterator[int]:
     """Yield the id of the process, and then numbers."""
     yield os.getpid()
-    yield from range(stop)
+    for number in range(stop):  # noqa: UP028 - Ray sends into it, which a range cannot take
+        yield number
 
 
 def blocks(job: tuple[int, int]) -> Iterator[NDArray[float64]]:

@@ -13,19 +13,24 @@ if TYPE_CHECKING:
 
 ITEM = 8  # bytes of a float64
 MEGA = 1e6
+BRIEF = 0.5  # seconds
 FEW = 10  # arrays that show the pace, after as many that do not count
 
 
 def warm_values(setting: Setting) -> None:
     """Note how many values come in a second: who is slow is timed with fewer."""
-    for _ in range(2):
-        setting.pace = LEAST / _time_values(setting, LEAST)[0]
+    count = LEAST
+    for _ in range(3):
+        setting.pace = count / _time_values(setting, count)[0]
+        count = setting.affordable(setting.sizes["items"], BRIEF)  # a stream that is soon over shows no pace
 
 
 def warm_blocks(setting: Setting) -> None:
     """Let workers import numpy, and do the same."""
-    for _ in range(2):
-        setting.pace = FEW / _time_blocks(setting, FEW)[0]
+    count = FEW
+    for _ in range(3):
+        setting.pace = count / _time_blocks(setting, count)[0]
+        count = setting.affordable(setting.sizes["items"], BRIEF, FEW)
 
 
 def values(setting: Setting, seed: int) -> dict[str, float]:
