@@ -77,15 +77,20 @@ async def drive_async(emitter: Emitter, generator: AsyncGenerator[Any, Any], pac
 
 def _is_small(value: Any) -> bool:
     """Return whether nothing can change a value, which is no atom, and it is small."""
-    if type(value) is not tuple:
-        return _is_short(value)
-    items: tuple[Any, ...] = value
-    return len(items) <= FEW and all(map(_is_single, items))
-
-
-def _is_single(value: Any) -> bool:
-    return type(value) in _ATOMS or _is_short(value)
+    check = _CHECKS.get(type(value))
+    return check is not None and check(value)
 
 
 def _is_short(value: Any) -> bool:
-    return (type(value) is str or type(value) is bytes) and len(value) <= SHORT
+    return len(value) <= SHORT
+
+
+def _is_simple(value: Any) -> bool:
+    return len(value) <= FEW and all(map(_is_single, value))
+
+
+def _is_single(value: Any) -> bool:
+    return type(value) in _ATOMS or ((type(value) is str or type(value) is bytes) and len(value) <= SHORT)
+
+
+_CHECKS: Final[dict[type[Any], Callable[[Any], bool]]] = {str: _is_short, bytes: _is_short, tuple: _is_simple}
