@@ -77,8 +77,7 @@ async def drive_async(emitter: Emitter, generator: AsyncGenerator[Any, Any], pac
 
 def _is_small(value: Any) -> bool:
     """Return whether nothing can change a value, which is no atom, and it is small."""
-    check = _CHECKS.get(type(value))
-    return check is not None and check(value)
+    return type(value) in _CHECKS and _CHECKS[type(value)](value)
 
 
 def _is_short(value: Any) -> bool:
