@@ -238,7 +238,7 @@ class NestedPool(PoolOperations):
             if 0 < message.stream <= len(task.feeds):
                 task.feeds[message.stream - 1].grant(message.items, message.size, message.read)
         elif isinstance(sink, ValueBuffer):
-            sink.receive(split_body(message.sizes, message.buffers, body))
+            sink.receive(split_body(message.sizes, message.buffers, body), message.counts)
 
     def grant(self, task: Task, items: int, size: int) -> None:
         """Let a call yield so many more elements and bytes."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from skyward.consuming import Consumer
 from skyward.dispatch.tasks import SETTLED
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Row = tuple["Buffer", "tuple[Buffer, ...]"]
+Row = tuple["Buffer", "tuple[Buffer, ...]", int]  # a pickle, its buffers, how many elements are in it
 
 
 class StreamOwner(Protocol):
@@ -54,11 +55,12 @@ class StreamOwner(Protocol):
 class ValueBuffer(Sink):
     """Elements between the loop's owner, who delivers, and the one consumer, who takes."""
 
-    __slots__ = ("__weakref__", "_allowance", "_pool", "_rows", "closed", "end", "needed", "task", "waiter")
+    __slots__ = ("__weakref__", "_allowance", "_opened", "_pool", "_rows", "closed", "end", "needed", "task", "waiter")
 
     def __init__(self, pool: StreamOwner) -> None:
         self._pool = pool
         self._rows: deque[Row] = deque()
+        self._opened: Row | None = None  # the consumer has its elements, and comes back when it has used them up
         self._allowance = Allowance()
         self.task: Task | None = None
         self.end: Outcome | None = None  # how the generator ended
@@ -68,12 +70,14 @@ class ValueBuffer(Sink):
 
     # --- the owner of the loop ----------------------------------------------------------------
 
-    def receive(self, rows: Sequence[Row]) -> bool:
-        """Take in elements; False if they are more than were granted."""
+    def receive(self, rows: Sequence[tuple[Buffer, tuple[Buffer, ...]]], counts: Sequence[int] = ()) -> bool:
+        """Take in elements, so many in each row if ``counts`` says so; False if they are more than were granted."""
         if self.closed:
             return True
-        self._rows.extend(rows)
-        within = self._allowance.receive(len(rows), sum(map(_size, rows)), time.monotonic())
+        counted = [(data, buffers, count) for (data, buffers), count in zip(rows, counts or repeat(1), strict=False)]
+        number, size = sum(counts) or len(rows), sum(map(_size, counted))
+        self._rows.extend(counted)
+        within = self._allowance.receive(number, size, time.monotonic())
         if (waiter := self.waiter) is not None:
             waiter.finish()
         return within
@@ -92,15 +96,24 @@ class ValueBuffer(Sink):
     # --- the consumer -------------------------------------------------------------------------
 
     def take(self) -> Row | None:
-        """Return the next element, or None if it is not here."""
+        """Return the next row, or None if it is not here; all of the last one has been taken."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            self._count(opened)
         if not self._rows:
             return None
         row = self._rows.popleft()
-        grant = self._allowance.take(_size(row), time.monotonic())
+        if row[2] > 1:
+            self._opened = row
+        else:
+            self._count(row)
+        return row
+
+    def _count(self, row: Row) -> None:
+        grant = self._allowance.take(_size(row), time.monotonic(), row[2])
         if grant is not None and self.end is None:
             assert self.task is not None
             self._pool.grant(self.task, *grant)
-        return row
 
     @property
     def has_rows(self) -> bool:
@@ -142,6 +155,17 @@ class ValueStream(Consumer[T]):
     def __init__(self, buffer: ValueBuffer, pool: StreamOwner) -> None:
         super().__init__(buffer, pool.wait_for, pool.lent)
         self._buffer = buffer
+        self._ready: deque[T] = deque()  # elements of the last row
+
+    def __next__(self) -> T:
+        try:
+            return self._ready.popleft()
+        except IndexError:
+            pass  # what is raised below has nothing to do with it
+        return self._hand_out(self._next_item())
+
+    async def __anext__(self) -> T:
+        return self._ready.popleft() if self._ready else await super().__anext__()
 
     def _is_over(self) -> bool:
         buffer = self._buffer
@@ -156,19 +180,28 @@ class ValueStream(Consumer[T]):
         return True
 
     def _hand_out(self, item: Row) -> T:
-        self._taken += 1
+        data, buffers, count = item
+        self._taken += count
         try:
-            value: T = load(*item)
+            loaded = load(data, buffers)
+            if count == 1:
+                value: T = loaded
+                return value
+            first, *rest = loaded
         except BaseException:
             self.close()
             raise
-        return value
+        self._ready.extend(rest)
+        if self._closed:  # meanwhile, by another thread
+            self._ready.clear()
+        return cast("T", first)
 
     def need(self) -> None:
         """Note that a call of the pool takes the elements, so that closing the pool waits for that."""
         self._buffer.needed = True
 
     def _abandon(self) -> None:
+        self._ready.clear()
         self._buffer.close()
 
     async def aclose(self) -> None:
@@ -184,4 +217,4 @@ class ValueStream(Consumer[T]):
     def __repr__(self) -> str:
         task = self._buffer.task
         name = task.name if task is not None else "?"
-        return f"<ValueStream of {name}, {self._taken} taken{', closed' if self._closed else ''}>"
+        return f"<ValueStream of {name}, {self._taken - len(self._ready)} taken{', closed' if self._closed else ''}>"

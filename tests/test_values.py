@@ -115,6 +115,25 @@ def test_more_elements_than_granted_are_refused() -> None:
     """A node that sends them does not keep to the protocol."""
     owner = Owner()
     assert not owner.buffer.receive([(b"x", ())] * 100)
+    owner = Owner()
+    assert not owner.buffer.receive([(pickle.dumps([1, 2, 3]), ())], [3])
+
+
+@pytest.mark.rule("R23")
+@pytest.mark.rule("R25")
+def test_several_elements_of_one_pickle_count_when_the_last_is_taken() -> None:
+    """They come one by one; closing the stream drops those that were not taken."""
+    owner = Owner()
+    assert owner.buffer.receive([(pickle.dumps([1, 2]), ())], [2])
+    assert (next(owner.stream), owner.granted) == (1, [])
+    assert (next(owner.stream), owner.granted) == (2, [])
+    assert "2 taken" in repr(owner.stream)
+    assert owner.buffer.take() is None
+    assert owner.granted[0][0] >= 2
+    assert owner.buffer.receive([(pickle.dumps([3, 4]), ())], [2])
+    assert next(owner.stream) == 3
+    owner.stream.close()
+    assert list(owner.stream) == []
 
 
 @pytest.mark.rule("R23")

@@ -364,6 +364,7 @@ class _Worker:
         self._printing.leave()
         for slot in self._control.slots:
             slot.leave_fork = _leave_fork
+        self._streams.hurry()
 
 
 def _leave_fork(error: BaseException | None) -> None:

@@ -8,6 +8,7 @@ the loop.
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from skyward.errors import ProtocolError
@@ -77,15 +78,17 @@ class Relay:
 
 
 def _spend(budget: Budget, message: Items, body: Sequence[Buffer]) -> None:
-    for data, buffers in split_body(message.sizes, message.buffers, body):
-        if not budget.allows:
+    rows = split_body(message.sizes, message.buffers, body)
+    for (data, buffers), count in zip(rows, message.counts or repeat(1), strict=False):
+        if not budget.allows or budget.items < count:
             raise ProtocolError("more elements of a stream than were granted")
-        budget.spend(len(data) + (size_of(buffers) if buffers else 0))
+        budget.spend(len(data) + (size_of(buffers) if buffers else 0), count)
 
 
 def _readdressed(message: Items | Credit, epoch: int, id: int, call: int) -> Items | Credit:
     """Return the message for another node: about its own task, or a call of that."""
     if isinstance(message, Credit):
         return Credit(epoch, id, message.stream, message.items, message.size, message.read, call=call)
-    sizes, buffers = message.sizes, message.buffers
-    return Items(epoch, id, message.stream, message.first, sizes, buffers, message.end, message.failed, call=call)
+    stream, first, sizes, buffers = message.stream, message.first, message.sizes, message.buffers
+    end, failed, counts = message.end, message.failed, message.counts
+    return Items(epoch, id, stream, first, sizes, buffers, end, failed, call=call, counts=counts)

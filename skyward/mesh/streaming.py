@@ -50,7 +50,7 @@ class Streaming:
             task.movable = False  # an element was delivered: it is never run again
             if isinstance(task.sink, ValueBuffer):
                 rows = split_body(message.sizes, message.buffers, body)
-                if not task.sink.receive(rows):
+                if not task.sink.receive(rows, message.counts):
                     raise ProtocolError("more elements of a stream than were granted")
             elif isinstance(task.sink, Parent):
                 self._relay.up(task, message, body)

@@ -62,6 +62,7 @@ _COLUMNS: Final[dict[type[Message], tuple[str, ...]]] = {
 _OPTIONAL: Final[dict[type[Message], tuple[str, ...]]] = {
     Tasks: ("retries", "timeouts"),
     Submit: ("retries", "timeouts"),
+    Items: ("counts",),
 }
 # A refusal must be readable whatever the versions are: the layout of these two only ever grows at its end.
 _TIMELESS: Final = (Hello.TYPE, Refused.TYPE)
@@ -146,10 +147,17 @@ def _header_check(kind: type[Message]) -> Callable[[Any], None] | None:
         if isinstance(message, Tasks | Submit):
             if message.fns and max(message.fns) >= len(message.functions):
                 raise ProtocolError(f"'fns' of {kind.__name__} refers to a function that it does not name")
-        elif isinstance(message, Items) and message.failed and not message.sizes:
-            raise ProtocolError("'failed' of Items without a last element that says how")
+        elif isinstance(message, Items):
+            _check_items(message)
 
     return check
+
+
+def _check_items(message: Items) -> None:
+    if message.failed and not message.sizes:
+        raise ProtocolError("'failed' of Items without a last element that says how")
+    if message.counts and (message.stream or 0 in message.counts):
+        raise ProtocolError("'counts' of Items that are for an argument, or of a pickle without elements")
 
 
 # --- bodies --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 FIRST: Final = 2  # elements: what the consumer takes, and the one after it
-MOST: Final = 1_024  # elements: 10 ms of the fastest stream there is, far more than a link takes to answer
+MOST: Final = 16_384  # elements: 5 ms of the fastest stream there is, more than a link takes to answer
 SIZE: Final = 8 * 2**20  # bytes: eight arrays of a megabyte keep a memory bus busy
 QUICK: Final = 0.02  # seconds in which a consumer that waits for its producer has taken everything
 SLOW: Final = 0.5  # seconds after which it has other things to do
@@ -38,9 +38,9 @@ class Budget:
         """Return whether one more element may be sent, of whatever size."""
         return self.items > 0 and self.size > 0
 
-    def spend(self, size: int) -> None:
-        """Count an element."""
-        self.items -= 1
+    def spend(self, size: int, items: int = 1) -> None:
+        """Count elements."""
+        self.items -= items
         self.size -= size
 
 
@@ -73,9 +73,9 @@ class Allowance:
             self._spent_at = now
         return within and self.came <= self._granted
 
-    def take(self, size: int, now: float) -> tuple[int, int] | None:
-        """Count an element out; return what to grant now, in elements and bytes."""
-        self.taken += 1
+    def take(self, size: int, now: float, items: int = 1) -> tuple[int, int] | None:
+        """Count elements out; return what to grant now, in elements and bytes."""
+        self.taken += items
         self._taken_size += size
         spent_at = self._spent_at
         if spent_at != self._adapted_at and self.taken == self.came:

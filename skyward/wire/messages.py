@@ -6,9 +6,8 @@ and meaning the header gives. Only headers are ever decoded by a node; bodies ar
 runs the task may open.
 
 Batches are columns: 64 tasks are five lists of integers, so that coding costs microseconds a batch, not a task. Types
-below 64 must be understood: an unknown one ends the session. Types from 64 up are hints that a receiver ignores when it
-does not know them. A later revision may add fields at the end of a header; others ignore them.
-PURE: no sockets, no clock. Nothing here knows how messages travel.
+below 64 must be understood: an unknown one ends the session. Those from 64 up are hints, which may be ignored. A later
+revision may add fields at the end of a header; others ignore them. PURE: nothing here knows how messages travel.
 """
 
 from __future__ import annotations
@@ -175,6 +174,7 @@ class Items(Message, frozen=True):
     shared: Frames = []  # which body frames are references to shared memory; see docs/protocol.md
     seq: U64 = 0  # as in Credit
     call: U64 = 0  # the same
+    counts: Counts = []  # elements that each pickle holds, as a list if they are several; empty: one each
 
 
 class Answer(Message, frozen=True):

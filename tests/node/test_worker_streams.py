@@ -6,6 +6,7 @@ import os
 import pickle
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,10 +21,11 @@ from skyward.wire.messages import Credit, Items
 from skyward.wire.placeholders import Placeholder
 from skyward.wire.statuses import OK, RAISED
 from skyward_node.pipe_messages import Deadlock
+from skyward_node.worker.driving import drive
 from skyward_node.worker.inputs import Input, fill
 from skyward_node.worker.interrupts import Interrupts
 from skyward_node.worker.streams import Streams
-from skyward_node.worker.yields import Closed, Emitter, Unsendable, drive
+from skyward_node.worker.yields import Closed, Emitter, Unsendable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -51,7 +53,7 @@ class Daemon:
 
     def elements(self) -> int:
         """Return how many elements were sent."""
-        return sum(len(message.sizes) for message in self.sent if isinstance(message, Items))
+        return sum(sum(message.counts) or len(message.sizes) for message in self.sent if isinstance(message, Items))
 
     def feed(self, *values: Any, end: bool = False, failed: bool = False) -> None:
         """Send elements of the first argument."""
@@ -96,6 +98,12 @@ def iter_of(stop: int, log: list[str] | None = None) -> Generator[int, None, Non
             log.append("closed")
 
 
+def lists_of(stop: int, log: list[str]) -> Generator[list[int], None, None]:
+    """Yield what can be changed afterwards, and so is pickled at once."""
+    for number in iter_of(stop, log):
+        yield [number]
+
+
 @pytest.mark.rule("R25")
 @pytest.mark.rule("F64")
 def test_closed_generator_runs_its_finally() -> None:
@@ -125,7 +133,7 @@ def test_element_that_cannot_be_sent_closes_the_generator() -> None:
     daemon, log = Daemon(), list[str]()
     emitter = Emitter(daemon.streams, TASK)
     with pytest.raises(Unsendable) as caught:
-        drive(emitter, iter_of(3, log), TASK, Interrupts(), lambda _: (RAISED, Payload(b"why")), lambda: None)
+        drive(emitter, lists_of(3, log), TASK, Interrupts(), lambda _: (RAISED, Payload(b"why")), lambda: None)
     assert (caught.value.status, caught.value.payload.data, log) == (RAISED, b"why", ["closed"])
 
 
@@ -143,6 +151,71 @@ def test_late_elements_are_sent_by_the_control_thread() -> None:
     daemon.streams.look(time.perf_counter_ns())
     assert daemon.elements() == 5
     assert not daemon.streams.has_late
+
+
+@pytest.mark.rule("R25")
+def test_pickle_holds_at_most_a_quarter_of_what_is_granted() -> None:
+    """So a consumer that counts them when all are taken has the next ones in time."""
+    daemon = Daemon()
+    daemon.answer = lambda _message: daemon.streams.credit(Credit(0, TASK, 0, 40, 1000))
+    run(daemon, iter_of(2_000))
+    counts = [count for message in daemon.sent if isinstance(message, Items) for count in message.counts or [1]]
+    assert daemon.elements() == 2_000
+    assert 1 < max(counts) <= 10
+
+
+@pytest.mark.rule("R23")
+def test_values_that_gather_are_sent_by_the_control_thread() -> None:
+    """A generator that was fast and blocks keeps none of them, and looks at each one that follows."""
+    daemon, blocked, go = Daemon(), threading.Event(), threading.Event()
+
+    def fast_then_blocked() -> Generator[int, None, None]:
+        yield from range(500)
+        blocked.set()
+        go.wait()
+        yield 500
+
+    def look() -> None:
+        blocked.wait()
+        time.sleep(0.003)
+        late = daemon.streams.has_late
+        daemon.streams.look(time.perf_counter_ns())
+        found.append((late, daemon.elements(), daemon.streams.has_late, emitter.hurried))
+        go.set()
+
+    found: list[tuple[bool, int, bool, bool]] = []
+    emitter = Emitter(daemon.streams, TASK)
+    emitter.grant(1_000, 100_000)
+    thread = threading.Thread(target=look)
+    thread.start()
+    drive(emitter, fast_then_blocked(), TASK, Interrupts(), pack, lambda: None)
+    emitter.end()
+    thread.join()
+    assert found == [(True, 500, False, True)]
+    assert daemon.elements() == 501
+
+
+@pytest.mark.rule("R50")
+@pytest.mark.rule("R25")
+@pytest.mark.parametrize("way", ["close", "hurry"])
+def test_hurried_generator_looks_at_its_next_element(way: str) -> None:
+    """Whether nobody wants it any more, or it goes on in a forked child."""
+    daemon, yielded, looked = Daemon(), list[int](), list[int]()
+
+    def numbers() -> Generator[int, None, None]:
+        for number in range(500):
+            if number == 300:
+                daemon.streams.close(TASK) if way == "close" else daemon.streams.hurry()
+            yielded.append(number)
+            yield number
+
+    emitter = Emitter(daemon.streams, TASK)
+    emitter.grant(1_000, 100_000)
+    with suppress(Closed):
+        drive(emitter, numbers(), TASK, Interrupts(), pack, lambda: looked.append(len(yielded)))
+    emitter.end()
+    assert 301 in looked
+    assert (len(yielded) == 301) == (way == "close")
 
 
 @pytest.mark.rule("R24")

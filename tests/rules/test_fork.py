@@ -11,6 +11,7 @@ import skyward as sky
 from skyward.cpus import usable_cpus
 from tests.rules.processes import ended
 from tests.rules.work import add, place, until
+from tests.rules.yielding import fork_among
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +56,14 @@ def test_forked_child_of_a_task_says_nothing_to_the_pool(either: sky.Compute, tm
     assert len(list(tmp_path.iterdir())) == 2
     assert [pid for _, pid, _ in place(1) @ either] == [pid for _, pid, _ in results]
     assert either.snapshot().done == 4
+
+
+@pytest.mark.rule("R50")
+def test_generator_that_forks_yields_once(either: sky.Compute, tmp_path: Path) -> None:
+    """Its copy in the child ends where it yields, also among values that gather."""
+    values = fork_among(600, str(tmp_path)) >> either
+    assert list(values) == list(range(600))
+    assert not (tmp_path / "child").exists()
 
 
 @pytest.mark.rule("R50")

@@ -25,6 +25,7 @@ from tests.rules.yielding import (
     double,
     fail_after,
     is_idle,
+    kinds,
     marks,
     place_of,
     yield_then_block,
@@ -95,6 +96,13 @@ def test_slow_generator_is_not_late(pool: sky.Compute, tmp_path: Path) -> None:
     with in_time(values):
         assert [next(values, None) for _ in range(100)] == list(range(100))
     values.close()
+
+
+@pytest.mark.rule("R23")
+def test_values_of_all_kinds_are_as_they_were_yielded(either: sky.Compute) -> None:
+    """Also what the generator goes on to change, among numbers that it cannot."""
+    expected = [copy for number in range(300) for copy in (number, str(number), (number, [number]), [number], None)]
+    assert list(kinds(300) >> either) == expected
 
 
 @pytest.mark.rule("R23")
@@ -259,12 +267,13 @@ def test_generator_waits_for_its_consumer(either: sky.Compute, tmp_path: Path) -
 
 @pytest.mark.rule("R25")
 @pytest.mark.parametrize("executor", ["process", "thread"])
-def test_more_generators_than_slots_can_be_zipped(executor: Any) -> None:
+@pytest.mark.parametrize(("slots", "most"), [(1, 8), (2, 10)])
+def test_more_generators_than_slots_can_be_zipped(executor: Any, slots: int, most: int) -> None:
     """One that waits for its consumer lends its slot."""
-    with sky.Compute(nodes=1, executor=executor) as pool:
-        streams = [count(200) >> pool for _ in range(8)]
+    with sky.Compute(nodes=1, executor=executor, concurrency=slots) as pool:
+        streams = [count(200) >> pool for _ in range(most)]
         with in_time(*streams):
-            assert list(zip(*streams, strict=False)) == [(number,) * 8 for number in range(200)]
+            assert list(zip(*streams, strict=False)) == [(number,) * most for number in range(200)]
         assert add(1, 1) >> pool == 2
 
 

@@ -46,6 +46,13 @@ def count(stop: int, directory: str = "") -> Iterator[int]:
 
 
 @sky.function
+def linger(value: int) -> int:
+    """Return the value after a moment."""
+    time.sleep(0.001)
+    return value
+
+
+@sky.function
 async def count_async(stop: int, directory: str = "") -> AsyncIterator[int]:
     """Do the same on an event loop."""
     try:
@@ -56,6 +63,19 @@ async def count_async(stop: int, directory: str = "") -> AsyncIterator[int]:
         if directory:
             await asyncio.sleep(0)
             mark(directory, "ends")
+
+
+@sky.function
+def kinds(stop: int) -> Iterator[Any]:
+    """Yield numbers in several forms; two of them change afterwards."""
+    inner, outer = [0], [0]
+    for number in range(stop):
+        inner[0] = outer[0] = number
+        yield number
+        yield str(number)
+        yield number, inner
+        yield outer
+        yield None
 
 
 @sky.function
@@ -104,6 +124,20 @@ def die_after(good: int, directory: str) -> Iterator[int]:
     yield from range(good)
     time.sleep(0.05)
     os.kill(os.getpid(), 9)
+
+
+@sky.function
+def fork_among(stop: int, directory: str) -> Iterator[int]:
+    """Yield numbers, and fork before the last of them; a child that goes on leaves a mark."""
+    child = -1
+    for number in range(stop):
+        if number == stop - 100:
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+        yield number
+        if not child:
+            mark(directory, "child")
 
 
 @sky.function

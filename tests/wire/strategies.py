@@ -108,11 +108,13 @@ def tasks(draw: st.DrawFn) -> Sample:
 def items(draw: st.DrawFn) -> Sample:
     """Give `Items`."""
     failed = draw(st.booleans())
-    _, sizes, buffers, body = batch(draw, least=int(failed))
+    count, sizes, buffers, body = batch(draw, least=int(failed))
+    stream = draw(U32)
+    counts = [] if stream else optional_column(draw, st.integers(1, wire.MAX_BUFFERS), count)
     end = failed or draw(st.booleans())
     refs = shared(draw, sizes, buffers, body)
     return wire.Items(
-        draw(U64), draw(U64), draw(U32), draw(U64), sizes, buffers, end, failed, refs, draw(U64), draw(U64)
+        draw(U64), draw(U64), stream, draw(U64), sizes, buffers, end, failed, refs, draw(U64), draw(U64), counts
     ), body
 
 

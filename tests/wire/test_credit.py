@@ -27,7 +27,7 @@ def test_fast_stream_gets_a_larger_window() -> None:
     """Each time all of it was used and taken in quickly it doubles, up to a bound."""
     allowance, granted, now = Allowance(), FIRST, 0.0
     windows: list[int] = []
-    for _ in range(12):
+    for _ in range(16):
         assert allowance.receive(granted, granted, now)
         some, granted = granted, 0
         for _ in range(some):

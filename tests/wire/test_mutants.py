@@ -56,6 +56,8 @@ def row(kind: type[wire.Message]) -> dict[str, Any]:
         fields[name] = [values.simplest(item.item_type)]
     if "shared" in fields and kind in BATCHES:
         fields["shared"] = []
+    if "counts" in fields:
+        fields["counts"] = [1]
     if kind in BATCHES:
         fields["sizes"] = [4]
         if "functions" in fields:
@@ -98,7 +100,7 @@ def wrong_in_length(kind: type[wire.Message]) -> Iterator[Mutant]:
     for name in columns(kind):
         longer, empty = good | {name: good[name] * 2}, good | {name: []}
         yield Mutant(kind, name, "one more", raw(kind, list(longer.values())))
-        if name not in ("retries", "timeouts"):  # these may be left out
+        if name not in ("retries", "timeouts", "counts"):  # these may be left out
             yield Mutant(kind, name, "one less", raw(kind, list(empty.values())))
     required = sum(field.required for field in values.fields_of(kind))
     for count in range(required):
@@ -130,7 +132,11 @@ def wrong_together() -> Iterator[Mutant]:
             yield Mutant(kind, "shared", label, raw(kind, list(fields.values())), [*body_of(kind), b"buffer"])
         fields = row(kind) | {"sizes": [0], "buffers": [1], "shared": [1]}
         yield Mutant(kind, "shared", "a pickle", raw(kind, list(fields.values())), [b"", bytes(REF_SIZE)])
-    failed = row(wire.Items) | {"sizes": [], "buffers": [], "failed": True}
+    for stream, count in ((1, 1), (0, 0)):
+        fields = row(wire.Items) | {"stream": stream, "counts": [count]}
+        header = raw(wire.Items, list(fields.values()))
+        yield Mutant(wire.Items, "counts", f"{count} of stream {stream}", header, body_of(wire.Items))
+    failed = row(wire.Items) | {"sizes": [], "buffers": [], "counts": [], "failed": True}
     yield Mutant(wire.Items, "failed", "without a failure", raw(wire.Items, list(failed.values())))
     two = raw(wire.Output, list((row(wire.Output) | {"lines": 2}).values()))
     yield Mutant(wire.Output, "lines", "line missing", two, [b"one"])

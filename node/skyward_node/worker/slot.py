@@ -18,8 +18,9 @@ from skyward.parameters import yields
 from skyward.wire import failures, payload
 from skyward.wire.frames import Payload, size_of
 from skyward.wire.statuses import CANCELLED, CRASHED, IMPORT_FAILED, OK, REFUSED, TOO_LARGE, UNSERIALIZABLE, Failure
+from skyward_node.worker.driving import drive, drive_async
 from skyward_node.worker.inputs import fill
-from skyward_node.worker.yields import Closed, Emitter, Unsendable, drive, drive_async
+from skyward_node.worker.yields import Closed, Emitter, Unsendable
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop

@@ -34,6 +34,8 @@ GRACE: Final = 0.005  # seconds that a slot waits before it lends itself: far mo
 class Producer(Protocol):
     """What sends elements."""
 
+    hurried: bool  # it shall look around at the next one
+
     def grant(self, items: int, size: int) -> None:
         """Take in credit."""
         ...
@@ -178,6 +180,11 @@ class Streams:
         consumer = self.consumers.get(message.id, {}).get(message.stream)
         if consumer is not None:
             consumer.receive(split_body(message.sizes, message.buffers, mark_refs(message, body)), message)
+
+    def hurry(self) -> None:
+        """Let all who send elements look around at the next one."""
+        for producer in self.producers.values():
+            producer.hurried = True
 
     def refuse(self, message: Deadlock) -> None:
         """Fail what the task waits for."""

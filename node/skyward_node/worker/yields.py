@@ -4,37 +4,40 @@ The first element after a pause leaves at once; those that follow within a milli
 one, when the generator must wait, when it ends, or by the hand of the control thread if it blocks. So a slow stream is
 not late, and a fast one costs a message for hundreds of elements.
 
+Values that nothing can change any more, such as numbers, are *loose*: they gather unpickled (`driving`), in a deque
+that the control thread may empty at any time, and are pickled many at a time. A pickle never holds more than a quarter
+of what the consumer grants at a time, because all of its elements count as taken when the last of them is.
+
 The lock is held while elements are written, so that they leave in order whoever sends them.
 """
 
 from __future__ import annotations
 
+import pickle
 import threading
-from collections.abc import Callable
+from collections import deque
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import DeadlockError
 from skyward.wire.codec import pack_body
 from skyward.wire.credit import FIRST, SIZE, Budget
-from skyward.wire.frames import Ref, shared_among, size_of
+from skyward.wire.frames import Payload, Ref, shared_among, size_of
 from skyward.wire.messages import Items
 from skyward.wire.statuses import OK
 from skyward_node.worker.streams import GRACE
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Event
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import Callable
 
-    from skyward.wire.frames import Payload
-    from skyward_node.worker.interrupts import Interrupts
     from skyward_node.worker.streams import Streams
 
 GATHER: Final = 1_000_000  # ns elements may gather: a message costs 20 µs, so 2 % of the time
-BATCH: Final = 256  # elements in one message
+BATCH: Final = 256  # pickles in one message
 BATCH_SIZE: Final = 256 * 1024  # bytes in one message: what a socket buffer takes without waiting
-
-Pack = Callable[[Any], "tuple[int, Payload]"]
+ROW: Final = 64  # loose values in one pickle: more of them make it no cheaper
+LOOSE: Final = 4_096  # loose values before they are looked at: 1 ms of the fastest generator there is
 
 
 class Closed(Exception):
@@ -60,42 +63,89 @@ class Emitter:
         self._changed = threading.Condition(threading.Lock())
         self._wake: Callable[[], object] | None = None  # of a coroutine that waits
         self._batch: list[Payload] = []
+        self._counts: list[int] = []  # elements in each of these
+        self._loose: deque[Any] = deque()
+        self._row = 1  # loose values that one pickle may hold
+        self._stint = 1  # loose values that the generator may yield before somebody looks
+        self._started_at = 0  # when it began with them
+        self._begun_at = 0  # the same while somebody must look whether it blocks, else 0
         self._size = 0
         self._seq = 0
         self._sent_at = 0
         self._closed = False
         self._refusal: str | None = None
         self.waited = 0  # ns that the generator waited for its consumer
+        self.hurried = False  # the generator shall look at what is new when it next yields
+        self.gather = self._loose.append
         streams.producers[task] = self
 
     # --- the slot -----------------------------------------------------------------------------
 
     def add(self, status: int, payload: Payload) -> bool:
-        """Take in an element; return whether one more may follow now."""
+        """Take in an element that was pickled at once; return whether one more may follow now."""
         if status != OK:
             raise Unsendable(status, payload)
         with self._changed:
-            self._batch.append(payload)
-            size = len(payload.data) + (size_of(payload.buffers) if payload.buffers else 0)
-            self._size += size
-            self._budget.spend(size)
+            self._begun_at, self._stint = 0, 1
+            self._pickle_loose()
+            self._put(payload, 1)
             # The generator may change the memory it has yielded as soon as it goes on.
             loose = bool(payload.buffers) and any(type(buffer) is not Ref for buffer in payload.buffers)
-            full = len(self._batch) >= BATCH or self._size >= BATCH_SIZE
-            if loose or full or perf_counter_ns() - self._sent_at > GATHER:
-                self._flush()
-            waits = bool(self._batch)
-            allowed = self._budget.allows
+            return self._go_on(perf_counter_ns(), now=loose)
+
+    def stint(self) -> int:
+        """Return how many loose values may be gathered now; at least 1, because more is allowed."""
+        stint = min(self._stint, self._budget.items)
+        self.hurried = False
+        if self._closed:  # it says so first, and hurries us then
+            self.hurried = True
+        self._started_at = perf_counter_ns()
+        if stint > 1:
+            self._begun_at = self._started_at
+            self._streams.watch()
+        return stint
+
+    def look(self) -> bool:
+        """Send what was gathered, if it is time; return whether one more element may follow now."""
+        now = perf_counter_ns()
+        with self._changed:
+            self._begun_at = 0
+            took = now - self._started_at
+            if took > GATHER:
+                self._stint = 1
+            elif took < GATHER // 4:
+                self._stint = min(2 * self._stint, LOOSE)
+            self._pickle_loose()
+            return self._go_on(now)
+
+    def _go_on(self, at: int, *, now: bool = False) -> bool:
+        if now or len(self._batch) >= BATCH or self._size >= BATCH_SIZE or at - self._sent_at > GATHER:
+            self._flush()
         if self._closed:
             raise Closed
-        if waits and allowed:
+        allowed = self._budget.allows
+        if self._batch and allowed:
             self._streams.watch()
         return allowed
+
+    def _put(self, payload: Payload, count: int) -> None:
+        self._batch.append(payload)
+        self._counts.append(count)
+        size = len(payload.data) + (size_of(payload.buffers) if payload.buffers else 0)
+        self._size += size
+        self._budget.spend(size, count)
+
+    def _pickle_loose(self) -> None:
+        take = self._loose.popleft
+        while count := min(len(self._loose), self._row):
+            values = [take() for _ in range(count)]
+            self._put(Payload(pickle.dumps(values if count > 1 else values[0], 5)), count)
 
     def wait(self) -> None:
         """Return when one more element may be sent; lend the slot if that takes long."""
         begun = perf_counter_ns()
         with self._changed:
+            self._pickle_loose()
             self._flush()
             ready = self._changed.wait_for(self._may_go_on, GRACE)
         if not ready:
@@ -142,6 +192,8 @@ class Emitter:
     def end(self) -> None:
         """Send what is left."""
         with self._changed:
+            self._begun_at = 0
+            self._pickle_loose()
             self._flush()
 
     def _may_go_on(self) -> bool:
@@ -152,9 +204,13 @@ class Emitter:
         if not batch:
             return
         sizes, buffers, frames = pack_body(batch)
-        message = Items(0, self._task, 0, self._seq, sizes, buffers, end=False, shared=shared_among(frames))
-        self._seq += len(batch)
-        self._batch, self._size = [], 0
+        total, counts = sum(self._counts), self._counts
+        if total == len(batch):
+            counts = []
+        shared = shared_among(frames)
+        message = Items(0, self._task, 0, self._seq, sizes, buffers, end=False, shared=shared, counts=counts)
+        self._seq += total
+        self._batch, self._counts, self._size = [], [], 0
         self._streams.send(message, frames)
         self._sent_at = perf_counter_ns()
 
@@ -164,22 +220,32 @@ class Emitter:
         """Take in credit."""
         with self._changed:
             self._budget.grant(items, size)
+            if items:
+                self._row = max(1, min(items // 4, ROW))
         self._notify()
 
     def flush_late(self, now: int) -> None:
-        """Send what has waited for long."""
-        if self._batch and now - self._sent_at > GATHER:
-            with self._changed:
-                self._flush()
+        """Send what has waited for long, and let a generator that has become slow look at each element again."""
+        if not self.has_late or now - max(self._sent_at, self._begun_at) <= GATHER:
+            return
+        with self._changed:
+            if self._begun_at:
+                if now - self._begun_at <= GATHER:
+                    return  # it began again meanwhile
+                self._begun_at = 0
+                self.hurried = True
+            self._pickle_loose()
+            self._flush()
 
     @property
     def has_late(self) -> bool:
-        """Return whether something waits to be sent."""
-        return bool(self._batch)
+        """Return whether something waits to be sent, or may soon."""
+        return bool(self._batch or self._begun_at)
 
     def close(self) -> None:
         """Stop at the next element, or now if the generator waits."""
         self._closed = True
+        self.hurried = True
         self._notify()
 
     def refuse(self, reason: str) -> None:
@@ -194,42 +260,6 @@ class Emitter:
         self._streams.wake()
         if wake is not None:
             wake()
-
-
-def drive(
-    emitter: Emitter,
-    generator: Generator[Any, Any, Any],
-    task: int,
-    interrupts: Interrupts,
-    pack: Pack,
-    check_fork: Callable[[], object],
-) -> None:
-    """Run a generator to its end; only its own code can be interrupted."""
-    try:
-        while True:
-            try:
-                interrupts.arm(task)
-                value = next(generator)
-            except StopIteration:
-                return
-            finally:
-                interrupts.armed = None
-            check_fork()
-            if not emitter.add(*pack(value)):
-                del value  # while it waits the generator alone decides what it keeps
-                emitter.wait()
-    finally:
-        generator.close()
-
-
-async def drive_async(emitter: Emitter, generator: AsyncGenerator[Any, Any], pack: Pack) -> None:
-    """Run an asynchronous generator to its end."""
-    try:
-        async for value in generator:
-            if not emitter.add(*pack(value)):
-                await emitter.wait_async()
-    finally:
-        await generator.aclose()
 
 
 async def _set_within(event: Event, seconds: float) -> bool:

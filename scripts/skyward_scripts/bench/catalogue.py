@@ -55,7 +55,7 @@ BY_HAND: Final = "map: tasks of 2,500 items, made by hand; an item that fails lo
 ACTORS: Final = "balances load in stream and stragglers only, by an ActorPool: else each call goes to a given actor"
 APPLY: Final = "balances no load of single calls: each is given to a worker when it is made"
 ONE_MACHINE: Final = "lives on one machine only"
-CALLS: Final = frozenset({"lone", "gather", "gather-1kB", "gather-mixed", "futures", "map"})
+CALLS: Final = frozenset({"lone", "gather", "gather-1kB", "gather-mixed", "futures", "map", "values"})
 LONE: Final = frozenset({"lone"})
 
 SKYWARD: Final = (
@@ -80,6 +80,7 @@ REFERENCES: Final = (
     ),
     Entry("zmq-chunks", "references.bulk:Chunks", "reference", "messages of 1 MiB over TCP"),
     Entry("zmq-chunks-curve", "references.bulk:ChunksCurve", "reference", "messages of 1 MiB over TCP, CURVE"),
+    Entry("zmq-yields", "references.yields:Yields", "reference", "values 256 a message, arrays one, over ipc"),
     Entry("shared-memory", "references.shared:Shared", "reference", "warm shared memory, handed over by ipc"),
 )  # fmt: skip
 

@@ -66,6 +66,10 @@ class Contestant:
         """Run a call that takes an array on each worker; return the values."""
         self._lacks("to_each")
 
+    def iterate(self, task: Task, item: Any) -> Iterable[Any]:
+        """Run a call that yields, and give what it yields, as it does; values are as they were when yielded."""
+        self._lacks("iterate")
+
     def describe(self, calls: Sequence[Call]) -> Any:
         """Return the call objects that a user makes before dispatch, where there are such."""
         return calls

@@ -63,6 +63,11 @@ class Skyward(Library):
         values: list[Any] = task(array) @ self.pool
         return values
 
+    def iterate(self, task: Task, item: Any) -> Iterable[Any]:
+        """``task(item) >> pool``, whose value is an iterator."""
+        values: Iterable[Any] = task(item) >> self.pool
+        return values
+
     def describe(self, calls: Sequence[Call]) -> Any:
         """Return the calls, which have not been dispatched."""
         return [task(item) for task, item in calls]

@@ -165,6 +165,14 @@ TARGETS: Final[tuple[Target, ...]] = (
         _ratios("fan-out", ("",), "less", 1, RAY),
     ),
     Target(
+        "items/s of a remote generator; MB/s of one of 1 MiB arrays",
+        (*_ratios("values", ("",), "more", 1, RAY, BOTH), *_ratios("blocks", ("",), "more", 1, RAY)),
+        (
+            *_ratios("values", ("",), "more", 0.5, ("zmq-yields",), BOTH),
+            *_ratios("blocks", ("",), "more", 0.5, ("zmq-yields",)),
+        ),
+    ),
+    Target(
         "cold start to first result, 2 nodes",
         _plain("start", ("",), "less", 0.6, "s"),
         (*_plain("start", ("",), "less", 0.3, "s"), *_ratios("start", ("",), "less", 3, ("executor",))),

@@ -11,6 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy import float64
     from numpy.typing import NDArray
 
@@ -59,3 +61,22 @@ def filled(length: int) -> NDArray[float64]:
         array = KEPT[length] = np.ones(length)
         array[0] = os.getpid()
     return array
+
+
+def numbers(stop: int) -> Iterator[int]:
+    """Yield the id of the process, and then numbers."""
+    yield os.getpid()
+    for number in range(stop):  # noqa: UP028 - Ray sends into it, which a range cannot take
+        yield number
+
+
+def blocks(job: tuple[int, int]) -> Iterator[NDArray[float64]]:
+    """Yield an array of ones again and again, with the id of the process and its number in it."""
+    import numpy as np
+
+    count, length = job
+    array = np.ones(length)
+    array[0] = os.getpid()
+    for number in range(count):
+        array[1] = number
+        yield array

@@ -105,6 +105,16 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         {"bytes": 64 * MEGA}, {"bytes": 1 * MEGA}, workers=4,
     ),
     Workload(
+        "values", "a remote generator of small values, taken as they come", "iterate",
+        (Figure("", "items/s", "more"),),
+        {"items": 500_000}, {"items": 2_000},
+    ),
+    Workload(
+        "blocks", "a remote generator of arrays of 1 MiB, summed as they come", "iterate",
+        (Figure("", "MB/s", "more"),),
+        {"items": 500, "bytes": 2**20}, {"items": 10, "bytes": 2**20},
+    ),
+    Workload(
         "start", "from the start of the process to the first result", "call",
         (Figure("", "s"),), outside=True, fresh=True,
     ),

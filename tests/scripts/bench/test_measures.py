@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from skyward_scripts.bench.contestant import Contestant, Library
-from skyward_scripts.bench.measures import arrays, calls, memory
+from skyward_scripts.bench.measures import arrays, calls, memory, values
 from skyward_scripts.bench.measures.setting import LEAST, RanInCallerError, Setting, ran_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 SOMEBODY = 2**22 + 1  # no process has this id
@@ -48,6 +48,16 @@ class Pretender(Library):
         """For each worker."""
         return [(SOMEBODY + number, float(array.sum())) for number in range(workers)]
 
+    def iterate(self, task: Any, item: Any) -> Iterator[Any]:
+        """Yield what a worker would."""
+        if task is TASKS.numbers:
+            yield SOMEBODY
+            yield from range(item)
+            return
+        count, length = item
+        for number in range(count):
+            yield np.concatenate([[SOMEBODY, number], np.ones(length - 2)])
+
 
 class Caller(Contestant):
     """Makes lone calls only."""
@@ -68,6 +78,11 @@ class Loser(Pretender):
         """Return a wrong sum."""
         return (SOMEBODY, 0.0) if task is TASKS.total else super().call(task, item)
 
+    def iterate(self, task: Any, item: Any) -> Iterator[Any]:
+        """Leave the last one out."""
+        found = list(super().iterate(task, item))
+        return iter(found[:-1])
+
 
 class Hoarder(Pretender):
     """Keeps a good deal for each call that waits."""
@@ -78,6 +93,7 @@ class Hoarder(Pretender):
 
 
 TASKS: Any = types.SimpleNamespace(noop=object(), nap=object(), hold=object(), total=object(), filled=object())
+TASKS.numbers, TASKS.blocks = object(), object()
 TASKS.noop_two, TASKS.noop_three = object(), object()
 
 
@@ -154,6 +170,23 @@ def test_measures_of_arrays_check_their_sums() -> None:
     assert arrays.fan_out(some, 0)["workers"] == 2
     with pytest.raises(RuntimeError, match=r"sum is 0\.0, not 1000\.0"):
         arrays.data(setting(Loser(), bytes=8_000, times=2), 1)
+
+
+def test_measures_of_generators_check_what_was_yielded() -> None:
+    """Who leaves something out does not count, and who is slow is timed with fewer."""
+    some = setting(Pretender(), items=20_000, bytes=8_000)
+    values.warm_values(some)
+    some.pace = 500.0
+    assert values.values(some, 0)["tasks"] == 5_000
+    values.warm_blocks(some)
+    some.pace = 3.0
+    assert (values.blocks(some, 0)["tasks"], values.blocks(some, 0)["workers"]) == (30, 1)
+    bad = setting(Loser(), items=20, bytes=8_000)
+    bad.pace = 1e6
+    with pytest.raises(RuntimeError, match="sum of what was yielded is 171, not 190"):
+        values.values(bad, 0)
+    with pytest.raises(RuntimeError, match="sum of what was yielded"):
+        values.blocks(bad, 0)
 
 
 @pytest.mark.slow  # the heap must be new: what earlier tests have freed is used first, and nothing grows

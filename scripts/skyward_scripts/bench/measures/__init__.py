@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from skyward_scripts.bench.measures import arrays, calls, memory
+from skyward_scripts.bench.measures import arrays, calls, memory, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,8 @@ MEASURES: Final[dict[str, Measure]] = {
     "stragglers": calls.stragglers,
     "data": arrays.data,
     "fan-out": arrays.fan_out,
+    "values": values.values,
+    "blocks": values.blocks,
     "memory-gather": memory.gather,
     "memory-futures": memory.futures,
 }
@@ -38,4 +40,6 @@ PREPARATIONS: Final[dict[str, Preparation]] = {
     "map": calls.tune_map,
     "data": arrays.warm_data,
     "fan-out": arrays.warm_fan_out,
+    "values": values.warm_values,
+    "blocks": values.warm_blocks,
 }

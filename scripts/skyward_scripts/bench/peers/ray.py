@@ -89,6 +89,10 @@ class Tasks(_Ray):
         whole = self.ray.remote(run_chunk)
         return list(chain.from_iterable(self.ray.get([whole.remote(task, chunk) for chunk in chunks_of(items)])))
 
+    def iterate(self, task: Task, item: Any) -> Iterable[Any]:
+        """Get each reference of its generator."""
+        return map(self.ray.get, self.remote(task).options(num_returns="streaming").remote(item))
+
     def stream(self, task: Task, items: Sequence[Any]) -> Iterable[Any]:
         """Wait for whichever is next."""
         waiting = [self.remote(task).remote(item) for item in items]
@@ -115,6 +119,10 @@ class Actors(_Ray):
         """Ask the actors in turn."""
         return [actor.run.remote(task, item) for actor, (task, item) in zip(self.turn, calls, strict=False)]
 
+    def iterate(self, task: Task, item: Any) -> Iterable[Any]:
+        """Get each reference of an actor's generator."""
+        return map(self.ray.get, next(self.turn).run_through.options(num_returns="streaming").remote(task, item))
+
     def stream(self, task: Task, items: Sequence[Any]) -> Iterable[Any]:
         """Give whoever is free the next item."""
         values: Iterable[Any] = self._pool().map_unordered(_asking(task), items)
@@ -139,3 +147,7 @@ class _Runner:
     def run(self, task: Task, item: Any) -> Any:
         """Run it."""
         return task(item)
+
+    def run_through(self, task: Task, item: Any) -> Iterator[Any]:
+        """Run one that yields."""
+        yield from task(item)
