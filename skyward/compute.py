@@ -208,10 +208,17 @@ class Compute(PoolOperations):
             raise PoolClosedError("the pool is closed: open another sky.Compute(...)")
         return engine
 
+    def _wait_for_room_and_submit(self, tasks: Sequence[Task]) -> None:
+        engine = self._open_engine()
+        size = tasks[0].size if len(tasks) == 1 else sum([task.size for task in tasks])
+        if not engine.window.has_room(size) and not must_not_block():
+            engine.wait_for_room(size)
+        engine.hand_in(tasks, size)
+
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         engine = self._open_engine()
         if wait_for is None:
-            engine.hand_in(tasks)
+            engine.hand_in(tasks, sum([task.size for task in tasks]))
         else:
             engine.loop.wait(wait_for, start=lambda: engine.submit(tasks))
 

@@ -33,6 +33,7 @@ _RUNNING: Final = "RUNNING"
 _CANCELLED: Final = "CANCELLED_AND_NOTIFIED"
 _FINISHED: Final = "FINISHED"
 
+SMALL: Final = 1_024  # bytes of a value that may be unpickled twice, should two threads ask for it at the same moment
 _creation = threading.Lock()  # guards the first use of a future's condition
 
 
@@ -267,10 +268,20 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
             self._watchers.remove(waiter)
 
     def _decode(self) -> None:
+        outcome = self._outcome
+        if type(outcome) is tuple and len(outcome[1]) < SMALL:
+            # Making a lock takes longer than unpickling this; of two threads that do so at once, the first one counts.
+            decoded = _decoded(outcome)
+            with _creation:
+                self._keep(*decoded)
+            return
         with self._condition:  # once, whoever asks first
-            if self._decoded:
-                return
-            self._value, self._exc = _decoded(cast("Outcome | Collection", self._outcome))
+            if not self._decoded:
+                self._keep(*_decoded(cast("Outcome | Collection", self._outcome)))
+
+    def _keep(self, value: Any, error: BaseException | None) -> None:
+        if not self._decoded:
+            self._value, self._exc = value, error
             self._outcome = None
             self._decoded = True
 

@@ -16,7 +16,7 @@ from skyward.dispatch.tasks import ANY, Task
 from skyward.futures import Future
 from skyward.groups import GroupOperations
 from skyward.mistakes import described
-from skyward.pending import is_call, is_group
+from skyward.pending import PendingFunction, is_call, is_group
 from skyward.pumping import disown, refuse_broadcast, take_inputs
 from skyward.results import Collection, Single, Sink, broadcast_values, unwrap
 from skyward.runtime import active_pool
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from skyward.calls import BoundFunction, Function
     from skyward.config import Options
     from skyward.mapping import MapIterator
-    from skyward.pending import PendingFunction, PendingFunctionGroup, PendingStream
+    from skyward.pending import PendingFunctionGroup, PendingStream
     from skyward.poolstreams import PoolStreams
     from skyward.pumping import Pump
     from skyward.results import Outcome
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 A = TypeVar("A")
 Ts = TypeVarTuple("Ts")
+
+
+_Plain = tuple["FunctionBlob", int, float]  # of all calls of a function that have no options: retries, timeout
 
 
 class _Dispatching(threading.local):
@@ -69,11 +72,23 @@ class PoolOperations(GroupOperations):
     ) -> list[Task]:
         """Serialize calls, members of a group from index ``start`` on; raises `SerializationError`."""
         blobs: dict[int, FunctionBlob] = {}
+        plain: dict[int, _Plain] = {}
         outer, _dispatching.pool = _dispatching.pool, self
         tasks: list[Task] = []
         try:
             for index, call in enumerate(calls, start):
-                tasks.append(self._task(call, sink, index, blobs, snapshot=snapshot))
+                # Most calls are like the one before: what is the same for all of a function is looked up once.
+                like = plain.get(id(call.function)) if type(call) is PendingFunction and not call.kwargs else None
+                if like is not None and (data := payload.dumps_plain(call.args)) is not None:
+                    blob, retries, timeout = like
+                    task = Task(next(self._ids), blob, data, (), sink, index, retries, timeout, ANY, blob.name)
+                else:
+                    task = self._task(call, sink, index, blobs, snapshot=snapshot)
+                    if like is None and call.function.inputs is None and not call.function.yields:
+                        self._note_plain(call.function, blobs, plain)
+                tasks.append(task)
+                if task.size > self._max_payload:
+                    payload.refuse_size(call.function, task.size, self._max_payload)
             return tasks
         except BaseException:
             for task in tasks:
@@ -81,6 +96,14 @@ class PoolOperations(GroupOperations):
             raise
         finally:
             _dispatching.pool = outer
+
+    def _note_plain(
+        self, function: Function[..., Any], blobs: dict[int, FunctionBlob], plain: dict[int, _Plain]
+    ) -> None:
+        blob, options = blobs.get(id(function)), self._options
+        if blob is not None:
+            retries = _first(None, function.retries, options.retries)
+            plain[id(function)] = blob, retries, _first(None, function.timeout, options.timeout or 0.0)
 
     def _task(
         self, call: PendingFunction[Any], sink: Sink, index: int, blobs: dict[int, FunctionBlob], *, snapshot: bool
@@ -133,8 +156,6 @@ class PoolOperations(GroupOperations):
         task = Task(next(self._ids), blob, packed.data, packed.buffers, sink, index, retries, timeout, rank, name)
         if packed.buffers:
             task.size = len(packed.data) + size_of(packed.buffers)
-        if task.size > self._max_payload:
-            payload.refuse_size(function, task.size, self._max_payload)
         return task
 
     def _check_code(self, function: Function[..., Any], size: int) -> None:
@@ -154,10 +175,10 @@ class PoolOperations(GroupOperations):
     def run(self, call: PendingFunctionGroup[*Ts]) -> tuple[*Ts]: ...
     def run(self, call: Any) -> Any:
         """Run a call on one node for its value, or a group as `run_group` does; ``call >> pool``."""
+        if not is_call(call):
+            self._check()
+            return self.run_group(call) if is_group(call) else _refuse(call)
         self._check()
-        if is_group(call):
-            return self.run_group(call)
-        _require_call(call)
         single = Single()
         if call.function.yields:
             self._wait_for_room_and_submit(self.make_tasks([call], single, snapshot=True))

@@ -72,7 +72,10 @@ NAMED: dict[str, set[str]] = {
 
 # What the daemon and its workers may use of the library.
 NODE = (
-    VALUES | CALLS | {"config", "cpus", "memory", "versions", "wire", "nested", "transport.sockets", "transport.keys"}
+    VALUES
+    | CALLS
+    | {"config", "cpus", "memory", "versions", "wire", "nested"}
+    | {"transport.keys", "transport.polling", "transport.sockets"}
 )
 
 # Third parties have one home each: (package, the files that may import it).

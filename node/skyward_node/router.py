@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import zmq
 
 from skyward.errors import ProtocolError
-from skyward.transport.sockets import Reader, send_frames
+from skyward.transport.sockets import READABLE, Reader, poll_now, send_frames
 from skyward.wire.codec import Decoder, check_body, encode, mark_refs
 from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL, Hello, Items, Parcels, Part, Tasks
 from skyward.wire.parcels import LARGEST, Cutter, Joiner
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from skyward.wire.messages import Message
     from skyward_node.core.actions import Event
 
+_SHARING: Final = (Tasks, Items)
 READS: Final = 256  # messages in one turn, so that workers are not starved by talkative clients
 SLICE: Final = 4_096  # frames in one turn, for the same reason: some ten milliseconds
 GIVEN: Final = 5  # bytes of a routing id that ZeroMQ has made, the first of which is 0
@@ -67,6 +68,8 @@ class Router:
         self._joiners: dict[bytes, Joiner] = {}
         self._cutters: dict[bytes, Cutter] = {}
         self._reader = Reader(socket, keyed=curve)
+        self._alone = [(socket, READABLE)]
+        self.more = False
         self._decoder = Decoder(CLIENT_MESSAGES)
         self._backlogs: dict[bytes, _Backlog] = {}
 
@@ -78,9 +81,13 @@ class Router:
     # --- in ----------------------------------------------------------------------------------
 
     def receive(self) -> list[Event]:
-        """Return what has arrived: at most `READS` messages, and of one that is very long the part that is due."""
+        """Return what has arrived: at most `READS` messages, and of one that is very long the part that is due.
+
+        ``more`` says afterwards whether there may be more.
+        """
         events: list[Event] = []
         left = SLICE
+        self.more = False
         try:
             for _ in range(READS):
                 frames = self._reader.read(left)
@@ -90,8 +97,11 @@ class Router:
                 event = self._decode(frames, self._reader.user)
                 if event is not None:
                     events.append(event)
+                if not poll_now(self._alone, 0):  # cheaper than being told by an exception
+                    return events
         except zmq.Again:
-            pass
+            return events
+        self.more = True
         return events
 
     def _decode(self, frames: list[Buffer], user: str = "") -> Event | None:
@@ -113,7 +123,7 @@ class Router:
                 return Incoming(peer, message, (), user)  # whether it may come at all is not decided here
             if type(message) is Parcels:
                 self._joiners.setdefault(peer, Joiner(self._limit)).expect(message)
-            if isinstance(message, Tasks | Items) and message.shared:
+            if isinstance(message, _SHARING) and message.shared:
                 mark_refs(message, body)
         except ProtocolError as error:
             code = "version" if len(header) and header[0] != PROTOCOL else "protocol"

@@ -11,9 +11,8 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-import zmq
-
 from skyward.cpus import usable_cpus
+from skyward.transport.polling import Poller
 from skyward.wire.codec import encode
 from skyward_node import notify
 from skyward_node.core.actions import (
@@ -79,16 +78,16 @@ class Server:
         self.orphaned = False  # it ends because its launcher is gone
         self._code: int | None = None
         self._follow_up: list[Event] = []  # what performing actions has shown
-        self._poller = zmq.Poller()
+        self._poller = Poller()
         for source in (router.socket, supervisor.fileno(), signals):
-            self._poller.register(source, zmq.POLLIN)
+            self._poller.register(source)
         if config.lifeline_fd >= 0:
-            self._poller.register(config.lifeline_fd, zmq.POLLIN)
+            self._poller.register(config.lifeline_fd)
         if door is not None:
-            self._poller.register(door.zap.socket, zmq.POLLIN)
+            self._poller.register(door.zap.socket)
             self._follow_up.append(Admitted(door.zap.admitted))
         if metrics is not None:
-            self._poller.register(metrics.fileno(), zmq.POLLIN)
+            self._poller.register(metrics.fileno())
         self._accelerators = core.node.identity.accelerators
         self._perform_by_type: dict[type, Callable[[Any], None]] = {
             Send: self._send,
@@ -107,7 +106,7 @@ class Server:
         """Serve until it is time to end; return the exit code."""
         self._perform(self._core.start())
         while self._code is None:
-            ready = {source for source, _ in self._poller.poll(self._patience())}
+            ready = [source for source, _ in self._poller.poll(self._patience())]
             if self._orphaned(ready):
                 self._logger.log("info", "the launcher is gone", {})
                 self.orphaned = True
@@ -116,14 +115,13 @@ class Server:
             self._perform(self._core.handle(events, time.monotonic()))
         return self._code
 
-    def _patience(self) -> int:
-        """Return how long to wait for something to happen, in milliseconds."""
+    def _patience(self) -> float:
+        """Return how long to wait for something to happen, in seconds."""
         if self._follow_up:
-            return 0
-        seconds = min(self._core.next_deadline() - time.monotonic(), RETRY if self._router.blocked else TICK)
-        return max(0, int(seconds * 1000 + 0.999))
+            return 0.0
+        return max(0.0, min(self._core.next_deadline() - time.monotonic(), RETRY if self._router.blocked else TICK))
 
-    def _orphaned(self, ready: set[object]) -> bool:
+    def _orphaned(self, ready: Sequence[object]) -> bool:
         config = self._config
         if config.parent and os.getppid() != config.parent:
             return True
@@ -133,7 +131,7 @@ class Server:
 
     # --- events ------------------------------------------------------------------------------
 
-    def _gather(self, ready: set[object]) -> list[Event]:
+    def _gather(self, ready: Sequence[object]) -> list[Event]:
         events, self._follow_up = self._follow_up, []
         if self._signals in ready:
             self._on_signals(events)
@@ -145,13 +143,16 @@ class Server:
                 self._metrics.serve(time.monotonic())
         if self._router.blocked:
             events += self._router.retry()
+            self._poller.used(self._router.socket)
         if self._router.socket in ready:
             events += self._router.receive()
+            if self._router.more:
+                self._poller.used(self._router.socket)
         if self._supervisor.fileno() in ready:
             events += self._supervisor.events()
         return events
 
-    def _watch_door(self, door: Door, ready: set[object], events: list[Event]) -> None:
+    def _watch_door(self, door: Door, ready: Sequence[object], events: list[Event]) -> None:
         if not door.guarded:  # nobody could enter; better no node than one that only seems to serve
             self._logger.log("error", "the handler that admits clients is gone: the node ends", {})
             self._code = 1
@@ -165,6 +166,7 @@ class Server:
             self._logger.log("error", "no descriptors are left: new connections wait", {"advice": "raise ulimit -n"})
         if door.zap.socket in ready:
             door.zap.serve()
+            self._poller.used(door.zap.socket)
 
     def _on_signals(self, events: list[Event]) -> None:
         received = set(os.read(self._signals, 4096))
@@ -182,6 +184,7 @@ class Server:
             perform[type(action)](action)
 
     def _send(self, action: Send) -> None:
+        self._poller.used(self._router.socket)
         event = self._router.send(action.peer, action.message, action.body)
         if event is not None:
             self._follow_up.append(event)

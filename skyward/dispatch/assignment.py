@@ -22,7 +22,7 @@ PURE: no sockets, no threads, no clock.
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import chain, islice
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -99,29 +99,64 @@ class Assignment:
 
     def note(self, node: Node) -> None:
         """Put the node among those it belongs to, now that something about it has changed."""
-        free = node.free
-        _mark(self.open, node, belongs=free > 0)
-        _mark(self.crowded, node, belongs=free < 0)
-        _mark(self.bound, node, belongs=bool(node.pinned) and not node.draining)
-        if node.draining:
-            _mark(self.leaving, node, belongs=bool(node.pinned))
-        _mark(self.low, node, belongs=runs_low(node.load, len(node.in_flight), node.slots))
+        rank, held, slots = node.rank, len(node.in_flight), node.slots
+        if held < slots and not node.draining:
+            self.open[rank] = node
+        else:
+            self.open.pop(rank, None)
+        if held > slots or self.crowded:
+            _mark(self.crowded, node, belongs=held > slots and not node.draining)
+        if node.pinned.tasks or self.bound or self.leaving:
+            _mark(self.leaving if node.draining else self.bound, node, belongs=bool(node.pinned))
+            if node.draining:
+                self.bound.pop(rank, None)
+        if runs_low(node.load, held, slots):
+            self.low[rank] = node
+        else:
+            self.low.pop(rank, None)
 
     # --- decisions -------------------------------------------------------------------------
 
     def dispatch(self) -> list[Action]:
         """Hand out as much of the queue as the nodes have room for."""
+        waiting = self.queue.tasks
+        if not (waiting or self.bound or self.leaving):
+            return self.recall(RECALL) if self.crowded else []
         batches: Batches = {}
         if self.leaving:
             self._finish(batches)
         if self.bound and self.open:
             self._fill_bound(batches)
-        if self.queue and self.open:
+        if waiting and self.open:
             self._fill(batches)
-        if self.queue or self.bound:
+        if waiting or self.bound:
             self._send_ahead(batches)
-        actions: list[Action] = [Send(rank, batch) for rank, tasks in batches.items() for batch in split(tasks)]
-        return actions + self.recall(RECALL)
+        actions: list[Action] = []
+        for rank, tasks in batches.items():
+            if not tasks:
+                continue
+            if len(tasks) == 1:
+                actions.append(Send(rank, tasks))
+            else:
+                actions += [Send(rank, batch) for batch in split(tasks)]
+        if self.crowded:
+            actions += self.recall(RECALL)
+        return actions
+
+    def take_alone(self, task: Task) -> Node | None:
+        """Give a task that has just come the free slot whose turn it is; None if it is not that simple.
+
+        What `dispatch` would do with it, if it is the only one that waits.
+        """
+        if task.movable and not (task.cancelled or self.queue.tasks or self.bound or self.leaving or self.crowded):
+            nodes = self._in_turn(self.open)
+            if nodes:
+                node = nodes[0] if len(nodes) == 1 else min(nodes, key=_held)  # the first of those that hold least
+                self._assign(task, node, self.durations.cost(task.function.key))
+                self._turn = node.rank + 1
+                self.note(node)
+                return node
+        return None
 
     def _finish(self, batches: Batches) -> None:
         """Give nodes that leave what is bound to them."""
@@ -153,19 +188,21 @@ class Assignment:
     def _fill(self, batches: Batches) -> None:
         """Give free slots to the queue: in turn, and those that hold least first."""
         queue = self.queue
-        had_room: list[Node] = self._in_turn(self.open)
-        nodes: list[Node] = had_room
-        while nodes and queue:
+        waiting = len(queue)
+        nodes: list[Node] = self._in_turn(self.open)
+        while nodes and waiting:
             least = min([len(node.in_flight) for node in nodes])
             for node in nodes:
-                if not queue:
+                if not waiting:
                     break
                 if len(node.in_flight) == least:
                     self._take(queue, node, batches)
                     self._turn = node.rank + 1
-            nodes = [node for node in nodes if node.free > 0]
-        for node in had_room:
-            self.note(node)
+                    waiting -= 1
+            if waiting:
+                nodes = [node for node in nodes if node.free > 0]
+        for rank in batches:
+            self.note(self.nodes[rank])
 
     def _send_ahead(self, batches: Batches) -> None:
         """Send short tasks to nodes that are busy, in runs, so that the nodes' shares stay even."""
@@ -193,12 +230,13 @@ class Assignment:
         if node.draining or node.recalled:
             return False
         queue = self.queue
+        batch = batches.setdefault(node.rank, [])
         cost: float | None = None
         key = b""
-        sent = 0
-        most = 1
+        charged = sent = 0
+        most, slots, in_flight = 1, node.slots, node.in_flight
         while sent < most:
-            if node.pinned:
+            if node.pinned.tasks:
                 queue = self._next_queue(node)
             task = queue.head()
             if task is None or task.losses >= task.retries:
@@ -206,11 +244,16 @@ class Assignment:
             if task.function.key != key:
                 key = task.function.key
                 cost = self.durations.cost(key)
-            if not may_send_ahead(cost, node.load, len(node.in_flight), node.slots):
+                charged = charge(cost)
+                most = sent + max(1, min(run_length(cost) - sent, share - sent))
+            if not may_send_ahead(cost, node.load, len(in_flight), slots):
                 break
-            self._assign(queue.pop(), node, cost, batches)
+            queue.tasks.popleft()  # the head
+            task.state, task.node, task.cost = SENT, node.rank, charged
+            node.load += charged
+            in_flight[task.id] = task
+            batch.append(task)
             sent += 1
-            most = max(1, min(run_length(cost), share))
         if sent:
             self._turn = node.rank + 1
             self.note(node)
@@ -223,31 +266,27 @@ class Assignment:
             return node.pinned
         return self.queue
 
-    def _assign(self, task: Task, node: Node, cost: float | None, batches: Batches) -> None:
-        rank = node.rank
+    @staticmethod
+    def _assign(task: Task, node: Node, cost: float | None) -> None:
         task.state = SENT
-        task.node = rank
+        task.node = node.rank
         task.cost = charge(cost)
         node.load += task.cost
         node.in_flight[task.id] = task
-        if rank in batches:
-            batches[rank].append(task)
-        else:
-            batches[rank] = [task]
 
     def _take(self, queue: Queue, node: Node, batches: Batches) -> None:
         """Give a free slot of the node to the first task of the queue."""
         task = queue.pop()
-        self._assign(task, node, self.durations.cost(task.function.key), batches)
+        self._assign(task, node, self.durations.cost(task.function.key))
+        batches.setdefault(node.rank, []).append(task)
 
     def _in_turn(self, nodes: dict[int, Node]) -> list[Node]:
+        if len(nodes) == 1:
+            return list(nodes.values())
         ranks = sorted(nodes)
-        beyond: list[int] = []
-        if self.core is not None:
-            end = bisect_left(ranks, self.core)
-            ranks, beyond = ranks[:end], ranks[end:]
-        after = bisect_left(ranks, self._turn)
-        return [nodes[rank] for rank in chain(ranks[after:], ranks[:after], beyond)]
+        end = len(ranks) if self.core is None else bisect_left(ranks, self.core)
+        after = bisect_left(ranks, self._turn, 0, end)
+        return [nodes[rank] for rank in ranks[after:end] + ranks[:after] + ranks[end:]]
 
     def recall(self, least: int, *, again: bool = False) -> list[Action]:
         """Ask for what waits on nodes while another idles, if that is ``least`` µs of work."""
@@ -263,6 +302,10 @@ class Assignment:
                 node.recalled = True
                 actions.append(Stop(node.rank, waiting, running=False))
         return actions
+
+
+def _held(node: Node) -> int:
+    return len(node.in_flight)
 
 
 def _mark(nodes: dict[int, Node], node: Node, *, belongs: bool) -> None:

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 class Queue:
     """Waiting tasks, sorted by place."""
 
-    __slots__ = ("_gone", "_tasks")
+    __slots__ = ("_gone", "tasks")
 
     def __init__(self) -> None:
-        self._tasks: deque[Task] = deque()
+        self.tasks: deque[Task] = deque()  # those that no longer wait included; others only look whether it is empty
         self._gone = 0  # tasks in it that no longer wait
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Take in tasks whose places come after all others."""
-        self._tasks.extend(tasks)
+        self.tasks.extend(tasks)
 
     def insert(self, tasks: list[Task]) -> None:
         """Take in tasks at their places. Cheap if these are near the front, as they are of tasks that had left."""
@@ -45,11 +45,11 @@ class Queue:
         while (task := self.head()) is not None and task.place < last:
             passed.append(self.pop())
         passed.sort(key=lambda task: task.place, reverse=True)
-        self._tasks.extendleft(passed)
+        self.tasks.extendleft(passed)
 
     def head(self) -> Task | None:
         """Return the first task."""
-        tasks = self._tasks
+        tasks = self.tasks
         while tasks:
             task = tasks[0]
             if task.state == QUEUED:
@@ -61,7 +61,7 @@ class Queue:
     def pop(self) -> Task:
         """Remove the first task and return it; raises `IndexError` if there is none."""
         while True:
-            task = self._tasks.popleft()
+            task = self.tasks.popleft()
             if task.state == QUEUED:
                 return task
             self._gone -= 1
@@ -69,27 +69,27 @@ class Queue:
     def forget(self, count: int) -> None:
         """Note that ``count`` more of the tasks no longer wait."""
         self._gone += count
-        if 2 * self._gone > len(self._tasks):
-            self._tasks = deque(self)
+        if 2 * self._gone > len(self.tasks):
+            self.tasks = deque(self)
             self._gone = 0
 
     def drain(self) -> list[Task]:
         """Remove all tasks and return them."""
         tasks = list(self)
-        self._tasks.clear()
+        self.tasks.clear()
         self._gone = 0
         return tasks
 
     @property
     def held(self) -> int:
         """Return how many tasks it keeps alive, those that no longer wait included."""
-        return len(self._tasks)
+        return len(self.tasks)
 
     def __iter__(self) -> Iterator[Task]:
-        return (task for task in self._tasks if task.state == QUEUED)
+        return (task for task in self.tasks if task.state == QUEUED)
 
     def __len__(self) -> int:
-        return len(self._tasks) - self._gone
+        return len(self.tasks) - self._gone
 
     def __repr__(self) -> str:
         return f"<Queue of {len(self)}>"

@@ -61,17 +61,18 @@ class Scheduler:
 
     # --- events about tasks ----------------------------------------------------------------
 
-    def on_submit(self, tasks: Iterable[Task], *, urgent: bool = False) -> list[Action]:
+    def on_submit(self, tasks: Sequence[Task], *, urgent: bool = False) -> list[Action]:
         """Take in tasks. ``urgent`` ones (nested calls) go before all others, or parents pile up."""
-        tasks = list(tasks)
         self._unsettled += len(tasks)
         self._give_places(tasks, urgent=urgent)
+        if len(tasks) == 1 and (node := self.assignment.take_alone(tasks[0])) is not None:
+            return [Send(node.rank, tasks)]
         anywhere = [task for task in tasks if task.rank == ANY and not task.cancelled]
         enqueue(self.queue, anywhere, urgent=urgent)
-        actions: list[Action] = []
-        if len(anywhere) < len(tasks):
-            actions += self._sort_out([task for task in tasks if task.rank != ANY or task.cancelled], urgent=urgent)
-        return actions + self.dispatch()
+        if len(anywhere) == len(tasks):
+            return self.assignment.dispatch()
+        others = [task for task in tasks if task.rank != ANY or task.cancelled]
+        return self._sort_out(others, urgent=urgent) + self.assignment.dispatch()
 
     def _sort_out(self, tasks: list[Task], *, urgent: bool) -> list[Action]:
         """Take in tasks bound to a rank; settle those of absent ranks, and those cancelled before they came here."""
@@ -101,27 +102,27 @@ class Scheduler:
         if node is None:
             return [None] * len(ids)
         pop = node.in_flight.pop
-        tasks: list[Task | None] = []
-        seen: dict[bytes, list[int]] = {}
-        load = node.load
-        count = 0
-        for id, microseconds in zip(ids, elapsed, strict=True):
-            task = pop(id, None)
-            tasks.append(task)
+        tasks = [pop(id, None) for id in ids]
+        load, count = node.load, 0
+        times: dict[bytes, list[int]] = {}  # by function: microseconds of all its tasks, and how many these are
+        for task, microseconds in zip(tasks, elapsed, strict=True):
             if task is None:
                 continue
             count += 1
             task.state = SETTLED
             load -= task.cost
-            if not task.cancelled:  # else it tells nothing about its function
-                times = seen.get(task.function.key)
-                if times is None:
-                    seen[task.function.key] = [microseconds]
-                else:
-                    times.append(microseconds)
+            if task.cancelled:  # it tells nothing about its function
+                continue
+            key = task.function.key
+            if key in times:
+                of_key = times[key]
+                of_key[0] += microseconds
+                of_key[1] += 1
+            else:
+                times[key] = [microseconds, 1]
+        for key, (total, number) in times.items():
+            self._durations.observe(key, total / number)
         node.load = load
-        for key, times in seen.items():
-            self._durations.observe(key, sum(times) / len(times))
         self.done += count
         self._unsettled -= count
         if count:
@@ -275,7 +276,7 @@ class Scheduler:
 
     # --- bookkeeping -----------------------------------------------------------------------
 
-    def _give_places(self, tasks: list[Task], *, urgent: bool) -> None:
+    def _give_places(self, tasks: Sequence[Task], *, urgent: bool) -> None:
         count = len(tasks)
         if urgent:
             self._first = start = self._first - count

@@ -304,7 +304,7 @@ class Crew:
     def of(self, link: Link) -> Mate | None:
         """Return the node at the other end, if the link is still in use."""
         mate = self.mates.get(link.rank)
-        return mate if mate is not None and link in (mate.link, mate.control) else None
+        return mate if mate is not None and (link is mate.link or link is mate.control) else None
 
     def epoch(self, rank: int) -> int | None:
         """Return the epoch of a node that is linked."""

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from skyward.results import Outcome, Sink
     from skyward.transport.keys import KeyPair
 
+BURST: Final = 4  # tasks handed in one by one since the last look: whoever does that will go on for a while
 CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at close
 CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
 
@@ -249,9 +250,9 @@ class Engine:
 
     # --- tasks -----------------------------------------------------------------------------
 
-    def hand_in(self, tasks: Sequence[Task]) -> None:
-        """Take in tasks from any thread; those that come before the owner looks go as one batch."""
-        self.window.admit(sum([task.size for task in tasks]))
+    def hand_in(self, tasks: Sequence[Task], size: int) -> None:
+        """Take in tasks of ``size`` bytes from any thread; those that come before the owner looks go as one batch."""
+        self.window.admit(size)
         self._handed_in.extend(tasks)
         if not self._taking_in:
             self._taking_in = True
@@ -262,12 +263,14 @@ class Engine:
         tasks = list(self._handed_in)
         for _ in tasks:
             self._handed_in.popleft()
+        if len(tasks) > BURST:
+            self.loop.doze()
         self.submit(tasks, admitted=True)
 
     def submit(self, tasks: Sequence[Task], *, urgent: bool = False, admitted: bool = False) -> None:
         """Take in tasks; ``admitted`` ones are counted in the window already."""
         if not admitted:
-            self.window.admit(sum([task.size for task in tasks]))
+            self.window.admit(tasks[0].size if len(tasks) == 1 else sum([task.size for task in tasks]))
         if self.closing:
             self._deliver(tasks, lambda _: PoolClosedError("the pool is closed"))
             return
@@ -285,11 +288,13 @@ class Engine:
     def settled(self, task: Task, outcome: Outcome) -> None:
         """Hand a task's outcome to whom it belongs, once."""
         self.window.release(task.size)
-        if (task.buffers or task.feeds) and self.sharing is not None:
-            self.sharing.ended(task, outcome)
-        for feed in task.feeds:
-            feed.stop()
-        task.data, task.buffers, task.feeds, task.function = b"", (), (), None  # a future may keep its task
+        if task.buffers or task.feeds:
+            if self.sharing is not None:
+                self.sharing.ended(task, outcome)
+            for feed in task.feeds:
+                feed.stop()
+            task.buffers = task.feeds = ()
+        task.data, task.function = b"", None  # a future may keep its task
         sink, task.sink = task.sink, None
         sink.deliver(task, outcome)
 
@@ -312,7 +317,8 @@ class Engine:
 
     def after_settling(self) -> None:
         """See what may go on now that tasks have ended; called once per batch."""
-        self.perform(self.scheduler.dispatch())
+        if actions := self.scheduler.dispatch():
+            self.perform(actions)
         if self.window.waiting:
             self.window.look(closing=self.closing)
         if self._idle_waiters and self.scheduler.is_idle():
@@ -336,9 +342,8 @@ class Engine:
         """Run ``command`` after ``delay`` seconds; with an ``owner``, on that, if it is still there."""
         self._timers.add(time.monotonic() + delay, command, owner)
 
-    def perform(self, actions: Iterable[Action]) -> None:
+    def perform(self, actions: Sequence[Action]) -> None:
         """Do what the scheduler has decided."""
-        actions = list(actions)
         try:
             for action in actions:
                 self._perform(action)
@@ -348,15 +353,18 @@ class Engine:
                     self.strand(action.tasks)
             raise
 
+    def _send(self, action: Send) -> None:
+        mate, tasks = self.crew.mates[action.rank], action.tasks
+        # More would end the connection; unless the node takes less than we, calls have been checked.
+        if 0 < mate.max_payload < self.max_payload and max(task.size for task in tasks) > mate.max_payload:
+            self.perform(self.scheduler.on_too_large(action.rank, mate.max_payload, tasks))
+        else:
+            self.talk.tasks(mate, tasks)
+
     def _perform(self, action: Action) -> None:
         match action:
-            case Send(rank, tasks):
-                limit = self.crew.mates[rank].max_payload
-                # More would end the connection; unless the node takes less than we, calls have been checked.
-                if 0 < limit < self.max_payload and max(task.size for task in tasks) > limit:
-                    self.perform(self.scheduler.on_too_large(rank, limit, tasks))
-                else:
-                    self.talk.tasks(self.crew.mates[rank], tasks)
+            case Send():
+                self._send(action)
             case Stop(rank, tasks, running):
                 if (mate := self.crew.mates.get(rank)) is not None:  # else it has just been lost
                     self.talk.cancel(mate, [task.id for task in tasks], running=running)

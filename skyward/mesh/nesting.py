@@ -173,6 +173,11 @@ class Nesting:
         return [task for key in keys for task in self.parent_ended(*key)]
 
     @property
+    def has_parents(self) -> bool:
+        """Return whether any task has submitted calls."""
+        return bool(self._parents)
+
+    @property
     def has_answers(self) -> bool:
         """Return whether `flush` has something to say."""
         return bool(self._answering)

@@ -10,7 +10,7 @@ from skyward.config import frame_limit
 from skyward.errors import ProtocolError
 from skyward.versions import package_versions
 from skyward.wire.codec import Decoder, check_body, encode, mark_refs, pack_body, split_body
-from skyward.wire.frames import Payload, shared_among, size_of
+from skyward.wire.frames import shared_among, size_of
 from skyward.wire.functions import FunctionBlob, ModuleBlob
 from skyward.wire.messages import (
     MAX_BATCH,
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from skyward.transport.links import Link
     from skyward.wire.frames import Buffer
 
+_PIECES: Final = (Part, Parcels)
 SHOWN: Final = 10  # ids in a line of the log
 KNOWN: Final = 65_536  # keys of code that we know a node to have; what we forget is sent once more
 ACK_EVERY: Final = 4 * 2**20  # bytes of results after which we acknowledge without waiting for the next beat
@@ -98,7 +99,7 @@ class Talk:
                 if key not in link.functions:
                     self.function(mate, task.function)
             fns.append(index[key])
-        sizes, buffers, body = pack_body([Payload(task.data, task.buffers) for task in tasks])
+        sizes, buffers, body = pack_body([(task.data, task.buffers) for task in tasks])
         retries = [task.retries - task.losses for task in tasks]
         timeouts = [task.timeout for task in tasks]
         message = Tasks(
@@ -188,29 +189,25 @@ class Talk:
         if link.joiner is not None:
             link.joiner.join(body)
         check_body(message, body)
-        if isinstance(message, Part | Parcels):
+        if link is mate.link and isinstance(message, Results):  # first, for there are many
+            if message.epoch == link.epoch:  # else it is from another life of the node
+                self._results(mate, link, message, body)
+        elif isinstance(message, _PIECES):
             self._join(link, message, body)
-            return
-        if isinstance(message, Refused):
+        elif isinstance(message, Refused):
             self._engine.greeting.refused(mate, link, message)
-            return
-        if link is mate.control:
+        elif link is mate.control:
             self._engine.greeting.control(mate, link, message)
-            return
-        if isinstance(message, Welcome):
+        elif isinstance(message, Welcome):
             self._engine.greeting.welcomed(mate, message)
-            return
-        if getattr(message, "epoch", link.epoch) != link.epoch:
-            return  # from another life of the node
-        self._handle(mate, message, body)
+        elif getattr(message, "epoch", link.epoch) == link.epoch:
+            self._handle(mate, message, body)
 
     def _handle(self, mate: Mate, message: Message, body: list[Buffer]) -> None:
         engine = self._engine
         scheduler = engine.scheduler
         rank = mate.rank
         match message:
-            case Results():
-                self._results(mate, message, body)
             case Pulse(heard=heard):
                 self.confirmed(mate, heard)  # that it lives was noted by whoever read the message
             case Output():
@@ -278,9 +275,7 @@ class Talk:
         else:
             link.joiner.expect(message)
 
-    def _results(self, mate: Mate, message: Results, body: list[Buffer]) -> None:
-        link = mate.link
-        assert link is not None
+    def _results(self, mate: Mate, link: Link, message: Results, body: list[Buffer]) -> None:
         if message.seq != link.seen + 1:
             if message.seq > link.seen:
                 raise ProtocolError(f"results {link.seen + 1} to {message.seq - 1} are missing")
@@ -293,18 +288,20 @@ class Talk:
                 raise ProtocolError("shared memory that was not agreed upon")
             engine.sharing.receive(rank, mark_refs(message, body))
         tasks = engine.scheduler.on_results(rank, message.ids, message.elapsed)
-        if None in tasks and not engine.closing:
+        if not all(tasks) and not engine.closing:
             foreign = [id for id, task in zip(message.ids, tasks, strict=True) if task is None]
             _logger.warning("node %d sent results of tasks that it does not hold, %s: dropped", rank, foreign[:SHOWN])
         rows = split_body(message.sizes, message.buffers, body)
-        engine.console.settle(rank, message.ids)
+        nested, settled = engine.nesting.has_parents, engine.settled
         try:
+            engine.console.settle(rank, message.ids)
             for task, status, (data, buffers) in zip(tasks, message.statuses, rows, strict=True):
                 if task is not None:
                     if status != OK:
                         engine.failed += 1
-                    engine.settled(task, (status, data, buffers, rank, task.id, task.name))
-                    engine.ended(rank, task.id)
+                    settled(task, (status, data, buffers, rank, task.id, task.name))
+                    if nested:
+                        engine.ended(rank, task.id)
         except Exception:
             engine.strand(tasks)
             raise

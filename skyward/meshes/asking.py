@@ -117,7 +117,7 @@ class _Asking:
             for source in self._hub.poll(left):
                 if isinstance(source, News):
                     self._on_news(source.link, source.what)
-                elif isinstance(source, Link):
+                elif isinstance(source, Link) and source in self._open:  # the news may have ended it
                     self._read(source)
         for question in list(self._open.values()):
             self._end(question, "did not answer in time: it is stopped, or the network is slow")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import zmq
 
 from skyward.transport.links import Connection, Link
-from skyward.transport.sockets import IO_THREADS
+from skyward.transport.polling import Poller
+from skyward.transport.sockets import IO_THREADS, READABLE, WRITABLE
 
 if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
@@ -36,9 +37,10 @@ class Hub:
         """``keys`` say who we are to nodes behind CURVE."""
         self.keys = keys
         self._context: Context | None = None
-        self._poller = zmq.Poller()
+        self._poller = Poller()
         self._links: dict[Socket, Link] = {}
         self._monitors: dict[Socket, Link] = {}
+        self._watched: set[int] = set()
 
     def connect(self, endpoint: str, rank: int, server_key: str = "", *, urgent: bool = False) -> Link:
         """Return a link to a node, which connects in the background.
@@ -49,12 +51,11 @@ class Hub:
         require_descriptors(LINK if self._context is not None else CONTEXT + LINK)
         if self._context is None:
             self._context = zmq.Context(IO_THREADS)
-        link = Link(self._context, endpoint, rank, self._on_blocked, self.keys, server_key, urgent=urgent)
+        link = Link(self._context, endpoint, rank, self._poller, self.keys, server_key, urgent=urgent)
         self._links[link.socket] = link
-        self._poller.register(link.socket, zmq.POLLIN)
         if link.monitor is not None:
             self._monitors[link.monitor] = link
-            self._poller.register(link.monitor, zmq.POLLIN)
+            self._poller.register(link.monitor)
         return link
 
     def disconnect(self, link: Link) -> None:
@@ -68,11 +69,13 @@ class Hub:
 
     def watch(self, fd: int) -> None:
         """Report the descriptor when it is readable."""
-        self._poller.register(fd, zmq.POLLIN)
+        self._poller.register(fd)
+        self._watched.add(fd)
 
     def unwatch(self, fd: int) -> None:
         """Report it no more."""
-        if fd in self._poller:
+        if fd in self._watched:
+            self._watched.remove(fd)
             self._poller.unregister(fd)
 
     def poll(self, timeout: float) -> list[Link | News | int]:
@@ -81,19 +84,17 @@ class Hub:
         Also the news about connections. What waited in a link goes out on the way.
         """
         ready: list[Link | News | int] = []
-        # Rounded up: waking a little late is cheaper than polling again a little early.
-        for source, events in self._poller.poll(int(timeout * 1000 + 0.999)):
+        for source, events in self._poller.poll(timeout):
             if isinstance(source, int):
                 ready.append(source)
-                continue
-            if source in self._monitors:
-                ready += [News(self._monitors[source], what) for what in self._monitors[source].news()]
-                continue
-            link = self._links[source]
-            if events & zmq.POLLOUT and link.flush():
-                self._poller.modify(source, zmq.POLLIN)
-            if events & zmq.POLLIN:
-                ready.append(link)
+            elif (link := self._links.get(source)) is not None:
+                if events & WRITABLE:
+                    link.flush()
+                if events & READABLE:
+                    ready.append(link)
+            else:
+                link = self._monitors[source]
+                ready += [News(link, what) for what in link.news()]
         return ready
 
     def close(self) -> None:
@@ -102,9 +103,7 @@ class Hub:
             self.disconnect(link)
         if self._context is not None:
             self._context.term()
-
-    def _on_blocked(self, link: Link) -> None:
-        self._poller.modify(link.socket, zmq.POLLIN | zmq.POLLOUT)
+        self._poller.close()
 
 
 def require_descriptors(count: int) -> None:

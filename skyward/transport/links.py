@@ -17,8 +17,11 @@ from zmq.utils.monitor import recv_monitor_message
 from skyward.transport.sockets import (
     BULK,
     HANDSHAKES,
+    READABLE,
     URGENT,
+    WRITABLE,
     make_dealer,
+    poll_now,
     receive_frames,
     send_frames,
     use_family,
@@ -28,9 +31,10 @@ from skyward.wire.shelf import CALLS, Shelf
 from skyward.wire.unconfirmed import Unconfirmed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from skyward.transport.keys import KeyPair
+    from skyward.transport.polling import Poller
     from skyward.transport.sockets import Context, Socket
     from skyward.wire.frames import Buffer
     from skyward.wire.functions import FunctionBlob, ModuleBlob
@@ -64,9 +68,9 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_last", "_on_blocked", "_pending", "broken", "brought", "cutter", "epoch", "failures", "fresh", "functions",
-        "greeted", "heard", "joiner", "learned", "linger", "modules", "monitor", "rank", "ready", "refusals", "said",
-        "seen", "shown", "socket", "unacked", "unconfirmed",
+        "_alone", "_last", "_pending", "_poller", "broken", "brought", "cutter", "epoch", "failures", "fresh",
+        "functions", "greeted", "heard", "joiner", "learned", "linger", "modules", "monitor", "rank", "ready",
+        "refusals", "said", "seen", "shown", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +78,7 @@ class Link:
         context: Context,
         endpoint: str,
         rank: int,
-        on_blocked: Callable[[Link], object],
+        poller: Poller,
         keys: KeyPair | None = None,
         server_key: str = "",
         *,
@@ -91,7 +95,9 @@ class Link:
         self.joiner: Joiner | None = None  # of those that come in pieces
         self.failures = 0  # handshakes in a row that have failed
         self._pending: deque[Sequence[Buffer]] = deque()
-        self._on_blocked = on_blocked  # called when frames begin to wait
+        self._poller = poller
+        self._alone = [(self.socket, READABLE)]
+        poller.register(self.socket)
         self.rank = rank
         self.linger = 0  # milliseconds that unsent messages may take when the link closes
         self.broken = False  # the connection has broken at least once
@@ -142,15 +148,18 @@ class Link:
             self._pending.append(frames)
         elif not self._try_send(frames):
             self._pending.append(frames)
-            self._on_blocked(self)
+            self._poller.register(self.socket, READABLE | WRITABLE)
 
     def flush(self) -> bool:
         """Send what waits, as far as the socket takes it; return whether nothing waits now."""
         while self._pending and self._try_send(self._pending[0]):
             self._pending.popleft()
+        if not self._pending:
+            self._poller.register(self.socket)
         return not self._pending
 
     def _try_send(self, frames: Sequence[Buffer]) -> bool:
+        self._poller.used(self.socket)
         try:
             send_frames(self.socket, frames)
         except zmq.Again:
@@ -161,8 +170,13 @@ class Link:
         """Return the messages that have arrived, as lists of frames; bounded."""
         messages: list[list[Buffer]] = []
         try:
-            while len(messages) < READS:
+            while True:
                 messages.append(receive_frames(self.socket, COPIED))
+                if not poll_now(self._alone, 0):  # cheaper than being told by an exception
+                    break
+                if len(messages) == READS:
+                    self._poller.used(self.socket)
+                    break
         except zmq.Again:
             pass
         return messages

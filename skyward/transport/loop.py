@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LOOK: Final = 0.2  # seconds between looks for signals: one that comes just before a system call does not end it
+NAP: Final = 0.0005  # seconds that a dozing owner lets commands gather: to be woken costs it some of that for each
 LINGER: Final = 0.02  # seconds the background thread stays away after a caller has driven
 
 
@@ -61,6 +62,7 @@ class Loop:
         self._inbox: deque[Callable[[], None]] = deque()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # the handler polls it
         self._asleep = False
+        self._dozing = False
         self._uses = 0  # times a caller has polled; one that only asks something leaves that to others
         # A bare lock as a binary semaphore: `post` runs in finalizers, where an Event could deadlock.
         self._nudge = threading.Lock()
@@ -81,6 +83,10 @@ class Loop:
             self.wake()
         elif not self._owned:
             self._call_background()
+
+    def doze(self) -> None:
+        """Do not wake the owner for commands that come in the next moment: it looks for them by itself (the owner)."""
+        self._dozing = True
 
     def wake(self) -> None:
         """Make the owner's poll return."""
@@ -213,13 +219,18 @@ class Loop:
         ran = bool(inbox)
         if ran:
             self._run_commands()
-        due = self._handler.next_deadline()
-        if deadline is not None:
-            due = min(due, deadline)
-        self._asleep = True
+        dozing, self._dozing = self._dozing, False
+        self._asleep = not dozing
         # A command posted before this line is seen here, one posted after it wakes the poll.
         # After commands we only look: they may have ended what this thread waits for.
-        timeout = 0.0 if ran or inbox else max(0.0, due - time.monotonic())
+        timeout = 0.0
+        if dozing:
+            timeout = NAP
+        elif not (ran or inbox):
+            due = self._handler.next_deadline()
+            if deadline is not None and deadline < due:
+                due = deadline
+            timeout = max(0.0, due - time.monotonic())
         try:
             self._handler.turn(timeout)
         except Exception as error:
@@ -265,4 +276,4 @@ class Loop:
 def _sooner(deadline: float | None) -> float:
     """Return the deadline, or the next moment to look for signals if that comes first."""
     look = time.monotonic() + LOOK
-    return look if deadline is None else min(deadline, look)
+    return look if deadline is None or look < deadline else deadline

@@ -13,9 +13,10 @@ This is a driver: it opens sockets and decides nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import zmq
+from zmq import backend
 
 from skyward.errors import ConfigError
 from skyward.wire.messages import MAX_BUFFERS
@@ -50,6 +51,15 @@ HANDSHAKES: Final = int(
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
+
+# Flags as plain numbers, and what `zmq.Socket.send` and `zmq.Poller.poll` wrap: enums and wrappers cost more than the
+# work itself, on every frame.
+_NOW: Final = int(zmq.DONTWAIT)
+_NOW_MORE: Final = int(zmq.DONTWAIT | zmq.SNDMORE)
+READABLE: Final = int(zmq.POLLIN)
+WRITABLE: Final = int(zmq.POLLOUT)
+_send: Final[Any] = backend.Socket.send
+poll_now: Final[Any] = backend.zmq_poll  # ([(socket, events), …], 0) -> [(socket, events), …]
 
 Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
@@ -132,10 +142,10 @@ def send_frames(socket: Socket, frames: Sequence[Buffer]) -> None:
     come from its first frame, or not at all. Large frames are shared with ZeroMQ, not copied: they
     must not change afterwards.
     """
-    last = len(frames) - 1
-    for position, frame in enumerate(frames):
-        flags = zmq.DONTWAIT if position == last else zmq.DONTWAIT | zmq.SNDMORE
-        socket.send(frame, flags, copy=len(frame) < ZERO_COPY)
+    *first, last = frames
+    for frame in first:
+        _send(socket, frame, _NOW_MORE, len(frame) < ZERO_COPY)
+    _send(socket, last, _NOW, len(last) < ZERO_COPY)
 
 
 class Reader:
@@ -146,7 +156,7 @@ class Reader:
     memory and can be told.
     """
 
-    __slots__ = ("_frames", "_keyed", "_most", "_socket", "user")
+    __slots__ = ("_frames", "_keyed", "_more", "_most", "_socket", "user")
 
     def __init__(self, socket: Socket, *, keyed: bool, most: int = MOST_FRAMES) -> None:
         """``keyed`` says that messages come under keys."""
@@ -154,6 +164,7 @@ class Reader:
         self._keyed = keyed
         self._most = most
         self._frames: list[Buffer] = []  # of a message of which more is to be read
+        self._more = False
         self.user = ""  # whose key the message came under
 
     def read(self, slice: int) -> list[Buffer] | None:
@@ -161,32 +172,33 @@ class Reader:
 
         None says that ``slice`` frames have been read and the message has more: the next call goes on.
         """
-        socket, frames = self._socket, self._frames
+        receive, frames = self._socket.recv, self._frames
         if not frames:
-            frames.append(self._begin())
-        if len(frames) == 1 and socket.getsockopt(zmq.RCVMORE):
-            frames.append(socket.recv())
-        more = bool(socket.getsockopt(zmq.RCVMORE))
-        while more:
+            frame = receive(_NOW, False)
+            if self._keyed:
+                self._note_user(frame)
+            frames.append(frame.bytes)
+            self._more = frame.more
+        if self._more and len(frames) == 1:
+            frame = receive(_NOW, False)
+            frames.append(frame.bytes)
+            self._more = frame.more
+        while self._more:
             if slice <= 0:
                 return None
             slice -= 1
-            frame = socket.recv(copy=False)
-            more = frame.more
+            frame = receive(_NOW, False)
+            self._more = frame.more
             if len(frames) <= self._most:
                 frames.append(frame.buffer)
         self._frames = []
         return frames
 
-    def _begin(self) -> bytes:
-        if not self._keyed:
-            return self._socket.recv(zmq.DONTWAIT)
-        frame = self._socket.recv(zmq.DONTWAIT, copy=False)
+    def _note_user(self, frame: zmq.Frame) -> None:
         try:
             self.user = str(frame.get("User-Id"))
         except zmq.ZMQError:
             self.user = ""
-        return frame.bytes
 
 
 def receive_frames(socket: Socket, copied: int, most: int = MOST_FRAMES) -> list[Buffer]:
@@ -195,12 +207,13 @@ def receive_frames(socket: Socket, copied: int, most: int = MOST_FRAMES) -> list
     The first ``copied`` frames come as bytes, the rest as writable views of the memory they arrived in.
     A message of more than ``most`` frames is cut to ``most + 1``, so that it costs no memory and can be told.
     """
-    frames: list[Buffer] = [socket.recv(zmq.DONTWAIT)]
-    while socket.getsockopt(zmq.RCVMORE):
+    receive = socket.recv
+    frame = receive(_NOW, False)
+    frames: list[Buffer] = [frame.bytes]
+    while frame.more:
+        frame = receive(_NOW, False)
         if len(frames) < copied:
-            frames.append(socket.recv())
+            frames.append(frame.bytes)
         elif len(frames) <= most:
-            frames.append(socket.recv(copy=False).buffer)
-        else:
-            socket.recv(copy=False)
+            frames.append(frame.buffer)
     return frames

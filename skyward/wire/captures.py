@@ -50,7 +50,7 @@ class Captures:
                 or function.__kwdefaults__ is not kwdefaults
             ):
                 return False
-        return all(_content(cell) is value for cell, value in self._cells)
+        return not self._cells or all(_content(cell) is value for cell, value in self._cells)
 
 
 def _content(cell: CellType) -> Any:

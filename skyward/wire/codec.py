@@ -45,7 +45,7 @@ from skyward.wire.messages import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from skyward.wire.frames import Buffer, Payload
+    from skyward.wire.frames import Buffer
 
 OWN_FRAME: Final = 32_768  # bytes: above it copying a pickle into the blob costs more than a frame of its own
 
@@ -137,17 +137,19 @@ def _header_check(kind: type[Message]) -> Callable[[Any], None] | None:
     optional = _OPTIONAL.get(kind, ())
 
     def check(message: Any) -> None:
-        lengths = set(map(len, columns(message)))
+        lengths = {*map(len, columns(message))}
         if len(lengths) != 1:
             found = ", ".join(f"{name} has {len(column)}" for name, column in zip(names, columns(message), strict=True))
             raise ProtocolError(f"columns of {kind.__name__} differ in length: {found}")
         for name in optional:
             if (column := getattr(message, name)) and len(column) not in lengths:
                 raise ProtocolError(f"column {name!r} of {kind.__name__} has {len(column)} instead of {lengths.pop()}")
-        if isinstance(message, Tasks | Submit):
+        if kind is Results:
+            return
+        if kind is Tasks or kind is Submit:
             if message.fns and max(message.fns) >= len(message.functions):
                 raise ProtocolError(f"'fns' of {kind.__name__} refers to a function that it does not name")
-        elif isinstance(message, Items):
+        elif kind is Items:
             _check_items(message)
 
     return check
@@ -162,21 +164,26 @@ def _check_items(message: Items) -> None:
 
 # --- bodies --------------------------------------------------------------------------------
 
+# Tuples, made once: `A | B` makes a type whenever it is evaluated.
+_BATCHES: Final = (Results, Tasks, Submit, Answer, Items)
+_SHARING: Final = (Results, Tasks, Items)
+_SINGLE: Final = (Function, Module, Part)
+
 
 def check_body(message: Message, frames: Sequence[Buffer]) -> None:
     """Raise `ProtocolError` unless the frames after frame 0 are what the header says.
 
     The header must have come through `Decoder.decode`.
     """
-    if isinstance(message, Tasks | Results | Submit | Answer | Items):
+    if isinstance(message, _BATCHES):
         _check_batch(message.sizes, message.buffers, frames)
-        if isinstance(message, Tasks | Results | Items) and message.shared:
+        if isinstance(message, _SHARING) and message.shared:
             _check_refs(message.shared, frames, _pickles(message.sizes, message.buffers))
         return
     if isinstance(message, Output):
         _check_lines(message, frames)
         return
-    expected = 1 if isinstance(message, Function | Module | Part) else 0
+    expected = 1 if isinstance(message, _SINGLE) else 0
     if len(frames) != expected:
         raise ProtocolError(f"{type(message).__name__} came with {len(frames)} body frames instead of {expected}")
 
@@ -194,13 +201,13 @@ def _check_lines(message: Output, frames: Sequence[Buffer]) -> None:
 
 
 def _check_batch(sizes: list[int], buffers: list[int], frames: Sequence[Buffer]) -> None:
-    count = sum(buffers)
+    count, size = sum(buffers), sum(sizes)
     if count > MAX_BUFFERS:
         raise ProtocolError(f"'buffers' says {count}, more than {MAX_BUFFERS}")
     if len(frames) != 1 + count:
         raise ProtocolError(f"a batch with {len(frames)} body frames, but 'buffers' says 1 + {count}")
-    if len(frames[0]) != sum(sizes):
-        raise ProtocolError(f"a blob of {len(frames[0])} bytes, but 'sizes' says {sum(sizes)}")
+    if len(frames[0]) != size:
+        raise ProtocolError(f"a blob of {len(frames[0])} bytes, but 'sizes' says {size}")
     if 0 in sizes and (0, 0) in zip(sizes, buffers, strict=True):
         raise ProtocolError("an entry without a pickle: 0 in both 'sizes' and 'buffers'")
 
@@ -229,7 +236,7 @@ def mark_refs(message: Tasks | Results | Items, frames: list[Buffer]) -> list[Bu
     return frames
 
 
-def pack_body(payloads: Sequence[Payload]) -> tuple[list[int], list[int], list[Buffer]]:
+def pack_body(payloads: Sequence[tuple[Buffer, tuple[Buffer, ...]]]) -> tuple[list[int], list[int], list[Buffer]]:
     """Return the columns ``sizes`` and ``buffers``, and the body frames, of a batch.
 
     Buffers are not copied; pickles of up to `OWN_FRAME` bytes are, into the blob, and so are larger ones
@@ -237,6 +244,10 @@ def pack_body(payloads: Sequence[Payload]) -> tuple[list[int], list[int], list[B
     """
     if not payloads:
         return [], [], [b""]
+    if len(payloads) == 1:  # as every lone call is
+        pickle, own = payloads[0]
+        if 0 < len(pickle) <= OWN_FRAME:
+            return [len(pickle)], [len(own)], [pickle, *own]
     data, extra = zip(*payloads, strict=True)
     sizes = list(map(len, data))
     buffers = list(map(len, extra))
@@ -266,6 +277,8 @@ def split_body(
     Pickles are cut out of the blob in its own type: copies of bytes, views of a memoryview.
     """
     blob = frames[0]
+    if len(frames) == len(sizes) == 1:
+        return [(blob, ())]
     ends = accumulate(sizes)
     if len(frames) == 1:
         return [(blob[end - size : end], ()) for size, end in zip(sizes, ends, strict=True)]

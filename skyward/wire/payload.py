@@ -52,6 +52,14 @@ _PLAIN, _OBJECTS, _LARGE_BYTES = range(3)
 # --- to bytes ------------------------------------------------------------------------------
 
 
+def dumps_plain(args: tuple[Any, ...]) -> bytes | None:
+    """Return the arguments of a call as bytes, if they are numbers, text and the like; else None."""
+    for value in args:
+        if type(value) not in _SCALARS:
+            return None
+    return _dumps(args, 5)
+
+
 def dumps_call(
     args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None, names: Sequence[str] = ()
 ) -> tuple[Payload, frozenset[str]]:

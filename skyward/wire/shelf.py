@@ -91,6 +91,11 @@ class Shelf(Generic[T]):
                 self._modules[module] = [1, length + OVERHEAD]
                 self.size += length + OVERHEAD
 
+    @property
+    def is_full(self) -> bool:
+        """Return whether `trim` has something to do."""
+        return self.size > self._limit
+
     def trim(self, in_use: Callable[[], Collection[bytes]] = tuple) -> tuple[list[bytes], list[bytes]]:
         """Take off what was used longest ago, until the rest fits; return the keys of functions and of modules.
 

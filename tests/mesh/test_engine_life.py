@@ -149,7 +149,7 @@ PLACES: dict[str, Callable[[Any], tuple[Any, str]]] = {
     "while waking the crew": lambda engine: (engine.crew, "wake"),
     "while sending": lambda engine: (engine.talk, "tasks"),
     "while counting a result": lambda engine: (engine.scheduler, "on_results"),
-    "while settling": lambda engine: (engine.nesting, "parent_ended"),
+    "while settling": lambda engine: (engine.console, "settle"),
     "after settling": lambda engine: (engine.scheduler, "dispatch"),
 }
 

@@ -10,7 +10,8 @@ import pytest
 import zmq
 
 from skyward.transport.links import READS, Link
-from skyward.transport.sockets import make_router, receive_frames, send_frames
+from skyward.transport.polling import Poller
+from skyward.transport.sockets import READABLE, make_router, receive_frames, send_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,14 +22,27 @@ if TYPE_CHECKING:
 WAIT = 10_000  # ms for what takes one
 
 
+class Watched(Poller):
+    """A poller that counts how often a link began to wait until it may write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocked = 0
+
+    def register(self, source: Socket | int, events: int = READABLE) -> None:
+        """Count."""
+        self.blocked += events != READABLE
+        super().register(source, events)
+
+
 class Line:
     """A node's socket and a client's link to it."""
 
     def __init__(self, context: zmq.Context[Socket], endpoint: str) -> None:
         self.context = context
         self.endpoint = endpoint
-        self.blocked: list[Link] = []
-        self.link = Link(context, endpoint, 3, self.blocked.append)
+        self.poller = Watched()
+        self.link = Link(context, endpoint, 3, self.poller)
         self.router: Socket | None = None
 
     def serve(self) -> Socket:
@@ -52,6 +66,7 @@ def line() -> Iterator[Line]:
         line = Line(context, f"ipc://{Path(directory) / 's'}")
         yield line
         line.link.close()
+        line.poller.close()
         if line.router is not None:
             line.router.close(0)
         context.term()
@@ -68,14 +83,14 @@ def test_message_reaches_the_node(line: Line) -> None:
     router = line.connect()
     line.link.send([b"header", b"", bytes(100_000)])
     assert received(router) == [b"header", b"", bytes(100_000)]
-    assert line.blocked == []
+    assert not line.poller.blocked
 
 
 def test_messages_wait_for_the_connection_in_order(line: Line) -> None:
     """Until the node is there they wait in the link, which says so once, and go when it is flushed."""
     for number in range(3):
         line.link.send([b"%d" % number])
-    assert line.blocked == [line.link]
+    assert line.poller.blocked == 1
     assert not line.link.flush()
     router = line.connect()
     line.link.send([b"3"])  # not before those that wait
@@ -87,14 +102,14 @@ def test_link_says_again_when_messages_wait_again(line: Line) -> None:
     """After a flush that left nothing, the next full socket is reported anew; nothing is lost."""
     router = line.connect()
     sent = 0
-    while not line.blocked:
+    while not line.poller.blocked:
         line.link.send([b"%d" % sent, bytes(10_000)])
         sent += 1
     assert [received(router)[0] for _ in range(sent - 1)] == [b"%d" % number for number in range(sent - 1)]
     assert line.link.socket.poll(WAIT, zmq.POLLOUT)
     assert line.link.flush()
     assert received(router)[0] == b"%d" % (sent - 1)
-    while len(line.blocked) < 2:
+    while line.poller.blocked < 2:
         line.link.send([b"more", bytes(10_000)])
 
 

@@ -211,25 +211,22 @@ def look(node: Node, gap: float) -> None:
         node.actions.append(Exit(0))
 
 
-def pulse(node: Node) -> None:
-    """Show the clients that we live."""
-    queued = -1
-    for session in node.sessions.values():
-        if node.now >= session.next_pulse:
-            session.next_pulse = node.now + session.heartbeat
-            peer, blocked = session.peer, session.blocked
-            if session.control is not None:
-                peer, blocked = session.control, session.control_blocked
-            if peer is not None and not blocked:  # one that does not read has enough to read
-                queued = sum(s.queued for s in node.sessions.values()) if queued < 0 else queued
-                node.actions.append(Send(peer, _pulse(node, session, queued)))
-            # A worker that has nothing but one task does not report it; by now it is worth knowing.
-            started = [task.id for worker in session.workers.values() for task in worker.unannounced()]
-            if started:
-                node.say(session, Progress(node.epoch, [], started))
+def pulse(node: Node, session: Session) -> None:
+    """Show a client that we live."""
+    session.next_pulse = node.now + session.heartbeat
+    peer, blocked = session.peer, session.blocked
+    if session.control is not None:
+        peer, blocked = session.control, session.control_blocked
+    if peer is not None and not blocked:  # one that does not read has enough to read
+        node.actions.append(Send(peer, _pulse(node, session)))
+    # A worker that has nothing but one task does not report it; by now it is worth knowing.
+    started = [task.id for worker in session.workers.values() for task in worker.unannounced()]
+    if started:
+        node.say(session, Progress(node.epoch, [], started))
 
 
-def _pulse(node: Node, session: Session, queued: int) -> Pulse:
+def _pulse(node: Node, session: Session) -> Pulse:
+    queued = sum([other.queued for other in node.sessions.values()])
     return Pulse(node.epoch, max(node.running, 0), queued, session.echo, session.heard)
 
 

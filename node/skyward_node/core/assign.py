@@ -12,7 +12,7 @@ PURE: no pipes, no processes.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from skyward.wire.codec import pack_body
 from skyward.wire.frames import shared_among
@@ -25,7 +25,6 @@ from skyward_node.core.tasks import GIVE, GIVEN, START, move
 from skyward_node.pipe_messages import Forget
 
 if TYPE_CHECKING:
-    from skyward.wire.frames import Payload
     from skyward_node.core.node import Node
     from skyward_node.core.sessions import Session
     from skyward_node.core.tasks import Task
@@ -39,8 +38,11 @@ SHORT: Final = 5_000.0  # µs: a longer task never waits behind another in a wor
 
 def dispatch(node: Node) -> None:
     """Start what can be started."""
-    _fill(node)
-    _send_ahead(node)
+    for session in node.turns:
+        if session.queued:
+            _fill(node)
+            _send_ahead(node)
+            break
     if node.stuck:
         _recall(node)
 
@@ -117,14 +119,13 @@ def give(node: Node, worker: Worker, chunk: list[Task]) -> None:
     if worker.told != place:
         worker.told = place
         node.actions.append(Give(worker.id, make_context(session, worker, node)))
-    codes = dict.fromkeys([task.code for task in chunk])
+    codes = {task.code: None for task in chunk}
     for code in codes:
         if not worker.known.use(code.key):
             node.give_code(worker, code.parts(worker.known))
     ids = [task.id for task in chunk]
     fns = _indexes(chunk) if len(codes) > 1 else [0] * len(chunk)
-    # What `split_body` made is a Payload in all but name; naming each costs as much as all the rest.
-    sizes, buffers, body = pack_body(cast("list[Payload]", [task.payload for task in chunk]))
+    sizes, buffers, body = pack_body([task.payload for task in chunk])
     message = Tasks(0, 0, [code.key for code in codes], ids, fns, sizes, buffers, shared=shared_among(body))
     node.actions.append(Give(worker.id, message, body))
     move(chunk, GIVE)
@@ -140,6 +141,8 @@ def give(node: Node, worker: Worker, chunk: list[Task]) -> None:
 
 def _forget(node: Node, worker: Worker) -> None:
     """Have the worker forget code that is too much and of which it has no task."""
+    if not worker.known.is_full:
+        return
     functions, modules = worker.known.trim(lambda: {task.code.key for task in worker.tasks.values()})
     if functions:
         node.actions.append(Give(worker.id, Forget(functions, modules)))

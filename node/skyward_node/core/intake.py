@@ -38,26 +38,28 @@ def on_tasks(node: Node, session: Session, message: Tasks, body: Sequence[Buffer
     ids = message.ids
     if message.shared and not session.shared:
         raise ProtocolError("shared memory that was not agreed upon")
-    if len(set(ids)) != len(ids):
+    if len(ids) > 1 and len(set(ids)) != len(ids):
         raise ProtocolError("a batch names a task twice")
     session.outbox.ack(message.ack)
     codes = [session.library.code(key) for key in message.functions]
-    rows = zip(
-        ids,
-        repeat(session),
-        [codes[fn] for fn in message.fns],
-        split_body(message.sizes, message.buffers, body),
-        message.retries or repeat(0),
-        message.timeouts or repeat(0.0),
-        strict=False,
+    tasks = list(
+        map(
+            Task,
+            ids,
+            repeat(session),
+            [codes[fn] for fn in message.fns],
+            split_body(message.sizes, message.buffers, body),
+            message.retries or repeat(0),
+            message.timeouts or repeat(0.0),
+        )
     )
-    tasks = [Task(*row) for row in rows]
     if not tasks:
         return
     if min(ids) <= session.highest:
         tasks = _only_new(node, session, tasks)
     session.highest = max(session.highest, *ids)
-    session.tasks.update(zip([task.id for task in tasks], tasks, strict=True))
+    for task in tasks:
+        session.tasks[task.id] = task
     if session.draining < inf:
         session.enqueue(tasks)
         give_back(node, session, tasks)

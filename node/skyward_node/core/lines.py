@@ -44,6 +44,11 @@ class Lines:
         """Return whether a line has begun and not ended."""
         return bool(self._partial)
 
+    @property
+    def open(self) -> bool:
+        """Return whether a line has begun of which the end has not come, shown or not."""
+        return bool(self._partial) or self._shown
+
     def feed(self, data: bytes) -> Block | None:
         """Take in bytes; return the lines they complete."""
         if self._shown and data:

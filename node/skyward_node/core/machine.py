@@ -9,6 +9,7 @@ PURE: no sockets, pipes, processes, files or clock. Time is a number of seconds 
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import ProtocolError
@@ -35,7 +36,7 @@ from skyward.wire.messages import (
     Submit,
     Tasks,
 )
-from skyward_node.core import admission, assign, crew, draining, intake, nesting, outcomes, stopping, streaming
+from skyward_node.core import admission, assign, crew, draining, intake, lone, nesting, outcomes, stopping, streaming
 from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Forget, Gone, Incoming, Nonsense, Shutdown
 from skyward_node.core.node import GRACE, LATE, LEAVE, PARTIAL, TIMEOUT, Identity, Limits, Node, batches
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from skyward_node.core.sessions import Session
     from skyward_node.core.workers import Worker
 
+LOOK: Final = 0.005  # seconds between looks at who is silent: nothing to a lease, and most turns are shorter
 TRIM: Final = 1.0  # seconds between looks for workers that idle
 QUIET: Final = 1.0  # seconds the core may be left alone when nothing is due
 
@@ -60,6 +62,7 @@ class Core:
         self.node = Node(limits, identity)
         self.node.now = now
         self._trim_at = now + TRIM
+        self._gap = 0.0  # seconds since the last look at who is silent
         self._handlers: dict[type, Callable[[Any], None]] = {
             Incoming: self._on_incoming,
             Received: self._on_received,
@@ -82,23 +85,26 @@ class Core:
     def handle(self, events: Sequence[Event], now: float) -> list[Action]:
         """Take in what has happened; return what is to be done, in order. Without events: time has passed."""
         node = self.node
-        gap, node.now = now - node.now, now
-        admission.look(node, gap)
+        self._gap += now - node.now
+        node.now = now
+        if self._gap >= LOOK:
+            gap, self._gap = self._gap, 0.0
+            admission.look(node, gap)
         handlers = self._handlers
         for event in events:
             handlers[type(event)](event)
         if node.dead_starts and now >= node.spawn_after and node.sessions:
             crew.replenish(node)
-        for kind, subject in node.due():
-            self._on_time(kind, subject)
+        if node.next_timer() <= now:
+            for kind, subject in node.due():
+                self._on_time(kind, subject)
         self._report()
         assign.dispatch(node)
         nesting.announce(node)
-        admission.pulse(node)
         if now >= self._trim_at:
             self._trim_at = now + TRIM
             crew.trim(node)
-        draining.check(node)
+        self._see_off()
         return self._take()
 
     def next_deadline(self) -> float:
@@ -118,6 +124,9 @@ class Core:
         """Tell each client what has become of its tasks in this turn."""
         node = self.node
         for session in node.sessions.values():
+            if session.outbox.fresh:
+                for message, body in session.outbox.flush(node.epoch):
+                    node.say(session, message, body)
             if session.started:
                 started, session.started = session.started, []
                 for some in batches(started):
@@ -126,11 +135,20 @@ class Core:
                 returned, session.returned = session.returned, []
                 for some in batches(returned):
                     node.say(session, Returned(node.epoch, some))
-            for message, body in session.outbox.flush(node.epoch):
-                node.say(session, message, body)
             if session.graves:
                 outbox = session.outbox
                 node.actions += [Bury(worker) for worker in session.graves.settle(outbox.seq, outbox.acked)]
+
+    def _see_off(self) -> None:
+        """Show clients that we live whose turn it is, and end what has had its time."""
+        node = self.node
+        drained = node.draining
+        for session in node.sessions.values():
+            if node.now >= session.next_pulse:
+                admission.pulse(node, session)
+            drained |= session.draining < inf
+        if drained:
+            draining.check(node)
 
     # --- connections -------------------------------------------------------------------------
 
@@ -153,7 +171,7 @@ class Core:
             elif event.peer == session.control and type(message) is not Beat:
                 raise ProtocolError(f"{type(message).__name__} does not belong on a control channel")
             else:
-                session.silence = 0.0
+                session.silence = -self._gap  # which is counted later, and was before this
                 self._on_message(session, message, event.body)
         except ProtocolError as error:  # drop the peer that sends what no correct peer sends; everyone else goes on
             admission.refuse(node, event.peer, "protocol", str(error))
@@ -161,8 +179,9 @@ class Core:
     def _on_message(self, session: Session, message: Any, body: Sequence[Buffer]) -> None:
         node = self.node
         match message:
-            case Tasks():
-                intake.on_tasks(node, session, message, body)
+            case Tasks(ids=ids):
+                if len(ids) != 1 or len(body) > 1 or not lone.give(node, session, message, body):
+                    intake.on_tasks(node, session, message, body)
             case Beat(ack=ack, at=at, heard=heard, shown=shown):
                 session.outbox.ack(ack)
                 session.confirm(heard)
@@ -234,8 +253,9 @@ class Core:
     def _on_word(self, worker: Worker, message: Any, body: Sequence[Buffer]) -> None:
         node = self.node
         match message:
-            case Results():
-                outcomes.on_results(node, worker, message, body)
+            case Results(ids=ids):
+                if len(ids) != 1 or not lone.finish(node, worker, message, body):
+                    outcomes.on_results(node, worker, message, body)
             case Progress(started=started):
                 outcomes.on_progress(node, worker, started)
             case Returned(ids=ids):

@@ -72,6 +72,11 @@ class Outbox:
         """Return about how many bytes of memory all results take that are not acknowledged."""
         return self.size + ENTRY * self.entries
 
+    @property
+    def fresh(self) -> bool:
+        """Return whether `flush` has something to say."""
+        return bool(self._parts)
+
     def add(self, part: Part) -> None:
         """Take in results."""
         good = part.statuses.count(OK)
@@ -85,7 +90,7 @@ class Outbox:
         """Number what has come since the last flush; return the messages to send now."""
         parts, self._parts = self._parts, []
         messages: list[tuple[Results, Sequence[Buffer]]] = []
-        for group in _groups(parts):
+        for group in [parts] if len(parts) == 1 else _groups(parts):
             part = group[0] if len(group) == 1 else _merge(group)
             self.seq += 1
             shared = shared_among(part.body)

@@ -59,7 +59,8 @@ def on_results(node: Node, worker: Worker, message: Results, body: Sequence[Buff
     tasks = [pop(id, None) for id in message.ids]
     part = Part(message.ids, message.statuses, message.sizes, message.buffers, message.elapsed, body)
     _flush_lines(node, worker, tasks)
-    node.settle_lines(session, message.ids)
+    if session.backlog:
+        node.settle_lines(session, message.ids)
     kill = False
     if all(task is not None and task.wish != EXPIRE and task.state != OVERDUE for task in tasks):
         session.outbox.add(part)
@@ -68,8 +69,9 @@ def on_results(node: Node, worker: Worker, message: Results, body: Sequence[Buff
         node.finish(done)
     else:
         kill = _pass_on_some(node, session, worker, part, tasks)
-    worker.stuck = False
-    node.stuck.pop(worker.id, None)
+    if worker.stuck:
+        worker.stuck = False
+        node.stuck.pop(worker.id, None)
     if kill:  # what the task has left in the process must not meet the next one
         crew.kill(node, worker)
         crew.replenish(node)
@@ -230,8 +232,10 @@ def _speaker(worker: Worker) -> int:
 def _flush_lines(node: Node, worker: Worker, ended: Sequence[Task | None]) -> None:
     """Forward what ended tasks have begun to print, before their results."""
     last = ended[-1] if ended else None
+    if last is None or worker.threads:
+        return
     for stream, lines in worker.lines.items():
-        if last is not None and not worker.threads:
+        if lines.open:
             node.print_lines(last.session, last.id, stream, lines.flush(ended=True))
 
 

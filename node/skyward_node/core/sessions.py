@@ -110,7 +110,11 @@ class Session:
 
     def wants_slot(self) -> bool:
         """Return whether a task waits that may start."""
-        return self.queued > 0 and self.outbox.weight < UNACKED
+        return self.queued > 0 and self.may_send()
+
+    def may_send(self) -> bool:
+        """Return whether its results are not too many already of which nobody has said that they have come."""
+        return self.outbox.weight < UNACKED
 
     def head(self) -> Task:
         """Return the task that is next; there must be one."""

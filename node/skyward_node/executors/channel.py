@@ -48,12 +48,13 @@ class Channel:
         buffers = pipe.pack(frames)
         if not self._backlog and len(buffers) <= IOV_MAX:
             try:
-                sent = self.socket.sendmsg(buffers)
+                sent = self.socket.send(buffers[0]) if len(buffers) == 1 else self.socket.sendmsg(buffers)
             except BlockingIOError:
                 sent = 0
             except OSError:  # the worker is gone; its exit is reported elsewhere
                 return
-            self._keep(buffers, sent)
+            if len(buffers) > 1 or sent < len(buffers[0]):
+                self._keep(buffers, sent)
         else:
             self._keep(buffers, 0)
             self.flush()

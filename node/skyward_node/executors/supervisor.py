@@ -47,6 +47,7 @@ _FATAL: Final = "Fatal Python error: "
 _TURN: Final = 64  # descriptors looked after in one turn; the rest stays ready
 _REPLY: Final = 4096  # bytes of a template's message
 PER_WORKER: Final = 8  # descriptors: two sockets, two pipes, the process, its memory, and two that pass through
+_SHARING: Final = (Results, Items)
 _IN: Final = select.EPOLLIN | select.EPOLLRDHUP
 
 
@@ -270,7 +271,7 @@ class Supervisor:
                 if message is None:
                     raise ProtocolError("unknown message")
                 check_body(message, body)
-                if isinstance(message, Results | Items) and message.shared:
+                if isinstance(message, _SHARING) and message.shared:
                     mark_refs(message, body)
                 elif isinstance(message, Output) and message.stream == 2:
                     worker.tail = (worker.tail + bytes(body[0]) + b"\n")[-_TAIL:]

@@ -71,6 +71,8 @@ class Inbox:
                 if not self._doomed or id not in self._doomed:
                     pending[id] = Entry(id, functions[fn], data, buffers)
                     announce(id)
+        if not untold:
+            return []
         return [(ids, running) for running in (False, True) if (ids := [id for id, kind in untold if kind is running])]
 
     def _drop_doomed(self, ids: Iterable[int]) -> list[tuple[int, bool]]:

@@ -65,7 +65,10 @@ class Outbox:
         return messages
 
     def _pop(self) -> list[Outcome]:
-        done, batch = self.done, list[Outcome]()
+        done = self.done
+        if len(done) == 1:
+            return [done.popleft()]
+        batch: list[Outcome] = []
         room = MAX_BUFFERS
         while done and len(batch) < MOST:  # slots may append meanwhile; only the lock's holder removes
             room -= 1 + len(done[0][2].buffers)  # its pickle may be a frame, too
@@ -83,8 +86,7 @@ class Outbox:
 
 
 def _results(batch: Sequence[Outcome]) -> Sequence[Any]:
-    ids, statuses, payloads, elapsed = zip(*batch, strict=True)
+    ids, statuses, payloads, elapsed = map(list, zip(*batch, strict=True))
     sizes, buffers, frames = pack_body(payloads)
-    return encode(
-        Results(0, 0, list(ids), list(statuses), sizes, buffers, list(elapsed), shared_among(frames))
-    ), *frames
+    shared = shared_among(frames) if len(frames) > 1 else []
+    return encode(Results(0, 0, ids, statuses, sizes, buffers, elapsed, shared)), *frames

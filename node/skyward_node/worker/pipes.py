@@ -57,6 +57,9 @@ class PipeWriter:
     def write(self, *messages: Sequence[Buffer]) -> None:
         """Write messages as a whole. Raises `OSError` when nobody can read them any more."""
         buffers = [buffer for frames in messages for buffer in pipe.pack(frames)]
+        if len(buffers) == 1:
+            self._socket.sendall(buffers[0])
+            return
         while buffers:
             sent = self._socket.sendmsg(buffers[:IOV_MAX])
             buffers = _rest(buffers, sent)

@@ -66,8 +66,10 @@ def flush_streams() -> None:
     """Flush the real stdout and stderr, whatever the user's code has done to them."""
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is not None:
-            with suppress(OSError, ValueError):  # closed by the user's code
+            try:
                 stream.flush()
+            except (OSError, ValueError):  # closed by the user's code
+                pass
 
 
 def _set_path(path: tuple[str, ...]) -> None:

@@ -1,0 +1,181 @@
+"""The short way of a lone task and the usual one are the same in all that can be seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skyward.wire.messages import Beat, Release, Roster
+from skyward_node.core import lone
+from skyward_node.core.actions import Shutdown
+from skyward_node.executors.events import Printed
+from tests.node.core.conftest import EPOCH, Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from skyward_node.core.actions import Action
+
+
+class Script:
+    """Steps of a client and of workers, each of which does something in every state."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.last = 0
+
+    def _some(self, number: int) -> int:
+        return 1 + number % max(self.last, 1)
+
+    def _holder(self, number: int) -> tuple[int, int] | None:
+        held = [(worker.id, next(iter(worker.tasks))) for worker in self.rig.core.node.workers.values() if worker.tasks]
+        return held[number % len(held)] if held else None
+
+    def submit(self, number: int) -> list[Action]:
+        """One task; every fourth time with a time limit, every fifth with no second try."""
+        self.last += 1
+        changes: dict[str, Any] = {"timeouts": [5.0]} if number % 4 == 3 else {}
+        return self.rig.submit(self.last, retries=[0 if number % 5 == 4 else 3], **changes)
+
+    def submit_two(self, number: int) -> list[Action]:
+        """Two tasks at once."""
+        self.last += 2
+        return self.rig.submit(self.last - 1, self.last)
+
+    def submit_again(self, number: int) -> list[Action]:
+        """A task that is known."""
+        return self.rig.submit(self._some(number))
+
+    def finish(self, number: int) -> list[Action]:
+        """A worker ends its first task."""
+        found = self._holder(number)
+        return self.rig.finish(*found, elapsed=number, status=number % 2) if found else []
+
+    def finish_what_is_not_there(self, number: int) -> list[Action]:
+        """A worker ends a task that it does not have."""
+        return self.rig.finish(1 + number % 2, 10_000)
+
+    def cancel(self, number: int) -> list[Action]:
+        """The client cancels a task, or takes it back."""
+        return self.rig.cancel(self._some(number), running=number % 2 == 0)
+
+    def progress(self, number: int) -> list[Action]:
+        """A worker says that its task takes long."""
+        found = self._holder(number)
+        return self.rig.progress(*found) if found else []
+
+    def hand_back(self, number: int) -> list[Action]:
+        """A worker hands a task back."""
+        found = self._holder(number)
+        return self.rig.hand_back(*found) if found else []
+
+    def print(self, number: int) -> list[Action]:
+        """A worker prints a line, or begins one."""
+        return self.rig.handle(Printed(1 + number % 2, 1, b"x\ny" if number % 3 else b"z"))
+
+    def die(self, number: int) -> list[Action]:
+        """A worker dies."""
+        found = self._holder(number)
+        return self.rig.die(found[0]) if found else []
+
+    def spawn(self, number: int) -> list[Action]:
+        """All workers that were started come up."""
+        fresh = [worker.id for worker in self.rig.core.node.workers.values() if not worker.spawned]
+        return [action for worker in fresh for action in self.rig.spawned(worker)]
+
+    def beat(self, number: int) -> list[Action]:
+        """The client acknowledges what it was sent."""
+        session = self.rig.core.node.sessions.get(self.rig.session)
+        return self.rig.say(Beat(EPOCH, session.outbox.seq if session else 0, 1.0))
+
+    def roster(self, number: int) -> list[Action]:
+        """The client says who the nodes are."""
+        return self.rig.say(Roster(EPOCH, 0, "job", [], [], 0))
+
+    def release(self, number: int) -> list[Action]:
+        """The client reads a result no more."""
+        return self.rig.say(Release(EPOCH, [(1 << 32) + number]))
+
+    def wait(self, number: int) -> list[Action]:
+        """Time passes."""
+        return self.rig.handle(after=0.3 * (number % 20))
+
+    def greet(self, number: int) -> list[Action]:
+        """The client comes back over a new connection."""
+        session = self.rig.core.node.sessions.get(self.rig.session)
+        self.rig.peer = b"peer%d" % (10 + number)
+        return self.rig.hello(epoch=EPOCH, ack=session.outbox.acked if session else 0)
+
+    def drain(self, number: int) -> list[Action]:
+        """The node shall end."""
+        return self.rig.handle(Shutdown(1.0, "asked to")) if number % 7 == 6 else []
+
+
+STEPS = [name for name in vars(Script) if not name.startswith("_")]
+LIKELY = [*["submit", "finish"] * 12, "beat", "beat"]  # else nothing is ever alone
+
+
+def books(rig: Rig) -> Any:
+    """Return what a core has written down."""
+    node = rig.core.node
+    sessions = [
+        (
+            [(task.id, task.state, task.wish, task.retries, task.crashes) for task in session.tasks.values()],
+            (session.highest, session.queued, list(session.idle), [*session.seats], session.silence),
+            (session.outbox.seq, session.outbox.acked, session.outbox.size, session.outbox.entries),
+            (session.outbox.done, session.outbox.failed, sorted(code.cost for code in session.library._codes.values())),
+        )
+        for session in node.sessions.values()
+    ]
+    workers: list[Any] = [
+        (worker.id, list(worker.tasks), worker.load, worker.pace, worker.used, worker.stuck, worker.index, worker.told)
+        for worker in node.workers.values()
+    ]
+    workers += [(worker.idle_since, worker.spawned, worker.leaving) for worker in node.workers.values()]
+    return sessions, workers, node.running, node.lent, sorted(node.stuck), [timer[0] for timer in node._timers]
+
+
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(STEPS + LIKELY), st.integers(0, 100)), min_size=5, max_size=40),
+    concurrency=st.integers(1, 2),
+    mode=st.sampled_from([{}, {"threads": True}, {"reuse": False}]),
+)
+def test_both_ways_say_and_note_the_same(steps: list[tuple[str, int]], concurrency: int, mode: dict[str, bool]) -> None:
+    """Whatever comes, in whatever order, nothing tells which way a task has gone."""
+    short, usual = Script(Rig(concurrency, **mode)), Script(Rig(concurrency, **mode))
+    for script in (short, usual):
+        script.rig.open()
+        script.submit(0)
+        script.finish(0)
+    for name, number in steps:
+        said = getattr(short, name)(number)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lone, "give", lambda *_: False)
+            patch.setattr(lone, "finish", lambda *_: False)
+            assert said == getattr(usual, name)(number)
+        assert books(short.rig) == books(usual.rig)
+
+
+def test_lone_task_goes_the_short_way(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second call of a client that waits for each of its calls takes no other."""
+    taken: list[bool] = []
+
+    def note(way: Callable[..., bool]) -> Callable[..., bool]:
+        def walk(*args: Any) -> bool:
+            taken.append(way(*args))
+            return taken[-1]
+
+        return walk
+
+    for name in ("give", "finish"):
+        monkeypatch.setattr(lone, name, note(getattr(lone, name)))
+    rig.open()
+    rig.submit(1)
+    rig.finish(1, 1)
+    assert taken == [False, True]  # its worker did not have the code
+    assert rig.submit(2) == [rig.give(1, 2)]
+    assert rig.finish(1, 2) == [rig.results(2, 2)]
+    assert taken[2:] == [True, True]
