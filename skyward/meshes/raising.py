@@ -17,13 +17,14 @@ from skyward.config import merge_options
 from skyward.errors import ConfigError, MeshExistsError, ProvisionError
 from skyward.image import Image
 from skyward.meshes import asking, described, files, kinds
+from skyward.meshes.admitted import for_new_nodes
 from skyward.meshes.attached import client_pair
 from skyward.meshes.files import Mesh
 from skyward.providers.base import LaunchSpec, Quote
 from skyward.transport.signals import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from skyward.meshes.described import Description
     from skyward.providers.base import Launched, Provider
@@ -283,8 +284,13 @@ def sweep(name: str, provider: Provider, teller: Teller | None = None) -> tuple[
 # --- other sizes -----------------------------------------------------------------------------------
 
 
-def resize(name: str, count: int, teller: Teller | None = None) -> Mesh:
-    """Give a mesh so many nodes, and return it. Those without work go first, and the first node last."""
+def resize(
+    name: str, count: int, teller: Teller | None = None, lists: Sequence[Iterable[tuple[str, str]]] = ()
+) -> Mesh:
+    """Give a mesh so many nodes, and return it. Those without work go first, and the first node last.
+
+    ``lists`` are whom the nodes admit that were asked: new ones admit the same.
+    """
     teller = teller or Teller()
     with files.locked(name):
         mesh = files.load(name)
@@ -293,7 +299,8 @@ def resize(name: str, count: int, teller: Teller | None = None) -> Mesh:
         provider = _provider_of(mesh)
         more = count - len(mesh.nodes)
         if more > 0:
-            spec = _spec(_described_again(mesh), count)
+            mesh = replace(mesh, clients=for_new_nodes(mesh.clients, lists))
+            spec = replace(_spec(_described_again(mesh), count), clients=mesh.clients)
             changed = _grow(provider, spec, mesh, more, teller)
         else:
             try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from skyward.errors import ProvisionError
 from skyward.image import Image
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from skyward.config import Options
     from skyward.model import Executor, Nodes
     from skyward.transport.keys import KeyPair
+
+
+KEYS: Final = "keys"  # directory of keys of a node that persists, named from the one that it has on its machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class LaunchSpec:
     image: Image = field(default_factory=Image)  # what tasks need there
     log_level: str = "warning"
     client_key: str = ""  # the pool's public key, which the node has to admit
+    clients: tuple[tuple[str, str], ...] = ()  # public keys and labels of others that a persisting node admits
     persist: bool = False  # the node outlives whoever launches it: it waits for clients, and `Provider.close` leaves it
     mesh: str = ""  # the name of the mesh that a persisting node belongs to: nodes are marked with it, see `sweep`
 
@@ -56,6 +60,7 @@ class LaunchSpec:
             lease=self.lease,
             max_payload=self.max_payload,
             log_level=self.log_level,
+            clients=self.clients,
             env=dict(self.image.env),
             **more,
         )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 from skyward.errors import ConfigError, MeshError, ProvisionError
 from skyward.model import NodeConfig, Nodes
 from skyward.providers import ssh_scripts
-from skyward.providers.base import Launched, Provider
+from skyward.providers.base import KEYS, Launched, Provider
 from skyward.providers.bundle import check, make_bundle
 from skyward.providers.openssh import Connection, Patience, control_directory
 from skyward.providers.openssh_words import Trust
@@ -210,7 +210,8 @@ class SSH(Provider):
     def _config(self, spec: LaunchSpec, seat: Seat) -> NodeConfig:
         alone = 0.0 if spec.persist else spec.lease + GRACE
         # The host says at which address it is reached.
-        return spec.node_config(bind="", alone=alone, seat=seat.number, seats=self._per_host)
+        keys = KEYS if spec.persist else ""
+        return spec.node_config(bind="", alone=alone, seat=seat.number, seats=self._per_host, keys=keys)
 
     def _connection(self, host: Host) -> Connection:
         with self._lock:

@@ -14,7 +14,7 @@ import click
 from skyward.errors import ConfigError, UnknownMeshError
 from skyward.meshes import described, files, kinds, raising
 from skyward.model import Nodes
-from skyward_scripts.meshes import showing
+from skyward_scripts.meshes import admitting, showing
 from skyward_scripts.meshes.exits import Declined
 from skyward_scripts.meshes.looking import mesh_as_json
 
@@ -196,14 +196,15 @@ def resize(*, name: str, count: int, dry_run: bool, yes: bool) -> None:
     finished elsewhere.
     """
     quote = raising.growth(name, count)
+    there = len(files.load(name).nodes)
     if dry_run:
-        click.echo(f"mesh {name}: {showing.counted(len(files.load(name).nodes), 'node')}, {count} wanted{_cost(quote)}")
+        click.echo(f"mesh {name}: {showing.counted(there, 'node')}, {count} wanted{_cost(quote)}")
         return
     with showing.teller() as teller:
         if quote.hourly:
             teller.say(f"mesh {name}: {showing.counted(count, 'node')}{_cost(quote)}")
         _agree(quote, yes=yes)
-        mesh = raising.resize(name, count, teller)
+        mesh = raising.resize(name, count, teller, admitting.lists_of(name) if count > there else ())
         teller.say(f"mesh {name} has {showing.counted(len(mesh.nodes), 'node')}")
 
 

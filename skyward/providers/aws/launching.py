@@ -20,7 +20,7 @@ from skyward.providers.aws.attempts import Attempts
 from skyward.providers.aws.failures import CallFailed, Kind, kind_of, public
 from skyward.providers.aws.rules import MESH_PORT
 from skyward.providers.aws.storage import LOG_LINK, MOST_LOG
-from skyward.providers.base import Launched
+from skyward.providers.base import KEYS, Launched
 
 if TYPE_CHECKING:
     import threading
@@ -64,7 +64,7 @@ class Site:
 def config_of(spec: LaunchSpec) -> NodeConfig:
     """Return what the daemon of a node is told."""
     alone = 0.0 if spec.persist else spec.lease + ALONE
-    return spec.node_config(bind=f"tcp://0.0.0.0:{MESH_PORT}", alone=alone)
+    return spec.node_config(bind=f"tcp://0.0.0.0:{MESH_PORT}", alone=alone, keys=KEYS if spec.persist else "")
 
 
 class Launching:
