@@ -65,13 +65,14 @@ def plan(description: Description) -> Plan:
     if nodes is None:
         raise ConfigError(f"mesh {description.name!r}: say how many nodes it has (nodes = …, or --nodes)")
     provider.accept(description.image)
-    spec = _spec(description, nodes.desired)
+    spec = _spec(description, provider, nodes.desired)
     return Plan(description, provider, spec, nodes.desired, provider.quote(spec, nodes.desired))
 
 
-def _spec(description: Description, count: int) -> LaunchSpec:
+def _spec(description: Description, provider: Provider, count: int) -> LaunchSpec:
     options = merge_options(None, description.options)
-    spec = LaunchSpec.of(options, count, image=description.image, client_key=client_pair().public)
+    public = client_pair().public
+    spec = LaunchSpec.of(options, count, provider=provider, image=description.image, client_key=public)
     return replace(spec, persist=True, mesh=description.name, log_level=LOG_LEVEL)
 
 
@@ -300,7 +301,7 @@ def resize(
         more = count - len(mesh.nodes)
         if more > 0:
             mesh = replace(mesh, clients=for_new_nodes(mesh.clients, lists))
-            spec = replace(_spec(_described_again(mesh), count), clients=mesh.clients)
+            spec = replace(_spec(_described_again(mesh), provider, count), clients=mesh.clients)
             changed = _grow(provider, spec, mesh, more, teller)
         else:
             try:
@@ -321,8 +322,8 @@ def leaving(reports: Sequence[asking.Report], count: int) -> list[Launched]:
 def growth(name: str, count: int) -> Quote:
     """Return what it costs to give a mesh so many nodes."""
     mesh = files.load(name)
-    more = count - len(mesh.nodes)
-    return _provider_of(mesh).quote(_spec(_described_again(mesh), count), more) if more > 0 else Quote()
+    more, provider = count - len(mesh.nodes), _provider_of(mesh)
+    return provider.quote(_spec(_described_again(mesh), provider, count), more) if more > 0 else Quote()
 
 
 def _noted(image: Image) -> dict[str, Any]:
@@ -366,8 +367,18 @@ def collect(providers: Sequence[Provider], teller: Teller | None = None, *, dry_
             if not dry_run:
                 down(name, teller)
     keep = files.known()
+    problems: list[str] = []
     for provider in providers:
-        gone += provider.sweep(keep=keep, dry_run=dry_run)
+        try:
+            gone += provider.sweep(keep=keep, dry_run=dry_run)
+        except ProvisionError as error:  # what is elsewhere is ended all the same
+            problems.append(f"{provider!r}: {error}")
+    if problems:
+        for line in gone:
+            teller.say(f"{'would end' if dry_run else 'ended'}: {line}")
+        raise ProvisionError(
+            "could not look everywhere, or end everything:\n" + "\n".join(f"  {each}" for each in problems)
+        )
     return gone
 
 

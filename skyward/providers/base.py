@@ -66,15 +66,17 @@ class LaunchSpec:
         )
 
     @classmethod
-    def of(cls, options: Options, nodes: int, *, image: Image | None = None, client_key: str = "") -> LaunchSpec:
-        """Return the spec of a pool with these options that aims at so many nodes."""
+    def of(
+        cls, options: Options, nodes: int, *, provider: Provider, image: Image | None = None, client_key: str = ""
+    ) -> LaunchSpec:
+        """Return the spec of a pool with these options that aims at so many nodes of this provider."""
         return cls(
             concurrency=options.worker.concurrency,
             executor=options.worker.executor,
             reuse_processes=options.worker.reuse_processes,
             lease=options.lease,
             max_payload=int(options.max_payload or 0),
-            start_timeout=options.start_timeout,
+            start_timeout=provider.start_timeout if options.start_timeout is None else options.start_timeout,
             nodes=max(1, nodes),
             image=image or Image(),
             client_key=client_key,
@@ -107,6 +109,7 @@ class Provider(ABC):
     name: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()  # arguments that are files: skyward.toml names them from where it is
     launches: ClassVar[bool] = True  # its nodes begin and end with it; else they run already, and run on
+    start_timeout: ClassVar[float] = 60.0  # seconds that a node may take if nobody says how long
     shares_memory: bool = False  # its nodes are processes of this machine: they and we can read each other's memory
     listener: Callable[[str], None] | None = None  # hears how launches go on; must not block
 
@@ -180,6 +183,11 @@ class Provider(ABC):
         For what depends on the environment of a process, such as a region. JSON, and nothing secret.
         """
         return None
+
+    @classmethod
+    def remembered(cls) -> list[dict[str, Any]]:
+        """Return the arguments of providers that would find what programs of this machine have left behind."""
+        return []
 
     def quote(self, spec: LaunchSpec, count: int) -> Quote:
         """Return what ``count`` nodes would be and cost; raises `ProvisionError`. It starts nothing."""

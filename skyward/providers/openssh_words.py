@@ -147,5 +147,7 @@ def explain(host: Host, lines: Sequence[str], code: int | None) -> ProvisionErro
             log,
         )
     if _AWAY.search(text):
-        return HostUnreachableError(f"{host}: it cannot be reached: {log[-1]}", log)
+        return HostUnreachableError(
+            f"{host}: it cannot be reached: {log[-1]}; check its name and port, and whether its SSH server runs", log
+        )
     return ProvisionError(f"{host}: ssh ended with code {code} before it was connected", log)

@@ -142,7 +142,10 @@ def _everywhere(name: str, action: str, key: str, label: str) -> list[Listed]:
                 f"node {report.number} at {report.node.endpoint} {report.problem}: its list is as it was", err=True
             )
     number = {node.endpoint: number for number, node in enumerate(nodes)}
-    lists = [Listed(number[endpoint], tuple(map(tuple, each))) for endpoint, each in zip(endpoints, found, strict=True)]
+    lists = [
+        Listed(number[endpoint], tuple((str(key), str(label)) for key, label in each))
+        for endpoint, each in zip(endpoints, found, strict=True)
+    ]
     return sorted(lists)
 
 

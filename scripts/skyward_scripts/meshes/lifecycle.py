@@ -216,8 +216,10 @@ def resize(*, name: str, count: int, dry_run: bool, yes: bool) -> None:
 def gc(*, kind: str | None, settings: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """End what nobody looks after: what commands and programs left that were killed.
 
-    It looks on this machine, and wherever meshes have been, or are described in skyward.toml; and where --provider and
-    --set say. What is found carries our marks, and needs no local file to be found.
+    It looks on this machine, and wherever meshes are, or are described in skyward.toml, or programs of this machine
+    were killed; or where --provider and --set say. What is found carries our marks, and needs no local file to be
+    found. What belongs to a program that was killed on another machine is ended when 15 minutes have passed since its
+    last sign of life.
     """
     with showing.teller(quiet=as_json) as teller:
         gone = raising.collect(_providers(kind, settings), teller, dry_run=dry_run)
@@ -237,5 +239,6 @@ def _providers(kind: str | None, settings: tuple[str, ...]) -> list[Provider]:
     else:
         places += [(mesh.kind, mesh.settings) for mesh in map(files.load, files.known())]
         places += [(said.kind, said.settings) for said in described.load_all()]
+        places += [(name, settings) for name in kinds.names() for settings in kinds.class_of(name).remembered()]
     different = {repr(place): place for place in places if place[0] != raising.NOBODYS}
     return [kinds.make(*place) for place in different.values()]

@@ -68,12 +68,11 @@ def config_of(spec: LaunchSpec) -> NodeConfig:
 
 
 class Launching:
-    """One launch. ``start_timeout`` is in seconds."""
+    """One launch."""
 
     def __init__(
-        self, site: Site, spec: LaunchSpec, index: int, *,
-        cancelled: threading.Event, start_timeout: float, tell: Callable[[str], None],
-    ) -> None:  # fmt: skip
+        self, site: Site, spec: LaunchSpec, index: int, *, cancelled: threading.Event, tell: Callable[[str], None]
+    ) -> None:
         self._site = site
         self._spec = spec
         self._index = index
@@ -81,8 +80,7 @@ class Launching:
         self._tell = tell  # hears how it goes on
         self._told = 0  # lines of the instance's log that were told, or were not worth it
         self.unwanted = False  # set by whoever closes the provider
-        self._start_timeout = start_timeout
-        self._deadline = time.monotonic() + start_timeout
+        self._deadline = time.monotonic() + spec.start_timeout
         self.token = uuid.uuid4().hex
         self._nonce = uuid.uuid4().hex
         self.instance = ""
@@ -122,7 +120,7 @@ class Launching:
         if time.monotonic() >= self._deadline:
             where = f"instance {self.instance}: " if self.instance else ""
             raise ProvisionError(
-                f"{where}waited start_timeout={self._start_timeout:g} s for {self._waits_for}", self._log()
+                f"{where}waited start_timeout={self._spec.start_timeout:g} s for {self._waits_for}", self._log()
             )
 
     def _ask(self) -> str:
@@ -153,7 +151,7 @@ class Launching:
             nonce=self._nonce,
             python=site.python,
             port=MESH_PORT,
-            boot_minutes=math.ceil(self._start_timeout / 60) + MARGIN,
+            boot_minutes=math.ceil(self._spec.start_timeout / 60) + MARGIN,
             life_minutes=math.ceil(site.max_life / 60),
             config="" if sealed else config.to_json().decode(),
             seal_put=storage.link_to_write_once(f"{self.token}/seal") if sealed else "",

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from skyward.providers.base import Launched, LaunchSpec, Quote
     from skyward.transport.keys import KeyPair
 
-USUAL_TIMEOUT: Final = 60.0  # the default of `start_timeout`, which is meant for nodes of this machine
-PATIENT: Final = 300.0  # seconds, what becomes of it here: a machine boots, and is set up
 MACHINES: Final = {"x86_64": "x86_64", "arm64": "aarch64"}  # what `uname -m` calls the architectures of EC2
 CLEARINGS: Final = 3  # times that everything is removed, until it is gone
 FRESH: Final = 60.0  # seconds after its launch in which EC2 may not know an instance
@@ -62,6 +60,7 @@ class AWS(Provider):
     """
 
     name: ClassVar[str] = "aws"
+    start_timeout: ClassVar[float] = 300.0  # a machine boots, and is set up
 
     def __init__(
         self,
@@ -145,6 +144,11 @@ class AWS(Provider):
         with self._publicly(count):
             return standing.quote(self.settings, self._session, count)
 
+    @classmethod
+    def remembered(cls) -> list[dict[str, Any]]:
+        """Return the regions and buckets of pools of this machine whose clients are not seen to live."""
+        return standing.remembered()
+
     def sweep(self, mesh: str = "", *, keep: Collection[str] = (), dry_run: bool = False) -> tuple[str, ...]:
         """Remove what belongs to a mesh, or to pools whose clients are dead: never to meshes that were not named."""
         return standing.sweep(self.settings, self._session, mesh, dry_run=dry_run)
@@ -194,6 +198,8 @@ class AWS(Provider):
         Storage(api, self.owner).check()
         plan = planning.look_up(api, settings, self._image)
         self._root = self._root or os.getcwd()
+        if self._journal is None:  # before anything is made
+            self._journal = Journal(self.owner.pool, api.region, self.owner.bucket)
         if settings.security_group is not None:
             world = settings.allow == EVERYONE
             network.check_group(api, settings.security_group, MESH_PORT, world=world)
@@ -205,7 +211,6 @@ class AWS(Provider):
         self._touched = True
         self._bundle(api, plan, self._image)
         self._plan = plan
-        self._journal = Journal(self.owner.pool, api.region)
         self._beat = threading.Thread(target=self._show_life, name="skyward-aws-alive", daemon=True)
         self._beat.start()
         return plan
@@ -231,6 +236,8 @@ class AWS(Provider):
                 self._say_alive(self._connect())
 
     def _say_alive(self, api: Api) -> None:
+        if self._journal is not None:
+            self._journal.touch()
         if self.settings.security_group is None:
             mark = [{"Key": tags.ALIVE, "Value": str(int(time.time()))}]
             api.write("ec2", "create_tags", Resources=list(self._groups), Tags=mark)
@@ -262,7 +269,6 @@ class AWS(Provider):
             return launched
 
     def _begin_launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launching:
-        timeout = PATIENT if spec.start_timeout == USUAL_TIMEOUT else spec.start_timeout
         if not self.settings.bucket:
             self.prepare()
         with self._making:
@@ -278,7 +284,7 @@ class AWS(Provider):
             places=places(plan.subnets, self.settings.allocation), bundle=name, bundle_hash=digest,
             python=".".join(platform.python_version_tuple()[:2]), max_life=self.settings.max_life,
         )  # fmt: skip
-        launching = Launching(site, spec, index, cancelled=cancelled, start_timeout=timeout, tell=self.tell)
+        launching = Launching(site, spec, index, cancelled=cancelled, tell=self.tell)
         with self._lock:
             if self._closing:
                 raise ProvisionError("this provider was closed with its pool; make another one")
@@ -330,8 +336,10 @@ class AWS(Provider):
             self._lock.wait_for(lambda: not self._launches)
         self._stop.set()
         with self._making:
+            left = True
             try:
                 self._clear_away()
+                left = False
             finally:
                 with self._lock:
                     self._closed = True
@@ -339,6 +347,8 @@ class AWS(Provider):
                     self._beat.join()
                 if self._api is not None:
                     self._api.close()
+                if self._journal is not None:
+                    self._journal.close(keep=left)
 
     def _clear_away(self) -> None:
         api = self._api
@@ -351,8 +361,6 @@ class AWS(Provider):
             except CallFailed as failure:  # all of it may be done again
                 if not tries_left or failure.kind in (Kind.CREDENTIALS, Kind.ACCESS):
                     raise self._what_is_left(failure) from failure
-        if self._journal is not None:
-            self._journal.close()
 
     def _clear_once(self, api: Api) -> None:
         if self._touched:

@@ -8,9 +8,10 @@ from math import nan
 from typing import TYPE_CHECKING, Any
 
 from skyward.errors import ProvisionError
-from skyward.providers.aws import planning, sweeping
+from skyward.providers.aws import garbage, planning, sweeping
 from skyward.providers.aws.api import Api, new_session, region_of
 from skyward.providers.aws.failures import CallFailed
+from skyward.providers.aws.journal import forget, left_behind
 from skyward.providers.aws.settings import Settings
 from skyward.providers.base import Quote
 
@@ -64,9 +65,23 @@ def read_price(products: Iterable[str]) -> float:
     return nan
 
 
+def remembered() -> list[dict[str, Any]]:
+    """Return the arguments of `AWS` to look with for what clients of this machine have left that were killed."""
+    found = [{"region": left.region, **({"bucket": left.bucket} if left.bucket else {})} for left in left_behind()]
+    return [each for index, each in enumerate(found) if each not in found[:index]]
+
+
 def sweep(settings: Settings, session: Any, mesh: str, *, dry_run: bool) -> tuple[str, ...]:
     """Remove what belongs to a mesh, or without a name to nobody; raises `ProvisionError` if something stays."""
-    swept = sweeping.sweep(session, region=settings.region, mesh=mesh, bucket=settings.bucket or "", dry_run=dry_run)
+    session = new_session(session)
+    region, bucket = region_of(session, settings.region), settings.bucket or ""
+    theirs = [left for left in left_behind() if left.region == region and left.bucket in ("", bucket)]
+    gone = [left.pool for left in theirs if left.gone]
+    swept = sweeping.sweep(session, region=region, mesh=mesh, bucket=bucket, gone=gone, dry_run=dry_run)
     if swept.left:
         raise ProvisionError(f"not everything could be removed: {'; '.join(swept.left)}; do it again in a minute")
+    if not mesh and not dry_run:
+        for left in theirs:
+            if left.gone or left.silent > garbage.IDLE:
+                forget(left)
     return swept.removed
