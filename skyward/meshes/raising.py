@@ -20,6 +20,7 @@ from skyward.meshes import asking, described, files, kinds
 from skyward.meshes.admitted import for_new_nodes
 from skyward.meshes.attached import client_pair
 from skyward.meshes.files import Mesh
+from skyward.model import Nodes
 from skyward.providers.base import LaunchSpec, Quote
 from skyward.transport.signals import Guard
 
@@ -64,6 +65,7 @@ def plan(description: Description) -> Plan:
     nodes = description.nodes or provider.default_nodes()
     if nodes is None:
         raise ConfigError(f"mesh {description.name!r}: say how many nodes it has (nodes = …, or --nodes)")
+    provider.check_nodes(nodes)
     provider.accept(description.image)
     spec = _spec(description, provider, nodes.desired)
     return Plan(description, provider, spec, nodes.desired, provider.quote(spec, nodes.desired))
@@ -167,7 +169,7 @@ class _Launches:
             self._threads.append(thread)
             thread.start()
         while waiting:
-            self._teller.waiting(self._waits_for(sorted(waiting), time.monotonic() - began))
+            self._teller.waiting(self._waits_for(len(waiting), time.monotonic() - began))
             try:
                 number, came = self._news.get(timeout=GLANCE)
             except queue.Empty:
@@ -176,13 +178,13 @@ class _Launches:
             if isinstance(came, BaseException):
                 raise came
             self._note(came)
-            self._teller.say(f"node {number} serves at {came.endpoint} ({time.monotonic() - began:.1f} s)")
+            place = len(self.mesh.nodes) - 1  # what everybody calls it from now on
+            self._teller.say(f"node {place} serves at {came.endpoint} ({time.monotonic() - began:.1f} s)")
         return self.mesh
 
-    def _waits_for(self, numbers: Sequence[int], elapsed: float) -> str:
-        names = ", ".join(map(str, numbers))
+    def _waits_for(self, count: int, elapsed: float) -> str:
         left = max(0.0, self._spec.start_timeout - elapsed)
-        return f"waiting for node{'s' if len(numbers) > 1 else ''} {names} to serve, {left:.0f} s left"
+        return f"waiting for {count} node{'s' if count > 1 else ''} to serve, {left:.0f} s left"
 
     def _launch(self, number: int) -> None:
         try:
@@ -300,6 +302,7 @@ def resize(
         provider = _provider_of(mesh)
         more = count - len(mesh.nodes)
         if more > 0:
+            provider.check_nodes(Nodes(count))
             mesh = replace(mesh, clients=for_new_nodes(mesh.clients, lists))
             spec = replace(_spec(_described_again(mesh), provider, count), clients=mesh.clients)
             changed = _grow(provider, spec, mesh, more, teller)
@@ -367,17 +370,17 @@ def collect(providers: Sequence[Provider], teller: Teller | None = None, *, dry_
             if not dry_run:
                 down(name, teller)
     keep = files.known()
-    problems: list[str] = []
+    failures: list[str] = []
     for provider in providers:
         try:
             gone += provider.sweep(keep=keep, dry_run=dry_run)
         except ProvisionError as error:  # what is elsewhere is ended all the same
-            problems.append(f"{provider!r}: {error}")
-    if problems:
+            failures.append(f"{provider!r}: {error}")
+    if failures:
         for line in gone:
             teller.say(f"{'would end' if dry_run else 'ended'}: {line}")
         raise ProvisionError(
-            "could not look everywhere, or end everything:\n" + "\n".join(f"  {each}" for each in problems)
+            "could not look everywhere, or end everything:\n" + "\n".join(f"  {each}" for each in failures)
         )
     return gone
 

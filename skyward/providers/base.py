@@ -109,6 +109,7 @@ class Provider(ABC):
     name: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()  # arguments that are files: skyward.toml names them from where it is
     launches: ClassVar[bool] = True  # its nodes begin and end with it; else they run already, and run on
+    log_pause: ClassVar[float] = 0.3  # seconds between looks at a log that somebody follows
     start_timeout: ClassVar[float] = 60.0  # seconds that a node may take if nobody says how long
     shares_memory: bool = False  # its nodes are processes of this machine: they and we can read each other's memory
     listener: Callable[[str], None] | None = None  # hears how launches go on; must not block

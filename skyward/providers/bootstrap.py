@@ -54,7 +54,7 @@ ADVICE: Final[dict[str, str]] = {
     "architecture": "leave the package out, or build a wheel of it for such machines",
     "disk-full": "make room there, or take another disk: setup='export SKYWARD_CACHE=/big/disk'",
     "port-in-use": "take another node_port=, or none: any port that is free",
-    "package": "check its name and version; what is installed here is sent, the rest comes from the machine's own index",
+    "package": "check its name and version; what you have installed is sent, the rest comes from the machine's index",
 }
 
 SHELL: Final = "shell "  # what a session is called while it is still a shell; its number is that of its group

@@ -134,6 +134,14 @@ class SSH(Provider):
         """Return all that there is room for."""
         return Nodes(len(self._hosts) * self._per_host)
 
+    def check_nodes(self, nodes: Nodes) -> None:
+        """Raise `ConfigError` if there is no room for so many."""
+        if nodes.most > (room := len(self._hosts) * self._per_host):
+            raise ConfigError(
+                f"{self!r} has room for {room} nodes, {self._per_host} on each host, and {nodes.most} were asked for: "
+                "name more hosts, or say nodes_per_host="
+            )
+
     def keys(self) -> KeyPair:
         """Return a pair of its own for every pool, which is never written anywhere."""
         from skyward.transport.keys import make_pair

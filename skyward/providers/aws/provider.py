@@ -61,6 +61,7 @@ class AWS(Provider):
 
     name: ClassVar[str] = "aws"
     start_timeout: ClassVar[float] = 300.0  # a machine boots, and is set up
+    log_pause: ClassVar[float] = 5.0  # each look is two calls
 
     def __init__(
         self,
@@ -295,10 +296,11 @@ class AWS(Provider):
     def log_tail(self, launched: Launched) -> tuple[str, ...]:
         """Return the last lines of a node's log: those it has sent when it began to serve, or at its end."""
         token, _ = self._nodes.get(launched.ident, ("", 0.0))
-        if self._closed or not token:
+        if self._closed:
             return ()
         with suppress(CallFailed, ProvisionError):
             api = self._connect()
+            token = token or standing.token_of(api, launched.ident)
             text = Storage(api, self.owner).get(f"{token}/log", MOST_LOG)
             return reports.tail(text or instances.console(api, launched.ident))
         return ()

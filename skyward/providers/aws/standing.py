@@ -8,7 +8,7 @@ from math import nan
 from typing import TYPE_CHECKING, Any
 
 from skyward.errors import ProvisionError
-from skyward.providers.aws import garbage, planning, sweeping
+from skyward.providers.aws import garbage, instances, planning, sweeping, tags
 from skyward.providers.aws.api import Api, new_session, region_of
 from skyward.providers.aws.failures import CallFailed
 from skyward.providers.aws.journal import forget, left_behind
@@ -69,6 +69,12 @@ def remembered() -> list[dict[str, Any]]:
     """Return the arguments of `AWS` to look with for what clients of this machine have left that were killed."""
     found = [{"region": left.region, **({"bucket": left.bucket} if left.bucket else {})} for left in left_behind()]
     return [each for index, each in enumerate(found) if each not in found[:index]]
+
+
+def token_of(api: Api, instance: str) -> str:
+    """Return the token by which an instance was asked for; "" if it has none, or there is no such instance."""
+    said = instances.look(api, instance)
+    return "" if said is None else tags.read(said.get("Tags")).get(tags.TOKEN, "")
 
 
 def sweep(settings: Settings, session: Any, mesh: str, *, dry_run: bool) -> tuple[str, ...]:
