@@ -57,6 +57,7 @@ def test_tasks_run_without_a_bucket(machines: Cloud) -> None:
     assert not {"PutObject", "GetObject", "HeadBucket", "ListObjectsV2"} & set(faults.calls)
 
 
+@pytest.mark.slow
 @pytest.mark.rule("F52")
 def test_setup_that_fails_is_told_without_a_bucket(machines: Cloud) -> None:
     """The report comes by SSH, with the last lines of the log; the instance is gone."""
