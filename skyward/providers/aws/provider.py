@@ -63,12 +63,12 @@ class AWS(Provider):
     and ``accelerator`` (``"T4"``, ``"T4:4"``), of an ``architecture``, ``"x86_64"`` or ``"arm64"``. ``allocation`` is
     ``"on-demand"`` (default), ``"spot"``, or ``"spot-if-available"``.
 
-    ``bucket`` is where code travels, over links that expire; without one it goes by SSH. ``ami`` is an image, or the name of a public SSM parameter
-    (default: Amazon Linux 2023; Ubuntu 24.04 if the pool's image has Debian packages). ``subnet`` is one or several
-    (default: those of the default network). ``security_group`` is an existing group (default: one of the pool's own,
-    open to its nodes and to ``allow``). ``allow`` is a network (default: this machine's address alone).
-    ``disk_gb`` is the size of the disk. ``max_life`` are the seconds without a client after which a machine ends
-    itself, whatever else fails.
+    ``bucket`` is where code travels, over links that expire; without one it goes by SSH. ``ami`` is an image, or the
+    name of a public SSM parameter (default: Amazon Linux 2023; Ubuntu 24.04 if the pool's image has Debian packages).
+    ``subnet`` is one or several (default: those of the default network). ``security_group`` is an existing group
+    (default: one of the pool's own, open to its nodes and to ``allow``). ``allow`` is a network (default: this
+    machine's address alone). ``disk_gb`` is the size of the disk. ``max_life`` are the seconds without a client after
+    which a machine ends itself, whatever else fails.
     """
 
     name: ClassVar[str] = "aws"
