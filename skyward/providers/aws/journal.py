@@ -45,7 +45,8 @@ class Journal:
         with suppress(OSError):
             os.makedirs(home(), mode=0o700, exist_ok=True)
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_EX)  # before the first line: a file without any is nobody's yet
+            # Before the first line: a file without any is nobody's yet. Clients of one mesh share it.
+            fcntl.flock(self._fd, fcntl.LOCK_SH)
             self._append({"pool": pool, "region": region, "bucket": bucket, "boot": _boot()})
 
     def note(self, token: str, state: str) -> None:
@@ -67,7 +68,7 @@ class Journal:
     def close(self, *, keep: bool = False) -> None:
         """Remove it: nothing that it names exists any more; or ``keep`` it for whoever comes later."""
         with self._lock:
-            if not keep:
+            if not keep and _is_alone(self._fd):
                 _remove(self._path)
             fd, self._fd = self._fd, -1
             if fd >= 0:
@@ -100,7 +101,7 @@ def left_behind() -> tuple[Left, ...]:
 def _look(path: str) -> Left | None:
     with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
         entries = list(_entries(file))
@@ -139,6 +140,15 @@ def _remove(path: str) -> None:
         os.unlink(path)
     with suppress(OSError):
         os.rmdir(os.path.dirname(path))  # if that was the last
+
+
+def _is_alone(fd: int) -> bool:
+    """Return whether no other client has this journal."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _boot() -> str:
