@@ -68,11 +68,12 @@ class Journal:
     def close(self, *, keep: bool = False) -> None:
         """Remove it: nothing that it names exists any more; or ``keep`` it for whoever comes later."""
         with self._lock:
-            if not keep and _is_alone(self._fd):
-                _remove(self._path)
             fd, self._fd = self._fd, -1
-            if fd >= 0:
-                os.close(fd)
+            if fd < 0:
+                return
+            if not keep and _is_alone(fd):
+                _remove(self._path)
+            os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
