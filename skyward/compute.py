@@ -101,7 +101,7 @@ class Compute(PoolOperations):
             provider.prepare()
             keys = provider.keys()
             public = keys.public if keys else ""
-            spec = LaunchSpec.of(self._options, nodes.most, image=self._image, client_key=public)
+            spec = LaunchSpec.of(self._options, nodes.most, provider=provider, image=self._image, client_key=public)
             self._engine = Engine(self._options, provider, spec, nodes, keys)
             self._ids = self._engine.ids
             self._max_payload = self._engine.max_payload

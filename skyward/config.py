@@ -107,7 +107,8 @@ class Options:
     a suspended laptop lid, short enough not to pay for nothing).
     ``cancel_grace``: from interrupt to kill of a cancelled task (default 1: time for ``finally``).
     ``node_wait``: how long calls wait when no node is left (default 60: a machine's boot).
-    ``start_timeout``: how long a node may take to get ready (default 60 for local nodes).
+    ``start_timeout``: how long a node may take to get ready (default None: 60, and 300 on EC2, where a machine boots
+    first).
     ``max_payload``: one argument set or result (default None: half of available memory).
     ``window``: bytes of arguments in flight (default None: an eighth of available memory, at most
     1 GiB); dispatch waits when it is full.
@@ -124,7 +125,7 @@ class Options:
     lease: float = 30.0
     cancel_grace: float = 1.0
     node_wait: float = 60.0
-    start_timeout: float = 60.0
+    start_timeout: float | None = None
     max_payload: int | None = None
     window: int | None = None
     idle_timeout: float = 60.0
@@ -135,8 +136,9 @@ class Options:
         _require("console", self.console, bool, "True or False")
         check_retries(self.retries)
         check_timeout(self.timeout)
-        for name in ("heartbeat", "lease", "node_wait", "start_timeout", "idle_timeout", "drain_timeout"):
+        for name in ("heartbeat", "lease", "node_wait", "idle_timeout", "drain_timeout"):
             _positive(name, getattr(self, name))
+        _positive("start_timeout", self.start_timeout, none=True)
         _positive("cancel_grace", self.cancel_grace, zero=True)
         for name in ("max_payload", "window"):
             if getattr(self, name) is not None:

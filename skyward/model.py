@@ -119,6 +119,7 @@ class NodeConfig:
     bind: str  # "ipc:///…/sock" or "tcp://host:port" (port 0: any)
     keys: str = ""  # directory of the node's key and of those it admits; "": a key for this life only
     client_keys: tuple[str, ...] = ()  # public keys of clients that are admitted on TCP, beside those in `keys`
+    clients: tuple[tuple[str, str], ...] = ()  # public keys and labels that the list in `keys` begins with
     concurrency: int = 1
     executor: Executor = "process"
     reuse_processes: bool = True
@@ -150,4 +151,5 @@ class NodeConfig:
         for name in ("sys_path", "client_keys"):
             if fields.get(name) is not None:
                 fields[name] = tuple(fields[name])
+        fields["clients"] = tuple((key, label) for key, label in fields.get("clients", ()))
         return cls(**fields)

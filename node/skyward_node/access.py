@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ConfigError
-from skyward.transport.keys import KeyPair, make_pair, read_clients, read_or_make_pair
+from skyward.transport.keys import Client, KeyPair, make_pair, read_clients, read_or_make_pair, write_clients
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +22,13 @@ CLIENTS: Final = "clients"
 def own_pair(directory: str) -> KeyPair:
     """Return the node's pair: the one in its directory of keys, or without one a pair for this life."""
     return read_or_make_pair(os.path.join(directory, NODE_KEY)) if directory else make_pair()
+
+
+def begin_list(directory: str, clients: Iterable[tuple[str, str]]) -> None:
+    """Write the list of a directory of keys, unless there is one: what people have changed counts."""
+    path = os.path.join(directory, CLIENTS)
+    if directory and not os.path.lexists(path) and (first := [Client(*client) for client in clients]):
+        write_clients(path, first)
 
 
 class Access:

@@ -17,7 +17,7 @@ import zmq
 from skyward.errors import ConfigError
 from skyward.transport.sockets import secure_router, use_family
 from skyward_node import endpoint
-from skyward_node.access import Access, own_pair
+from skyward_node.access import Access, begin_list, own_pair
 from skyward_node.zap import Zap, refuses_strangers
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Door:
         """Open it; raises `ConfigError` if it would not keep strangers out."""
         keys = own_pair(config.keys)
         self.public_key = keys.public
+        begin_list(config.keys, config.clients)
         self.access = Access(config.client_keys, config.keys)
         self.zap = Zap(context, self.access.keys)
         stack.callback(self.zap.close)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from skyward.errors import ProtocolError
 from skyward.mesh.greeting import refusal
 from skyward.mesh.reach import FAILURES, NOT_ADMITTED, NOT_CURVE, NOT_PROVEN
-from skyward.providers.static import knock
+from skyward.providers.running import knock
 from skyward.transport.hub import Hub, News
 from skyward.transport.links import Connection, Link
 from skyward.versions import package_versions

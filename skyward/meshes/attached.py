@@ -7,7 +7,6 @@ does not answer is passed over as long as there is another.
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -15,10 +14,11 @@ from skyward.errors import ConfigError, ProvisionError
 from skyward.meshes import files
 from skyward.model import Nodes
 from skyward.private import config_home
-from skyward.providers.base import Provider
-from skyward.providers.static import CLIENT_KEY, CONNECT, knock
+from skyward.providers.running import Running
+from skyward.providers.static import CLIENT_KEY
 
 if TYPE_CHECKING:
+    import threading
     from typing import Self
 
     from skyward.config import Options
@@ -39,7 +39,7 @@ def client_pair() -> KeyPair:
     return keys.read_or_make_pair(os.path.join(config_home(), CLIENT_KEY))
 
 
-class Attached(Provider):
+class Attached(Running):
     """The nodes of a mesh: ``sky.Compute(mesh="NAME")``, or the path of a mesh file."""
 
     name: ClassVar[str] = "mesh"
@@ -48,13 +48,10 @@ class Attached(Provider):
         """Read the mesh file; raises `UnknownMeshError`, `ConfigError`."""
         if not isinstance(mesh, str):
             raise TypeError(f"mesh must be a name or the path of a mesh file, got {mesh!r}")
+        super().__init__()
         # Wherever the process goes from here.
         self._mesh = os.path.abspath(os.path.expanduser(mesh)) if files.is_path(mesh) else mesh
         self.mesh = self._read()
-        self._keys: KeyPair | None = None
-        self._lock = threading.Lock()
-        self._used: set[str] = set()  # endpoints of nodes that take part
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"mesh {self.mesh.name!r}"
@@ -80,10 +77,6 @@ class Attached(Provider):
         worker = replace(options.worker, concurrency=self.mesh.concurrency, executor=self.mesh.executor)
         return replace(options, worker=worker)
 
-    def keys(self) -> KeyPair | None:
-        """Return the client's pair."""
-        return self._keys
-
     def accept(self, image: Image) -> None:
         """Raise `ProvisionError` unless the image asks for nothing: the nodes have what they were started with."""
         if not image.is_empty:
@@ -99,28 +92,14 @@ class Attached(Provider):
     def launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
         """Take a node that takes part in nothing yet and answers; raises `ProvisionError`."""
         silent: dict[str, str] = {}
-        while (node := self._take(silent)) is not None:
+        while (node := self._take(self._read().nodes, silent)) is not None:
             try:
-                host = knock(node.endpoint, min(CONNECT, spec.start_timeout))
+                host = self._enter(node.endpoint, spec.start_timeout, cancelled)
             except OSError as error:
                 silent[node.endpoint] = error.strerror or str(error)
-                self._give_back(node.endpoint)
                 continue
-            if cancelled.is_set():
-                self._give_back(node.endpoint)
-                raise ProvisionError("it was not wanted any more")
             return replace(node, ident=f"{node.ident} {index}", address=host, pid=None)
         raise ProvisionError(self._lack(silent))
-
-    def _take(self, silent: dict[str, str]) -> Launched | None:
-        with self._lock:
-            if self._closed:
-                raise ProvisionError("this provider was closed with its pool; make another one")
-            for node in self._read().nodes:
-                if node.endpoint not in self._used and node.endpoint not in silent:
-                    self._used.add(node.endpoint)
-                    return node
-        return None
 
     def _lack(self, silent: dict[str, str]) -> str:
         """Return why there is no node."""
@@ -132,21 +111,3 @@ class Attached(Provider):
             f"mesh {name!r}: no answer from {nodes}; `skyward-mesh status {name}` shows its nodes, and "
             f"sky.Compute(mesh={name!r}, nodes={max(1, total - len(silent))}) does with fewer"
         )
-
-    def _give_back(self, endpoint: str) -> None:
-        with self._lock:
-            self._used.discard(endpoint)
-
-    def terminate(self, launched: Launched) -> None:
-        """Let a node go; it runs on."""
-        self._give_back(launched.endpoint)
-
-    def log_tail(self, launched: Launched) -> tuple[str, ...]:
-        """Return nothing: `skyward-mesh logs` has what these nodes log."""
-        return ()
-
-    def close(self) -> None:
-        """Let all nodes go; they run on."""
-        with self._lock:
-            self._closed = True
-            self._used.clear()

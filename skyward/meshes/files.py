@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import NoReturn
 
+    from skyward.meshes.admitted import Clients
     from skyward.model import Executor
 
 VERSION: Final = 1  # of the form of the files
@@ -53,6 +54,7 @@ class Mesh:
     described: str = ""  # the `skyward.toml` that it was made by
     created: float = 0.0  # seconds since the epoch
     number: int = 0  # of nodes that were launched so far: each has one of its own
+    clients: Clients = ()  # who else was let in, for nodes that come later
 
     def without(self, idents: set[str]) -> Mesh:
         """Return the mesh without some nodes."""
@@ -203,8 +205,9 @@ def parse(data: object, path: str) -> Mesh:
     if fields.get("state", "up") not in get_args(State):
         refuse("state", f"must be one of {', '.join(get_args(State))}")
     nodes: list[object] = fields.pop("nodes")
+    clients = tuple(_client(client, f"clients[{n}]", refuse) for n, client in enumerate(fields.pop("clients", ())))
     launched = tuple(_node(node, f"nodes[{index}]", refuse) for index, node in enumerate(nodes))
-    return Mesh(**fields, nodes=launched)
+    return Mesh(**fields, nodes=launched, clients=clients)
 
 
 _KINDS: Final[dict[str, Any]] = {
@@ -221,10 +224,18 @@ _KINDS: Final[dict[str, Any]] = {
     "described": str,
     "created": int | float,
     "number": int,
+    "clients": list,
 }
 _OF_NODE: Final[dict[str, type]] = {
     "ident": str, "endpoint": str, "public_key": str, "pid": int, "address": str, "private_address": str,
 }  # fmt: skip
+
+
+def _client(value: object, key: str, refuse: Callable[[str, str], NoReturn]) -> tuple[str, str]:
+    parts = cast("list[object]", value) if isinstance(value, list) else []
+    if len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+        refuse(key, f"must be a public key and a label, got {value!r}")
+    return str(parts[0]), str(parts[1])
 
 
 def _node(value: object, key: str, refuse: Callable[[str, str], NoReturn]) -> Launched:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from skyward.providers.base import Provider
 
 HOMES: Final = {
-    "aws": ("skyward.providers.aws", "AWS"),
+    "aws": ("skyward.providers.aws.provider", "AWS"),
     "local": ("skyward.providers.local", "Local"),
     "ssh": ("skyward.providers.ssh", "SSH"),
     "static": ("skyward.providers.static", "Static"),

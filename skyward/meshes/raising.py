@@ -17,13 +17,15 @@ from skyward.config import merge_options
 from skyward.errors import ConfigError, MeshExistsError, ProvisionError
 from skyward.image import Image
 from skyward.meshes import asking, described, files, kinds
+from skyward.meshes.admitted import for_new_nodes
 from skyward.meshes.attached import client_pair
 from skyward.meshes.files import Mesh
+from skyward.model import Nodes
 from skyward.providers.base import LaunchSpec, Quote
 from skyward.transport.signals import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from skyward.meshes.described import Description
     from skyward.providers.base import Launched, Provider
@@ -63,14 +65,16 @@ def plan(description: Description) -> Plan:
     nodes = description.nodes or provider.default_nodes()
     if nodes is None:
         raise ConfigError(f"mesh {description.name!r}: say how many nodes it has (nodes = …, or --nodes)")
+    provider.check_nodes(nodes)
     provider.accept(description.image)
-    spec = _spec(description, nodes.desired)
+    spec = _spec(description, provider, nodes.desired)
     return Plan(description, provider, spec, nodes.desired, provider.quote(spec, nodes.desired))
 
 
-def _spec(description: Description, count: int) -> LaunchSpec:
+def _spec(description: Description, provider: Provider, count: int) -> LaunchSpec:
     options = merge_options(None, description.options)
-    spec = LaunchSpec.of(options, count, image=description.image, client_key=client_pair().public)
+    public = client_pair().public
+    spec = LaunchSpec.of(options, count, provider=provider, image=description.image, client_key=public)
     return replace(spec, persist=True, mesh=description.name, log_level=LOG_LEVEL)
 
 
@@ -165,7 +169,7 @@ class _Launches:
             self._threads.append(thread)
             thread.start()
         while waiting:
-            self._teller.waiting(self._waits_for(sorted(waiting), time.monotonic() - began))
+            self._teller.waiting(self._waits_for(len(waiting), time.monotonic() - began))
             try:
                 number, came = self._news.get(timeout=GLANCE)
             except queue.Empty:
@@ -174,13 +178,13 @@ class _Launches:
             if isinstance(came, BaseException):
                 raise came
             self._note(came)
-            self._teller.say(f"node {number} serves at {came.endpoint} ({time.monotonic() - began:.1f} s)")
+            place = len(self.mesh.nodes) - 1  # what everybody calls it from now on
+            self._teller.say(f"node {place} serves at {came.endpoint} ({time.monotonic() - began:.1f} s)")
         return self.mesh
 
-    def _waits_for(self, numbers: Sequence[int], elapsed: float) -> str:
-        names = ", ".join(map(str, numbers))
+    def _waits_for(self, count: int, elapsed: float) -> str:
         left = max(0.0, self._spec.start_timeout - elapsed)
-        return f"waiting for node{'s' if len(numbers) > 1 else ''} {names} to serve, {left:.0f} s left"
+        return f"waiting for {count} node{'s' if count > 1 else ''} to serve, {left:.0f} s left"
 
     def _launch(self, number: int) -> None:
         try:
@@ -283,8 +287,13 @@ def sweep(name: str, provider: Provider, teller: Teller | None = None) -> tuple[
 # --- other sizes -----------------------------------------------------------------------------------
 
 
-def resize(name: str, count: int, teller: Teller | None = None) -> Mesh:
-    """Give a mesh so many nodes, and return it. Those without work go first, and the first node last."""
+def resize(
+    name: str, count: int, teller: Teller | None = None, lists: Sequence[Iterable[tuple[str, str]]] = ()
+) -> Mesh:
+    """Give a mesh so many nodes, and return it. Those without work go first, and the first node last.
+
+    ``lists`` are whom the nodes admit that were asked: new ones admit the same.
+    """
     teller = teller or Teller()
     with files.locked(name):
         mesh = files.load(name)
@@ -293,7 +302,9 @@ def resize(name: str, count: int, teller: Teller | None = None) -> Mesh:
         provider = _provider_of(mesh)
         more = count - len(mesh.nodes)
         if more > 0:
-            spec = _spec(_described_again(mesh), count)
+            provider.check_nodes(Nodes(count))
+            mesh = replace(mesh, clients=for_new_nodes(mesh.clients, lists))
+            spec = replace(_spec(_described_again(mesh), provider, count), clients=mesh.clients)
             changed = _grow(provider, spec, mesh, more, teller)
         else:
             try:
@@ -314,8 +325,8 @@ def leaving(reports: Sequence[asking.Report], count: int) -> list[Launched]:
 def growth(name: str, count: int) -> Quote:
     """Return what it costs to give a mesh so many nodes."""
     mesh = files.load(name)
-    more = count - len(mesh.nodes)
-    return _provider_of(mesh).quote(_spec(_described_again(mesh), count), more) if more > 0 else Quote()
+    more, provider = count - len(mesh.nodes), _provider_of(mesh)
+    return provider.quote(_spec(_described_again(mesh), provider, count), more) if more > 0 else Quote()
 
 
 def _noted(image: Image) -> dict[str, Any]:
@@ -359,8 +370,18 @@ def collect(providers: Sequence[Provider], teller: Teller | None = None, *, dry_
             if not dry_run:
                 down(name, teller)
     keep = files.known()
+    failures: list[str] = []
     for provider in providers:
-        gone += provider.sweep(keep=keep, dry_run=dry_run)
+        try:
+            gone += provider.sweep(keep=keep, dry_run=dry_run)
+        except ProvisionError as error:  # what is elsewhere is ended all the same
+            failures.append(f"{provider!r}: {error}")
+    if failures:
+        for line in gone:
+            teller.say(f"{'would end' if dry_run else 'ended'}: {line}")
+        raise ProvisionError(
+            "could not look everywhere, or end everything:\n" + "\n".join(f"  {each}" for each in failures)
+        )
     return gone
 
 

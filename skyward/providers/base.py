@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from skyward.errors import ProvisionError
 from skyward.image import Image
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from skyward.config import Options
     from skyward.model import Executor, Nodes
     from skyward.transport.keys import KeyPair
+
+
+KEYS: Final = "keys"  # directory of keys of a node that persists, named from the one that it has on its machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,7 @@ class LaunchSpec:
     image: Image = field(default_factory=Image)  # what tasks need there
     log_level: str = "warning"
     client_key: str = ""  # the pool's public key, which the node has to admit
+    clients: tuple[tuple[str, str], ...] = ()  # public keys and labels of others that a persisting node admits
     persist: bool = False  # the node outlives whoever launches it: it waits for clients, and `Provider.close` leaves it
     mesh: str = ""  # the name of the mesh that a persisting node belongs to: nodes are marked with it, see `sweep`
 
@@ -56,20 +60,23 @@ class LaunchSpec:
             lease=self.lease,
             max_payload=self.max_payload,
             log_level=self.log_level,
+            clients=self.clients,
             env=dict(self.image.env),
             **more,
         )
 
     @classmethod
-    def of(cls, options: Options, nodes: int, *, image: Image | None = None, client_key: str = "") -> LaunchSpec:
-        """Return the spec of a pool with these options that aims at so many nodes."""
+    def of(
+        cls, options: Options, nodes: int, *, provider: Provider, image: Image | None = None, client_key: str = ""
+    ) -> LaunchSpec:
+        """Return the spec of a pool with these options that aims at so many nodes of this provider."""
         return cls(
             concurrency=options.worker.concurrency,
             executor=options.worker.executor,
             reuse_processes=options.worker.reuse_processes,
             lease=options.lease,
             max_payload=int(options.max_payload or 0),
-            start_timeout=options.start_timeout,
+            start_timeout=provider.start_timeout if options.start_timeout is None else options.start_timeout,
             nodes=max(1, nodes),
             image=image or Image(),
             client_key=client_key,
@@ -102,6 +109,8 @@ class Provider(ABC):
     name: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()  # arguments that are files: skyward.toml names them from where it is
     launches: ClassVar[bool] = True  # its nodes begin and end with it; else they run already, and run on
+    log_pause: ClassVar[float] = 0.3  # seconds between looks at a log that somebody follows
+    start_timeout: ClassVar[float] = 60.0  # seconds that a node may take if nobody says how long
     shares_memory: bool = False  # its nodes are processes of this machine: they and we can read each other's memory
     listener: Callable[[str], None] | None = None  # hears how launches go on; must not block
 
@@ -175,6 +184,11 @@ class Provider(ABC):
         For what depends on the environment of a process, such as a region. JSON, and nothing secret.
         """
         return None
+
+    @classmethod
+    def remembered(cls) -> list[dict[str, Any]]:
+        """Return the arguments of providers that would find what programs of this machine have left behind."""
+        return []
 
     def quote(self, spec: LaunchSpec, count: int) -> Quote:
         """Return what ``count`` nodes would be and cost; raises `ProvisionError`. It starts nothing."""

@@ -48,6 +48,15 @@ ERRORS: Final[dict[str, type[BootstrapError]]] = {
     "bootstrap": BootstrapError,
 }
 
+ADVICE: Final[dict[str, str]] = {
+    "setup": "its last lines say why; setup= is a command for sh, which runs there before anything else",
+    "no-python": "install it there, or name it: python=",
+    "architecture": "leave the package out, or build a wheel of it for such machines",
+    "disk-full": "make room there, or take another disk: setup='export SKYWARD_CACHE=/big/disk'",
+    "port-in-use": "take another node_port=, or none: any port that is free",
+    "package": "check its name and version; what you have installed is sent, the rest comes from the machine's index",
+}
+
 SHELL: Final = "shell "  # what a session is called while it is still a shell; its number is that of its group
 SPEAK: Final = """\
 step() { echo "skyward: step $*" >&2; }
@@ -218,4 +227,5 @@ def failure(machine: str, lines: Sequence[str], step: str = "", why: str = "it e
     while_ = f", while {step}" if step else ""
     if told is None:
         return BootstrapError(f"{machine}: {why}{while_}", log)
-    return ERRORS[told.error](f"{machine}: {told.text}{while_}", log)
+    advice = f"; {ADVICE[told.error]}" if told.error in ADVICE else ""
+    return ERRORS[told.error](f"{machine}: {told.text}{while_}{advice}", log)

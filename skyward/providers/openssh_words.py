@@ -70,6 +70,11 @@ def connect(host: Host, trust: Trust, control: str) -> list[str]:
     return ["ssh", *_trusting(trust), *_options(_ALWAYS), "-S", control, *target(host), f"echo {CONNECTED}; exec cat"]
 
 
+def alone(host: Host, trust: Trust) -> list[str]:
+    """Return the command that runs what the host has for whoever comes with this key, over no other connection."""
+    return ["ssh", *_trusting(trust), *_options(_ALWAYS | {"ControlMaster": "no"}), "-S", "none", "-T", *target(host)]
+
+
 def resolve(host: Host, trust: Trust) -> list[str]:
     """Return the command that says what ssh knows of a host."""
     return ["ssh", "-G", *_trusting(trust), *target(host)]
@@ -147,5 +152,7 @@ def explain(host: Host, lines: Sequence[str], code: int | None) -> ProvisionErro
             log,
         )
     if _AWAY.search(text):
-        return HostUnreachableError(f"{host}: it cannot be reached: {log[-1]}", log)
+        return HostUnreachableError(
+            f"{host}: it cannot be reached: {log[-1]}; check its name and port, and whether its SSH server runs", log
+        )
     return ProvisionError(f"{host}: ssh ended with code {code} before it was connected", log)

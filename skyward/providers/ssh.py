@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 from skyward.errors import ConfigError, MeshError, ProvisionError
 from skyward.model import NodeConfig, Nodes
 from skyward.providers import ssh_scripts
-from skyward.providers.base import Launched, Provider
+from skyward.providers.base import KEYS, Launched, Provider
 from skyward.providers.bundle import check, make_bundle
 from skyward.providers.openssh import Connection, Patience, control_directory
 from skyward.providers.openssh_words import Trust
@@ -134,6 +134,14 @@ class SSH(Provider):
         """Return all that there is room for."""
         return Nodes(len(self._hosts) * self._per_host)
 
+    def check_nodes(self, nodes: Nodes) -> None:
+        """Raise `ConfigError` if there is no room for so many."""
+        if nodes.most > (room := len(self._hosts) * self._per_host):
+            raise ConfigError(
+                f"{self!r} has room for {room} nodes, {self._per_host} on each host, and {nodes.most} were asked for: "
+                "name more hosts, or say nodes_per_host="
+            )
+
     def keys(self) -> KeyPair:
         """Return a pair of its own for every pool, which is never written anywhere."""
         from skyward.transport.keys import make_pair
@@ -210,7 +218,8 @@ class SSH(Provider):
     def _config(self, spec: LaunchSpec, seat: Seat) -> NodeConfig:
         alone = 0.0 if spec.persist else spec.lease + GRACE
         # The host says at which address it is reached.
-        return spec.node_config(bind="", alone=alone, seat=seat.number, seats=self._per_host)
+        keys = KEYS if spec.persist else ""
+        return spec.node_config(bind="", alone=alone, seat=seat.number, seats=self._per_host, keys=keys)
 
     def _connection(self, host: Host) -> Connection:
         with self._lock:

@@ -199,7 +199,8 @@ class Launch:
         try:
             bundle = self._bundle(Platform.of(facts))
         except ArchitectureError as error:
-            raise ArchitectureError(f"{self._host}: {error.message}", error.log) from error
+            advice = bootstrap.ADVICE["architecture"]
+            raise ArchitectureError(f"{self._host}: {error.message}; {advice}", error.log) from error
         with patience.holding(self._connection.taking_in):
             header = json.dumps({"bundle": bundle.sha256, "size": len(bundle.data)})
             session.send(header.encode() + b"\n", patience)

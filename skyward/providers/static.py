@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-import socket
-import threading
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, cast
 
 from skyward.errors import ConfigError, ProvisionError
 from skyward.model import Nodes
-from skyward.providers.base import Launched, Provider
+from skyward.providers.base import Launched
+from skyward.providers.running import Running
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterable
     from typing import Self
 
     from skyward.providers.base import LaunchSpec
-    from skyward.transport.keys import KeyPair
 
-CONNECT: Final = 5.0  # seconds a port may take to answer: what runs answers at once, also far away
 _TCP: Final = re.compile(r"tcp://(?P<host>\[[^\s/\[\]]+\]|[^\s/:\[\]]+):(?P<port>\d{1,5})")
 CLIENT_KEY: Final = os.path.join("client", "client.key")  # in `keys.home()`, unless another file is named
 
@@ -54,7 +52,7 @@ class Address(NamedTuple):
         return cls(endpoint, check_public(key))
 
 
-class Static(Provider):
+class Static(Running):
     """Nodes that already run: ``sky.Compute(sky.Static(["tcp://10.0.0.5:7700 KEY"]))``.
 
     Each is an endpoint and the node's public key, in one string or as a pair; ``ipc:///…`` needs no key. ``key``
@@ -68,6 +66,7 @@ class Static(Provider):
 
     def __init__(self, nodes: Iterable[str | tuple[str, str]], *, key: str | None = None) -> None:
         """Check the addresses; raises `ConfigError`."""
+        super().__init__()
         if isinstance(nodes, str):
             raise TypeError(f"sky.Static takes a list of nodes, such as sky.Static([{nodes!r}])")
         self._addresses = tuple(Address.parse(node) for node in nodes)
@@ -76,10 +75,6 @@ class Static(Provider):
         if len({address.endpoint for address in self._addresses}) < len(self._addresses):
             raise ConfigError("sky.Static was given the same node twice")
         self._key_file = key
-        self._keys: KeyPair | None = None
-        self._lock = threading.Lock()
-        self._used: set[str] = set()  # endpoints of nodes that take part
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"sky.Static({[address.endpoint for address in self._addresses]})"
@@ -98,10 +93,6 @@ class Static(Provider):
         if nodes.most > there:
             raise ConfigError(f"there are {there} nodes in {self!r}, and a pool of up to {nodes.most} was asked for")
 
-    def keys(self) -> KeyPair | None:
-        """Return the client's pair."""
-        return self._keys
-
     def prepare(self) -> None:
         """Read the client's pair, if a node asks for it; raises `ConfigError`."""
         if any(address.key for address in self._addresses):
@@ -111,15 +102,13 @@ class Static(Provider):
 
     def launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
         """Take the next node that takes part in nothing yet, if it answers; raises `ProvisionError`."""
-        address = self._take()
+        address = self._take(self._addresses)
+        if address is None:
+            raise ProvisionError(f"there are {len(self._addresses)} nodes, and all take part already")
         try:
-            host = knock(address.endpoint, min(CONNECT, spec.start_timeout))
+            host = self._enter(address.endpoint, spec.start_timeout, cancelled)
         except OSError as error:
-            self._give_back(address.endpoint)
             raise ProvisionError(f"the node {address.endpoint} does not answer: {error}; does it run?") from error
-        if cancelled.is_set():
-            self._give_back(address.endpoint)
-            raise ProvisionError("it was not wanted any more")
         return Launched(
             ident=f"{address.endpoint} {index}",
             endpoint=address.endpoint,
@@ -127,44 +116,3 @@ class Static(Provider):
             address=host,
             private_address=host,
         )
-
-    def _take(self) -> Address:
-        with self._lock:
-            if self._closed:
-                raise ProvisionError("this provider was closed with its pool; make another one")
-            for address in self._addresses:
-                if address.endpoint not in self._used:
-                    self._used.add(address.endpoint)
-                    return address
-        raise ProvisionError(f"there are {len(self._addresses)} nodes, and all take part already")
-
-    def _give_back(self, endpoint: str) -> None:
-        with self._lock:
-            self._used.discard(endpoint)
-
-    def terminate(self, launched: Launched) -> None:
-        """Let a node go; it runs on."""
-        self._give_back(launched.endpoint)
-
-    def log_tail(self, launched: Launched) -> tuple[str, ...]:
-        """Return nothing: what these nodes log is seen where they run."""
-        return ()
-
-    def close(self) -> None:
-        """Let all nodes go; they run on."""
-        with self._lock:
-            self._closed = True
-            self._used.clear()
-
-
-def knock(endpoint: str, timeout: float) -> str:
-    """Return the numeric address, if somebody listens; raises `OSError`."""
-    if endpoint.startswith("ipc://"):
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(timeout)
-            probe.connect(endpoint.removeprefix("ipc://"))
-        return "127.0.0.1"
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    with socket.create_connection((host.strip("[]"), int(port)), timeout) as probe:
-        address: str = probe.getpeername()[0]
-        return address

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from tests.aws.clouds import Cloud
 
-NEEDS = {"ip": "iproute2", "unshare": "util-linux", "openssl": "openssl", "curl": "curl", "awk": "mawk"}
+NEEDS = {
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "ip": "iproute2",
+    "unshare": "util-linux",
+    "openssl": "openssl",
+    "curl": "curl",
+    "awk": "mawk",
+}
 
 
 @pytest.fixture(scope="session", autouse=True)

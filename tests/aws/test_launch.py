@@ -76,7 +76,7 @@ def test_token_is_journalled_before_the_call(agents: Cloud, state: Path) -> None
     faults.refuse = look
     scenario.live(scenario.provider(agents.session(faults)), 1)
     [text] = seen
-    assert request_of(faults)["ClientToken"].startswith(json.loads(text)["token"])
+    assert request_of(faults)["ClientToken"].startswith(json.loads(text.splitlines()[-1])["token"])
     assert not state.exists()
 
 
@@ -190,14 +190,6 @@ def test_group_that_is_open_to_the_world_is_refused(agents: Cloud) -> None:
         assert not {"CreateSecurityGroup", "DeleteSecurityGroup"} & set(faults.calls)
     finally:
         ec2.delete_security_group(GroupId=group)
-
-
-def test_way_for_code_is_needed_before_anything_is_called(agents: Cloud) -> None:
-    """Without a bucket nothing is asked of AWS."""
-    faults = Faults()
-    with pytest.raises(sky.ProvisionError, match="an S3 bucket of yours"):
-        scenario.live(sky.AWS(session=agents.session(faults)), 1)
-    assert faults.calls == []
 
 
 def test_missing_credentials_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 import skyward as sky
+from skyward.config import merge_options
 from skyward.providers.aws.settings import Settings, subnets
+from skyward.providers.base import LaunchSpec
 
 
 def test_nothing_said_is_the_usual_machine() -> None:
@@ -16,6 +18,14 @@ def test_nothing_said_is_the_usual_machine() -> None:
     assert Settings(architecture="arm64").named_type == "m6g.large"
     assert Settings(instance_type="c7i.xlarge").named_type == "c7i.xlarge"
     assert Settings(vcpus=8).named_type is None
+
+
+@pytest.mark.rule("R32")
+@pytest.mark.parametrize(("said", "meant"), [({}, 300.0), ({"start_timeout": 60}, 60.0), ({"start_timeout": 90}, 90.0)])
+def test_machine_has_the_time_that_was_given(said: dict[str, Any], meant: float) -> None:
+    """Five minutes if nobody has said anything; what was said is honoured, also if it is what other nodes have."""
+    assert LaunchSpec.of(merge_options(None, said), 1, provider=sky.AWS()).start_timeout == meant
+    assert LaunchSpec.of(merge_options(None, {}), 1, provider=sky.Local()).start_timeout == 60.0
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,8 @@ def make_engine() -> Engine:
     try:
         for name, double in DOUBLES.items():
             setattr(engine_module, name, double)
-        engine = Engine(OPTIONS, Nobody(), LaunchSpec.of(OPTIONS, 1), Nodes(1))
+        nobody = Nobody()
+        engine = Engine(OPTIONS, nobody, LaunchSpec.of(OPTIONS, 1, provider=nobody), Nodes(1))
     finally:
         for name, thing in own.items():
             setattr(engine_module, name, thing)

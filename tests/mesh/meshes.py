@@ -119,7 +119,8 @@ class Mesh:
         self.provider._mortal = mortal
         settings: dict[str, Any] = {"heartbeat": QUIET, "console": False, **options}
         wanted = Options(**settings)
-        self.engine = Engine(wanted, self.provider, LaunchSpec.of(wanted, nodes.most), nodes, keys)
+        spec = LaunchSpec.of(wanted, nodes.most, provider=self.provider)
+        self.engine = Engine(wanted, self.provider, spec, nodes, keys)
         return self.engine
 
     def open(self, count: int = 1, *, slots: int = 1, mortal: bool = False, **options: Any) -> list[Node]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from skyward.errors import ConfigError
-from skyward.transport.keys import Client, read_pair, write_clients
-from skyward_node.access import CLIENTS, NODE_KEY, Access, own_pair
+from skyward.transport.keys import Client, read_clients, read_pair, write_clients
+from skyward_node.access import CLIENTS, NODE_KEY, Access, begin_list, own_pair
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,3 +106,16 @@ def test_node_does_not_start_with_a_loose_file(keys: Path) -> None:
     (keys / CLIENTS).chmod(0o644)
     with pytest.raises(ConfigError, match="has mode 0644"):
         Access([], str(keys))
+
+
+@pytest.mark.rule("R42")
+def test_list_begins_with_those_the_launcher_names(tmp_path: Path) -> None:
+    """With their labels, in a file that people change from then on: it is not written again."""
+    place = str(tmp_path / "keys")
+    begin_list("", [(ALICE, "alice")])
+    begin_list(place, [])
+    assert not os.path.exists(place)
+    begin_list(place, [(ALICE, "alice")])
+    begin_list(place, [(BOB, "bob")])
+    assert read_clients(os.path.join(place, CLIENTS)) == (Client(ALICE, "alice"),)
+    assert Access([LAUNCHER], place).keys == {LAUNCHER, ALICE}

@@ -61,7 +61,8 @@ def test_failure_is_told_by_its_kind(word: str, kind: type[Exception]) -> None:
     output = [f"line {number}" for number in range(80)]
     error = bootstrap.failure("h1", ["skyward: step doing it", *output, f"skyward: error {word} because"])
     assert type(error) is kind
-    assert error.message == "h1: because, while doing it"
+    advice = f"; {bootstrap.ADVICE[word]}" if word != "bootstrap" else ""
+    assert error.message == f"h1: because, while doing it{advice}"
     assert error.log == tuple(output[-50:])
 
 

@@ -53,6 +53,7 @@ def test_host_that_nobody_knows_is_unreachable(clean_hosts: Hosts) -> None:
     error = failure(sky.SSH(["nobody.invalid"], ssh_config="none"))
     assert type(error) is HostUnreachableError
     assert "nobody.invalid" in str(error)
+    assert "check its name" in str(error)
 
 
 def test_host_without_a_server_is_unreachable(clean_hosts: Hosts, host: Machine) -> None:
@@ -73,6 +74,7 @@ def test_key_that_is_not_admitted_is_told(clean_hosts: Hosts, host: Machine) -> 
     assert type(error) is LoginRefusedError
     assert host.address in str(error)
     assert "Permission denied" in str(error)
+    assert "named by identity=" in str(error)
 
 
 @pytest.mark.rule("F54")
@@ -92,6 +94,7 @@ def test_host_without_python_is_told(clean_hosts: Hosts, make_host: Callable[...
     error = failure(clean_hosts.provider(bare))
     assert type(error) is NoPythonError
     assert bare.address in str(error)
+    assert "name it: python=" in str(error)
 
 
 @pytest.mark.rule("F54")
@@ -106,6 +109,7 @@ def test_full_disk_is_told(clean_hosts: Hosts, host: Machine) -> None:
     assert type(error) is DiskFullError
     assert host.address in str(error)
     assert "No space left on device" in str(error)
+    assert "SKYWARD_CACHE" in str(error)
 
 
 def test_disk_that_fills_while_unpacking_is_told(clean_hosts: Hosts, host: Machine) -> None:
@@ -134,12 +138,14 @@ def test_wrong_kind_of_machine_is_told(
     assert type(error) is ArchitectureError
     assert other.address in str(error)
     assert "i686" in str(error)
+    assert "leave the package out" in str(error)
 
 
 def test_port_that_is_taken_is_told(clean_hosts: Hosts, host: Machine) -> None:
     """The port that was chosen belongs to somebody else there: here to the SSH server."""
     error = failure(clean_hosts.provider(host, node_port=22))
     assert type(error) is PortInUseError
+    assert "another node_port=" in str(error)
     assert host.address in str(error)
 
 
@@ -165,6 +171,7 @@ def test_setup_that_fails_is_told(clean_hosts: Hosts, host: Machine) -> None:
     assert type(error) is SetupError
     assert host.address in str(error)
     assert "module load cuda" in str(error)
+    assert "its last lines say why" in str(error)
     assert len(error.log) == 50
     assert error.log[0] == "32"
     assert "module" in error.log[-1]
@@ -176,6 +183,7 @@ def test_package_that_cannot_be_had_is_told(clean_hosts: Hosts, host: Machine) -
     assert type(error) is PackageError
     assert host.address in str(error)
     assert "no-such-package-of-anybody==1" in str(error)
+    assert "check its name and version" in str(error)
     assert error.log
 
 

@@ -1,32 +1,45 @@
-"""`skyward-mesh keys`: who may use a mesh. Its nodes keep the lists, which tasks change that run there."""
+"""`skyward-mesh keys`: who may use a mesh. Its nodes keep the lists, which tasks change that run there.
+
+The file of the mesh notes them, for nodes that come later: see `skyward.meshes.admitted`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 import skyward as sky
 from skyward.errors import ConfigError
+from skyward.meshes import asking, files
+from skyward.meshes.admitted import Clients, with_client, without_client
 from skyward.meshes.attached import client_pair
 from skyward_scripts.meshes import showing
-from skyward_scripts.meshes.exits import FAILED
+from skyward_scripts.meshes.exits import FAILED, Unreachable
+from skyward_scripts.meshes.looking import only_mesh
 from skyward_scripts.meshes.running import MESH, attached
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 # An argument that is a key may begin with a dash, and hold the letter of any short option.
 TAKES_KEY = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 
-Listed = list[tuple[str, str]]
+
+class Listed(NamedTuple):
+    """Whom one node admits."""
+
+    node: int
+    clients: Clients
 
 
 @click.group()
 def keys() -> None:
     """Show your own key; list, add and remove the keys of those who may use a mesh.
 
-    Whoever has brought a mesh up may always use it. Nodes that are added later know nobody else: add them there again.
+    Whoever has brought a mesh up may always use it. Nodes that are added later admit the same keys.
     """
 
 
@@ -46,22 +59,15 @@ def show(*, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def list_(*, mesh: str | None, as_json: bool) -> None:
     """Print the keys that the nodes of a mesh admit, beside that of its owner."""
-    lists = _everywhere(mesh, "list", "", "")
-    entries = list(dict.fromkeys(tuple(entry) for each in lists for entry in each))
+    lists = _everywhere(only_mesh(mesh), "list", "", "")
+    where = {
+        client: [each.node for each in lists if client in each.clients] for listed in lists for client in listed.clients
+    }
     if as_json:
-        told = [
-            {
-                "key": key,
-                "label": label,
-                "nodes": [n for n, each in enumerate(lists) if (key, label) in map(tuple, each)],
-            }
-            for key, label in entries
-        ]
-        showing.as_json(told)
+        showing.as_json([{"key": key, "label": label, "nodes": nodes} for (key, label), nodes in where.items()])
         return
-    for key, label in entries:
-        nodes = sum((key, label) in map(tuple, each) for each in lists)
-        some = f"  ({nodes} of {len(lists)} nodes)" if nodes < len(lists) else ""
+    for (key, label), nodes in where.items():
+        some = f"  ({len(nodes)} of {len(lists)} nodes)" if len(nodes) < len(lists) else ""
         click.echo(f"{key} {label}".rstrip() + some)
 
 
@@ -73,7 +79,10 @@ def add(*, mesh: str | None, key: str, label: str) -> None:
     """Let the client with this public key use a mesh; LABEL says whose it is."""
     from skyward.transport.keys import check_public
 
-    _everywhere(mesh, "add", check_public(key), label)
+    name, public = only_mesh(mesh), check_public(key)
+    with _changing(name):
+        _everywhere(name, "add", public, label)
+        _note(name, lambda clients: with_client(clients, public, label))
 
 
 @keys.command(context_settings=TAKES_KEY)
@@ -82,21 +91,62 @@ def add(*, mesh: str | None, key: str, label: str) -> None:
 @click.pass_context
 def remove(ctx: click.Context, *, mesh: str | None, key: str) -> None:
     """Let the client with this public key or label use a mesh no more; what it runs there ends within a second."""
-    before = _everywhere(mesh, "list", "", "")
-    if not any(key in entry for each in before for entry in each):
-        click.echo(f"Error: no client {key!r} is admitted; see `skyward-mesh keys list`", err=True)
-        ctx.exit(FAILED)
-    _everywhere(mesh, "remove", key, "")
+    name = only_mesh(mesh)
+    with _changing(name):
+        known = [files.load(name).clients, *(each.clients for each in _everywhere(name, "list", "", ""))]
+        if not any(key in client for clients in known for client in clients):
+            click.echo(f"Error: no client {key!r} is admitted; see `skyward-mesh keys list`", err=True)
+            ctx.exit(FAILED)
+        _note(name, lambda clients: without_client(clients, key))  # first: whatever comes then, it is not let in anew
+        _everywhere(name, "remove", key, "")
 
 
-def _everywhere(mesh: str | None, action: str, key: str, label: str) -> list[Listed]:
-    """Change, or read, the lists of all nodes of a mesh; return them."""
-    with attached(mesh) as pool:
-        found: list[Listed | None] = sky.function(_kept_there())(action, key, label) @ pool
-    lists = [each for each in found if each is not None]
-    if len(lists) < len(found):
+def lists_of(name: str) -> list[Clients]:
+    """Return whom the nodes of a mesh admit that answer and keep a list."""
+    try:
+        return [each.clients for each in _everywhere(name, "list", "", "")]
+    except (ConfigError, Unreachable):
+        return []
+
+
+@contextmanager
+def _changing(name: str) -> Generator[None]:
+    """Keep every other command from changing this mesh, if it is one of ours and no file from elsewhere."""
+    if files.is_path(name):
+        yield
+        return
+    files.load(name)
+    with files.locked(name):
+        yield
+
+
+def _note(name: str, change: Callable[[Clients], Clients]) -> None:
+    if not files.is_path(name):
+        mesh = files.load(name)
+        files.write(replace(mesh, clients=change(mesh.clients)))
+
+
+def _everywhere(name: str, action: str, key: str, label: str) -> list[Listed]:
+    """Change, or read, the lists of all nodes of a mesh that answer; return them. Those that do not are named."""
+    nodes = files.load(name).nodes
+    reports = asking.ask(nodes, client_pair())
+    answering = [report for report in reports if report.ok]
+    with attached(name, len(answering) or None) as pool:
+        found = sky.function(_kept_there())(action, key, label) @ pool
+        endpoints = [node.endpoint for node in pool.snapshot().nodes]
+    if None in found:
         raise ConfigError("the nodes of this mesh keep no list of keys: they admit whoever has brought it up alone")
-    return lists
+    for report in reports if action != "list" else ():
+        if not report.ok:
+            click.echo(
+                f"node {report.number} at {report.node.endpoint} {report.problem}: its list is as it was", err=True
+            )
+    number = {node.endpoint: number for number, node in enumerate(nodes)}
+    lists = [
+        Listed(number[endpoint], tuple((str(key), str(label)) for key, label in each))
+        for endpoint, each in zip(endpoints, found, strict=True)
+    ]
+    return sorted(lists)
 
 
 def _kept_there() -> Callable[[str, str, str], Any]:

@@ -13,6 +13,8 @@ import click
 from skyward.errors import SkywardError
 from skyward.meshes import asking, described, files
 from skyward.meshes.attached import client_pair
+from skyward.providers.aws.garbage import IDLE
+from skyward.providers.aws.journal import left_behind
 from skyward_scripts import machine
 from skyward_scripts.machine import Finding
 from skyward_scripts.meshes import showing
@@ -20,6 +22,10 @@ from skyward_scripts.meshes.exits import FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from skyward.providers.aws.journal import Left
+
+BOTO3: Final = "sky.AWS needs skyward[aws]"
 
 
 @click.command()
@@ -80,7 +86,16 @@ def _ssh() -> Finding:
 
 def _aws() -> Finding:
     there = find_spec("boto3") is not None
-    return Finding("aws", ok=True, text="boto3 is there" if there else "no boto3: sky.AWS needs skyward[aws]")
+    lost = [_said_of(left) for left in left_behind() if left.gone or left.silent > IDLE]
+    if lost:
+        return Finding("aws", ok=False, text="; ".join(lost), advice="skyward-mesh gc" if there else BOTO3)
+    return Finding("aws", ok=True, text="boto3 is there" if there else f"no boto3: {BOTO3}")
+
+
+def _said_of(left: Left) -> str:
+    calls = showing.counted(len(left.unanswered), "call")
+    lost = f", {calls} without an answer" if left.unanswered else ""
+    return f"a program was killed, or could not clear up: it may have left pool {left.pool} in {left.region}{lost}"
 
 
 def _meshes() -> Iterator[Finding]:

@@ -14,7 +14,7 @@ import click
 from skyward.errors import ConfigError, UnknownMeshError
 from skyward.meshes import described, files, kinds, raising
 from skyward.model import Nodes
-from skyward_scripts.meshes import showing
+from skyward_scripts.meshes import admitting, showing
 from skyward_scripts.meshes.exits import Declined
 from skyward_scripts.meshes.looking import mesh_as_json
 
@@ -196,14 +196,15 @@ def resize(*, name: str, count: int, dry_run: bool, yes: bool) -> None:
     finished elsewhere.
     """
     quote = raising.growth(name, count)
+    there = len(files.load(name).nodes)
     if dry_run:
-        click.echo(f"mesh {name}: {showing.counted(len(files.load(name).nodes), 'node')}, {count} wanted{_cost(quote)}")
+        click.echo(f"mesh {name}: {showing.counted(there, 'node')}, {count} wanted{_cost(quote)}")
         return
     with showing.teller() as teller:
         if quote.hourly:
             teller.say(f"mesh {name}: {showing.counted(count, 'node')}{_cost(quote)}")
         _agree(quote, yes=yes)
-        mesh = raising.resize(name, count, teller)
+        mesh = raising.resize(name, count, teller, admitting.lists_of(name) if count > there else ())
         teller.say(f"mesh {name} has {showing.counted(len(mesh.nodes), 'node')}")
 
 
@@ -215,8 +216,10 @@ def resize(*, name: str, count: int, dry_run: bool, yes: bool) -> None:
 def gc(*, kind: str | None, settings: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """End what nobody looks after: what commands and programs left that were killed.
 
-    It looks on this machine, and wherever meshes have been, or are described in skyward.toml; and where --provider and
-    --set say. What is found carries our marks, and needs no local file to be found.
+    It looks on this machine, and wherever meshes are, or are described in skyward.toml, or programs of this machine
+    were killed; or where --provider and --set say. What is found carries our marks, and needs no local file to be
+    found. What belongs to a program that was killed on another machine is ended when 15 minutes have passed since its
+    last sign of life.
     """
     with showing.teller(quiet=as_json) as teller:
         gone = raising.collect(_providers(kind, settings), teller, dry_run=dry_run)
@@ -236,5 +239,6 @@ def _providers(kind: str | None, settings: tuple[str, ...]) -> list[Provider]:
     else:
         places += [(mesh.kind, mesh.settings) for mesh in map(files.load, files.known())]
         places += [(said.kind, said.settings) for said in described.load_all()]
+        places += [(name, settings) for name in kinds.names() for settings in kinds.class_of(name).remembered()]
     different = {repr(place): place for place in places if place[0] != raising.NOBODYS}
     return [kinds.make(*place) for place in different.values()]

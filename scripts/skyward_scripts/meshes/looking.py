@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from skyward.providers.base import Launched, Provider
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-LOOK: Final = 0.3  # seconds between looks at a log that is followed
 MOST: Final = 50  # lines of a node's log that there are: what providers keep at hand
 
 
@@ -203,7 +202,7 @@ def logs(ctx: click.Context, *, name: str, follow: bool, wanted: int | None, cou
     seen = _say_lines(provider, chosen, {}, as_json=as_json, most=count)
     try:
         while follow and name in files.known():
-            time.sleep(LOOK)
+            time.sleep(provider.log_pause)
             seen = _say_lines(provider, chosen, seen, as_json=as_json)
     except KeyboardInterrupt:  # the usual end of it
         return

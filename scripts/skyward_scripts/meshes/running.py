@@ -47,9 +47,9 @@ ON = click.option("--on", "place", type=Place(), default="any", show_default=Tru
 
 
 @contextmanager
-def attached(mesh: str | None) -> Generator[sky.Compute]:
-    """Open a pool on a mesh; raises `Unreachable` if its nodes do not answer."""
-    pool = sky.Compute(mesh=only_mesh(mesh))
+def attached(mesh: str | None, nodes: int | None = None) -> Generator[sky.Compute]:
+    """Open a pool on a mesh, or on so many of its nodes; raises `Unreachable` if they do not answer."""
+    pool = sky.Compute(mesh=only_mesh(mesh), nodes=nodes)
     try:
         pool.open()
     except ProvisionError as error:

@@ -7,6 +7,7 @@ failures, garbage             PURE: what an error of AWS means; whose resources 
 journal                       what is about to be asked for, on this machine
 api                           boto3: clients, calls, their errors
 network, storage, instances   driving EC2's groups, S3, EC2's instances
+handover, launching_by_ssh    the way of code and news without a bucket
 planning                      what all launches of a pool share, looked up once
 sweeping                      teardown from tags alone
 """

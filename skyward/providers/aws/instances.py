@@ -152,8 +152,10 @@ def await_gone(api: Api, filters: list[dict[str, Any]], patience: float = ENDING
 
 def console(api: Api, instance: str) -> str:
     """Return what an instance has written on its console, as far as EC2 has it; "" if it has nothing."""
-    try:
-        said = api.read("ec2", "get_console_output", InstanceId=instance)
-    except CallFailed:  # it is asked for when something is wrong already
-        return ""
-    return str(said.get("Output", ""))
+    for latest in ({"Latest": True}, {}):  # only newer types show what was written a moment ago
+        try:
+            said = api.read("ec2", "get_console_output", InstanceId=instance, **latest)
+        except CallFailed:  # it is asked for when something is wrong already
+            continue
+        return str(said.get("Output", ""))
+    return ""

@@ -19,8 +19,8 @@ from skyward.providers.aws import instances, reports, sealing, tags, userdata
 from skyward.providers.aws.attempts import Attempts
 from skyward.providers.aws.failures import CallFailed, Kind, kind_of, public
 from skyward.providers.aws.rules import MESH_PORT
-from skyward.providers.aws.storage import LOG_LINK, MOST_LOG
-from skyward.providers.base import Launched
+from skyward.providers.aws.storage import LOG_LINK, MOST_LOG, Storage
+from skyward.providers.base import KEYS, Launched
 
 if TYPE_CHECKING:
     import threading
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from skyward.providers.aws.attempts import Place
     from skyward.providers.aws.journal import Journal
     from skyward.providers.aws.requests import Blueprint
-    from skyward.providers.aws.storage import Storage
     from skyward.providers.aws.tags import Owner
     from skyward.providers.base import LaunchSpec
+    from skyward.providers.bundle import Bundle
 
 GLANCE: Final = 0.1  # seconds between looks whether a launch is still wanted
 QUICKLY: Final = 0.2  # seconds between the first looks for a report; they grow
@@ -53,10 +53,8 @@ class Site:
     owner: Owner
     blueprint: Blueprint
     places: tuple[Place, ...]
-    storage: Storage
     journal: Journal
-    bundle: str  # the object's name
-    bundle_hash: str
+    bundle: Bundle
     python: str  # version of the client, by two numbers
     max_life: float  # seconds
 
@@ -64,16 +62,15 @@ class Site:
 def config_of(spec: LaunchSpec) -> NodeConfig:
     """Return what the daemon of a node is told."""
     alone = 0.0 if spec.persist else spec.lease + ALONE
-    return spec.node_config(bind=f"tcp://0.0.0.0:{MESH_PORT}", alone=alone)
+    return spec.node_config(bind=f"tcp://0.0.0.0:{MESH_PORT}", alone=alone, keys=KEYS if spec.persist else "")
 
 
 class Launching:
-    """One launch. ``start_timeout`` is in seconds."""
+    """One launch."""
 
     def __init__(
-        self, site: Site, spec: LaunchSpec, index: int, *,
-        cancelled: threading.Event, start_timeout: float, tell: Callable[[str], None],
-    ) -> None:  # fmt: skip
+        self, site: Site, spec: LaunchSpec, index: int, *, cancelled: threading.Event, tell: Callable[[str], None]
+    ) -> None:
         self._site = site
         self._spec = spec
         self._index = index
@@ -81,9 +78,9 @@ class Launching:
         self._tell = tell  # hears how it goes on
         self._told = 0  # lines of the instance's log that were told, or were not worth it
         self.unwanted = False  # set by whoever closes the provider
-        self._start_timeout = start_timeout
-        self._deadline = time.monotonic() + start_timeout
+        self._deadline = time.monotonic() + spec.start_timeout
         self.token = uuid.uuid4().hex
+        self._storage = Storage(site.api, site.owner)
         self._nonce = uuid.uuid4().hex
         self.instance = ""
         self._waits_for = "EC2 to start an instance"
@@ -109,6 +106,9 @@ class Launching:
         others = [str(each["InstanceId"]) for each in instances.find(api, wanted)]
         instances.end(api, others)
 
+    def _left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self.unwanted and not self._cancelled.wait(min(GLANCE, seconds)) and time.monotonic() < until:
@@ -122,7 +122,7 @@ class Launching:
         if time.monotonic() >= self._deadline:
             where = f"instance {self.instance}: " if self.instance else ""
             raise ProvisionError(
-                f"{where}waited start_timeout={self._start_timeout:g} s for {self._waits_for}", self._log()
+                f"{where}waited start_timeout={self._spec.start_timeout:g} s for {self._waits_for}", self._log()
             )
 
     def _ask(self) -> str:
@@ -142,23 +142,29 @@ class Launching:
             raise
 
     def _boot(self) -> userdata.Boot:
-        site, storage = self._site, self._site.storage
-        sealed = bool(self._spec.image.env)
-        config = config_of(self._spec)
+        site = self._site
         return userdata.Boot(
-            bundle_url=storage.link(site.bundle),
-            bundle_hash=site.bundle_hash,
-            report_put=storage.link_to_write_once(f"{self.token}/report"),
-            log_put=storage.link(f"{self.token}/log", "put_object", LOG_LINK),
+            bundle_hash=site.bundle.sha256,
             nonce=self._nonce,
             python=site.python,
             port=MESH_PORT,
-            boot_minutes=math.ceil(self._start_timeout / 60) + MARGIN,
+            boot_minutes=math.ceil(self._spec.start_timeout / 60) + MARGIN,
             life_minutes=math.ceil(site.max_life / 60),
-            config="" if sealed else config.to_json().decode(),
-            seal_put=storage.link_to_write_once(f"{self.token}/seal") if sealed else "",
-            seal_get=storage.link(f"{self.token}/sealed") if sealed else "",
+            **self._way(),
         )
+
+    def _way(self) -> dict[str, str]:
+        """Return the fields of the user data that say how code and news travel."""
+        storage, sealed = self._storage, bool(self._spec.image.env)
+        links = {
+            "bundle_url": storage.link(self._site.bundle.name),
+            "report_put": storage.link_to_write_once(f"{self.token}/report"),
+            "log_put": storage.link(f"{self.token}/log", "put_object", LOG_LINK),
+        }
+        if not sealed:
+            return links | {"config": config_of(self._spec).to_json().decode()}
+        seal = {"seal_put": storage.link_to_write_once(f"{self.token}/seal")}
+        return links | seal | {"seal_get": storage.link(f"{self.token}/sealed")}
 
     # --- waiting -----------------------------------------------------------------------------
 
@@ -168,7 +174,7 @@ class Launching:
         looked = shown = time.monotonic()
         while True:
             self._check()
-            if (text := self._site.storage.get(f"{self.token}/report")) is not None:
+            if (text := self._reported()) is not None:
                 return self._believed(reports.parse(text))
             now = time.monotonic()
             if now - looked >= STATE:
@@ -183,9 +189,13 @@ class Launching:
             self._pause(pause)
             pause = min(pause * 1.2, SLOWEST)
 
+    def _reported(self) -> str | None:
+        """Return the report of the instance, if it has written one."""
+        return self._storage.get(f"{self.token}/report")
+
     def _tell_steps(self) -> None:
         """Tell what the instance does, as far as it has written its log to S3."""
-        lines = (self._site.storage.get(f"{self.token}/log", MOST_LOG) or "").splitlines()
+        lines = (self._storage.get(f"{self.token}/log", MOST_LOG) or "").splitlines()
         for line in lines[self._told :]:
             if (said := bootstrap.understand(line)).kind == "step":
                 self._waits_for = said.text
@@ -199,7 +209,7 @@ class Launching:
             return before  # not visible yet; the deadline bounds this
         if instances.state_of(said) not in ("pending", "running"):
             # Its report, if there is one, says more than EC2 does.
-            text = self._site.storage.get(f"{self.token}/report")
+            text = self._reported()
             report = reports.parse(text) if text else None
             raise self._failure(report) if report and report.failed else self._gone(said)
         return said
@@ -226,7 +236,7 @@ class Launching:
 
     def _seal(self) -> bool:
         """Send the configuration, sealed, if the instance has sent its certificate; return whether it has."""
-        storage = self._site.storage
+        storage = self._storage
         text = storage.get(f"{self.token}/seal")
         if text is None:
             return False
@@ -240,7 +250,7 @@ class Launching:
         if not self.instance:
             return ()
         with suppress(CallFailed):
-            if text := self._site.storage.get(f"{self.token}/log", MOST_LOG):
+            if text := self._storage.get(f"{self.token}/log", MOST_LOG):
                 return reports.tail(text)
         return reports.tail(instances.console(self._site.api, self.instance))
 

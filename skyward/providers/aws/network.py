@@ -11,7 +11,7 @@ from skyward.providers.aws import rules, tags
 from skyward.providers.aws.failures import CallFailed, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from skyward.providers.aws.api import Api
     from skyward.providers.aws.tags import Owner
@@ -41,10 +41,10 @@ def own_address() -> str:
         connection.close()
 
 
-def make_group(api: Api, owner: Owner, vpc: str, allow: str) -> str:
+def make_group(api: Api, owner: Owner, vpc: str, allow: str, ports: Iterable[int] = (rules.MESH_PORT,)) -> str:
     """Return the id of the pool's group, which is made with its rules if it is not there; raises `CallFailed`."""
     group = _find(api, owner) or _create(api, owner, vpc)
-    for rule in rules.ingress(group, allow):  # one by one: another client of the mesh has made some
+    for rule in rules.ingress(group, allow, ports):  # one by one: another client of the mesh has made some
         _authorize(api, group, rule)
     return group
 

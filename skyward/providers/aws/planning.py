@@ -9,6 +9,7 @@ from skyward.errors import ConfigError, ProvisionError
 from skyward.providers.aws.attempts import Subnet
 from skyward.providers.aws.choosing import Machine, choose
 from skyward.providers.aws.failures import CallFailed, Kind
+from skyward.providers.platforms import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +23,7 @@ AMAZON: Final = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-
 UBUNTU: Final = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{debian}/hvm/ebs-gp3/ami-id"
 DEEP_LEARNING: Final = "/aws/service/deeplearning/ami/{arch}/base-oss-nvidia-driver-gpu-amazon-linux-2023/latest/ami-id"
 DEBIAN: Final[dict[str, str]] = {"x86_64": "amd64", "arm64": "arm64"}  # what Debian calls architectures
+MACHINES: Final = {"x86_64": "x86_64", "arm64": "aarch64"}  # what `uname -m` calls the architectures of EC2
 BOOTED_GLIBC: Final = (2, 34)  # of Amazon Linux 2023; Ubuntu has a newer one
 
 
@@ -57,6 +59,11 @@ def look_up(api: Api, settings: Settings, image: Image) -> Plan:
         disk_gb=max(settings.disk_gb, size),
         subnets=find_subnets(api, settings, machine),
     )
+
+
+def platform(architecture: str) -> Platform:
+    """Return what is packed for: nodes of this architecture, and the client's Python."""
+    return Platform(machine=MACHINES[architecture], libc_version=BOOTED_GLIBC)
 
 
 def find_machine(api: Api, settings: Settings) -> Machine:

@@ -16,12 +16,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from skyward.errors import ProvisionError
 from skyward.image import Image
-from skyward.providers.aws import garbage, instances, network, planning, reports, sealing, standing, sweeping, tags
+from skyward.providers.aws import (
+    garbage,
+    handover,
+    instances,
+    network,
+    planning,
+    reports,
+    sealing,
+    standing,
+    sweeping,
+    tags,
+)
 from skyward.providers.aws.api import Api, new_session, region_of
 from skyward.providers.aws.attempts import places
 from skyward.providers.aws.failures import CallFailed, Kind, public
 from skyward.providers.aws.journal import Journal
 from skyward.providers.aws.launching import Launching, Site
+from skyward.providers.aws.launching_by_ssh import LaunchingBySsh
 from skyward.providers.aws.requests import Blueprint
 from skyward.providers.aws.rules import MESH_PORT
 from skyward.providers.aws.settings import EVERYONE, Settings, subnets
@@ -36,11 +48,9 @@ if TYPE_CHECKING:
     from skyward.providers.aws.planning import Plan
     from skyward.providers.aws.settings import Allocation, Architecture
     from skyward.providers.base import Launched, LaunchSpec, Quote
+    from skyward.providers.bundle import Bundle
     from skyward.transport.keys import KeyPair
 
-USUAL_TIMEOUT: Final = 60.0  # the default of `start_timeout`, which is meant for nodes of this machine
-PATIENT: Final = 300.0  # seconds, what becomes of it here: a machine boots, and is set up
-MACHINES: Final = {"x86_64": "x86_64", "arm64": "aarch64"}  # what `uname -m` calls the architectures of EC2
 CLEARINGS: Final = 3  # times that everything is removed, until it is gone
 FRESH: Final = 60.0  # seconds after its launch in which EC2 may not know an instance
 
@@ -53,15 +63,17 @@ class AWS(Provider):
     and ``accelerator`` (``"T4"``, ``"T4:4"``), of an ``architecture``, ``"x86_64"`` or ``"arm64"``. ``allocation`` is
     ``"on-demand"`` (default), ``"spot"``, or ``"spot-if-available"``.
 
-    ``bucket`` is where code travels, over links that expire. ``ami`` is an image, or the name of a public SSM parameter
-    (default: Amazon Linux 2023; Ubuntu 24.04 if the pool's image has Debian packages). ``subnet`` is one or several
-    (default: those of the default network). ``security_group`` is an existing group (default: one of the pool's own,
-    open to its nodes and to ``allow``). ``allow`` is a network (default: this machine's address alone).
-    ``disk_gb`` is the size of the disk. ``max_life`` are the seconds without a client after which a machine ends
-    itself, whatever else fails.
+    ``bucket`` is where code travels, over links that expire; without one it goes by SSH. ``ami`` is an image, or the
+    name of a public SSM parameter (default: Amazon Linux 2023; Ubuntu 24.04 if the pool's image has Debian packages).
+    ``subnet`` is one or several (default: those of the default network). ``security_group`` is an existing group
+    (default: one of the pool's own, open to its nodes and to ``allow``). ``allow`` is a network (default: this
+    machine's address alone). ``disk_gb`` is the size of the disk. ``max_life`` are the seconds without a client after
+    which a machine ends itself, whatever else fails.
     """
 
     name: ClassVar[str] = "aws"
+    start_timeout: ClassVar[float] = 300.0  # a machine boots, and is set up
+    log_pause: ClassVar[float] = 5.0  # each look is two calls
 
     def __init__(
         self,
@@ -101,7 +113,7 @@ class AWS(Provider):
         self._journal: Journal | None = None
         self._plan: Plan | None = None
         self._groups: tuple[str, ...] = ()
-        self._bundles: dict[Image, tuple[str, str]] = {}  # name and hash, by what is in it
+        self._bundles: dict[Image, Bundle] = {}  # by what is in it
         self._image = Image()
         self._root = ""
         self._launches: set[Launching] = set()
@@ -145,6 +157,11 @@ class AWS(Provider):
         with self._publicly(count):
             return standing.quote(self.settings, self._session, count)
 
+    @classmethod
+    def remembered(cls) -> list[dict[str, Any]]:
+        """Return the regions and buckets of pools of this machine whose clients are not seen to live."""
+        return standing.remembered()
+
     def sweep(self, mesh: str = "", *, keep: Collection[str] = (), dry_run: bool = False) -> tuple[str, ...]:
         """Remove what belongs to a mesh, or to pools whose clients are dead: never to meshes that were not named."""
         return standing.sweep(self.settings, self._session, mesh, dry_run=dry_run)
@@ -159,9 +176,9 @@ class AWS(Provider):
         """Raise unless nodes can have what the image describes: its files are here, its Python is the client's."""
         from skyward.providers import bundle
 
-        bundle.check(image, self._platform("x86_64"))
+        bundle.check(image, planning.platform("x86_64"))
         list(image.files(os.getcwd()))
-        if image.env:
+        if image.env and self.settings.bucket:  # else they go by SSH
             sealing.require()
         self._image = image
 
@@ -169,11 +186,8 @@ class AWS(Provider):
 
     def prepare(self) -> None:
         """Look up and make what all launches need: the plan, the group, the bundle; raises `ProvisionError`."""
-        if not self.settings.bucket:  # before anything is called, or costs anything
-            raise ProvisionError(
-                "sky.AWS needs a way for your code to reach the instances: an S3 bucket of yours in the same region, "
-                "sky.AWS(bucket='my-bucket'); nothing was started"
-            )
+        if not self.settings.bucket:
+            handover.require()  # before anything is called, or costs anything
         with self._making, self._publicly():
             self._prepare()
 
@@ -191,9 +205,12 @@ class AWS(Provider):
         if self._plan is not None:
             return self._plan
         settings = self.settings
-        Storage(api, self.owner).check()
+        if settings.bucket:
+            Storage(api, self.owner).check()
         plan = planning.look_up(api, settings, self._image)
         self._root = self._root or os.getcwd()
+        if self._journal is None:  # before anything is made
+            self._journal = Journal(self.owner.pool, api.region, self.owner.bucket)
         if settings.security_group is not None:
             world = settings.allow == EVERYONE
             network.check_group(api, settings.security_group, MESH_PORT, world=world)
@@ -201,28 +218,24 @@ class AWS(Provider):
         else:
             allow = settings.allow or network.own_address()
             self._touched = True
-            self._groups = (network.make_group(api, self.owner, plan.vpc, allow),)
+            ports = (MESH_PORT,) if settings.bucket else (MESH_PORT, handover.PORT)
+            self._groups = (network.make_group(api, self.owner, plan.vpc, allow, ports),)
         self._touched = True
         self._bundle(api, plan, self._image)
         self._plan = plan
-        self._journal = Journal(self.owner.pool, api.region)
         self._beat = threading.Thread(target=self._show_life, name="skyward-aws-alive", daemon=True)
         self._beat.start()
         return plan
 
-    def _bundle(self, api: Api, plan: Plan, image: Image) -> tuple[str, str]:
+    def _bundle(self, api: Api, plan: Plan, image: Image) -> Bundle:
         if image not in self._bundles:
             from skyward.providers import bundle
 
-            made = bundle.make_bundle(image, root=self._root, platform=self._platform(plan.architecture))
-            Storage(api, self.owner).put(made.name, made.data)
-            self._bundles[image] = made.name, made.sha256
+            made = bundle.make_bundle(image, root=self._root, platform=planning.platform(plan.architecture))
+            if self.settings.bucket:
+                Storage(api, self.owner).put(made.name, made.data)
+            self._bundles[image] = made
         return self._bundles[image]
-
-    def _platform(self, architecture: str) -> Any:
-        from skyward.providers.platforms import Platform
-
-        return Platform(machine=MACHINES[architecture], libc_version=planning.BOOTED_GLIBC)
 
     def _show_life(self) -> None:
         """Say now and then that this client lives, where `garbage` looks for it."""
@@ -231,11 +244,10 @@ class AWS(Provider):
                 self._say_alive(self._connect())
 
     def _say_alive(self, api: Api) -> None:
-        if self.settings.security_group is None:
-            mark = [{"Key": tags.ALIVE, "Value": str(int(time.time()))}]
-            api.write("ec2", "create_tags", Resources=list(self._groups), Tags=mark)
-        else:
-            Storage(api, self.owner).put("alive", b"")
+        if self._journal is not None:
+            self._journal.touch()
+        group = self._groups if self.settings.security_group is None else ()
+        standing.say_alive(api, self.owner, group, sorted(self._nodes.keys() - self._ended))
 
     # --- launching ---------------------------------------------------------------------------
 
@@ -262,23 +274,21 @@ class AWS(Provider):
             return launched
 
     def _begin_launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launching:
-        timeout = PATIENT if spec.start_timeout == USUAL_TIMEOUT else spec.start_timeout
-        if not self.settings.bucket:
-            self.prepare()
         with self._making:
             plan, api = self._prepare(), self._connect()
-            name, digest = self._bundle(api, plan, spec.image)
+            bundle = self._bundle(api, plan, spec.image)
         assert self._journal is not None
         site = Site(
-            api=api, owner=self.owner, storage=Storage(api, self.owner), journal=self._journal,
+            api=api, owner=self.owner, journal=self._journal,
             blueprint=Blueprint(
                 image=plan.image, instance_type=plan.machine.name, root_device=plan.root_device,
                 disk_gb=plan.disk_gb, groups=self._groups,
             ),
-            places=places(plan.subnets, self.settings.allocation), bundle=name, bundle_hash=digest,
+            places=places(plan.subnets, self.settings.allocation), bundle=bundle,
             python=".".join(platform.python_version_tuple()[:2]), max_life=self.settings.max_life,
         )  # fmt: skip
-        launching = Launching(site, spec, index, cancelled=cancelled, start_timeout=timeout, tell=self.tell)
+        kind = Launching if self.settings.bucket else LaunchingBySsh
+        launching = kind(site, spec, index, cancelled=cancelled, tell=self.tell)
         with self._lock:
             if self._closing:
                 raise ProvisionError("this provider was closed with its pool; make another one")
@@ -289,11 +299,12 @@ class AWS(Provider):
     def log_tail(self, launched: Launched) -> tuple[str, ...]:
         """Return the last lines of a node's log: those it has sent when it began to serve, or at its end."""
         token, _ = self._nodes.get(launched.ident, ("", 0.0))
-        if self._closed or not token:
+        if self._closed:
             return ()
         with suppress(CallFailed, ProvisionError):
             api = self._connect()
-            text = Storage(api, self.owner).get(f"{token}/log", MOST_LOG)
+            token = token or standing.token_of(api, launched.ident)
+            text = Storage(api, self.owner).get(f"{token}/log", MOST_LOG) if token and self.owner.bucket else ""
             return reports.tail(text or instances.console(api, launched.ident))
         return ()
 
@@ -330,8 +341,10 @@ class AWS(Provider):
             self._lock.wait_for(lambda: not self._launches)
         self._stop.set()
         with self._making:
+            left = True
             try:
                 self._clear_away()
+                left = False
             finally:
                 with self._lock:
                     self._closed = True
@@ -339,6 +352,8 @@ class AWS(Provider):
                     self._beat.join()
                 if self._api is not None:
                     self._api.close()
+                if self._journal is not None:
+                    self._journal.close(keep=left)
 
     def _clear_away(self) -> None:
         api = self._api
@@ -351,8 +366,6 @@ class AWS(Provider):
             except CallFailed as failure:  # all of it may be done again
                 if not tries_left or failure.kind in (Kind.CREDENTIALS, Kind.ACCESS):
                     raise self._what_is_left(failure) from failure
-        if self._journal is not None:
-            self._journal.close()
 
     def _clear_once(self, api: Api) -> None:
         if self._touched:
@@ -369,13 +382,9 @@ class AWS(Provider):
             sweeping.teardown(api, found)
 
     def _what_is_left(self, failure: CallFailed) -> Exception:
-        left = [f"instance {name}" for name in self._nodes if name not in self._ended]
-        left += [f"security group {name}" for name in self._groups if self.settings.security_group is None]
-        left.append(f"objects in s3://{self.owner.bucket}/{self.owner.folder}")
-        return public(
-            CallFailed(failure.call, failure.kind, failure.code, failure.said),
-            where=f"perhaps left: {', '.join(left)}; instances without a client end themselves, and `skyward-mesh gc` "
-            "removes the rest",
+        groups = self._groups if self.settings.security_group is None else ()
+        return standing.what_is_left(
+            failure, self.owner, [name for name in self._nodes if name not in self._ended], groups
         )
 
     @contextmanager

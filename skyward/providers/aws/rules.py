@@ -14,10 +14,10 @@ MESH_PORT: Final = 7700
 WORLDS: Final = ("0.0.0.0/0", "::/0")
 
 
-def ingress(group: str, allow: str) -> list[dict[str, Any]]:
+def ingress(group: str, allow: str, ports: Iterable[int] = (MESH_PORT,)) -> list[dict[str, Any]]:
     """Return the rules of a new group, as ``AuthorizeSecurityGroupIngress`` takes them."""
     peers = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group, "Description": "nodes of this pool"}]}
-    return [peers, _from(allow, MESH_PORT)]
+    return [peers, *(_from(allow, port) for port in ports)]
 
 
 def _from(allow: str, port: int) -> dict[str, Any]:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import fields
 from math import nan
 from typing import TYPE_CHECKING, Any
 
 from skyward.errors import ProvisionError
-from skyward.providers.aws import planning, sweeping
+from skyward.providers.aws import failures, garbage, instances, planning, sweeping, tags
 from skyward.providers.aws.api import Api, new_session, region_of
 from skyward.providers.aws.failures import CallFailed
+from skyward.providers.aws.journal import forget, left_behind
 from skyward.providers.aws.settings import Settings
+from skyward.providers.aws.storage import Storage
 from skyward.providers.base import Quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from skyward.errors import SkywardError
+    from skyward.providers.aws.tags import Owner
 
 
 def recipe(settings: Settings, session: Any) -> dict[str, Any]:
@@ -64,9 +70,49 @@ def read_price(products: Iterable[str]) -> float:
     return nan
 
 
+def remembered() -> list[dict[str, Any]]:
+    """Return the arguments of `AWS` to look with for what clients of this machine have left that were killed."""
+    found = [{"region": left.region, **({"bucket": left.bucket} if left.bucket else {})} for left in left_behind()]
+    return [each for index, each in enumerate(found) if each not in found[:index]]
+
+
+def say_alive(api: Api, owner: Owner, groups: Iterable[str], nodes: Iterable[str]) -> None:
+    """Say where `garbage` looks for it that the client lives: at its own group, else in its folder or at its nodes."""
+    if not groups and owner.bucket:
+        Storage(api, owner).put("alive", b"")
+    elif names := list(groups or nodes):
+        mark = [{"Key": tags.ALIVE, "Value": str(int(time.time()))}]
+        api.write("ec2", "create_tags", Resources=names, Tags=mark)
+
+
+def what_is_left(failure: CallFailed, owner: Owner, nodes: Iterable[str], groups: Iterable[str]) -> SkywardError:
+    """Return the error of a client that could not clear up."""
+    left = [f"instance {name}" for name in nodes] + [f"security group {name}" for name in groups]
+    left += [f"objects in s3://{owner.bucket}/{owner.folder}"] if owner.bucket else []
+    return failures.public(
+        failure,
+        where=f"perhaps left: {', '.join(left)}; instances without a client end themselves, and `skyward-mesh gc` "
+        "removes the rest",
+    )
+
+
+def token_of(api: Api, instance: str) -> str:
+    """Return the token by which an instance was asked for; "" if it has none, or there is no such instance."""
+    said = instances.look(api, instance)
+    return "" if said is None else tags.read(said.get("Tags")).get(tags.TOKEN, "")
+
+
 def sweep(settings: Settings, session: Any, mesh: str, *, dry_run: bool) -> tuple[str, ...]:
     """Remove what belongs to a mesh, or without a name to nobody; raises `ProvisionError` if something stays."""
-    swept = sweeping.sweep(session, region=settings.region, mesh=mesh, bucket=settings.bucket or "", dry_run=dry_run)
+    session = new_session(session)
+    region, bucket = region_of(session, settings.region), settings.bucket or ""
+    theirs = [left for left in left_behind() if left.region == region and left.bucket in ("", bucket)]
+    gone = [left.pool for left in theirs if left.gone]
+    swept = sweeping.sweep(session, region=region, mesh=mesh, bucket=bucket, gone=gone, dry_run=dry_run)
     if swept.left:
         raise ProvisionError(f"not everything could be removed: {'; '.join(swept.left)}; do it again in a minute")
+    if not mesh and not dry_run:
+        for left in theirs:
+            if left.gone or left.silent > garbage.IDLE:
+                forget(left)
     return swept.removed

@@ -15,7 +15,7 @@ from skyward.providers.aws.api import Api, new_session, region_of
 from skyward.providers.aws.failures import CallFailed, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from skyward.providers.aws.garbage import Belongings
 
@@ -39,24 +39,26 @@ def sweep(
     mesh: str = "",
     bucket: str = "",
     idle: float = garbage.IDLE,
+    gone: Collection[str] = (),
     dry_run: bool = False,
 ) -> Swept:
     """Remove what belongs to a pool or a mesh; without a name, what belongs to pools whose clients are dead.
 
-    ``idle``: seconds without a sign of life after which a client counts as dead. ``bucket``: look there, too, for
-    objects of pools that have nothing else left. Raises `AccessError`, `ConfigError`, `ProvisionError`.
+    ``idle``: seconds without a sign of life after which a client counts as dead. ``gone``: pools whose clients are
+    known to be dead. ``bucket``: look there, too, for objects of pools that have nothing else left. Raises
+    `AccessError`, `ConfigError`, `ProvisionError`.
     """
     session = new_session(session)
     api = Api(session, region_of(session, region))
     try:
-        return _swept(api, pool=pool, mesh=mesh, bucket=bucket, idle=idle, dry_run=dry_run)
+        return _swept(api, pool=pool, mesh=mesh, bucket=bucket, idle=idle, gone=gone, dry_run=dry_run)
     except CallFailed as failure:
         raise failures.public(failure) from failure
     finally:
         api.close()
 
 
-def _swept(api: Api, *, pool: str, mesh: str, bucket: str, idle: float, dry_run: bool) -> Swept:
+def _swept(api: Api, *, pool: str, mesh: str, bucket: str, idle: float, gone: Collection[str], dry_run: bool) -> Swept:
     found = belongings(api, tags.filters(pool, mesh), [bucket] if bucket else [], pool=pool)
     named = bool(pool or mesh)
     if mesh:  # objects know their pool alone
@@ -66,7 +68,7 @@ def _swept(api: Api, *, pool: str, mesh: str, bucket: str, idle: float, dry_run:
     kept: list[str] = []
     left: list[str] = []
     for each in found.values():
-        if not named and not each.is_garbage(now, idle):
+        if not named and not each.is_garbage(now, 0.0 if each.pool in gone else idle):
             kept += each.lines()
             continue
         removed += each.lines()

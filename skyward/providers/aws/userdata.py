@@ -32,10 +32,11 @@ _NAME: Final = re.compile(r"@([A-Z]+)@")
 class Boot:
     """What the script of one launch says. Links are presigned, and expire."""
 
-    bundle_url: str
     bundle_hash: str  # SHA-256
-    report_put: str
-    log_put: str
+    bundle_url: str = ""  # where it is; "": it comes by SSH, and the configuration with it
+    report_put: str = ""
+    log_put: str = ""
+    ssh_key: str = ""  # public: of whoever brings the bundle by SSH
     nonce: str
     python: str  # the client's, such as "3.12"
     port: int
@@ -66,7 +67,8 @@ tell() { # tell OUTCOME [LINES OF LOG]: the report, once
         echo "instance $instance"
         echo "$1"
         if [ -n "${2:-}" ]; then echo log && tail -n "$2" "$log" | tail -c 60000; fi
-    } > report
+    } > report.new
+    mv report.new report
     { sed 's/^/@MARK@/' report && echo '@MARK@end'; } > /dev/console 2>/dev/null
     put @REPORT@ report 'If-None-Match: *'
 }
@@ -75,6 +77,8 @@ fail() { # fail WHAT: report it, and be gone
     echo "skyward: failed: $1"
     tell "failed $1" @LINES@
     wait # for older copies of the log
+    turns=0 # whoever waits for the report by SSH shall hear it
+    while [ -e taken ] && [ ! -e told ] && [ "$turns" -lt 50 ]; do sleep 0.2; turns=$((turns + 1)); done
     put @LOGPUT@ "$log"
     shutdown -h now
     exit 1
@@ -119,6 +123,26 @@ FETCH: Final = r"""
 step 'fetching the bundle'
 curl -fsS --retry 5 --max-time @FETCHING@ -o bundle.tar @BUNDLE@ || fail 'the bundle cannot be fetched from S3'"""
 
+# One key may run one command: it takes in a line with the configuration, then the bundle, shows the log meanwhile,
+# and says the report. The host key goes to the console, where the client looks for it.
+FETCH_BY_SSH: Final = r"""
+step 'waiting for the bundle'
+cat > door <<'END'
+cd @FOLDER@ && umask 077 && : > taken || exit 1
+IFS= read -r line && printf '%s\n' "$line" > config && cat > bundle.new || exit 1
+echo '@HASH@  bundle.new' | sha256sum -c - >&2 && mv bundle.new bundle.tar || exit 1 # else it may be tried again
+tail -n +1 -f @LOG@ >&2 &
+until [ -e report ]; do sleep 0.1; done
+kill $!
+cat report
+: > told
+END
+mkdir -p /root/.ssh
+echo @ADMITTED@ >> /root/.ssh/authorized_keys
+echo "@MARK@hostkey $nonce $(cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub)" > /dev/console
+until [ -e bundle.tar ]; do sleep 0.1; done
+grep -v @FOLDER@/door /root/.ssh/authorized_keys > keys.new; cat keys.new > /root/.ssh/authorized_keys; rm keys.new"""
+
 PLAIN: Final = r"""
 printf '%s\n' @SAID@ > config"""
 
@@ -137,8 +161,13 @@ rm -f seal.key sealed"""
 
 def render(boot: Boot) -> str:
     """Return the script; raises `ProvisionError` if it is larger than EC2 takes."""
-    parts = {"FETCH": FETCH, "CONFIG": SEALED if boot.seal_put else PLAIN}
+    by_ssh = not boot.bundle_url
+    parts = {
+        "FETCH": FETCH_BY_SSH if by_ssh else FETCH,
+        "CONFIG": "" if by_ssh else SEALED if boot.seal_put else PLAIN,
+    }
     values = {
+        "ADMITTED": shlex.quote(f'restrict,command="sh {FOLDER}/door" {boot.ssh_key}'),
         "BOOT": str(boot.boot_minutes),
         "BUNDLE": shlex.quote(boot.bundle_url),
         "CACHE": CACHE,

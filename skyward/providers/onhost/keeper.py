@@ -169,7 +169,7 @@ def _lock(node: str, here: str) -> None:
 
 def _start(node: str, config: NodeConfig, log: int) -> Daemon:
     work = os.path.join(node, "work")
-    config = replace(config, cwd=config.cwd or work)
+    config = replace(config, cwd=config.cwd or work, keys=config.keys and os.path.join(node, config.keys))
     # Some variables count only for a process that starts with them; those of Python would change the daemon, too.
     early = {name: value for name, value in config.env.items() if not name.startswith("PYTHON")}
     slots = {MACHINE_SLOTS: str(config.seats * config.concurrency)}

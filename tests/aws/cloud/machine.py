@@ -59,6 +59,12 @@ read -r go
 cd /
 chroot "$root" /bin/sh -c '
     cd /
+    umask 022
+    rm -rf /etc/ssh/ssh_host_* /root/.ssh && mkdir -p /run/sshd
+    ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
+    setsid /usr/sbin/sshd -e -f /dev/null -o HostKey=/etc/ssh/ssh_host_ed25519_key \
+        -o PermitRootLogin=forced-commands-only -o PasswordAuthentication=no -o PidFile=none \
+        </dev/null >/fake/sshd.log 2>&1
     setsid sh /fake/userdata </dev/null >/fake/cloud-init.log 2>&1 &
     read -r word </fake/power
 '

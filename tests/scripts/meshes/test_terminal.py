@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,7 @@ def test_mesh_lives_in_a_terminal(homes: Homes) -> None:
     """What is waited for is shown and goes; tables are coloured; whoever is asked answers."""
     up = Terminal([*COMMAND, "up", "dev", "--provider", "local", "-n", "2"])
     left = up.end(code=0)
-    assert "waiting for node" in up.sent
+    assert re.search(r"waiting for \d node", up.sent)
     assert left[0] == "mesh dev: 2 nodes of sky.Local(transport='tcp'), 1 task at once each"
     assert sorted(line[:14] for line in left[1:3]) == ["node 0 serves ", "node 1 serves "]
     assert left[3:] == ['mesh dev is up: sky.Compute(mesh="dev"), skyward-mesh run -m dev; then: down dev']
@@ -41,7 +42,7 @@ def test_mesh_lives_in_a_terminal(homes: Homes) -> None:
 def test_ctrl_c_in_a_terminal_rolls_back(homes: Homes) -> None:
     """As soon as it waits for nodes: exit code 130, the spinner is gone, and so is everything else."""
     up = Terminal([*COMMAND, "up", "dev", "--provider", "local", "-n", "2"])
-    up.wait_for("waiting for node")
+    up.wait_for("waiting for 2 nodes")
     up.type(b"\x03")
     left = up.end(code=130)
     assert left[-1].endswith("interrupted")

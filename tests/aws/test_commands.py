@@ -1,0 +1,64 @@
+"""`skyward-mesh` on EC2, found as every AWS tool finds it: by the environment."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from skyward.providers.aws import launching, network
+from skyward_scripts.cli import main
+from tests.aws import clouds
+from tests.meshing import make_homes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.aws.clouds import Cloud
+
+MESH = f"""
+[mesh.cloud]
+provider = "aws"
+nodes = 1
+[mesh.cloud.aws]
+region = "{clouds.REGION}"
+bucket = "{clouds.BUCKET}"
+allow = "{clouds.HERE}"
+"""
+
+
+def run(*arguments: str) -> str:
+    """Run the command, which has to succeed; return what it prints."""
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.slow
+@pytest.mark.rule("R30")
+def test_mesh_lives_from_up_to_down(machines: Cloud, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its nodes run functions, let others in, also those that come later, tell how they were set up, and go."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": machines.url,
+        "AWS_ACCESS_KEY_ID": clouds.ACCESS,
+        "AWS_SECRET_ACCESS_KEY": clouds.SECRET,
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(network, "LOOK", 0.05)
+    monkeypatch.setattr(launching, "QUICKLY", 0.05)
+    with make_homes(short_path, monkeypatch) as homes:
+        homes.describe(MESH)
+        (homes.work / "app.py").write_text("def greet(name: str):\n    return f'hello {name}'\n")
+        assert "1 × m6i.large in eu-central-1" in run("up", "cloud", "--dry-run")
+        assert "node 0 serves at" in run("up", "cloud", "-y")
+        assert run("run", "app.py::greet", "--name", "ada") == "hello ada\n"
+        run("keys", "add", "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", "bob")
+        assert "node 1 serves at" in run("resize", "cloud", "2", "-y")
+        [bob] = json.loads(run("keys", "list", "--json"))
+        assert (bob["label"], bob["nodes"]) == ("bob", [0, 1])
+        assert "setting up" in run("logs", "cloud", "--node", "1")
+        monkeypatch.chdir("/")
+        assert run("down", "cloud", "-y").endswith("mesh cloud is gone\n")
+        assert machines.left() == []

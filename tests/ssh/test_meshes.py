@@ -1,0 +1,78 @@
+"""`skyward-mesh` on SSH hosts: nodes that outlive the command, and whom they let in."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from skyward.meshes import files
+from skyward.providers.ssh_scripts import Place
+from skyward_scripts.cli import main
+from tests.meshing import Homes, make_homes
+from tests.ssh.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.ssh.conftest import Hosts
+    from tests.ssh.machines import Machine
+
+
+@pytest.fixture
+def homes(clean_hosts: Hosts, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Homes]:
+    """Describe a mesh of the three hosts, in homes of the test's own."""
+    with make_homes(short_path, monkeypatch) as made:
+        known = json.dumps(clean_hosts.known())
+        made.describe(
+            f'[mesh.lab]\nprovider = "ssh"\nnodes = 2\n[mesh.lab.ssh]\nhosts = ["h1", "h2", "h3"]\n'
+            f"ssh_config = {json.dumps(clean_hosts.config())}\nknown_hosts = {known}\n"
+        )
+        (made.work / "app.py").write_text("def greet(name: str):\n    return f'hello {name}'\n")
+        yield made
+
+
+def run(*arguments: str, code: int = 0, **settings: Any) -> Result:
+    """Run the command, and expect its exit code."""
+    result = CliRunner().invoke(main, arguments, **settings)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def kill_node(hosts: Hosts, number: int) -> None:
+    """Kill a node of the mesh, and return when nobody listens there any more."""
+    place = Place.parse(files.load("lab").nodes[number].ident)
+    assert place is not None
+    machine: Machine = hosts.usual[int(place.host[1:]) - 1]
+    daemon = machine.number_here(int(machine.path(f"{place.node}/daemon").read_text()))
+    os.kill(daemon, signal.SIGKILL)
+    wait_for(lambda: daemon not in machine.processes())
+
+
+@pytest.mark.rule("R42")
+def test_nodes_of_ssh_hosts_let_others_in(homes: Homes, clean_hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes that come later admit whom the others admit, also those that replace lost ones."""
+    run("up", "lab")
+    copy = homes.root / "copy.json"
+    with monkeypatch.context() as guests:
+        guests.setenv("XDG_CONFIG_HOME", str(homes.root / "guest"))
+        guest = run("keys", "show").output.strip()
+    run("keys", "add", guest, "ada")
+    kill_node(clean_hosts, 1)
+    assert "node 1 at" in run("keys", "add", "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7", "bob").output
+    run("resize", "lab", "1")
+    run("resize", "lab", "3")
+    admitted = json.loads(run("keys", "list", "--json").output)
+    assert [(each["label"], each["nodes"]) for each in admitted] == [("ada", [0, 1, 2]), ("bob", [0, 1, 2])]
+    copy.write_bytes(Path(files.path_of("lab")).read_bytes())
+    copy.chmod(0o600)
+    with monkeypatch.context() as guests:
+        guests.setenv("XDG_CONFIG_HOME", str(homes.root / "guest"))
+        said = run("run", "-m", str(copy), "--on", "2", "app.py::greet", "--name", "ada").output
+    assert said == "hello ada\n"
+    run("down", "lab", "-y")
