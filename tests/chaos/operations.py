@@ -1,7 +1,8 @@
 """The log of what was done: each process appends to files of its own, a line at a time.
 
 A line has the time, what was done, the number of the task, where, and a detail; the clock is the one that all
-processes of this machine share. What a line says depends on nothing but itself: a process may die after any of them.
+processes of this machine share. A process may be killed after any line, and in the middle of one: each begins anew,
+and has an end by which it is known to be whole. What was not noted in full was not done: notes come first.
 
 - ``submitted``: by the client; the detail is the token that the task returns, and how often it may run.
 - ``started`` and ``finished``: by the task, on its node; the detail is the token that it was given.
@@ -15,8 +16,9 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Final, Literal, cast, get_args
 
+END: Final = " ."  # of a whole line
 What = Literal["submitted", "started", "finished", "delivered", "failed"]
 
 
@@ -40,7 +42,7 @@ class Log:
 
     def note(self, what: What, task: int, detail: str = "") -> None:
         """Append a line."""
-        os.write(self._fd, f"{time.monotonic():.6f} {what} {task} {self._where} {detail}\n".encode())
+        os.write(self._fd, f"\n{time.monotonic():.6f} {what} {task} {self._where} {detail}{END}".encode())
 
     def close(self) -> None:
         """Close the file."""
@@ -57,5 +59,6 @@ def parse(line: str) -> Operation:
 
 def read(directory: str) -> list[Operation]:
     """Return all operations, by time; those of one process stay in their order."""
-    found = [parse(line) for path in sorted(Path(directory).iterdir()) for line in path.read_text().splitlines()]
+    lines = [line for path in sorted(Path(directory).iterdir()) for line in path.read_text().splitlines()]
+    found = [parse(line.removesuffix(END)) for line in lines if line.endswith(END)]
     return sorted(found, key=lambda operation: operation.at)

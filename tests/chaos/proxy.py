@@ -83,18 +83,21 @@ class Stream:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
+        self._said_all = False
 
     async def read(self, size: int) -> bytes:
         """Return what has come, or nothing at its end."""
         return await self._reader.read(size)
 
     async def write(self, data: bytes) -> None:
-        """Send."""
-        self._writer.write(data)
-        await self._writer.drain()
+        """Send, or lose, if it was said that nothing more will come."""
+        if not self._said_all:
+            self._writer.write(data)
+            await self._writer.drain()
 
     def half_close(self) -> None:
         """Say that nothing more will be sent."""
+        self._said_all = True
         with suppress(OSError):
             self._writer.write_eof()
 
