@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -22,6 +21,7 @@ from tests.rules.byhand import ByHand, client_pair
 from tests.ssh.machines import run
 
 if TYPE_CHECKING:
+    import signal
     from pathlib import Path
     from typing import Self
 

@@ -88,9 +88,11 @@ class Weather(Protocol):
 
     def begin(self, fault: Fault) -> bool:
         """Let it happen; return whether it could."""
+        ...
 
     def end(self, fault: Fault) -> None:
         """Let it be over, if it lasts."""
+        ...
 
 
 def endure(work: Work, weather: Weather, faults: Iterable[Fault]) -> Counter[str]:

@@ -20,15 +20,19 @@ if TYPE_CHECKING:
 COUNT: Final = 6
 
 
-def lines(task: int, *, runs: int = 1, most: int = 1, ending: What = "delivered", after: float = 0.0) -> list[Operation]:
+def lines(
+    task: int, *, runs: int = 1, most: int = 1, ending: What = "delivered", after: float = 0.0
+) -> list[Operation]:
     """Return what is noted of a task that goes well."""
     at = task + 10 * after
     log = [Operation(task / 100, "submitted", task, "client", f"token{task} {most}")]
-    for run in range(runs):
-        log.append(Operation(at + run, "started", task, f"node{run}", f"token{task}"))
+    log += [Operation(at + run, "started", task, f"node{run}", f"token{task}") for run in range(runs)]
     if ending == "delivered":
         log.append(Operation(at + 5, "finished", task, f"node{runs - 1}", f"token{task}"))
-    return [*log, Operation(at + 6, ending, task, "client", f"token{task}" if ending == "delivered" else "NodeLostError")]
+    return [
+        *log,
+        Operation(at + 6, ending, task, "client", f"token{task}" if ending == "delivered" else "NodeLostError"),
+    ]
 
 
 def history(*tasks: list[Operation]) -> list[Operation]:
@@ -80,7 +84,7 @@ def test_planted_foreign_result_is_found() -> None:
 
 
 def test_planted_second_run_is_found() -> None:
-    """It counts where tasks have left their marks, whatever the client was told; also of tasks that nobody submitted."""
+    """It counts where tasks left their marks, whatever the client was told; also of tasks that nobody submitted."""
     assert check(history(*GOOD, lines(COUNT, runs=2))) == [
         Finding("run too often", COUNT, "2 times, may 1: node0, node1")
     ]
@@ -134,5 +138,5 @@ def test_line_says_what_was_noted(what: What, task: int, detail: str) -> None:
 def test_line_that_says_nothing_is_refused() -> None:
     """Better no verdict than a wrong one."""
     for line in ("", "1.5 started 1", "1.5 vanished 1 node0 token", "x started 1 node0 token"):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             parse(line)

@@ -131,7 +131,7 @@ def test_slow_link_kills_nobody(net: Net, size: int, bits: int) -> None:
 @pytest.mark.rule("F27")
 @pytest.mark.rule("R36")
 def test_node_whose_connections_were_forgotten_is_back(net: Net, tmp_path: Path) -> None:
-    """All connections vanish on the way, new ones pass: within three heartbeats there are new ones, and work goes on."""
+    """All connections vanish, new ones pass: within three heartbeats there are new ones, and work goes on."""
     (host,) = net.add(1)
     with sky.Compute(provider([host]), heartbeat=BEAT) as pool:
         future = held(pool, tmp_path, "a")

@@ -66,7 +66,7 @@ def quiet_time(directory: Path, count: int) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(HOURS)
 def test_kills_every_second_lose_nothing(tmp_path: Path) -> None:
-    """A daemon or one of its workers each second: every result is there, once, and right, in less than twice the time."""
+    """A daemon or a worker each second: every result is there, once, and right, in less than twice the time."""
     quiet = quiet_time(tmp_path / "quiet", TASKS)
     print(f"quiet: {TASKS} tasks of up to {LONGEST:g} s in {quiet:.1f} s")
     for seed in seeds(10):
@@ -93,7 +93,7 @@ def test_kills_every_second_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.timeout(HOURS)
 @pytest.mark.parametrize("seed", seeds(20))
 def test_storm_loses_nothing(net: Net, tmp_path: Path, seed: int) -> None:
-    """Partitions, stops, resets and deaths: what may not run twice does not, and every task has its own outcome, once."""
+    """Partitions, stops, resets, deaths: what may not run twice does not, and each task has its own outcome, once."""
     hosts = net.add(NODES)
     with sky.Compute(provider(hosts), console=False) as pool:
         work = Work(pool, str(tmp_path), seed, RETRIES, mixed=True)
@@ -111,7 +111,9 @@ def test_storm_loses_nothing(net: Net, tmp_path: Path, seed: int) -> None:
 # --- one death at a time -----------------------------------------------------------------------
 
 
-def seconds_to_news(pool: sky.Compute, directory: Path, name: str, retries: int, strike: Callable[[int], object]) -> float:
+def seconds_to_news(
+    pool: sky.Compute, directory: Path, name: str, retries: int, strike: Callable[[int], object]
+) -> float:
     """Return how many seconds after its node's death a task has its error, or runs again."""
     place() @ pool  # a node that has just come has yet to load what its tasks need
     future = hold(str(directory), name).with_retries(retries) > pool
