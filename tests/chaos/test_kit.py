@@ -28,16 +28,15 @@ SIZE: Final = 200_000  # bytes
 
 
 def test_hosts_reach_each_other_and_nothing_else(net: Net) -> None:
-    """As many as are wanted; what is done to one is felt by that one alone."""
-    hosts = net.add(3)
+    """What one loses leads to it and from it."""
+    hosts = net.add(2)
     with sky.Compute(provider(hosts)) as pool:
-        assert [rank for _, _, rank in place() @ pool] == [0, 1, 2]
-    first, second, third = hosts
+        assert [rank for _, _, rank in place() @ pool] == [0, 1]
+    first, second = hosts
     reach(first, second)
     second.cut_off()
     with pytest.raises(AssertionError):
         reach(first, second)
-    reach(first, third)
     second.heal()
     reach(first, second)
     with pytest.raises(AssertionError, match="Network is unreachable"):

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 HOUR: Final = float(os.environ.get("SKYWARD_SECONDS") or 3600)  # seconds of the long forms
 FAR: Final = Way(delay=0.2, jitter=0.1)
 SHARE: Final = 0.05  # of the packets that are lost on a lossy link
-LOSSY_BEAT: Final = 2.0  # seconds; three of them outlast what such a link needs to say something again
-BEHIND: Final = 1_000  # ms that what was sent may go unconfirmed, in a test that does not want to wait for ten seconds
+LOSSY_BEAT: Final = 1.0  # seconds; in an hour some are lost so often that three would not do, in seconds hardly
 
 
 def through(proxy: Proxy, host: Host) -> sky.Static:
@@ -110,7 +109,7 @@ def test_lossy_link_kills_nobody(net: Net, beat: float, lasts: float) -> None:
 @pytest.mark.rule("R36")
 @pytest.mark.timeout(1_800)
 @pytest.mark.parametrize(
-    ("size", "bits"), [(1_000_000, 4_000_000), pytest.param(10**9, 16_000_000, marks=pytest.mark.slow)]
+    ("size", "bits"), [(500_000, 3_000_000), pytest.param(10**9, 16_000_000, marks=pytest.mark.slow)]
 )
 def test_slow_link_kills_nobody(net: Net, size: int, bits: int) -> None:
     """What takes many times as long as silence may last goes there and back: heartbeats find their way beside it."""
@@ -150,11 +149,12 @@ def test_node_whose_connections_were_forgotten_is_back(net: Net, tmp_path: Path)
 @pytest.mark.rule("F27")
 @pytest.mark.rule("R37")
 @pytest.mark.parametrize("idle", ["client", "node"])
+@pytest.mark.parametrize("stalled", [1_000, pytest.param(sockets.STALLED, marks=pytest.mark.slow)])
 def test_idle_connection_that_was_forgotten_loses_nothing(
-    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, idle: str
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, idle: str, stalled: int
 ) -> None:
     """The heartbeats' own connection lives on, that of the data does not, and whoever speaks next finds out."""
-    monkeypatch.setattr(sockets, "STALLED", BEHIND)
+    monkeypatch.setattr(sockets, "STALLED", stalled)
     (host,) = net.add(1)
     with sky.Compute(provider([host]), heartbeat=1.0, retries=0) as pool:
         assert echo(bytes(100_000)) >> pool
@@ -167,6 +167,6 @@ def test_idle_connection_that_was_forgotten_loses_nothing(
         else:
             let_go(tmp_path, "a")
             assert future.result(LONG) == "a"
-        print(f"{idle} was idle: {time.monotonic() - began:.2f} s")
+        print(f"{idle} was idle: {time.monotonic() - began:.2f} s, with {stalled} ms unconfirmed")
         assert causes(pool) == []
     assert host.node.events().count("session opened") == 1
