@@ -18,6 +18,8 @@ from skyward.transport.keys import read_or_make_pair, read_pair
 from tests.rules.work import until
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from skyward.transport.keys import KeyPair
 
 COMMAND = str(Path(sys.executable).with_name("skyward-node"))
@@ -50,13 +52,22 @@ def client_pair() -> KeyPair:
 
 
 class ByHand:
-    """One node."""
+    """One node. ``prefix`` is a command that becomes the one it is given, ``wait`` whether to return once it serves."""
 
-    def __init__(self, directory: Path, *options: str, bind: str = "tcp://127.0.0.1:0", **env: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        bind: str = "tcp://127.0.0.1:0",
+        prefix: Sequence[str] = (),
+        wait: bool = True,
+        **env: str,
+    ) -> None:
         self.keys = directory
         self.log: list[dict[str, Any]] = []
         self.process = subprocess.Popen(
             [
+                *prefix,
                 sys.executable,
                 "-c",
                 MORTAL,
@@ -77,6 +88,12 @@ class ByHand:
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
+        self.endpoint = self.key = ""
+        if wait:
+            self.wait_serving()
+
+    def wait_serving(self) -> None:
+        """Return once it serves."""
         until(lambda: self.log or self.process.poll() is not None)
         assert self.log, f"it has ended with {self.process.returncode}"
         serving = self.log[0]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import termios
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -57,7 +57,7 @@ def by_hand(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     monkeypatch.setenv("XDG_CONFIG_HOME", str(short_path))
     nodes: list[ByHand] = []
 
-    def start(*options: str, admit: bool = True, directory: Path | None = None, **settings: str) -> ByHand:
+    def start(*options: str, admit: bool = True, directory: Path | None = None, **settings: Any) -> ByHand:
         place = directory or short_path / f"node{len(nodes)}"
         if admit and directory is None:
             keys(place, "add", client_pair().public, "test")

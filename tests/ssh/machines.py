@@ -79,7 +79,7 @@ class Machine:
 
     def __init__(self, place: Path, number: int, user_key: str, *, launcher: str = "", more: str = "") -> None:
         self.name = f"m{os.getpid() % 100_000}x{number}"
-        self.address, self._near = f"10.{_subnet()}.{number}.2", f"10.{_subnet()}.{number}.1"
+        self.address, self._near = f"10.{subnet()}.{number}.2", f"10.{subnet()}.{number}.1"
         files = place / self.name
         files.mkdir()
         self.host_key = make_key(files / "host_key")
@@ -203,7 +203,7 @@ def _children(pid: int) -> list[int]:
 _held: list[int] = []
 
 
-def _subnet() -> int:
+def subnet() -> int:
     """Return the second number of the addresses of this process's hosts: no other process of this machine has it."""
     if not _held:
         for number in range(200, 255):

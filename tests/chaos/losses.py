@@ -1,0 +1,49 @@
+"""What tests of lost nodes look at."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import skyward as sky
+from tests.rules.work import LONG, hold, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from skyward.futures import Future
+    from tests.chaos.hosts import Host
+
+BEAT: Final = 0.25  # seconds: the default
+DEAD: Final = 3 * BEAT
+PROMISED: Final = DEAD + 0.25  # seconds after which a silent node is lost
+BUSY: Final = 1.0  # seconds more, on a machine that does other things
+
+
+def provider(hosts: Iterable[Host]) -> sky.Static:
+    """Return the nodes of these hosts."""
+    return sky.Static([host.address for host in hosts])
+
+
+def causes(pool: sky.Compute) -> list[str]:
+    """Return why nodes were lost."""
+    assert pool._engine is not None
+    return list(pool._engine.crew.membership.causes)
+
+
+def held(pool: sky.Compute, directory: Path, name: str) -> Future[str]:
+    """Return the future of a task that runs, and does until it is let go."""
+    future = hold(str(directory), name) > pool
+    runs(directory, name)
+    return future
+
+
+def seconds_to_loss(future: Future[str], strike: Callable[[], object]) -> float:
+    """Return how many seconds after a blow the task's node counts as lost; the blow itself takes some of them."""
+    began = time.monotonic()
+    strike()
+    error = future.exception(timeout=LONG)
+    took = time.monotonic() - began
+    assert isinstance(error, sky.NodeLostError), error
+    return took
