@@ -104,9 +104,7 @@ def report(client: subprocess.Popen[str]) -> list[int | str]:
 
 @pytest.mark.rule("F3")
 @pytest.mark.parametrize(("lease", "pause"), [(2.0, 1.0), pytest.param(30.0, 20.0, marks=pytest.mark.slow)])
-def test_short_pause_loses_nothing(
-    start_client: Starter, short_path: Path, lease: float, pause: float
-) -> None:
+def test_short_pause_loses_nothing(start_client: Starter, short_path: Path, lease: float, pause: float) -> None:
     """What ends while the client stands still is there when it goes on, and no task has run twice."""
     node, client = start_client(lease)
     client.send_signal(signal.SIGSTOP)
