@@ -15,7 +15,7 @@ import pytest
 import skyward as sky
 from tests import leaks
 from tests.long.figures import told
-from tests.rules.processes import GONE
+from tests.rules.processes import GONE, ended
 from tests.rules.work import add
 from tests.transports import chosen_in
 
@@ -118,7 +118,7 @@ def test_program_ends(state: str, leaving: str) -> None:
     print(told(f"T13, {state}, {leaving}", [took], BAR))
     assert program.returncode == (1 if leaving == "an error" else 0), errors
     assert took < GONE
-    assert not any(map(psutil.pid_exists, pids))
+    assert ended(pids)
 
 
 @pytest.mark.slow
