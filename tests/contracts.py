@@ -189,14 +189,21 @@ class Host:
         self.owner: object = None  # the link of the session
         self.over = False
         self.runs: dict[int, tuple[int, object]] = {}  # by number: the task, and the link by which it was sent
+        self._coming: deque[tuple[tuple[Any, ...], float]] = deque()
         self._decode = Decoder(CLIENT_MESSAGES).decode
         self._perform(self.core.start())
 
     def handle(self, *events: Any, after: float = HASTE) -> None:
-        """Let the core take in what has happened."""
-        if not self.over:
-            self.now += after
-            self._perform(self.core.handle(events, self.now))
+        """Let the core take in what has happened; what follows from an action comes after all actions of its turn."""
+        self._coming.append((events, after))
+        if len(self._coming) > 1:
+            return
+        while self._coming:
+            events, after = self._coming[0]
+            if not self.over:
+                self.now += after
+                self._perform(self.core.handle(events, self.now))
+            self._coming.popleft()
 
     def hear(self, wire: Wire, link: object) -> None:
         """Take in the next message of a connection."""

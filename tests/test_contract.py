@@ -13,7 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from skyward.mesh.mate import Mate
 
 RANKS = 3
+# Without shrinking: that takes minutes, and what a seed has chosen does not shrink.
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 ranks = st.integers(0, RANKS - 1)
 rarely = st.sampled_from([True, *[False] * 5])
 FUNCTIONS = (blob("f"), blob("g", "module"))
@@ -305,11 +307,11 @@ class Contract(RuleBasedStateMachine):
 @pytest.mark.rule("F67")
 def test_contract_is_kept_whatever_happens() -> None:
     """In many random lives no promise is broken."""
-    run_state_machine_as_test(Contract, settings=settings(max_examples=40, stateful_step_count=50, deadline=None))
+    run_state_machine_as_test(Contract, settings=settings(max_examples=40, stateful_step_count=50, deadline=None, phases=PHASES))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
 def test_contract_is_kept_in_many_lives() -> None:
     """The same for longer."""
-    run_state_machine_as_test(Contract, settings=settings(max_examples=2_000, stateful_step_count=100, deadline=None))
+    run_state_machine_as_test(Contract, settings=settings(max_examples=2_000, stateful_step_count=100, deadline=None, phases=PHASES))
