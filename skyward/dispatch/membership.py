@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.dispatch.demand import Demand
 from skyward.dispatch.idleness import Idleness
+from skyward.dispatch.lives import GONE, JOIN, LAUNCH, RETIRE, move
 from skyward.model import NodeState
 
 if TYPE_CHECKING:
@@ -83,8 +84,7 @@ class Membership:
         if (launched := self._launched.pop(rank, None)) is not None:
             took = now - launched
             self.start_up = took if self.start_up is None else self.start_up + WEIGHT * (took - self.start_up)
-        if self.states.get(rank) is NodeState.STARTING:  # it may have been let go meanwhile
-            self.states[rank] = NodeState.READY
+        move(self.states, rank, JOIN)
 
     def on_launch_failed(self, rank: int, cause: str, now: float) -> list[Change]:
         """A node could not be started."""
@@ -96,7 +96,7 @@ class Membership:
     def _gone(self, rank: int) -> NodeState | None:
         self._launched.pop(rank, None)
         self._idleness.forget(rank)
-        return self.states.pop(rank, None)
+        return move(self.states, rank, GONE)
 
     def _failed(self, cause: str, now: float) -> None:
         self.waking = False
@@ -184,7 +184,7 @@ class Membership:
 
     def _retire(self, ranks: Collection[int]) -> list[Change]:
         for rank in ranks:
-            self.states[rank] = NodeState.DRAINING
+            move(self.states, rank, RETIRE)
             self._idleness.forget(rank)
         return [Retire(rank) for rank in ranks]
 
@@ -199,7 +199,7 @@ class Membership:
         for _ in range(self.target - len(staying)):
             while rank in self.states:
                 rank += 1
-            self.states[rank] = NodeState.STARTING
+            move(self.states, rank, LAUNCH)
             self._launched[rank] = now
             changes.append(Launch(rank))
         return changes

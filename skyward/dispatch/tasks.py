@@ -22,6 +22,15 @@ NOWHERE: Final = 0  # Task.place of a task that the scheduler has not seen
 QUEUED: Final = 0  # with the client
 SENT: Final = 1  # with a node; counts as started until handed back
 SETTLED: Final = 2  # its outcome is known; nothing more happens to it
+STATES: Final = ("queued", "sent", "settled")
+
+# event -> state before -> state after. What is not here cannot happen: `tests/dispatch/test_simulation` sees to it,
+# because this path is too hot to look.
+TABLE: Final[dict[str, dict[int, int]]] = {
+    "send": {QUEUED: SENT},
+    "handed back, or its node is lost and it may run again": {SENT: QUEUED},
+    "end": {QUEUED: SETTLED, SENT: SETTLED},
+}
 
 
 class Task:
@@ -84,7 +93,7 @@ class Task:
 
     def __repr__(self) -> str:
         where = f" on node {self.node}" if self.state == SENT else ""
-        return f"<Task {self.id} {('queued', 'sent', 'settled')[self.state]}{where}>"
+        return f"<Task {self.id} {STATES[self.state]}{where}>"
 
 
 # --- what the scheduler asks its driver to do ----------------------------------------------

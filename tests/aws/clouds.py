@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import psutil
 from botocore.config import Config
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Cloud:
         self._process.wait(30)
         self._process.stdout.close()
         self._log.close()
+
+    @property
+    def process(self) -> psutil.Process:
+        """Return the cloud itself; machines are its children."""
+        return psutil.Process(self._process.pid)
 
     def session(self, faults: Faults | None = None) -> Any:
         """Return a session of boto3 whose every client talks to this cloud, watched if somebody wants that."""

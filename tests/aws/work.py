@@ -33,3 +33,10 @@ def slowly(x: int) -> int:
     """Return the argument, after a while."""
     time.sleep(0.2)
     return x
+
+
+@sky.function
+def hold(seconds: float) -> float:
+    """Return after so long."""
+    time.sleep(seconds)
+    return seconds

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skyward.dispatch.scheduler import Scheduler
-from skyward.dispatch.tasks import ANY, Send, Settle, Stop, Task
+from skyward.dispatch.tasks import ANY, QUEUED, TABLE, Send, Settle, Stop, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from skyward.dispatch.tasks import Action
 
 _ids = itertools.count(1)
+NEW = -1
+_MOVES = {(NEW, QUEUED), *(move for moves in TABLE.values() for move in moves.items())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,34 @@ F = Function(b"f")
 G = Function(b"g")
 
 
+class Watched(Task):
+    """A task whose state moves only as the table says."""
+
+    _state = NEW
+
+    @property
+    def state(self) -> int:
+        """Return its state."""
+        return self._state
+
+    @state.setter
+    def state(self, after: int) -> None:
+        assert self._state == after or (self._state, after) in _MOVES
+        self._state = after
+
+
 def make(
-    count: int, function: Function = F, *, retries: int = 3, rank: int = ANY, data: bytes = b"", buffers: Any = ()
+    count: int,
+    function: Function = F,
+    *,
+    retries: int = 3,
+    rank: int = ANY,
+    data: bytes = b"",
+    buffers: Any = (),
+    kind: type[Task] = Task,
 ) -> list[Task]:
     """Return tasks that nobody has seen yet."""
-    return [Task(next(_ids), function, data, buffers, None, 0, retries, rank=rank) for _ in range(count)]
+    return [kind(next(_ids), function, data, buffers, None, 0, retries, rank=rank) for _ in range(count)]
 
 
 def scheduler(*slots: int, node_wait: float = 60.0) -> Scheduler:

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from skyward.dispatch.policy import runs_low
 from skyward.dispatch.scheduler import Scheduler
 from skyward.dispatch.tasks import ANY, SENT, Absent, Cancelled, Lost, NoNodes, Send, Settle, Stop, Task
-from tests.dispatch.making import F, G, make
+from tests.dispatch.making import F, G, Watched, make
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -149,7 +149,7 @@ class Simulation(RuleBasedStateMachine):
     )
     def submit(self, count: int, function: Function, retries: int, rank: int, urgent: bool, early: int) -> None:
         """Submit tasks, of which one may have been cancelled already."""
-        tasks = make(count, function, retries=retries, rank=rank)
+        tasks = make(count, function, retries=retries, rank=rank, kind=Watched)
         if early < len(tasks):
             assert self.made.on_cancel([tasks[early]]) == []
             self.cancelled.add(tasks[early].id)

@@ -194,6 +194,7 @@ def test_death_of_a_forgotten_node_changes_nothing(mesh: Mesh) -> None:
     assert len(mesh.causes()) == 1
 
 
+@pytest.mark.rule("F67")
 def test_lost_twice_counts_once(mesh: Mesh) -> None:
     """A node that dies while it is being given up is gone once."""
     (node,) = mesh.open()

@@ -95,6 +95,42 @@ def test_restarted_daemon_is_another_node(by_hand: Start, tmp_path: Path) -> Non
 
 
 @pytest.mark.rule("R36")
+@pytest.mark.rule("F9")
+def test_daemon_that_restarts_unseen_is_told_by_its_epoch(by_hand: Start, tmp_path: Path) -> None:
+    """Nobody was looking when its port was closed: the handshake tells, and what the old one ran is not run again."""
+    node = by_hand()
+    client = script(
+        f"""
+import sys
+sys.path[:0] = {environment()["PYTHONPATH"].split(os.pathsep)!r}
+import skyward as sky
+from tests.rules.work import echo, hold
+with sky.Compute(sky.Static([{node.address!r}]), heartbeat={LONG_BEAT}, retries=0) as pool:
+    try:
+        hold({str(tmp_path)!r}, "a") >> pool
+    except sky.NodeLostError as error:
+        print(error.reason, flush=True)
+    print(echo("well") >> pool)
+""",
+        cwd=tmp_path,
+    )
+    try:
+        runs(tmp_path, "a")
+        (tmp_path / "a-runs").unlink()
+        client.send_signal(signal.SIGSTOP)
+        node.process.kill()
+        node.end()
+        by_hand(bind=node.endpoint, directory=node.keys)
+    finally:
+        client.send_signal(signal.SIGCONT)
+        woken = time.monotonic()
+        out, err = client.communicate(timeout=60)
+    assert out.splitlines() == ["it was restarted", "well"], err
+    assert time.monotonic() - woken < LONG_BEAT
+    assert not (tmp_path / "a-runs").exists()
+
+
+@pytest.mark.rule("R36")
 @pytest.mark.rule("F8")
 def test_stopped_daemon_is_lost_after_three_heartbeats(by_hand: Start, tmp_path: Path) -> None:
     """Its port still takes connections: only its silence tells, and not sooner."""

@@ -1,4 +1,5 @@
-"""A client that is suspended: for a moment it loses nothing, past its lease it is told what it has lost (F3, F4)."""
+"""A client that is suspended, by a signal or by the freezer: for a moment it loses nothing, past its lease it is told
+what it has lost (F3, F4, F60)."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.freezing import Freezer
 from tests.rules.processes import script
 from tests.rules.work import until
 from tests.security.nodes import PATIENCE
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
     from tests.security.conftest import Start
     from tests.security.nodes import Node
+
+    Client = subprocess.Popen[str]
+    Starter = Callable[..., tuple[Node, Client]]
 
 LATE: Final = 1.0  # seconds after the lease by which the node has given the client up
 SLACK: Final = 1.0  # seconds more on a machine that is busy
@@ -99,9 +104,7 @@ def report(client: subprocess.Popen[str]) -> list[int | str]:
 
 @pytest.mark.rule("F3")
 @pytest.mark.parametrize(("lease", "pause"), [(2.0, 1.0), pytest.param(30.0, 20.0, marks=pytest.mark.slow)])
-def test_short_pause_loses_nothing(
-    start_client: Callable[..., tuple[Node, subprocess.Popen[str]]], short_path: Path, lease: float, pause: float
-) -> None:
+def test_short_pause_loses_nothing(start_client: Starter, short_path: Path, lease: float, pause: float) -> None:
     """What ends while the client stands still is there when it goes on, and no task has run twice."""
     node, client = start_client(lease)
     client.send_signal(signal.SIGSTOP)
@@ -117,23 +120,39 @@ def test_short_pause_loses_nothing(
 @pytest.mark.rule("R36")
 @pytest.mark.rule("R40")
 @pytest.mark.parametrize("lease", [2.0, pytest.param(30.0, marks=pytest.mark.slow)])
-def test_pause_past_the_lease_is_told(
-    start_client: Callable[..., tuple[Node, subprocess.Popen[str]]], short_path: Path, lease: float
-) -> None:
+def test_pause_past_the_lease_is_told(start_client: Starter, short_path: Path, lease: float) -> None:
     """The node kills what ran, the client learns that on waking, and no task without retries has run twice."""
     node, client = start_client(lease)
-    workers = node.workers()
     client.send_signal(signal.SIGSTOP)
+    check_outlived(node, client, short_path, lease)
+
+
+@pytest.mark.rule("F60")
+@pytest.mark.rule("R40")
+@pytest.mark.parametrize("lease", [2.0, pytest.param(30.0, marks=pytest.mark.slow)])
+def test_frozen_client_is_told_what_it_has_lost(start_client: Starter, short_path: Path, lease: float) -> None:
+    """As one that was stopped, though no signal tells anybody: what runs it is suspended, as with a virtual machine."""
+    node, client = start_client(lease)
+    with Freezer(client.pid) as freezer:
+        check_outlived(node, client, short_path, lease, freezer.thaw)
+
+
+def check_outlived(
+    node: Node, client: Client, folder: Path, lease: float, wake: Callable[[], object] = lambda: None
+) -> None:
+    """See what becomes of a client that stands still, once its lease is over and it goes on."""
+    workers = node.workers()
     began = time.monotonic()
     until(lambda: "fell silent" in node.log(), lease + PATIENCE)
     waited = time.monotonic() - began
     assert lease - LATE < waited < lease + LATE + SLACK
     until(lambda: not node.workers() >= workers)
-    (short_path / "go").touch()
+    (folder / "go").touch()
+    wake()
     first, *others, last = report(client)
     assert str(first).startswith("lost: node 0 was lost")
     assert last == -1
-    counts = Counter(log_of(short_path))
+    counts = Counter(log_of(folder))
     assert set(counts.values()) == {1}
     assert "end 0" not in counts
     assert all(str(other).startswith("lost") or f"end {other}" in counts for other in others)

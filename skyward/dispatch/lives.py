@@ -1,0 +1,51 @@
+"""The life of a node as its pool sees it, and the one table of the moves its state can make.
+
+A rank is *free* (None) until a node is launched for it. The node is `STARTING` until it has answered our hello, `READY`
+while it takes tasks, and `DRAINING` once it shall go. Whatever ends it, its rank is free then.
+
+PURE: no nodes, no clock.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from skyward.model import NodeState
+
+State = NodeState | None
+Moves = dict[State, State]
+
+# event -> state before -> state after. What is not here cannot happen.
+LAUNCH: Final = "launch"
+JOIN: Final = "join"
+RETIRE: Final = "retire"
+GONE: Final = "gone"
+TABLE: Final[dict[str, Moves]] = {
+    LAUNCH: {None: NodeState.STARTING},
+    # One that was let go before it had come leaves as soon as it has.
+    JOIN: {NodeState.STARTING: NodeState.READY, NodeState.DRAINING: NodeState.DRAINING},
+    RETIRE: {NodeState.STARTING: NodeState.DRAINING, NodeState.READY: NodeState.DRAINING},
+    # Lost, refused, not launched, or gone as it should be. Said twice, only the first counts.
+    GONE: {NodeState.STARTING: None, NodeState.READY: None, NodeState.DRAINING: None, None: None},
+}
+
+
+class IllegalMove(RuntimeError):
+    """Our bug: a node was moved in a way its table does not know."""
+
+    def __init__(self, rank: int, state: State, event: str) -> None:
+        super().__init__(f"node {rank} is {state.value if state is not None else 'not there'} and cannot {event!r}")
+
+
+def move(states: dict[int, NodeState], rank: int, event: str) -> State:
+    """Move a node as the table says, and return what it was before; raises `IllegalMove` where it says nothing."""
+    before = states.get(rank)
+    try:
+        after = TABLE[event][before]
+    except KeyError:
+        raise IllegalMove(rank, before, event) from None
+    if after is None:
+        states.pop(rank, None)
+    else:
+        states[rank] = after
+    return before
