@@ -6,7 +6,6 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Final
 
-import psutil
 import pytest
 
 import skyward as sky
@@ -16,6 +15,8 @@ from tests.aws.work import hold, where
 from tests.rules.work import BUSY
 
 if TYPE_CHECKING:
+    import psutil
+
     from tests.aws.clouds import Cloud
 
 BEAT: Final = 0.5  # seconds

@@ -19,6 +19,7 @@ from skyward.model import Nodes
 from skyward.providers.base import Launched, LaunchSpec, Provider
 from skyward.results import Sink
 from skyward.wire import messages as wire
+from skyward.wire import shelf
 from skyward.wire.codec import Decoder, check_body, encode
 from skyward.wire.functions import FunctionBlob, ModuleBlob
 from skyward.wire.unconfirmed import Unconfirmed
@@ -65,10 +66,19 @@ class Link:
         self.heard = 0
         self.refusals = 0
         self.broken = False
-        self.cutter = self.joiner = None
+        self.failures = self.linger = self.shown = self.said = 0
+        self.fresh = False
+        self.cutter = self.joiner = self.monitor = self.socket = None
         self.unconfirmed = Unconfirmed()
         self.functions: set[bytes] = set()
         self.modules: set[bytes] = set()
+        self.brought: dict[bytes, ModuleBlob] = {}
+        self.learned: shelf.Shelf[FunctionBlob] = shelf.Shelf(shelf.CALLS)
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether what is sent now is not dropped."""
+        return not self.greeted
 
     def greet(self, frames: list[Any]) -> None:
         """Take a hello."""

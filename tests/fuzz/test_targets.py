@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skyward.transport import links
+from tests.fuzz import client
 from tests.fuzz.script import MOST_STEPS, dump, load
 from tests.fuzz.targets import TARGETS
 
@@ -62,3 +64,9 @@ def test_seeds_depend_on_nothing_but_their_number() -> None:
     for target in TARGETS.values():
         first, again, other = (list(itertools.islice(target.seeds(seed), 20)) for seed in (1, 1, 2))
         assert first == again != other
+
+
+def test_double_of_a_link_has_all_that_a_link_has() -> None:
+    """What the client's code asks of a link is there: else the fuzzer finds nothing but its own gaps."""
+    real = {name for name in links.Link.__slots__ if not name.startswith("_")}
+    assert real <= vars(client.Link(0)).keys()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -26,7 +26,7 @@ def nap(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def cancelled_after(future: sky.Future[object]) -> float:
+def cancelled_after(future: sky.Future[Any]) -> float:
     """Cancel, and return how many seconds later it is done."""
     began = time.monotonic()
     assert future.cancel()

@@ -65,5 +65,7 @@ def test_healed_network_is_used_at_once(share: Callable[[int], int]) -> None:
     assert done.returncode == 0, done.stderr
     times = [json.loads(line) for line in done.stdout.splitlines()]
     for length in sorted(set(lasts)):
-        print(told(f"T17, {length} s partition, until all answer", [t for l, t in times if l == length], BAR))
+        print(
+            told(f"T17, {length} s partition, until all answer", [time for last, time in times if last == length], BAR)
+        )
     assert max(time for _, time in times) < BAR * BUSY

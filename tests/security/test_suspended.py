@@ -1,5 +1,7 @@
-"""A client that is suspended, by a signal or by the freezer: for a moment it loses nothing, past its lease it is told
-what it has lost (F3, F4, F60)."""
+"""A client that is suspended, by a signal or by the freezer (F3, F4, F60).
+
+For a moment it loses nothing; past its lease it is told what it has lost.
+"""
 
 from __future__ import annotations
 
