@@ -1,4 +1,4 @@
-"""A client and its nodes without sockets, processes or clock: their own code on both sides, joined by wires that break.
+"""A client and its nodes without sockets, processes or clock: their own code on both sides, on wires that break.
 
 The client is `Scheduler`, `Talk` and `Greeting`; a node is `Core`. What lies between, and what runs tasks, is made
 here, and moves only when a test says so: bytes on a wire, workers, connections. Every run of a task is noted.

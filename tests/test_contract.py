@@ -207,7 +207,7 @@ class Contract(RuleBasedStateMachine):
 
     @rule(rank=ranks, restarted=st.booleans(), late=st.integers(0, 6), slots=st.integers(1, 3))
     def fall_silent(self, rank: int, restarted: bool, late: int, slots: int) -> None:
-        """Have the client give a node up; it works on, hears what was under way, and is found again, or is new."""
+        """Have the client give a node up; the node works on, hears what was under way, and comes back, or is new."""
         self.go_on(10)
         if (known := self.joined(rank)) is None:
             return
@@ -307,13 +307,15 @@ class Contract(RuleBasedStateMachine):
 @pytest.mark.rule("F67")
 def test_contract_is_kept_whatever_happens() -> None:
     """In many random lives no promise is broken."""
-    lives = settings(max_examples=40, stateful_step_count=50, deadline=None, phases=PHASES)
-    run_state_machine_as_test(Contract, settings=lives)
+    run_state_machine_as_test(
+        Contract, settings=settings(max_examples=40, stateful_step_count=50, deadline=None, phases=PHASES)
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
 def test_contract_is_kept_in_many_lives() -> None:
     """The same for longer."""
-    lives = settings(max_examples=2_000, stateful_step_count=100, deadline=None, phases=PHASES)
-    run_state_machine_as_test(Contract, settings=lives)
+    run_state_machine_as_test(
+        Contract, settings=settings(max_examples=2_000, stateful_step_count=100, deadline=None, phases=PHASES)
+    )

@@ -77,9 +77,7 @@ STATES: Final = {
     "a node stands still": "os.kill(pool.snapshot().nodes[0].pid, 19); future = nap(600).on(0) > pool",
     "all nodes are dead": "[os.kill(n.pid, 9) for n in pool.snapshot().nodes]; future = nap(600) > pool",
     "nodes come": "pool.resize(6)",
-    "an event loop was left": (
-        "asyncio.run(asyncio.wait_for(asyncio.wait([asyncio.wrap_future(nap(600) > pool)]), 0.3))"
-    ),
+    "an event loop was left": "asyncio.run(asyncio.wait_for(asyncio.shield(nap(600) > pool), 0.3))",
 }
 LEAVING: Final = {"the end": "", "sys.exit": "sys.exit()", "an error": "raise SystemExit('so be it')"}
 
