@@ -243,12 +243,17 @@ class Contract(RuleBasedStateMachine):
 
     @rule()
     def kill_worker(self) -> None:
-        """Have a worker die."""
-        random = self.random
-        rank = random.choice(sorted(self.hosts))
-        alive = [id for id, worker in self.hosts[rank].workers.items() if worker.up]
+        """Have a worker die, one that runs something if there is one."""
+        self.go_on(10)
+        alive = [
+            (not worker.run, self.random.random(), rank, id)
+            for rank, host in self.hosts.items()
+            for id, worker in host.workers.items()
+            if worker.up
+        ]
         if alive:
-            self.hosts[rank].die(random.choice(alive))
+            *_, rank, id = min(alive)
+            self.hosts[rank].die(id)
 
     @rule(rank=ranks, really=rarely)
     def outlive_the_lease(self, rank: int, really: bool) -> None:
