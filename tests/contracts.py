@@ -79,6 +79,12 @@ class Silent:
     tell = settle = show
 
 
+class NoParents:
+    """Calls of tasks, of which there are none."""
+
+    has_parents = False
+
+
 class Client:
     """What an engine is to `Talk` and `Greeting`, and what a crew is, without nodes that come by themselves."""
 
@@ -90,6 +96,7 @@ class Client:
         self.options = Options(lease=LEASE, heartbeat=BEAT)
         self.scheduler = Scheduler(60.0)
         self.console = Silent()
+        self.nesting = NoParents()
         self.crew = self
         self.mates: dict[int, Mate] = {}
         self.outcomes: Counter[int] = Counter()
