@@ -124,10 +124,14 @@ class Contract(RuleBasedStateMachine):
     )
     def submit(self, count: int, retries: int, rank: int, function: object) -> None:
         """Submit tasks."""
+        self.hand_in(count, retries, rank, function)
+        self.go_on(20)
+
+    def hand_in(self, count: int, retries: int, rank: int = ANY, function: object = FUNCTIONS[0]) -> None:
+        """Hand tasks to the scheduler."""
         made = [Task(next(self.ids), function, b"args", (), None, 0, retries, rank=rank) for _ in range(count)]
         self.tasks |= {task.id: task for task in made}
         self.client.perform(self.client.scheduler.on_submit(made))
-        self.go_on(20)
 
     @precondition(lambda self: self.tasks)
     @rule()
@@ -192,6 +196,7 @@ class Contract(RuleBasedStateMachine):
     def cut(self, rank: int, sent: int, heard: int, noticed: bool) -> None:
         """Break a connection: of what was under way the first messages still come, and the others never."""
         self.go_on(10)
+        self.hand_in(6, retries=self.random.choice([0, 3]))
         if (known := self.joined(rank)) is None:
             return
         mate, link = known
@@ -253,6 +258,7 @@ class Contract(RuleBasedStateMachine):
         ]
         if alive:
             *_, rank, id = min(alive)
+            self.work(rank, id)
             self.hosts[rank].die(id)
 
     @rule(rank=ranks, really=rarely)
@@ -313,7 +319,7 @@ class Contract(RuleBasedStateMachine):
 def test_contract_is_kept_whatever_happens() -> None:
     """In many random lives no promise is broken."""
     run_state_machine_as_test(
-        Contract, settings=settings(max_examples=40, stateful_step_count=50, deadline=None, phases=PHASES)
+        Contract, settings=settings(max_examples=50, stateful_step_count=50, deadline=None, phases=PHASES)
     )
 
 
