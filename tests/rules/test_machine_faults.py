@@ -43,7 +43,7 @@ def small_disk(short_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip(f"nobody but root may mount: {mounted.stderr.decode()}")
     yield place
-    subprocess.run(["umount", str(place)], check=True)
+    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @sky.function(retries=0)
