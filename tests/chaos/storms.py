@@ -55,6 +55,7 @@ class Work:
     count: int = TASKS
     took: float = 0.0
     failed: Counter[str] = field(default_factory=Counter[str])
+    failed_in_spite: list[int] = field(default_factory=list[int])  # tasks that may run again
     error: BaseException | None = None
 
     def run(self) -> None:
@@ -66,6 +67,7 @@ class Work:
             for number, outcome in stream.indexed():
                 if isinstance(outcome, BaseException):
                     self.failed[type(outcome).__name__] += 1
+                    self.failed_in_spite += [number] * (self._retries(number) > 0)
                     log.note("failed", number, type(outcome).__name__)
                 else:
                     log.note("delivered", number, outcome)
@@ -74,11 +76,14 @@ class Work:
         self.took = time.monotonic() - began
         log.close()
 
+    def _retries(self, number: int) -> int:
+        return 0 if self.mixed and number % 2 else self.retries
+
     def _calls(self, log: Log) -> Iterator[sky.PendingFunction[str]]:
         chance = random.Random(self.seed)
         for number in range(self.count):
             token = f"{number}-{chance.getrandbits(32):x}"
-            retries = 0 if self.mixed and number % 2 else self.retries
+            retries = self._retries(number)
             log.note("submitted", number, f"{token} {retries + 1 + CRASHES * (retries > 0)}")
             yield deed(self.directory, number, token, chance.uniform(0.0, LONGEST)).with_retries(retries)
 
