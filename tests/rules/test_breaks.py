@@ -30,6 +30,12 @@ EVERY: Final = range(51)
 EXECUTORS: Final = pytest.mark.parametrize("executor", ["process", "thread"])
 
 
+def has_all_links(pool: sky.Compute) -> bool:
+    """Return whether each node has its second link, too, which is dialled when a heartbeat has passed."""
+    assert pool._engine is not None
+    return all(mate.control is not None for mate in pool._engine.crew.mates.values())
+
+
 def numbers(lost: Callable[[], object] | None = None, at: int = 0) -> Iterator[int]:
     """Feed numbers; lose the node before one of them."""
     for number in range(10**9):
@@ -172,6 +178,7 @@ def test_lost_node_leaves_nothing(executor: Any, ways: list[str], items: Any) ->
     with sky.Compute(nodes=2, executor=executor) as pool:
         assert [list(values) for values in count(3) @ pool] == [[0, 1, 2]] * 2
         add(1, 1) >> pool
+        until(lambda: has_all_links(pool))
         threads, descriptors = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
         for way, item in [(way, item) for way in ways for item in items]:
             lost = daemons(pool)[1]
