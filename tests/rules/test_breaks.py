@@ -31,9 +31,9 @@ EXECUTORS: Final = pytest.mark.parametrize("executor", ["process", "thread"])
 
 
 def has_all_links(pool: sky.Compute) -> bool:
-    """Return whether each node has its second link, too, which is dialled when a heartbeat has passed."""
+    """Return whether each node has its second link, too, which is made when a heartbeat has passed."""
     assert pool._engine is not None
-    return all(mate.control is not None for mate in pool._engine.crew.mates.values())
+    return all(mate.control is not None and mate.control.ready for mate in pool._engine.crew.mates.values())
 
 
 def numbers(lost: Callable[[], object] | None = None, at: int = 0) -> Iterator[int]:
