@@ -101,7 +101,7 @@ def test_break_leaves_nothing(executor: Any, ways: list[str], items: Any, tmp_pa
     with sky.Compute(nodes=1, executor=executor, concurrency=2) as pool:
         for way in ways:
             LEAVING[way](pool, 3)
-        until(lambda: is_idle(pool))
+        until(lambda: is_idle(pool) and has_all_links(pool))
         before, processes = leaks.take(), len(family(pool))
         for way, item in [(way, item) for way in ways for item in items]:
             LEAVING[way](pool, item)
