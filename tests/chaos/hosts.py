@@ -1,8 +1,8 @@
 """Hosts of this machine, each with a network of its own, joined by a bridge; and what may befall a host.
 
-The process of the tests stands at the bridge itself, and is the client. A host is a network namespace and a daemon,
-whose port and key stay the same when it is started again. Everything ends with the process that made it: the
-namespaces last as long as what runs in them, and that dies with its maker.
+The process of the tests has a cable to the bridge, and is the client. A host is a network namespace and a daemon,
+whose port and key stay the same when it is started again. Everything ends with the process that made it, however that
+ends: the bridge has a namespace, too, cables end with either of the two they join, and namespaces with what runs there.
 """
 
 from __future__ import annotations
@@ -39,24 +39,54 @@ RESET: Final = ("-p", "tcp", "--tcp-flags", "PSH", "PSH", "-j", "REJECT", "--rej
 QUEUE: Final = "50ms"  # how long packets may wait at a slow link; what would wait longer is dropped
 
 
+class Network:
+    """A network namespace, as long as a process of ours holds it, and we live."""
+
+    def __init__(self) -> None:
+        self._holder = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "echo && exec cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._holder.stdout is not None
+        self._holder.stdout.readline()
+        self.pid = str(self._holder.pid)
+        self.enter = ("nsenter", f"--net=/proc/{self.pid}/ns/net")
+
+    def inside(self, *command: str) -> str:
+        """Run a command there; return what it prints."""
+        return run(*self.enter, *command)
+
+    def close(self) -> None:
+        """Let it go."""
+        for pipe in (self._holder.stdin, self._holder.stdout):
+            assert pipe is not None
+            pipe.close()
+        self._holder.wait()
+
+
 class Net:
     """A bridge and the hosts on it. ``subnet`` is the second number of their addresses."""
 
     def __init__(self, subnet: int, place: Path) -> None:
-        self._network = f"10.{subnet}.0"
-        self._bridge = f"sky{os.getpid()}"
+        self._prefix = f"10.{subnet}.0"
         self._place = place
+        self._switch = Network()
+        self._uplink = f"sky{os.getpid()}"
         self.hosts: list[Host] = []
-        run("ip", "link", "add", self._bridge, "type", "bridge")
-        run("ip", "address", "add", f"{self._network}.1/24", "dev", self._bridge)
-        run("ip", "link", "set", self._bridge, "up")
+        self._switch.inside("sh", "-c", "ip link add bridge type bridge && ip link set bridge up")
+        run("ip", "link", "add", self._uplink, "type", "veth", "peer", "name", "client", "netns", self._switch.pid)
+        self._switch.inside("ip", "link", "set", "client", "master", "bridge", "up")
+        run("ip", "address", "add", f"{self._prefix}.1/24", "dev", self._uplink)
+        run("ip", "link", "set", self._uplink, "up")
 
     def add(self, count: int, *options: str) -> list[Host]:
         """Return so many new hosts, whose daemons serve; ``options`` are those of ``skyward-node``."""
         assert len(self.hosts) + count <= MOST
         made: list[Host] = []
         for number in range(len(self.hosts), len(self.hosts) + count):
-            host = Host(self._bridge, f"{self._network}.{number + 2}", self._place / f"host{number}", options)
+            host = Host(self._switch, f"{self._prefix}.{number + 2}", self._place / f"host{number}", options)
             self.hosts.append(host)
             made.append(host)
             host.start(wait=False)
@@ -68,58 +98,49 @@ class Net:
         """End all hosts."""
         for host in self.hosts:
             host.close()
-        run("ip", "link", "delete", self._bridge)
+        run("ip", "link", "delete", self._uplink)
+        self._switch.close()
 
 
 class Host:
     """One of them. What its methods do to packets lasts until `heal`."""
 
-    def __init__(self, bridge: str, address: str, keys: Path, options: tuple[str, ...]) -> None:
+    def __init__(self, switch: Network, address: str, keys: Path, options: tuple[str, ...]) -> None:
         self.ip = address
         self._keys = keys
         self._options = options
-        self._end = f"{bridge}x{address.rpartition('.')[2]}"  # of its cable, at the bridge
+        self._switch = switch
+        self._end = f"host{address.rpartition('.')[2]}"  # of its cable, at the bridge
         write_clients(str(keys / CLIENTS), [_client()])
-        self._holder = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", "echo && exec cat"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
+        self._network = Network()
+        self.inside = self._network.inside
+        switch.inside(
+            "ip", "link", "add", self._end, "type", "veth", "peer", "name", "eth0", "netns", self._network.pid
         )
-        assert self._holder.stdout is not None
-        self._holder.stdout.readline()
-        holder = str(self._holder.pid)
-        self._enter = ("nsenter", f"--net=/proc/{holder}/ns/net")
-        run("ip", "link", "add", self._end, "type", "veth", "peer", "name", "eth0", "netns", holder)
-        run("ip", "link", "set", self._end, "master", bridge, "up")
+        switch.inside("ip", "link", "set", self._end, "master", "bridge", "up")
         self.inside("sh", "-c", SETUP, address)
         self.node: ByHand
-
-    def inside(self, *command: str) -> str:
-        """Run a command in its network; return what it prints."""
-        return run(*self._enter, *command)
+        self.printed: list[str] = []  # by daemons that are gone, and those below them, beside what they logged
 
     def close(self) -> None:
         """End its daemon and its network."""
-        with suppress(AttributeError):
+        with suppress(AttributeError):  # it was never started
             self.node.end()
-        run("ip", "link", "delete", self._end)
-        for pipe in (self._holder.stdin, self._holder.stdout):
-            assert pipe is not None
-            pipe.close()
-        self._holder.wait()
+        self._switch.inside("ip", "link", "delete", self._end)
+        self._network.close()
 
     # --- its daemon ------------------------------------------------------------------------------
 
     def start(self, *, wait: bool = True) -> Self:
         """Start its daemon; the thread that does has to outlive it."""
         bind = f"tcp://{self.ip}:{PORT}"
-        self.node = ByHand(self._keys, *self._options, bind=bind, prefix=self._enter, wait=wait)
+        self.node = ByHand(self._keys, *self._options, bind=bind, prefix=self._network.enter, wait=wait)
         return self
 
     def restart(self) -> None:
         """Bury its daemon, and start another, which need not serve yet."""
         self.node.end()
+        self.printed += self.node.printed
         self.start(wait=False)
 
     @property
@@ -181,7 +202,7 @@ class Host:
         """Let so many bits a second pass, in each direction, for good."""
         shape = ("root", "tbf", "rate", str(bits), "burst", "32kbit", "latency", QUEUE)
         self.inside("tc", "qdisc", "add", "dev", "eth0", *shape)
-        run("tc", "qdisc", "add", "dev", self._end, *shape)
+        self._switch.inside("tc", "qdisc", "add", "dev", self._end, *shape)
 
     def ports(self) -> list[int]:
         """Return the ports of the client's connections to its daemon, those first by which most has come."""

@@ -105,6 +105,7 @@ def test_storm_loses_nothing(net: Net, tmp_path: Path, seed: int) -> None:
         rerun = pool.snapshot().rerun
     print(f"seed {seed}: {work.took:.1f} s, {dict(happened)}, {rerun} re-runs, failed: {dict(work.failed)}")
     assert verdict(tmp_path) == []
+    assert "".join(line for host in hosts for line in [*host.printed, *host.node.printed]) == ""
     assert work.failed.keys() <= {"NodeLostError", "WorkerCrashedError"}
     assert not work.failed_in_spite, "these might have run again"
 

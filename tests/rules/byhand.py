@@ -65,6 +65,7 @@ class ByHand:
     ) -> None:
         self.keys = directory
         self.log: list[dict[str, Any]] = []
+        self.printed: list[str] = []  # what is no line of a log: the last words of a process that has broken down
         self.process = subprocess.Popen(
             [
                 *prefix,
@@ -104,7 +105,10 @@ class ByHand:
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self.log.append(json.loads(line))
+            try:
+                self.log.append(json.loads(line))
+            except ValueError:
+                self.printed.append(line)
 
     @property
     def pid(self) -> int:
