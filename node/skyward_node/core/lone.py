@@ -1,4 +1,4 @@
-"""The short way of a lone task: what `intake`, `assign` and `outcomes` do with one that meets an idle worker.
+"""The short way of a lone task: what a whole turn of the core does with one that meets an idle worker.
 
 A call that somebody waits for is alone on its node most of the time: nothing is queued, its worker has its code, and
 its result is all that the worker sends. Then everything that the usual way asks has one answer, and is not asked. What
@@ -11,29 +11,35 @@ PURE: no pipes, no processes.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from skyward.wire.messages import Tasks
-from skyward_node.core.actions import Give
-from skyward_node.core.outbox import Part
+from skyward.wire.messages import Results, Tasks
+from skyward_node.core.actions import Give, Incoming
 from skyward_node.core.tasks import DONE, KEEP, RUNNING, Task
+from skyward_node.executors.events import Received
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
-    from skyward.wire.frames import Buffer
-    from skyward.wire.messages import Results
     from skyward_node.core.node import Node
     from skyward_node.core.sessions import Session
-    from skyward_node.core.workers import Worker
 
 
-def give(node: Node, session: Session, message: Tasks, body: Sequence[Buffer]) -> bool:
-    """Hand a task that comes alone to an idle worker of its session; return whether that was possible."""
-    id = message.ids[0]
-    if len(node.turns) > 1 or session.queued or session.draining < inf or id <= session.highest:
+def give(node: Node, event: Incoming, gap: float) -> bool:
+    """Hand a task that comes alone to an idle worker of its session; return whether that was possible.
+
+    ``gap``: seconds that will be counted later, in which the client need not have been heard.
+    """
+    message, body = event.message, event.body
+    session = node.peers.get(event.peer)
+    if type(message) is not Tasks or len(message.ids) != 1 or len(body) != 1 or session is None:
         return False
-    if not session.idle or message.timeouts or not node.limits.reuse or node.running >= node.limits.concurrency:
+    if message.epoch != node.epoch or event.user != session.user or event.peer in (session.control, *node.parting):
+        return False
+    id = message.ids[0]
+    if not _is_calm(node, session) or id <= session.highest or not session.idle:
+        return False
+    if message.timeouts or not node.limits.reuse or node.running >= node.limits.concurrency:
         return False
     worker = session.idle[next(reversed(session.idle))]
     code = session.library.code(message.functions[0])
@@ -43,6 +49,7 @@ def give(node: Node, session: Session, message: Tasks, body: Sequence[Buffer]) -
         return False
     if not worker.known.use(code.key):
         return False
+    session.silence = -gap
     session.outbox.ack(message.ack)
     session.highest = id
     retries = message.retries[0] if message.retries else 0
@@ -58,19 +65,23 @@ def give(node: Node, session: Session, message: Tasks, body: Sequence[Buffer]) -
     return True
 
 
-def finish(node: Node, worker: Worker, message: Results, body: Sequence[Buffer]) -> bool:
+def finish(node: Node, event: Received, _gap: float) -> bool:
     """Pass on the result of a task that was its worker's only one; return whether that was possible."""
+    worker, message = node.workers.get(event.worker), event.message
+    if worker is None or type(message) is not Results or len(message.ids) != 1:
+        return False
     session, id = worker.session, message.ids[0]
     task = worker.tasks.get(id)
     if session is None or task is None or len(worker.tasks) > 1 or task.state != RUNNING or task.wish != KEEP:
         return False
     if worker.threads or worker.stuck or worker.leaving or not node.limits.reuse or task.timeout:
         return False
-    if session.backlog or session.nested or any(lines.open for lines in worker.lines.values()):
+    if not _is_calm(node, session) or session.backlog or session.nested:
         return False
-    elapsed = message.elapsed
-    session.outbox.add(Part(message.ids, message.statuses, message.sizes, message.buffers, elapsed, body))
-    task.code.observe(elapsed[0])
+    if any([lines.open for lines in worker.lines.values()]):
+        return False
+    node.say(session, session.outbox.forward(node.epoch, message, event.body), event.body)
+    task.code.observe(message.elapsed[0])
     task.state, task.worker = DONE, None
     del worker.tasks[id], session.tasks[id]
     session.idle[worker.id] = worker
@@ -79,3 +90,13 @@ def finish(node: Node, worker: Worker, message: Results, body: Sequence[Buffer])
     worker.load = 0
     node.running -= 1
     return True
+
+
+def _is_calm(node: Node, session: Session) -> bool:
+    """Return whether nothing else is to be done at the end of the turn."""
+    if len(node.turns) > 1 or node.draining or node.stuck or node.dead_starts:
+        return False
+    return not session.queued and session.draining == inf and not session.graves
+
+
+WAYS: Final[dict[type, Callable[[Node, Any, float], bool]]] = {Incoming: give, Received: finish}

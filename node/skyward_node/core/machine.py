@@ -63,6 +63,7 @@ class Core:
         self.node.now = now
         self._trim_at = now + TRIM
         self._gap = 0.0  # seconds since the last look at who is silent
+        self._due = now  # moment at which something is to be done anyway
         self._handlers: dict[type, Callable[[Any], None]] = {
             Incoming: self._on_incoming,
             Received: self._on_received,
@@ -87,6 +88,10 @@ class Core:
         node = self.node
         self._gap += now - node.now
         node.now = now
+        if len(events) == 1 and now < self._due and self._gap < LOOK:
+            way = lone.WAYS.get(type(events[0]))
+            if way is not None and way(node, events[0], self._gap):
+                return self._take()
         if self._gap >= LOOK:
             gap, self._gap = self._gap, 0.0
             admission.look(node, gap)
@@ -105,10 +110,14 @@ class Core:
             self._trim_at = now + TRIM
             crew.trim(node)
         self._see_off()
+        self._due = self._deadline()
         return self._take()
 
     def next_deadline(self) -> float:
         """Return the moment at which `handle` must be called, whether or not anything has happened."""
+        return self._due
+
+    def _deadline(self) -> float:
         node = self.node
         moment = min(node.now + QUIET, node.next_timer())
         for session in node.sessions.values():
@@ -179,9 +188,8 @@ class Core:
     def _on_message(self, session: Session, message: Any, body: Sequence[Buffer]) -> None:
         node = self.node
         match message:
-            case Tasks(ids=ids):
-                if len(ids) != 1 or len(body) > 1 or not lone.give(node, session, message, body):
-                    intake.on_tasks(node, session, message, body)
+            case Tasks():
+                intake.on_tasks(node, session, message, body)
             case Beat(ack=ack, at=at, heard=heard, shown=shown):
                 session.outbox.ack(ack)
                 session.confirm(heard)
@@ -253,9 +261,8 @@ class Core:
     def _on_word(self, worker: Worker, message: Any, body: Sequence[Buffer]) -> None:
         node = self.node
         match message:
-            case Results(ids=ids):
-                if len(ids) != 1 or not lone.finish(node, worker, message, body):
-                    outcomes.on_results(node, worker, message, body)
+            case Results():
+                outcomes.on_results(node, worker, message, body)
             case Progress(started=started):
                 outcomes.on_progress(node, worker, started)
             case Returned(ids=ids):
