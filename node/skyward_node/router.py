@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import zmq
 
@@ -105,41 +105,37 @@ class Router:
         return events
 
     def _decode(self, frames: list[Buffer], user: str = "") -> Event | None:
-        peer = cast("bytes", frames[0])
-        if (complaint := self._complaint(frames, user)) is not None:
-            return Nonsense(peer, *complaint)
+        peer: Any = frames[0]
+        if self._curve and not user:  # ZeroMQ admits nobody without one: it is our own bug, or worse
+            return Nonsense(peer, "auth", "a message that came under no key")
+        if len(peer) != GIVEN or peer[0]:  # nobody may wait under a name for what is meant for another
+            return Nonsense(peer, "protocol", "a connection that has named itself")
+        if len(frames) < 2:
+            return Nonsense(peer, "protocol", "a message without a header")
         header, body = frames[1], frames[2:]
         try:
             message = self._decoder.decode(header)
             if message is None:
                 return None  # a hint that we do not know
-            if type(message) is Hello:
-                self._joiners.pop(peer, None)  # whoever greets begins anew
-            elif (joiner := self._joiners.get(peer)) is not None:
-                joiner.join(body)
-            check_body(message, body)
-            if type(message) is Part:
-                self._joiners.setdefault(peer, Joiner(self._limit)).add(message, body[0])
-                return Incoming(peer, message, (), user)  # whether it may come at all is not decided here
-            if type(message) is Parcels:
-                self._joiners.setdefault(peer, Joiner(self._limit)).expect(message)
-            if isinstance(message, _SHARING) and message.shared:
-                mark_refs(message, body)
+            self._put_together(peer, message, body)
         except ProtocolError as error:
             code = "version" if len(header) and header[0] != PROTOCOL else "protocol"
             return Nonsense(peer, code, str(error))
-        return Incoming(peer, message, body, user)
+        return Incoming(peer, message, () if type(message) is Part else body, user)
 
-    def _complaint(self, frames: list[Buffer], user: str) -> tuple[str, str] | None:
-        """Return why a message does not count, as (code, reason), before it is looked into."""
-        peer = frames[0]
-        if self._curve and not user:  # ZeroMQ admits nobody without one: it is our own bug, or worse
-            return "auth", "a message that came under no key"
-        if len(peer) != GIVEN or peer[0]:  # nobody may wait under a name for what is meant for another
-            return "protocol", "a connection that has named itself"
-        if len(frames) < 2:
-            return "protocol", "a message without a header"
-        return None
+    def _put_together(self, peer: bytes, message: Any, body: list[Buffer]) -> None:
+        """Check a message's body, with the large frames that came before it in pieces."""
+        if type(message) is Hello:
+            self._joiners.pop(peer, None)  # whoever greets begins anew
+        elif (joiner := self._joiners.get(peer)) is not None:
+            joiner.join(body)
+        check_body(message, body)
+        if type(message) is Part:
+            self._joiners.setdefault(peer, Joiner(self._limit)).add(message, body[0])
+        elif type(message) is Parcels:
+            self._joiners.setdefault(peer, Joiner(self._limit)).expect(message)
+        elif isinstance(message, _SHARING) and message.shared:
+            mark_refs(message, body)
 
     # --- out ---------------------------------------------------------------------------------
 

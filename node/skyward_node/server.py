@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.cpus import usable_cpus
@@ -79,15 +80,21 @@ class Server:
         self._code: int | None = None
         self._follow_up: list[Event] = []  # what performing actions has shown
         self._poller = Poller()
-        for source in (router.socket, supervisor.fileno(), signals):
-            self._poller.register(source)
+        self._parent_seen = 0.0  # moment of the last look at the parent
+        self._serve: dict[object, Callable[[], Sequence[Event]]] = {
+            router.socket: self._on_router,
+            supervisor.fileno(): supervisor.events,
+            signals: self._on_signals,
+        }
         if config.lifeline_fd >= 0:
-            self._poller.register(config.lifeline_fd)
+            self._serve[config.lifeline_fd] = self._on_lifeline
         if door is not None:
-            self._poller.register(door.zap.socket)
+            self._serve[door.zap.socket] = partial(self._on_knock, door)
             self._follow_up.append(Admitted(door.zap.admitted))
         if metrics is not None:
-            self._poller.register(metrics.fileno())
+            self._serve[metrics.fileno()] = partial(self._on_question, metrics)
+        for source in self._serve:
+            self._poller.register(source)
         self._accelerators = core.node.identity.accelerators
         self._perform_by_type: dict[type, Callable[[Any], None]] = {
             Send: self._send,
@@ -106,75 +113,85 @@ class Server:
         """Serve until it is time to end; return the exit code."""
         self._perform(self._core.start())
         while self._code is None:
-            ready = [source for source, _ in self._poller.poll(self._patience())]
-            if self._orphaned(ready):
-                self._logger.log("info", "the launcher is gone", {})
-                self.orphaned = True
-                return 0
-            events = self._gather(ready)
-            self._perform(self._core.handle(events, time.monotonic()))
+            blocked = self._router.blocked
+            ready = self._poller.poll(self._patience(RETRY if blocked else TICK))
+            events, self._follow_up = self._follow_up, []
+            if blocked:
+                events += self._router.retry()
+                self._poller.used(self._router.socket)
+            for source, _ in ready:
+                events += self._serve[source]()
+            now = time.monotonic()
+            self._look_around(now, events)
+            if not self.orphaned:
+                self._perform(self._core.handle(events, now))
         return self._code
 
-    def _patience(self) -> float:
+    def _patience(self, most: float) -> float:
         """Return how long to wait for something to happen, in seconds."""
         if self._follow_up:
             return 0.0
-        return max(0.0, min(self._core.next_deadline() - time.monotonic(), RETRY if self._router.blocked else TICK))
+        return max(0.0, min(self._core.next_deadline() - time.monotonic(), most))
 
-    def _orphaned(self, ready: Sequence[object]) -> bool:
-        config = self._config
-        if config.parent and os.getppid() != config.parent:
-            return True
-        if config.lifeline_fd not in ready:
-            return False
-        return os.read(config.lifeline_fd, 4096) == b""
+    def _look_around(self, now: float, events: list[Event]) -> None:
+        """See to what no descriptor tells of."""
+        if self._door is not None:
+            self._watch_door(self._door, now, events)
+        if self._metrics is not None:
+            self._metrics.look(now)
+        if now - self._parent_seen >= TICK:
+            self._parent_seen = now
+            if self._config.parent and os.getppid() != self._config.parent:
+                self._end_as_orphan()
+
+    def _end_as_orphan(self) -> None:
+        self._logger.log("info", "the launcher is gone", {})
+        self.orphaned = True
+        self._code = 0
 
     # --- events ------------------------------------------------------------------------------
 
-    def _gather(self, ready: Sequence[object]) -> list[Event]:
-        events, self._follow_up = self._follow_up, []
-        if self._signals in ready:
-            self._on_signals(events)
-        if self._door is not None:
-            self._watch_door(self._door, ready, events)
-        if self._metrics is not None:
-            self._metrics.look(time.monotonic())
-            if self._metrics.fileno() in ready:
-                self._metrics.serve(time.monotonic())
-        if self._router.blocked:
-            events += self._router.retry()
+    def _on_router(self) -> Sequence[Event]:
+        events = self._router.receive()
+        if self._router.more:
             self._poller.used(self._router.socket)
-        if self._router.socket in ready:
-            events += self._router.receive()
-            if self._router.more:
-                self._poller.used(self._router.socket)
-        if self._supervisor.fileno() in ready:
-            events += self._supervisor.events()
         return events
 
-    def _watch_door(self, door: Door, ready: Sequence[object], events: list[Event]) -> None:
-        if not door.guarded:  # nobody could enter; better no node than one that only seems to serve
-            self._logger.log("error", "the handler that admits clients is gone: the node ends", {})
-            self._code = 1
-            return
-        crowded = door.crowded
-        if door.look(time.monotonic()):
-            if door.access.problem:
-                self._logger.log("error", "the file of admitted keys does not count", {"reason": door.access.problem})
-            events.append(Admitted(door.zap.admitted))
-        if door.crowded and not crowded:
-            self._logger.log("error", "no descriptors are left: new connections wait", {"advice": "raise ulimit -n"})
-        if door.zap.socket in ready:
-            door.zap.serve()
-            self._poller.used(door.zap.socket)
+    def _on_lifeline(self) -> Sequence[Event]:
+        if os.read(self._config.lifeline_fd, 4096) == b"":
+            self._end_as_orphan()
+        return ()
 
-    def _on_signals(self, events: list[Event]) -> None:
+    def _on_knock(self, door: Door) -> Sequence[Event]:
+        door.zap.serve()
+        self._poller.used(door.zap.socket)
+        return ()
+
+    def _on_question(self, metrics: Metrics) -> Sequence[Event]:
+        metrics.serve(time.monotonic())
+        return ()
+
+    def _on_signals(self) -> Sequence[Event]:
         received = set(os.read(self._signals, 4096))
         if signal.SIGINT in received:
             self._code = 130  # what a shell shows for a command that was interrupted
         elif received & {signal.SIGTERM, signal.SIGHUP}:
             notify.tell(notify.STOPPING, "draining")
-            events.append(Shutdown(DRAIN, "asked to by a signal"))
+            return [Shutdown(DRAIN, "asked to by a signal")]
+        return ()
+
+    def _watch_door(self, door: Door, now: float, events: list[Event]) -> None:
+        if not door.guarded:  # nobody could enter; better no node than one that only seems to serve
+            self._logger.log("error", "the handler that admits clients is gone: the node ends", {})
+            self._code = 1
+            return
+        crowded = door.crowded
+        if door.look(now):
+            if door.access.problem:
+                self._logger.log("error", "the file of admitted keys does not count", {"reason": door.access.problem})
+            events.append(Admitted(door.zap.admitted))
+        if door.crowded and not crowded:
+            self._logger.log("error", "no descriptors are left: new connections wait", {"advice": "raise ulimit -n"})
 
     # --- actions -----------------------------------------------------------------------------
 

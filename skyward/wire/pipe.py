@@ -16,6 +16,7 @@ from __future__ import annotations
 import mmap
 from contextlib import suppress
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +44,12 @@ def _table(count: int) -> Struct:
     return Struct(f">{count}Q")
 
 
+@lru_cache(maxsize=256)
+def _prefix(count: int) -> Struct:
+    """Return the layout of the prefix of a message of ``count`` frames."""
+    return Struct(f">4sI{count}Q")
+
+
 # --- out -----------------------------------------------------------------------------------
 
 
@@ -54,8 +61,8 @@ def pack(frames: Sequence[Buffer]) -> list[Buffer]:
     count = len(frames)
     if not 0 < count <= MAX_COUNT:
         raise ProtocolError(f"a message of {count} frames")
-    lengths = [len(frame) for frame in frames]
-    prefix = _HEAD.pack(MAGIC, count) + _table(count).pack(*lengths)
+    lengths = list(map(len, frames))
+    prefix = _prefix(count).pack(MAGIC, count, *lengths)
     if sum(lengths) <= JOIN:
         return [b"".join((prefix, *frames))]
     return [prefix, *frames]
@@ -147,7 +154,7 @@ class Unpacker:
         return at
 
     def _open(self, data: Buffer, at: int) -> int:
-        """Read a prefix, if it is there as a whole; return its size, or 0."""
+        """Read a prefix, if it is there as a whole, and all frames if these are, too; return the bytes used, or 0."""
         magic: bytes
         count: int
         magic, count = _HEAD.unpack_from(data, at)
@@ -162,6 +169,11 @@ class Unpacker:
         lengths: tuple[int, ...] = _table(count).unpack_from(data, at + _HEAD.size)
         if max(lengths) > self._max_frame:
             raise ProtocolError(f"a frame of {max(lengths)} bytes, more than {self._max_frame}")
+        if (total := sum(lengths)) <= JOIN and size + total <= len(data) - at:
+            ends = accumulate(lengths, initial=at + size)
+            self._done.append([bytes(data[start:end]) for start, end in pairwise(ends)])
+            self._need = _HEAD.size
+            return size + total
         self._lengths = lengths
         self._need = lengths[0]
         return size

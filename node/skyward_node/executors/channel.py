@@ -43,21 +43,27 @@ class Channel:
         """Return whether a backlog waits for the socket to take more."""
         return bool(self._backlog)
 
-    def send(self, frames: Sequence[Buffer]) -> None:
-        """Send a message, or as much of it as the socket takes now; `flush` sends the rest."""
+    def send(self, frames: Sequence[Buffer]) -> bool:
+        """Send a message, or as much of it as the socket takes now; `flush` sends the rest.
+
+        Returns whether something waits since this call: then the socket is to be watched.
+        """
         buffers = pipe.pack(frames)
-        if not self._backlog and len(buffers) <= IOV_MAX:
-            try:
-                sent = self.socket.send(buffers[0]) if len(buffers) == 1 else self.socket.sendmsg(buffers)
-            except BlockingIOError:
-                sent = 0
-            except OSError:  # the worker is gone; its exit is reported elsewhere
-                return
-            if len(buffers) > 1 or sent < len(buffers[0]):
-                self._keep(buffers, sent)
-        else:
+        if self._backlog or len(buffers) > IOV_MAX:
+            blocked = bool(self._backlog)
             self._keep(buffers, 0)
             self.flush()
+            return not blocked and bool(self._backlog)
+        try:
+            sent = self.socket.send(buffers[0]) if len(buffers) == 1 else self.socket.sendmsg(buffers)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # the worker is gone; its exit is reported elsewhere
+            return False
+        if len(buffers) == 1 and sent == len(buffers[0]):
+            return False
+        self._keep(buffers, sent)
+        return bool(self._backlog)
 
     def _keep(self, buffers: Iterable[Buffer], sent: int) -> None:
         for buffer in buffers:

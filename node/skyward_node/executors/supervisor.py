@@ -163,9 +163,7 @@ class Supervisor:
         self._send(record.data, frames)
 
     def _send(self, channel: Channel, frames: Sequence[Buffer]) -> None:
-        blocked = channel.blocked
-        channel.send(frames)
-        if channel.blocked and not blocked:
+        if channel.send(frames):
             self._epoll.modify(channel.socket.fileno(), _IN | select.EPOLLOUT)
 
     def kill(self, worker: int) -> None:
