@@ -78,14 +78,20 @@ class PoolOperations(GroupOperations):
         try:
             for index, call in enumerate(calls, start):
                 # Most calls are like the one before: what is the same for all of a function is looked up once.
-                like = plain.get(id(call.function)) if type(call) is PendingFunction and not call.kwargs else None
-                if like is not None and (data := payload.dumps_plain(call.args)) is not None:
+                key = id(call.function)
+                like = plain.get(key)
+                if like is None and key in blobs:
+                    like = self._note_plain(call.function, blobs[key], plain)
+                if (
+                    like is not None
+                    and type(call) is PendingFunction
+                    and not call.kwargs
+                    and (data := payload.dumps_plain(call.args)) is not None
+                ):
                     blob, retries, timeout = like
                     task = Task(next(self._ids), blob, data, (), sink, index, retries, timeout, ANY, blob.name)
                 else:
                     task = self._task(call, sink, index, blobs, snapshot=snapshot)
-                    if like is None and call.function.inputs is None and not call.function.yields:
-                        self._note_plain(call.function, blobs, plain)
                 tasks.append(task)
                 if task.size > self._max_payload:
                     payload.refuse_size(call.function, task.size, self._max_payload)
@@ -98,12 +104,14 @@ class PoolOperations(GroupOperations):
             _dispatching.pool = outer
 
     def _note_plain(
-        self, function: Function[..., Any], blobs: dict[int, FunctionBlob], plain: dict[int, _Plain]
-    ) -> None:
-        blob, options = blobs.get(id(function)), self._options
-        if blob is not None:
-            retries = _first(None, function.retries, options.retries)
-            plain[id(function)] = blob, retries, _first(None, function.timeout, options.timeout or 0.0)
+        self, function: Function[..., Any], blob: FunctionBlob, plain: dict[int, _Plain]
+    ) -> _Plain | None:
+        if function.inputs is not None or function.yields:
+            return None
+        options = self._options
+        retries = _first(None, function.retries, options.retries)
+        like = plain[id(function)] = blob, retries, _first(None, function.timeout, options.timeout or 0.0)
+        return like
 
     def _task(
         self, call: PendingFunction[Any], sink: Sink, index: int, blobs: dict[int, FunctionBlob], *, snapshot: bool
@@ -175,10 +183,9 @@ class PoolOperations(GroupOperations):
     def run(self, call: PendingFunctionGroup[*Ts]) -> tuple[*Ts]: ...
     def run(self, call: Any) -> Any:
         """Run a call on one node for its value, or a group as `run_group` does; ``call >> pool``."""
-        if not is_call(call):
-            self._check()
-            return self.run_group(call) if is_group(call) else _refuse(call)
         self._check()
+        if not is_call(call):
+            return self.run_group(call) if is_group(call) else _refuse(call)
         single = Single()
         if call.function.yields:
             self._wait_for_room_and_submit(self.make_tasks([call], single, snapshot=True))

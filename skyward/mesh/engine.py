@@ -356,7 +356,7 @@ class Engine:
     def _send(self, action: Send) -> None:
         mate, tasks = self.crew.mates[action.rank], action.tasks
         # More would end the connection; unless the node takes less than we, calls have been checked.
-        if 0 < mate.max_payload < self.max_payload and max(task.size for task in tasks) > mate.max_payload:
+        if 0 < mate.max_payload < self.max_payload and max([task.size for task in tasks]) > mate.max_payload:
             self.perform(self.scheduler.on_too_large(action.rank, mate.max_payload, tasks))
         else:
             self.talk.tasks(mate, tasks)

@@ -130,7 +130,7 @@ class Link:
 
         What a node must not miss is sent again after the greeting.
         """
-        if self.is_open:
+        if not self.greeted and not self.fresh:
             self._send(frames)
 
     def send_last(self, frames: Sequence[Buffer]) -> None:

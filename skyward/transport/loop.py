@@ -163,9 +163,9 @@ class Loop:
         if mine:
             self._drive(waiter, guard, deadline)
             return
-        until = _sooner(deadline) if guard.active else deadline
         if not guard.pending and not waiter.done:
-            waiter.park(threading.TIMEOUT_MAX if until is None else until - time.monotonic())
+            rest = threading.TIMEOUT_MAX if deadline is None else deadline - time.monotonic()
+            waiter.park(min(rest, LOOK) if guard.active else rest)
         with self._mutex:
             promoted = waiter.promoted
             waiter.promoted = False
@@ -188,7 +188,7 @@ class Loop:
                 if deadline is not None and time.monotonic() >= deadline:
                     return
                 self._uses += 1
-                self._turn(_sooner(deadline) if guard.active else deadline)
+                self._turn(deadline, LOOK if guard.active else None)
         finally:
             self._hand_over()
 
@@ -214,7 +214,8 @@ class Loop:
 
     # --- driving ---------------------------------------------------------------------------
 
-    def _turn(self, deadline: float | None) -> None:
+    def _turn(self, deadline: float | None = None, most: float | None = None) -> None:
+        """Poll until ``deadline``, for at most ``most`` seconds."""
         inbox = self._inbox
         ran = bool(inbox)
         if ran:
@@ -231,6 +232,8 @@ class Loop:
             if deadline is not None and deadline < due:
                 due = deadline
             timeout = max(0.0, due - time.monotonic())
+            if most is not None and most < timeout:
+                timeout = most
         try:
             self._handler.turn(timeout)
         except Exception as error:
@@ -268,12 +271,7 @@ class Loop:
     def _drive_background(self) -> None:
         try:
             while not self._parked and not self._closing:
-                self._turn(None)
+                self._turn()
         finally:
             self._hand_over()
 
-
-def _sooner(deadline: float | None) -> float:
-    """Return the deadline, or the next moment to look for signals if that comes first."""
-    look = time.monotonic() + LOOK
-    return look if deadline is None or look < deadline else deadline

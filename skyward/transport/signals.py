@@ -81,8 +81,9 @@ class Guard:
         try:
             self._put_back()
         finally:
-            pending, self.pending = self.pending, {}
-            _run(handlers, list(pending.items()))
+            if self.pending:
+                pending, self.pending = self.pending, {}
+                _run(handlers, list(pending.items()))
 
     def _put_back(self) -> None:
         try:
