@@ -31,7 +31,7 @@ class GroupOperations(PoolStreams):
     # --- primitives ------------------------------------------------------------------------
 
     @abstractmethod
-    def _check(self) -> None:
+    def _check(self) -> object:
         """Raise unless the pool can be used here and now."""
 
     @abstractmethod

@@ -103,9 +103,7 @@ class PoolOperations(GroupOperations):
         finally:
             _dispatching.pool = outer
 
-    def _note_plain(
-        self, function: Function[..., Any], blob: FunctionBlob, plain: dict[int, _Plain]
-    ) -> _Plain | None:
+    def _note_plain(self, function: Function[..., Any], blob: FunctionBlob, plain: dict[int, _Plain]) -> _Plain | None:
         if function.inputs is not None or function.yields:
             return None
         options = self._options

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from skyward.model import NodeConfig
+    from skyward.transport.sockets import Socket
     from skyward_node.core import Core
     from skyward_node.core.actions import Action, Event
     from skyward_node.door import Door
@@ -81,7 +82,7 @@ class Server:
         self._follow_up: list[Event] = []  # what performing actions has shown
         self._poller = Poller()
         self._parent_seen = 0.0  # moment of the last look at the parent
-        self._serve: dict[object, Callable[[], Sequence[Event]]] = {
+        self._serve: dict[Socket | int, Callable[[], Sequence[Event]]] = {
             router.socket: self._on_router,
             supervisor.fileno(): supervisor.events,
             signals: self._on_signals,

@@ -318,7 +318,7 @@ class Crew:
 
     def is_settled(self) -> bool:
         """Return whether no node is coming or going."""
-        return all([state is NodeState.READY for state in self.membership.states.values()])
+        return all(state is NodeState.READY for state in self.membership.states.values())
 
     def snapshot(self, now: float) -> tuple[NodeSnapshot, ...]:
         """Return how the nodes are."""

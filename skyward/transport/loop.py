@@ -274,4 +274,3 @@ class Loop:
                 self._turn()
         finally:
             self._hand_over()
-

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from skyward_node.core.node import Node
     from skyward_node.core.sessions import Session
+    from skyward_node.core.workers import Worker
 
 
 def give(node: Node, event: Incoming, gap: float) -> bool:
@@ -35,19 +36,15 @@ def give(node: Node, event: Incoming, gap: float) -> bool:
     if type(message) is not Tasks or len(message.ids) != 1 or len(body) != 1 or session is None:
         return False
     if message.epoch != node.epoch or event.user != session.user or event.peer in (session.control, *node.parting):
-        return False
+        return False  # it is refused
     id = message.ids[0]
-    if not _is_calm(node, session) or id <= session.highest or not session.idle:
+    if id <= session.highest or message.timeouts or message.ack > session.outbox.seq:
         return False
-    if message.timeouts or not node.limits.reuse or node.running >= node.limits.concurrency:
+    if not _has_room(node, session) or not _is_calm(node, session):
         return False
     worker = session.idle[next(reversed(session.idle))]
-    code = session.library.code(message.functions[0])
-    if not code.ready or worker.told != (session.roster_version, worker.index) or not worker.spawned:
-        return False
-    if session.seats.get(worker.index) is not worker or worker.threads or not session.may_send():
-        return False
-    if not worker.known.use(code.key):
+    code = session.library.code(message.functions[message.fns[0]])
+    if not code.ready or not _is_ready(worker, session) or not worker.known.use(code.key):
         return False
     session.silence = -gap
     session.outbox.ack(message.ack)
@@ -74,11 +71,9 @@ def finish(node: Node, event: Received, _gap: float) -> bool:
     task = worker.tasks.get(id)
     if session is None or task is None or len(worker.tasks) > 1 or task.state != RUNNING or task.wish != KEEP:
         return False
-    if worker.threads or worker.stuck or worker.leaving or not node.limits.reuse or task.timeout:
+    if task.timeout or worker.threads or worker.leaving or not _is_calm(node, session):
         return False
-    if not _is_calm(node, session) or session.backlog or session.nested:
-        return False
-    if any([lines.open for lines in worker.lines.values()]):
+    if session.backlog or session.nested or any(lines.open for lines in worker.lines.values()):
         return False
     node.say(session, session.outbox.forward(node.epoch, message, event.body), event.body)
     task.code.observe(message.elapsed[0])
@@ -92,9 +87,20 @@ def finish(node: Node, event: Received, _gap: float) -> bool:
     return True
 
 
+def _is_ready(worker: Worker, session: Session) -> bool:
+    """Return whether a worker needs no word before a task."""
+    told = worker.spawned and worker.told == (session.roster_version, worker.index)
+    return told and session.seats.get(worker.index) is worker and not worker.threads
+
+
+def _has_room(node: Node, session: Session) -> bool:
+    """Return whether a worker of the session is idle, and may go on."""
+    return bool(session.idle) and node.running < node.limits.concurrency and session.may_send()
+
+
 def _is_calm(node: Node, session: Session) -> bool:
     """Return whether nothing else is to be done at the end of the turn."""
-    if len(node.turns) > 1 or node.draining or node.stuck or node.dead_starts:
+    if len(node.turns) > 1 or node.draining or node.stuck or node.dead_starts or not node.limits.reuse:
         return False
     return not session.queued and session.draining == inf and not session.graves
 

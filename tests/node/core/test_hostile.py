@@ -56,6 +56,19 @@ def sessions_in_memory() -> list[Session]:
     return [thing for thing in gc.get_objects() if type(thing) is Session]
 
 
+# --- alone -----------------------------------------------------------------------------------
+
+
+@pytest.mark.rule("R43")
+def test_lone_task_cannot_acknowledge_what_was_never_sent(rig: Rig) -> None:
+    """It is refused, like in a batch, though it goes a way of its own."""
+    rig.open()
+    for id in (1, 2):
+        rig.submit(id)
+        rig.finish(1, id)
+    assert refusals(rig.submit(3, ack=10)) == ["protocol"]
+
+
 # --- the same thing twice --------------------------------------------------------------------
 
 
