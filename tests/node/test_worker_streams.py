@@ -70,7 +70,7 @@ def pack(value: Any) -> tuple[int, Payload]:
 
 def run(daemon: Daemon, generator: Any) -> None:
     """Run a generator as a slot does."""
-    emitter = Emitter(daemon.streams, TASK)
+    emitter = Emitter(daemon.streams, TASK, pack)
     try:
         drive(emitter, generator, TASK, Interrupts(), pack, lambda: None)
     finally:
@@ -131,7 +131,7 @@ def test_refused_wait_is_a_deadlock() -> None:
 def test_element_that_cannot_be_sent_closes_the_generator() -> None:
     """The failure that `pack` returned is how the task ends."""
     daemon, log = Daemon(), list[str]()
-    emitter = Emitter(daemon.streams, TASK)
+    emitter = Emitter(daemon.streams, TASK, pack)
     with pytest.raises(Unsendable) as caught:
         drive(emitter, lists_of(3, log), TASK, Interrupts(), lambda _: (RAISED, Payload(b"why")), lambda: None)
     assert (caught.value.status, caught.value.payload.data, log) == (RAISED, b"why", ["closed"])
@@ -141,7 +141,7 @@ def test_element_that_cannot_be_sent_closes_the_generator() -> None:
 def test_late_elements_are_sent_by_the_control_thread() -> None:
     """What was gathered when the generator began to block leaves when it has waited for a millisecond."""
     daemon = Daemon()
-    emitter = Emitter(daemon.streams, TASK)
+    emitter = Emitter(daemon.streams, TASK, pack)
     emitter.grant(100, 0)
     for number in range(5):
         emitter.add(*pack(number))
@@ -184,7 +184,7 @@ def test_values_that_gather_are_sent_by_the_control_thread() -> None:
         go.set()
 
     found: list[tuple[bool, int, bool, bool]] = []
-    emitter = Emitter(daemon.streams, TASK)
+    emitter = Emitter(daemon.streams, TASK, pack)
     emitter.grant(1_000, 100_000)
     thread = threading.Thread(target=look)
     thread.start()
@@ -209,7 +209,7 @@ def test_hurried_generator_looks_at_its_next_element(way: str) -> None:
             yielded.append(number)
             yield number
 
-    emitter = Emitter(daemon.streams, TASK)
+    emitter = Emitter(daemon.streams, TASK, pack)
     emitter.grant(1_000, 100_000)
     with suppress(Closed):
         drive(emitter, numbers(), TASK, Interrupts(), pack, lambda: looked.append(len(yielded)))

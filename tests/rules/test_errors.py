@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import skyward as sky
 from tests.rules.work import OddError, add, echo, fail, place, raise_odd, zeros
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.mark.rule("R29")
@@ -156,6 +160,23 @@ def test_what_is_too_large_is_refused_on_both_sides() -> None:
         within = sky.gather(echo(bytes(90_000)), echo(bytes(80_000))) >> pool
         assert [len(value) for value in within] == [90_000, 80_000]
         assert len({pid for _, pid, _ in place(1) @ pool}) == 2
+
+
+@pytest.mark.rule("F31")
+@pytest.mark.rule("R23")
+def test_number_that_is_too_large_ends_its_stream() -> None:
+    """Numbers gather, as if they were small; one of a megabyte is refused at its place, one that fits arrives."""
+
+    @sky.function
+    def powers(*bits: int) -> Iterator[int]:
+        for number in bits:
+            yield 1 << number
+
+    with sky.Compute(nodes=1, max_payload=1_000_000) as pool:
+        values = powers(*range(100), 6_000_000, 10_000_000, 3) >> pool
+        assert list(itertools.islice(values, 101)) == [1 << number for number in [*range(100), 6_000_000]]
+        with pytest.raises(sky.ResultTooLargeError, match="max_payload=1000000"):
+            next(values)
 
 
 @pytest.mark.rule("R29")

@@ -124,7 +124,7 @@ class Slot:
 
     def _stream(self, id: int, generator: Generator[Any, Any, Any] | AsyncGenerator[Any, Any]) -> tuple[int, Payload]:
         """Send what a generator yields; return the outcome of the task, which is how the generator ended."""
-        emitter = Emitter(self.streams, id)
+        emitter = Emitter(self.streams, id, self._pack)
         try:
             if isinstance(generator, AsyncGenerator):
                 self._drive_async(id, drive_async(emitter, generator, self._pack))
@@ -139,7 +139,8 @@ class Slot:
             if self.leave_fork is not None:
                 self.leave_fork(error)
             outcome = _failed(self._raised(id, error))
-        emitter.end()
+        if (unsendable := emitter.end()) is not None:
+            outcome = unsendable.status, unsendable.payload
         self.started += emitter.waited
         return outcome
 

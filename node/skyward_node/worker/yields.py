@@ -29,14 +29,16 @@ from skyward_node.worker.streams import GRACE
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Event
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from skyward_node.worker.driving import Pack
     from skyward_node.worker.streams import Streams
 
 GATHER: Final = 1_000_000  # ns elements may gather: a message costs 20 µs, so 2 % of the time
 BATCH: Final = 256  # pickles in one message
 BATCH_SIZE: Final = 256 * 1024  # bytes in one message: what a socket buffer takes without waiting
 ROW: Final = 256  # loose values in one pickle: a fifth cheaper than 64; more make it no cheaper
+ROW_SIZE: Final = 512 * 1024  # bytes of such a pickle, if all its values are small
 LOOSE: Final = 4_096  # loose values before they are looked at: 1 ms of the fastest generator there is
 
 
@@ -56,7 +58,10 @@ class Unsendable(Exception):
 class Emitter:
     """Sends what one task yields."""
 
-    def __init__(self, streams: Streams, task: int) -> None:
+    def __init__(self, streams: Streams, task: int, pack: Pack) -> None:
+        """``pack`` returns status and payload of an element that is not small."""
+        self._pack = pack
+        self._unsendable: Unsendable | None = None  # what came after it was not sent
         self._streams = streams
         self._task = task
         self._budget = Budget(FIRST, SIZE)
@@ -121,8 +126,7 @@ class Emitter:
     def _go_on(self, at: int, *, now: bool = False) -> bool:
         if now or len(self._batch) >= BATCH or self._size >= BATCH_SIZE or at - self._sent_at > GATHER:
             self._flush()
-        if self._closed:
-            raise Closed
+        self._look()
         allowed = self._budget.allows
         if self._batch and allowed:
             self._streams.watch()
@@ -139,7 +143,22 @@ class Emitter:
         take = self._loose.popleft
         while count := min(len(self._loose), self._row):
             values = [take() for _ in range(count)]
-            self._put(Payload(pickle.dumps(values if count > 1 else values[0], 5)), count)
+            row = Payload(pickle.dumps(values if count > 1 else values[0], 5))
+            if len(row.data) <= ROW_SIZE:
+                self._put(row, count)
+            else:
+                self._put_each(values)
+
+    def _put_each(self, values: Iterable[Any]) -> None:
+        """Take in values that are not small, though they seemed so: an int has any size."""
+        for value in values:
+            status, payload = self._pack(value)
+            if status != OK:
+                self._loose.clear()
+                self._unsendable = self._unsendable or Unsendable(status, payload)
+            if self._unsendable is not None:  # it is raised where the generator is
+                return
+            self._put(payload, 1)
 
     def wait(self) -> None:
         """Return when one more element may be sent; lend the slot if that takes long."""
@@ -186,18 +205,21 @@ class Emitter:
     def _look(self) -> None:
         if self._closed:
             raise Closed
+        if self._unsendable is not None:
+            raise self._unsendable
         if self._refusal is not None:
             raise DeadlockError(self._refusal)
 
-    def end(self) -> None:
-        """Send what is left."""
+    def end(self) -> Unsendable | None:
+        """Send what is left; return why something could not be sent."""
         with self._changed:
             self._begun_at = 0
             self._pickle_loose()
             self._flush()
+        return self._unsendable
 
     def _may_go_on(self) -> bool:
-        return self._budget.allows or self._closed or self._refusal is not None
+        return self._budget.allows or self._closed or bool(self._refusal or self._unsendable)
 
     def _flush(self) -> None:
         batch = self._batch

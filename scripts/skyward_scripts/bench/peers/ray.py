@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from importlib import import_module
 from itertools import chain, cycle
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 STORE = 2**31  # bytes of the object store
 
 
-class _Ray(Library):
+class _Ray(Library, ABC):
     """What tasks and actors share: a cluster of one machine."""
 
     ray: Any
@@ -43,9 +44,9 @@ class _Ray(Library):
         """Shut the cluster down."""
         self.ray.shutdown()
 
+    @abstractmethod
     def futures_of(self, calls: Sequence[Call]) -> list[Any]:
         """Start calls and return their references."""
-        raise NotImplementedError
 
     def gather(self, calls: Sequence[Call]) -> Sequence[Any]:
         """Start all, then get all."""

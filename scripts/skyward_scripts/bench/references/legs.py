@@ -6,6 +6,7 @@ Both legs of two go over the same transport. A worker answers with the id of its
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import zmq
@@ -67,7 +68,7 @@ def route(front: str, back: str, workers: int, keys: Keys | None) -> None:
                 clients.send_multipart((client, answer))
 
 
-class Legs(Contestant):
+class Legs(Contestant, ABC):
     """What one and two legs share: a client's DEALER, and processes."""
 
     transport: ClassVar[Transport] = "ipc"
@@ -85,9 +86,9 @@ class Legs(Contestant):
         for endpoint in endpoints:
             self.dealer.connect(endpoint)
 
+    @abstractmethod
     def start(self, workers: int, keys: Keys | None) -> list[str]:
         """Start processes and return where the client connects."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """End them all."""
