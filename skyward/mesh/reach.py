@@ -11,6 +11,7 @@ A connection that stalls is dialled again when the node's port answers meanwhile
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import time
 from math import inf
@@ -29,6 +30,8 @@ FAILURES: Final = 2  # handshakes in a row after which it is no accident
 AGAIN: Final = 0.02  # seconds before a port is asked again that has hung up: how long a process takes to end
 LONGEST: Final = 1.0  # seconds between such questions, which take twice as long each time
 MOST: Final = 4  # questions about a stall that may be under way: the last of them leaves before the network heals
+
+_logger: Final = logging.getLogger("skyward")
 
 NOT_ADMITTED: Final = "it does not admit our key; on the node, run: skyward-node keys add '{ours}'"
 NOT_CURVE: Final = "whoever listens there does not speak CURVE, as every node does over TCP"
@@ -119,6 +122,7 @@ class Reach:
             self._stalls.note(link, link.flow(), now)  # it may have got on meanwhile
             if not self._stalls.answered(link, asked, now):
                 continue
+            _logger.info("node %d is dialled again: its port answers, and a connection to it stalls", mate.rank)
             if link is mate.control:
                 self._engine.crew.renew_control(mate)
             else:
