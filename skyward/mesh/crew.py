@@ -47,6 +47,7 @@ class Crew:
         self.mates: dict[int, Mate] = {}  # nodes that have been launched, by rank
         self._by_death_fd: dict[int, Mate] = {}
         self._liveness = Liveness(engine.options.heartbeat)
+        self._hearing = Liveness(engine.options.heartbeat)  # by what nodes say of what they have heard
         self._beats_at = 0.0
 
     # --- joining ---------------------------------------------------------------------------
@@ -183,7 +184,8 @@ class Crew:
         if mate.control is not None:
             self._engine.reach.forget_link(mate.control)
             self._engine.hub.disconnect(mate.control)
-            mate.control = None
+            self._hearing.forget(mate.rank)
+            mate.control, mate.deaf = None, False
 
     def renew_control(self, mate: Mate) -> None:
         """Open another second link to a node, at once."""
@@ -277,14 +279,14 @@ class Crew:
 
     # --- time ------------------------------------------------------------------------------
 
-    def heard(self, mate: Mate, link: Link) -> None:
-        """A node said something. What counts of what it says over its second link is decided where that is read."""
-        if link is not mate.control:
-            self.lives(mate)
+    def heard(self, rank: int) -> None:
+        """A node said something."""
+        self._liveness.heard(rank, time.monotonic())
 
-    def lives(self, mate: Mate) -> None:
-        """A node has shown that it lives."""
-        self._liveness.heard(mate.rank, time.monotonic())
+    def hears(self, mate: Mate) -> None:
+        """A node has shown that it hears us."""
+        mate.deaf = False
+        self._hearing.heard(mate.rank, time.monotonic())
 
     def tick(self, now: float) -> bool:
         """Look at connections, and for nodes that have become silent; return whether a heartbeat has passed."""
@@ -292,6 +294,9 @@ class Crew:
         for rank in self._liveness.watched(now):
             if (mate := self.mates.get(rank)) is not None:
                 self.lose(mate, f"it was silent for {BEATS * self._engine.options.heartbeat:g} s")
+        for rank in self._hearing.watched(now):
+            if (mate := self.mates.get(rank)) is not None and mate.deaf:
+                self.lose(mate, f"it has heard nothing of us for {BEATS * self._engine.options.heartbeat:g} s")
         if now < self._beats_at:
             return False
         self._beats_at = now + self._engine.options.heartbeat
@@ -316,9 +321,9 @@ class Crew:
 
     def next_tick(self, now: float) -> float:
         """Return when `tick` must be called again: for a heartbeat, a look, or when a silent node becomes dead."""
-        death = self._liveness.next_death()
         due = min(self._beats_at, self._engine.reach.next_look(now))
-        return due if death is None else min(due, max(death, now + MOMENT))
+        deaths = (self._liveness.next_death(), self._hearing.next_death())
+        return min([due, *(max(death, now + MOMENT) for death in deaths if death is not None)])
 
     # --- questions -------------------------------------------------------------------------
 

@@ -225,7 +225,7 @@ class Engine:
         if mate is None:
             return
         while messages := link.receive():
-            self.crew.heard(mate, link)
+            self.crew.heard(mate.rank)
             for frames in messages:
                 try:
                     self.talk.handle(mate, link, frames)

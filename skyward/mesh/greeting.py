@@ -87,20 +87,21 @@ class Greeting:
                 talk.cancel(mate, cancelled, running=True)
 
     def control(self, mate: Mate, link: Link, message: Message) -> None:
-        """Act on what comes over the second link: signs of life.
+        """Act on what comes over the second link: signs of life, which have been noted, and whether it hears our beats.
 
-        Nothing holds our beats up there. A node that does not say that it hears them is as good as one that is silent.
+        Nothing holds those up there.
         """
         match message:
             case Welcome(epoch=epoch):
-                self._engine.crew.lives(mate)
+                self._engine.crew.hears(mate)
                 link.greeted = 0
                 link.epoch = epoch
                 link.ready = True
             case Pulse(epoch=epoch, heard=heard, echo=echo) if epoch == link.epoch:
-                if echo > mate.echo:
+                mate.deaf = echo <= mate.echo
+                if not mate.deaf:
                     mate.echo = echo
-                    self._engine.crew.lives(mate)
+                    self._engine.crew.hears(mate)
                 self._engine.talk.confirmed(mate, heard)
             case Pulse():
                 pass  # from another life of the node

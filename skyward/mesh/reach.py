@@ -118,15 +118,22 @@ class Reach:
 
     def _listens(self, mate: Mate, asked: float) -> None:
         now = time.monotonic()
+        again = False
         for link in _watched(mate):
-            self._stalls.note(link, link.flow(), now)  # it may have got on meanwhile
-            if not self._stalls.answered(link, asked, now):
-                continue
-            _logger.info("node %d is dialled again: its port answers, and a connection to it stalls", mate.rank)
-            if link is mate.control:
-                self._engine.crew.renew_control(mate)
+            stalls = self._stalls.note(link, link.flow(), now)  # it may have got on meanwhile
+            if self._stalls.answered(link, asked, now):
+                self._dial_again(mate, link)
             else:
-                link.redial()
+                again |= stalls
+        if again:
+            self._ask_again(mate)
+
+    def _dial_again(self, mate: Mate, link: Link) -> None:
+        _logger.info("node %d is dialled again: its port answers, and a connection to it stalls", mate.rank)
+        if link is mate.control:
+            self._engine.crew.renew_control(mate)
+        else:
+            link.redial()
 
     # --- probes ----------------------------------------------------------------------------
 

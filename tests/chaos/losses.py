@@ -32,6 +32,13 @@ def causes(pool: sky.Compute) -> list[str]:
     return list(pool._engine.crew.membership.causes)
 
 
+def beats(pool: sky.Compute) -> bool:
+    """Return whether the first node has its second link, by which it hears beats."""
+    assert pool._engine is not None
+    mate = pool._engine.crew.mates.get(0)
+    return mate is not None and mate.control is not None and mate.control.ready and mate.echo > mate.since > 0
+
+
 def held(pool: sky.Compute, directory: Path, name: str) -> Future[str]:
     """Return the future of a task that runs, and does until it is let go."""
     future = hold(str(directory), name) > pool

@@ -150,6 +150,35 @@ def test_pulse_goes_over_data_without_a_control_channel(rig: Rig) -> None:
 
 
 @pytest.mark.rule("R36")
+@pytest.mark.rule("F20")
+@pytest.mark.rule("F27")
+def test_beat_is_answered_at_once_over_both_connections(rig: Rig) -> None:
+    """Once, whichever of them it comes over first; no other pulse is due before the next beat is overdue."""
+    rig.open(heartbeat=BEAT)
+    open_control(rig)
+    rig.handle(after=BEAT)
+    for moment in (1.0, 2.0):
+        rig.handle(after=BEAT * 0.5)
+        beat = Beat(EPOCH, 0, moment)
+        answers = rig.handle(Incoming(b"control", beat), Incoming(b"peer1", beat), after=BEAT * 0.5)
+        assert answers == [pulse(rig, b"peer1"), pulse(rig, b"control")]
+        assert answers[0].message.echo == moment
+    assert rig.handle(after=BEAT * 1.2) == []
+    assert rig.handle(after=BEAT * 0.1) == [pulse(rig, b"control")]
+
+
+@pytest.mark.rule("F26")
+def test_beats_that_come_too_often_have_no_answers_of_their_own(rig: Rig) -> None:
+    """Nor has one that says what was said before; where the data is blocked the other connection takes the answer."""
+    rig.open(heartbeat=BEAT)
+    open_control(rig)
+    rig.handle(Blocked(b"peer1", blocked=True))
+    assert rig.handle(Incoming(b"control", Beat(EPOCH, 0, 1.0)), after=BEAT * 0.9) == [pulse(rig, b"control")]
+    assert rig.handle(Incoming(b"control", Beat(EPOCH, 0, 2.0)), after=BEAT * 0.1) == []
+    assert rig.handle(Incoming(b"control", Beat(EPOCH, 0, 2.0)), after=BEAT) == []
+
+
+@pytest.mark.rule("R36")
 @pytest.mark.rule("F26")
 def test_client_that_is_slow_to_read_still_gets_pulses(rig: Rig) -> None:
     """The second connection is there for that; being blocked itself it changes nothing for the first."""
