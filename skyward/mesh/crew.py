@@ -47,6 +47,8 @@ class Crew:
         self.mates: dict[int, Mate] = {}  # nodes that have been launched, by rank
         self._by_death_fd: dict[int, Mate] = {}
         self._liveness = Liveness(engine.options.heartbeat)
+        self._hearing = Liveness(engine.options.heartbeat)  # by what nodes say of what they have heard
+        self._beats_at = 0.0
 
     # --- joining ---------------------------------------------------------------------------
 
@@ -118,6 +120,7 @@ class Crew:
         mate.slots = slots
         mate.since = time.monotonic()
         membership.on_ready(mate.rank, mate.since)
+        engine.next_tick = 0.0  # its connections are looked at from now on, and the next heartbeat may be far
         if membership.states[mate.rank] is not NodeState.READY:
             self.retire_idle()
             return
@@ -164,6 +167,7 @@ class Crew:
         """Close what joins us to a node."""
         hub = self._engine.hub
         if mate.link is not None:
+            self._engine.reach.forget_link(mate.link)
             hub.disconnect(mate.link)
             mate.link = None
         self.forget_control(mate)
@@ -178,8 +182,15 @@ class Crew:
     def forget_control(self, mate: Mate) -> None:
         """Do without a second link to a node."""
         if mate.control is not None:
+            self._engine.reach.forget_link(mate.control)
             self._engine.hub.disconnect(mate.control)
-            mate.control = None
+            self._hearing.forget(mate.rank)
+            mate.control, mate.deaf = None, False
+
+    def renew_control(self, mate: Mate) -> None:
+        """Open another second link to a node, at once."""
+        self.forget_control(mate)
+        self._open_control(mate)
 
     def retire_idle(self) -> None:
         """Let those go that shall go and have nothing to do."""
@@ -272,15 +283,30 @@ class Crew:
         """A node said something."""
         self._liveness.heard(rank, time.monotonic())
 
-    def tick(self, now: float) -> None:
-        """A heartbeat has passed."""
+    def hears(self, mate: Mate) -> None:
+        """A node has shown that it hears us."""
+        mate.deaf = False
+        self._hearing.heard(mate.rank, time.monotonic())
+
+    def tick(self, now: float) -> bool:
+        """Look at connections, and for nodes that have become silent; return whether a heartbeat has passed."""
+        self._engine.reach.look(now)
         for rank in self._liveness.watched(now):
             if (mate := self.mates.get(rank)) is not None:
                 self.lose(mate, f"it was silent for {BEATS * self._engine.options.heartbeat:g} s")
+        for rank in self._hearing.watched(now):
+            if (mate := self.mates.get(rank)) is not None and mate.deaf:
+                self.lose(mate, f"it has heard nothing of us for {BEATS * self._engine.options.heartbeat:g} s")
+        if now < self._beats_at:
+            return False
+        self._beats_at = now + self._engine.options.heartbeat
         for mate in self.mates.values():
             self._engine.talk.beat(mate, now)
             self._open_control(mate)
         self.look(now)
+        if self._engine.scheduler.queue:
+            self.wake()
+        return True
 
     def _open_control(self, mate: Mate) -> None:
         """Give a node that takes part its second link: now, because while the pool opened it would have cost time."""
@@ -294,10 +320,10 @@ class Crew:
             engine.greeting.hello(mate, control)
 
     def next_tick(self, now: float) -> float:
-        """Return when `tick` must be called again: a heartbeat from now, or when a silent node becomes dead."""
-        beat = now + self._engine.options.heartbeat
-        death = self._liveness.next_death()
-        return beat if death is None else min(beat, max(death, now + MOMENT))
+        """Return when `tick` must be called again: for a heartbeat, a look, or when a silent node becomes dead."""
+        due = min(self._beats_at, self._engine.reach.next_look(now))
+        deaths = (self._liveness.next_death(), self._hearing.next_death())
+        return min([due, *(max(death, now + MOMENT) for death in deaths if death is not None)])
 
     # --- questions -------------------------------------------------------------------------
 

@@ -87,13 +87,21 @@ class Greeting:
                 talk.cancel(mate, cancelled, running=True)
 
     def control(self, mate: Mate, link: Link, message: Message) -> None:
-        """Act on what comes over the second link: signs of life, which have been noted."""
+        """Act on what comes over the second link: signs of life, which have been noted, and whether it hears our beats.
+
+        Nothing holds those up there.
+        """
         match message:
             case Welcome(epoch=epoch):
+                self._engine.crew.hears(mate)
                 link.greeted = 0
                 link.epoch = epoch
                 link.ready = True
-            case Pulse(epoch=epoch, heard=heard) if epoch == link.epoch:
+            case Pulse(epoch=epoch, heard=heard, echo=echo) if epoch == link.epoch:
+                mate.deaf = echo <= mate.echo
+                if not mate.deaf:
+                    mate.echo = echo
+                    self._engine.crew.hears(mate)
                 self._engine.talk.confirmed(mate, heard)
             case Pulse():
                 pass  # from another life of the node

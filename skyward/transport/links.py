@@ -7,6 +7,7 @@ flushes it.
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from skyward.dispatch.stalls import Flow
 from skyward.transport.sockets import (
     BULK,
     HANDSHAKES,
@@ -41,7 +43,10 @@ if TYPE_CHECKING:
     from skyward.wire.parcels import Joiner
 
 READS: Final = 256  # messages read from one link before the others get their turn
-EVENTS: Final = HANDSHAKES | int(zmq.EVENT_DISCONNECTED)  # that a link hears of its connection
+CONNECTED: Final = int(zmq.EVENT_CONNECTED)
+DISCONNECTED: Final = int(zmq.EVENT_DISCONNECTED)
+EVENTS: Final = HANDSHAKES | CONNECTED | DISCONNECTED  # that a link hears of its connection
+RETRANSMITS: Final = 2  # the byte of Linux's `struct tcp_info` that counts how often in a row what was sent was again
 GOODBYE: Final = 200  # milliseconds that the last message may take
 COPIED: Final = 2  # frames of a message that come as bytes, header and blob: the others may become arrays
 
@@ -68,9 +73,9 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_alone", "_last", "_pending", "_poller", "broken", "brought", "cutter", "epoch", "failures", "fresh",
-        "functions", "greeted", "heard", "joiner", "learned", "linger", "modules", "monitor", "rank", "ready",
-        "refusals", "said", "seen", "shown", "socket", "unacked", "unconfirmed",
+        "_alone", "_endpoint", "_fd", "_last", "_pending", "_poller", "broken", "brought", "cutter", "epoch",
+        "failures", "fresh", "functions", "greeted", "heard", "joiner", "learned", "linger", "modules", "monitor",
+        "rank", "ready", "refusals", "said", "seen", "shown", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +94,8 @@ class Link:
         # What becomes of the connection; of a socket file's owner there are quicker witnesses.
         self.monitor: Socket | None = self.socket.get_monitor_socket(EVENTS) if server_key else None
         self._last: Connection | None = None  # what was heard of the connection since it was dialled
+        self._fd = -1  # of the connection; ZeroMQ owns it
+        self._endpoint = endpoint
         use_family(self.socket, endpoint)
         self.socket.connect(endpoint)
         self.cutter = Cutter() if server_key else None  # of large frames, where they travel in pieces
@@ -186,7 +193,13 @@ class Link:
         found: list[Connection] = []
         monitor = self.monitor
         while monitor is not None and monitor.poll(0):
-            event = int(recv_monitor_message(monitor)["event"])
+            told = recv_monitor_message(monitor)
+            event = int(told["event"])
+            if event == CONNECTED:
+                self._fd = int(told["value"])
+                continue
+            if event == DISCONNECTED:
+                self._fd = -1
             last, self._last = self._last, _NEWS.get(event)
             if self._last is not None:
                 found.append(self._last)
@@ -195,6 +208,22 @@ class Link:
             elif last is None:  # it ended before there was a handshake that could have failed
                 found.append(Connection.STRANGE)
         return found
+
+    def flow(self) -> Flow:
+        """Return how the connection gets on; of socket files there is nothing to tell."""
+        if self.monitor is None:
+            return Flow.FLOWS
+        if self._fd < 0:
+            return Flow.DOWN
+        return Flow.STALLS if _is_unconfirmed(self._fd) else Flow.FLOWS
+
+    def redial(self) -> None:
+        """Give up the connection for another, as if it had broken."""
+        self.broken = True
+        self._fd = -1
+        self._poller.used(self.socket)
+        self.socket.disconnect(self._endpoint)
+        self.socket.connect(self._endpoint)
 
     def close(self) -> None:
         """Close the socket, with whatever waits; only what was sent last is given a moment."""
@@ -208,3 +237,18 @@ class Link:
     def __repr__(self) -> str:
         state = "ready" if self.ready else "connecting"
         return f"<Link to node {self.rank}, {state}, epoch {self.epoch:x}>"
+
+
+def _is_unconfirmed(fd: int) -> bool:
+    """Return whether a connection has sent something again, and has no answer to it.
+
+    The descriptor is ZeroMQ's, which may close it at any time: what we hear then is an error, or of another connection,
+    and no more than a dial too many comes of it.
+    """
+    end = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
+    try:
+        return end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RETRANSMITS + 1)[RETRANSMITS] > 0
+    except OSError:
+        return False
+    finally:
+        end.detach()

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 BACKLOG: Final = 4_096  # connections that may wait for accept: more lose their first packet, and a second with it
 HANDSHAKE: Final = 2_000  # ms; frees what a silent or half-open connection holds
 RECONNECT_FIRST: Final = 100  # ms before the first redial: a restarted peer is found at once
-RECONNECT_MOST: Final = 2_000  # ms between redials: a long outage costs two dials a second at most
+RECONNECT_MOST: Final = 2_000  # ms between redials; who sees that the network is back does not wait for the next
 CONNECT: Final = 3_000  # ms one dial may take; the system's two minutes would outlast a partition
-STALLED: Final = 10_000  # ms that what was sent may go unconfirmed: the system's quarter of an hour outlasts any lease
+STALLED: Final = 10_000  # ms that what was sent may go unconfirmed, where nobody looks (`dispatch.stalls` does)
 QUEUE: Final = 1_000  # messages per connection inside ZeroMQ; bytes are bounded by the application
 ZERO_COPY: Final = 65_536  # bytes: above it a copy costs more than the bookkeeping that avoids it
 

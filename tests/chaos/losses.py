@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from skyward.futures import Future
+    from skyward.transport.links import Link
     from tests.chaos.hosts import Host
 
 BEAT: Final = 0.25  # seconds: the default
@@ -30,6 +31,21 @@ def causes(pool: sky.Compute) -> list[str]:
     """Return why nodes were lost."""
     assert pool._engine is not None
     return list(pool._engine.crew.membership.causes)
+
+
+def second_link(pool: sky.Compute) -> Link | None:
+    """Return the link of the first node's heartbeats."""
+    assert pool._engine is not None
+    mate = pool._engine.crew.mates.get(0)
+    return None if mate is None else mate.control
+
+
+def beats(pool: sky.Compute) -> bool:
+    """Return whether the first node has its second link, and heard a beat since it takes part."""
+    link = second_link(pool)
+    assert pool._engine is not None
+    mate = pool._engine.crew.mates.get(0)
+    return mate is not None and link is not None and link.ready and mate.echo > mate.since > 0
 
 
 def held(pool: sky.Compute, directory: Path, name: str) -> Future[str]:

@@ -66,6 +66,7 @@ class Node:
         self._socket: zmq.Socket[bytes] | None = None
         self._peer = b""
         self._seq = 0
+        self._echo = 0.0
         self._calls = 0  # SUBMIT and REVOKE messages sent
         self.control = b""  # the second connection, once it has said hello
         self.told: list[Message] = []  # what has come over it
@@ -198,7 +199,8 @@ class Node:
 
     def pulse(self, heard: int = 0) -> None:
         """Show that it lives, over the second connection if there is one."""
-        pulse = Pulse(self.epoch, 0, 0, 0.0, heard)
+        self._echo += 1.0
+        pulse = Pulse(self.epoch, 0, 0, self._echo, heard)
         if self.control:
             self.say_over_control(pulse)
         else:

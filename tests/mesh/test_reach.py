@@ -335,6 +335,19 @@ def test_second_link_that_fails_is_opened_anew(mesh: Mesh, monkeypatch: pytest.M
     assert mesh.causes() == []
 
 
+@pytest.mark.rule("F20")
+@pytest.mark.rule("R36")
+def test_node_that_does_not_hear_us_is_lost_though_it_pulses(mesh: Mesh) -> None:
+    """Over the second link nothing holds our beats up: pulses that show none more of them tell."""
+    (node,) = mesh.open(heartbeat=HEARTBEAT)
+    control_of(mesh, node)
+    node.say_over_control(Pulse(node.epoch, 0, 0, 99.0))
+    while not node.ended.is_set():
+        node.say_over_control(Pulse(node.epoch, 0, 0, 99.0))
+        mesh.do(lambda: None)
+    assert mesh.causes() == ["node 0: it has heard nothing of us for 0.6 s"]
+
+
 def test_second_link_that_is_refused_is_opened_anew(mesh: Mesh) -> None:
     """By a word of the node, such as of one that has forgotten that connection."""
     (node,) = mesh.open(heartbeat=HEARTBEAT)

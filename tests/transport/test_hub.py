@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
+from skyward.dispatch.stalls import Flow
 from skyward.transport.hub import Hub, News
 from skyward.transport.keys import make_pair
 from skyward.transport.links import Connection, Link
@@ -90,6 +91,27 @@ def test_link_that_is_up_is_told_and_carries_messages(ends: Ends) -> None:
     port.until(lambda: ends.look() or ends.messages)
     assert ends.messages == [[b"welcome"]]
     assert ends.news == [(0, Connection.UP)]
+
+
+@pytest.mark.rule("T17")
+@pytest.mark.rule("F27")
+def test_link_that_is_dialled_again_has_another_connection(ends: Ends) -> None:
+    """At once, as if the old one had broken, and the node hears of it what it did of the old one."""
+    port = ends.port(ALICE.public)
+    link = ends.hub.connect(port.endpoint, 0, port.keys.public)
+    assert link.flow() is Flow.DOWN
+    port.until(lambda: ends.heard(Connection.UP))
+    assert link.flow() is Flow.FLOWS
+    link.send([b"first"])
+    first, _ = port.receive()
+    link.redial()
+    assert link.flow() is Flow.DOWN
+    port.until(lambda: ends.look() or ends.news.count((0, Connection.UP)) == 2)
+    assert link.flow() is Flow.FLOWS
+    assert link.broken
+    link.send([b"second"])
+    second, words = port.receive()
+    assert (second != first, words) == (True, b"second")
 
 
 @pytest.mark.rule("R42")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from skyward.wire.messages import PROTOCOL, Bye, Draining, Progress, Pulse, Refused, Welcome
 from skyward_node.core import crew, intake, nesting
 from skyward_node.core.actions import Bury, Exit, Forget, Send
-from skyward_node.core.sessions import STEP, Session
+from skyward_node.core.sessions import LATE, STEP, Session
 
 if TYPE_CHECKING:
     from skyward.wire.messages import Hello
@@ -25,6 +25,7 @@ SESSIONS_OF_KEY: Final = 256  # of these, so that one client's nonsense leaves r
 CONTROL: Final = "control"
 CHANNELS: Final = ("data", CONTROL)
 LOOK: Final = 2.0  # seconds between two looks that count, when nobody says how often: time asleep does not
+SPARED: Final = 0.75  # heartbeats before the next pulse is due: a beat that comes sooner gets no answer of its own
 REFUSALS: Final = 4_096  # connections remembered as told; each is told once
 
 
@@ -209,6 +210,19 @@ def look(node: Node, gap: float) -> None:
         node.log("info", "no client any more: the node ends", seconds=node.limits.alone)
         node.over = True
         node.actions.append(Exit(0))
+
+
+def answer(node: Node, session: Session, at: float) -> None:
+    """Show a client that we have heard its beat, over both connections: either may have been forgotten on the way."""
+    if at <= session.echo:
+        return  # it came over the other connection, too
+    session.echo = at
+    if node.now < session.next_pulse - SPARED * session.heartbeat:
+        return  # it beats faster than it said
+    if session.control is not None and session.peer is not None and not session.blocked:
+        node.actions.append(Send(session.peer, _pulse(node, session)))
+    pulse(node, session)
+    session.next_pulse = node.now + LATE * session.heartbeat
 
 
 def pulse(node: Node, session: Session) -> None:

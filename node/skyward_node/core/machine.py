@@ -193,7 +193,7 @@ class Core:
             case Beat(ack=ack, at=at, heard=heard, shown=shown):
                 session.outbox.ack(ack)
                 session.confirm(heard)
-                session.echo = at
+                admission.answer(node, session, at)
                 if session.shown < shown <= session.printed:  # else it is of an earlier connection
                     session.shown = shown
                     node.print_backlog(session)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 BEATS: Final = (0.01, 60.0)  # seconds: bounds on what a client may ask as heartbeat
 BEAT: Final = 0.25  # seconds, for a client that does not care
+LATE: Final = 1.25  # heartbeats from the answer to a beat to the next pulse, if no beat asks for it by then
 STEP: Final = 2.0  # heartbeats: of a longer gap between two looks only so much counts as silence
 ENDED: Final = 64  # tasks that have ended and may stay in a queue: fewer are not worth a look
 UNACKED: Final = 64 * 2**20  # bytes of results after which no further task of the session starts

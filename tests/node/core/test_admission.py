@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward.wire.messages import Beat, Bye, Draining, Need, Pulse, Refused, Returned
+from skyward.wire.messages import Beat, Bye, Draining, Need, Refused, Returned
 from skyward_node.core import admission
-from skyward_node.core.actions import Admitted, Blocked, Exit, Gone, Incoming, Kill, Nonsense, Send, Shutdown
+from skyward_node.core.actions import Admitted, Exit, Gone, Incoming, Kill, Send, Shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,143 +109,6 @@ def test_link_that_needs_no_key_has_none(rig: Rig) -> None:
     rig.start()
     assert rig.hello() == [rig.welcome()]
     assert rig.core.node.sessions[rig.session].user == ""
-
-
-# --- the control channel -------------------------------------------------------------------
-
-
-def open_control(rig: Rig, peer: bytes = b"control") -> list[Action]:
-    """Have the client say hello on a second connection."""
-    actions: list[Action] = rig.hello(peer=peer, channel="control")
-    return actions
-
-
-def pulse(rig: Rig, peer: bytes, heard: int = 0) -> Send:
-    """Return a sign of life."""
-    return Send(peer, Pulse(EPOCH, 0, 0, rig.core.node.sessions[rig.session].echo, heard))
-
-
-@pytest.mark.rule("R36")
-def test_control_channel_is_welcomed_and_gets_the_pulses(rig: Rig) -> None:
-    """Nothing is said again for its sake; data goes on over the first connection."""
-    rig.open(heartbeat=BEAT)
-    rig.submit(1)
-    rig.finish(1, 1)
-    assert open_control(rig) == [rig.welcome(peer=b"control", resumed=True)]
-    assert rig.handle(after=BEAT) == [pulse(rig, b"control")]
-    assert rig.submit(2) == [rig.give(1, 2)]
-    assert rig.finish(1, 2) == [rig.results(2, 2)]
-
-
-@pytest.mark.rule("R36")
-def test_pulse_goes_over_data_without_a_control_channel(rig: Rig) -> None:
-    """Also when there is none any more; not when that connection takes nothing."""
-    rig.open(heartbeat=BEAT)
-    assert rig.handle(after=BEAT) == [pulse(rig, b"peer1")]
-    open_control(rig)
-    rig.handle(Gone(b"control"))
-    assert rig.handle(after=BEAT) == [pulse(rig, b"peer1")]
-    rig.handle(Blocked(b"peer1", blocked=True))
-    assert rig.handle(after=BEAT) == []
-
-
-@pytest.mark.rule("R36")
-@pytest.mark.rule("F26")
-def test_client_that_is_slow_to_read_still_gets_pulses(rig: Rig) -> None:
-    """The second connection is there for that; being blocked itself it changes nothing for the first."""
-    rig.open(heartbeat=BEAT)
-    open_control(rig)
-    rig.handle(Blocked(b"peer1", blocked=True))
-    assert rig.handle(after=BEAT) == [pulse(rig, b"control")]
-    rig.handle(Blocked(b"control", blocked=True))
-    assert rig.core.node.sessions[rig.session].blocked
-    rig.handle(Blocked(b"peer1", blocked=False))
-    assert not rig.core.node.sessions[rig.session].blocked
-
-
-@pytest.mark.rule("R36")
-def test_beats_count_on_either_channel(make_rig: Callable[..., Rig]) -> None:
-    """Results are acknowledged by both, and the client is heard."""
-    rig = make_rig(1, lease=10.0)
-    rig.open(heartbeat=BEAT)
-    open_control(rig)
-    session = rig.core.node.sessions[rig.session]
-    rig.submit(1)
-    rig.finish(1, 1)
-    for _ in range(30):
-        rig.handle(after=BEAT)
-    assert session.silence > 7.0
-    rig.say(Beat(EPOCH, 1, 5.0), peer=b"control")
-    assert session.silence <= 0.0
-    assert (session.echo, bool(session.outbox)) == (5.0, False)
-
-
-@pytest.mark.rule("R43")
-@pytest.mark.parametrize("kind", ["tasks", "bye", "function"])
-def test_control_channel_takes_beats_only(rig: Rig, kind: str) -> None:
-    """Anything else ends that connection, and nothing but it."""
-    rig.open(heartbeat=BEAT)
-    open_control(rig)
-    message, body = {
-        "tasks": rig.tasks_message(1),
-        "bye": (Bye(EPOCH, 0, ""), []),
-        "function": (rig.function(), [BLOB]),
-    }[kind]
-    reason = f"{type(message).__name__} does not belong on a control channel"
-    assert rig.say(message, body, peer=b"control") == [refused("protocol", reason, b"control")]
-    assert rig.handle(after=BEAT) == [pulse(rig, b"peer1")]
-    assert rig.submit(1) == rig.first(1, 1)
-
-
-@pytest.mark.rule("R43")
-def test_nonsense_on_the_control_channel_ends_it_alone(rig: Rig) -> None:
-    """The session goes on over its first connection."""
-    rig.open()
-    open_control(rig)
-    assert rig.handle(Nonsense(b"control", "protocol", "no message")) == [refused("protocol", "no message", b"control")]
-    assert rig.submit(1) == rig.first(1, 1)
-
-
-def test_control_channel_needs_a_session(rig: Rig) -> None:
-    """Heartbeats of nobody keep nothing alive."""
-    rig.start()
-    reason = "there is no such session; say hello on a data channel first"
-    assert open_control(rig) == [refused("session", reason, b"control")]
-    assert rig.core.node.sessions == {}
-
-
-def test_other_channels_do_not_exist(rig: Rig) -> None:
-    """A later revision may have more."""
-    rig.open()
-    assert rig.hello(peer=b"peer2", channel="gossip") == [refused("protocol", "there is no channel 'gossip'", b"peer2")]
-
-
-@pytest.mark.rule("R43")
-@pytest.mark.parametrize(("peer", "channel"), [(b"peer1", "control"), (b"control", "data")])
-def test_connection_keeps_its_channel(rig: Rig, peer: bytes, channel: str) -> None:
-    """Saying hello for the other one is nonsense."""
-    rig.open()
-    open_control(rig)
-    reason = "this connection belongs to another session or channel"
-    assert rig.hello(peer=peer, channel=channel) == [refused("protocol", reason, peer)]
-
-
-def test_new_control_channel_takes_the_place_of_the_old(rig: Rig) -> None:
-    """The old one is nobody's from then on."""
-    rig.open(heartbeat=BEAT)
-    open_control(rig, b"old")
-    open_control(rig, b"new")
-    assert rig.handle(after=BEAT) == [pulse(rig, b"new")]
-    reason = "this connection has no session here; say hello first"
-    assert rig.say(Beat(EPOCH, 0, 0.0), peer=b"old") == [refused("session", reason, b"old")]
-
-
-def test_control_channel_ends_with_its_session(rig: Rig) -> None:
-    """Neither connection belongs to it any more."""
-    rig.open()
-    open_control(rig)
-    rig.say(Bye(EPOCH, 0, ""))
-    assert rig.core.node.peers == {}
 
 
 # --- coming back ---------------------------------------------------------------------------
