@@ -71,7 +71,7 @@ def finish(node: Node, event: Received, _gap: float) -> bool:
     task = worker.tasks.get(id)
     if session is None or task is None or len(worker.tasks) > 1 or task.state != RUNNING or task.wish != KEEP:
         return False
-    if task.timeout or worker.threads or worker.leaving or not _is_calm(node, session):
+    if task.timeout or worker.threads or worker.stuck or worker.leaving or not _is_calm(node, session):
         return False
     if session.backlog or session.nested or any(lines.open for lines in worker.lines.values()):
         return False
