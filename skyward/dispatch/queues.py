@@ -29,7 +29,7 @@ class Queue:
     __slots__ = ("_gone", "tasks")
 
     def __init__(self) -> None:
-        self.tasks: deque[Task] = deque()  # those that no longer wait included; others only look whether it is empty
+        self.tasks: deque[Task] = deque()  # those that no longer wait included; see `head`
         self._gone = 0  # tasks in it that no longer wait
 
     def add(self, tasks: Iterable[Task]) -> None:

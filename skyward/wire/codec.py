@@ -144,8 +144,6 @@ def _header_check(kind: type[Message]) -> Callable[[Any], None] | None:
         for name in optional:
             if (column := getattr(message, name)) and len(column) not in lengths:
                 raise ProtocolError(f"column {name!r} of {kind.__name__} has {len(column)} instead of {lengths.pop()}")
-        if kind is Results:
-            return
         if kind is Tasks or kind is Submit:
             if message.fns and max(message.fns) >= len(message.functions):
                 raise ProtocolError(f"'fns' of {kind.__name__} refers to a function that it does not name")

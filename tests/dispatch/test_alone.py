@@ -91,6 +91,7 @@ def books(script: Script) -> Any:
     return nodes, [sorted(some) for some in marked], tasks, [task.id for task in made.queue], made.unsettled
 
 
+@pytest.mark.rule("R17")
 @given(st.lists(st.tuples(st.sampled_from(STEPS + LIKELY), st.integers(0, 100)), min_size=5, max_size=40))
 def test_both_ways_decide_and_note_the_same(steps: list[tuple[str, int]]) -> None:
     """Whatever comes, in whatever order, nothing tells which way a task has gone."""
