@@ -98,10 +98,7 @@ class Greeting:
                 link.epoch = epoch
                 link.ready = True
             case Pulse(epoch=epoch, heard=heard, echo=echo) if epoch == link.epoch:
-                mate.deaf = echo <= mate.echo
-                if not mate.deaf:
-                    mate.echo = echo
-                    self._engine.crew.hears(mate)
+                self._engine.crew.echoed(mate, echo, control=True)
                 self._engine.talk.confirmed(mate, heard)
             case Pulse():
                 pass  # from another life of the node
