@@ -55,6 +55,7 @@ class Greeting:
         link, engine = mate.link, self._engine
         assert link is not None
         link.greeted = link.refusals = link.shown = link.said = 0
+        engine.crew.hears(mate)  # the hello; beats that were under way on a connection before this one are lost
         if not link.ready:
             link.epoch = message.epoch
             link.ready = True
