@@ -40,6 +40,7 @@ def through(proxy: Proxy, host: Host) -> sky.Static:
 @pytest.mark.rule("F23")
 @pytest.mark.rule("R36")
 @pytest.mark.rule("R37")
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("breaks", [9, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_broken_connections_lose_nothing(net: Net, tmp_path: Path, chance: random.Random, breaks: int) -> None:
     """Reset or closed in one direction in the middle of frames, again and again: each task runs once, and is told."""
