@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ANSWERS: Final = 2  # after which a stall is not the loss of one packet more
 PATIENCE: Final = 0.5  # seconds that ZeroMQ has to replace a broken connection by itself: it takes two tenths
 GRACE: Final = 3.0  # seconds that a dial may take, and a handshake far away, before another is thought of
-LOOKS: Final = (0.05, 0.2)  # seconds between two looks: bounds on half a heartbeat
+LOOKS: Final = (0.05, 0.2)  # seconds between two looks: bounds on a third of a heartbeat
 
 
 class Flow(Enum):
@@ -78,4 +78,4 @@ class Stalls:
 def pause(heartbeat: float) -> float:
     """Return the seconds between two looks at connections: what is forgotten is replaced within three heartbeats."""
     least, most = LOOKS
-    return min(max(heartbeat / 2, least), most)
+    return min(max(heartbeat / 3, least), most)

@@ -283,6 +283,15 @@ class Crew:
         """A node said something."""
         self._liveness.heard(rank, time.monotonic())
 
+    def echoed(self, mate: Mate, echo: float, *, control: bool = False) -> None:
+        """A pulse says which of our beats was the last to be heard; each link by itself, as either may lag behind."""
+        moved = echo > mate.echoes[control]
+        if moved:
+            mate.echoes[control] = echo
+            self.hears(mate)
+        elif control:  # where nothing holds our beats up
+            mate.deaf = True
+
     def hears(self, mate: Mate) -> None:
         """A node has shown that it hears us."""
         mate.deaf = False

@@ -55,6 +55,7 @@ class Greeting:
         link, engine = mate.link, self._engine
         assert link is not None
         link.greeted = link.refusals = link.shown = link.said = 0
+        engine.crew.hears(mate)  # the hello; beats that were under way on a connection before this one are lost
         if not link.ready:
             link.epoch = message.epoch
             link.ready = True
@@ -98,10 +99,7 @@ class Greeting:
                 link.epoch = epoch
                 link.ready = True
             case Pulse(epoch=epoch, heard=heard, echo=echo) if epoch == link.epoch:
-                mate.deaf = echo <= mate.echo
-                if not mate.deaf:
-                    mate.echo = echo
-                    self._engine.crew.hears(mate)
+                self._engine.crew.echoed(mate, echo, control=True)
                 self._engine.talk.confirmed(mate, heard)
             case Pulse():
                 pass  # from another life of the node

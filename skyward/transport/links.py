@@ -245,7 +245,10 @@ def _is_unconfirmed(fd: int) -> bool:
     The descriptor is ZeroMQ's, which may close it at any time: what we hear then is an error, or of another connection,
     and no more than a dial too many comes of it.
     """
-    end = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
+    try:
+        end = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
+    except OSError:
+        return False
     try:
         return end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RETRANSMITS + 1)[RETRANSMITS] > 0
     except OSError:

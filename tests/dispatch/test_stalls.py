@@ -81,6 +81,6 @@ def test_connections_are_judged_each_by_itself() -> None:
 
 @pytest.mark.rule("F27")
 def test_looks_follow_the_heartbeat() -> None:
-    """Half of it, neither so often that it costs, nor so rarely that a healed network waits."""
-    assert pause(0.25) == 0.125
+    """A third of it, neither so often that it costs, nor so rarely that a healed network waits."""
+    assert pause(0.3) == pytest.approx(0.1)
     assert (pause(0.001), pause(60.0)) == LOOKS

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from skyward.dispatch.liveness import BEATS
 from skyward.errors import AuthError, NodeLostError
 from skyward.mesh.reach import FAILURES
 from skyward.model import Nodes
@@ -346,6 +347,21 @@ def test_node_that_does_not_hear_us_is_lost_though_it_pulses(mesh: Mesh) -> None
         node.say_over_control(Pulse(node.epoch, 0, 0, 99.0))
         mesh.do(lambda: None)
     assert mesh.causes() == ["node 0: it has heard nothing of us for 0.6 s"]
+
+
+@pytest.mark.rule("F21")
+@pytest.mark.rule("R36")
+def test_node_that_hears_us_over_the_first_link_alone_is_not_lost(mesh: Mesh) -> None:
+    """What it says over the second one may be on its way still; then the first tells that it hears."""
+    (node,) = mesh.open(heartbeat=HEARTBEAT)
+    control_of(mesh, node)
+    for _ in range(2):
+        node.say_over_control(Pulse(node.epoch, 0, 0, 99.0))
+    for number in range(2 * BEATS):
+        node.expect(Beat)
+        node.send(Pulse(node.epoch, 0, 0, 100.0 + number))
+    assert mesh.leaves_alone(node)
+    assert mesh.causes() == []
 
 
 def test_second_link_that_is_refused_is_opened_anew(mesh: Mesh) -> None:
