@@ -19,7 +19,7 @@ from skyward.transport.sockets import READABLE, Reader, poll_now, send_frames
 from skyward.wire.codec import Decoder, check_body, encode, mark_refs
 from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL, Hello, Items, Parcels, Part, Tasks
 from skyward.wire.parcels import LARGEST, Cutter, Joiner
-from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense, Reading
+from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,6 @@ class Router:
             for _ in range(READS):
                 frames = self._reader.read(left)
                 if frames is None:
-                    events.append(Reading())
                     break
                 left -= len(frames)
                 event = self._decode(frames, self._reader.user)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from skyward.model import Nodes
     from skyward.providers.base import Launched, LaunchSpec, Provider
     from skyward.transport.links import Link
-    from skyward.wire.messages import Pulse
 
 ATTEMPTS: Final = 3  # nodes in a row that may go before they were ready while a pool opens: one can be an accident
 
@@ -284,10 +283,11 @@ class Crew:
         """A node said something."""
         self._liveness.heard(rank, time.monotonic())
 
-    def echoed(self, mate: Mate, pulse: Pulse, *, control: bool = False) -> None:
+    def echoed(self, mate: Mate, echo: float, *, control: bool = False) -> None:
         """A pulse says which of our beats was the last to be heard; each link by itself, as either may lag behind."""
-        if pulse.echo > mate.echoes[control] or pulse.reading:
-            mate.echoes[control] = pulse.echo
+        moved = echo > mate.echoes[control]
+        if moved:
+            mate.echoes[control] = echo
             self.hears(mate)
         elif control:  # where nothing holds our beats up
             mate.deaf = True

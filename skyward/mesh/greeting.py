@@ -98,8 +98,8 @@ class Greeting:
                 link.greeted = 0
                 link.epoch = epoch
                 link.ready = True
-            case Pulse(epoch=epoch, heard=heard) if epoch == link.epoch:
-                self._engine.crew.echoed(mate, message, control=True)
+            case Pulse(epoch=epoch, heard=heard, echo=echo) if epoch == link.epoch:
+                self._engine.crew.echoed(mate, echo, control=True)
                 self._engine.talk.confirmed(mate, heard)
             case Pulse():
                 pass  # from another life of the node

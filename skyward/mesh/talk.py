@@ -208,8 +208,8 @@ class Talk:
         scheduler = engine.scheduler
         rank = mate.rank
         match message:
-            case Pulse(heard=heard):
-                engine.crew.echoed(mate, message)
+            case Pulse(heard=heard, echo=echo):
+                engine.crew.echoed(mate, echo)
                 self.confirmed(mate, heard)  # that it lives was noted by whoever read the message
             case Output():
                 engine.console.show(rank, message, body[0])

@@ -361,7 +361,6 @@ class Pulse(Message, frozen=True):
     queued: U64
     echo: Seconds
     heard: U64 = 0  # last seq of ANSWER, ITEMS and CREDIT
-    reading: bool = False  # a long message, of somebody's: until that has come as a whole it hears nobody else
 
 
 class Slots(Message, frozen=True):

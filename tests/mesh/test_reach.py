@@ -349,19 +349,6 @@ def test_node_that_does_not_hear_us_is_lost_though_it_pulses(mesh: Mesh) -> None
     assert mesh.causes() == ["node 0: it has heard nothing of us for 0.6 s"]
 
 
-@pytest.mark.rule("F40")
-@pytest.mark.rule("R36")
-def test_node_that_reads_a_long_message_is_not_taken_for_deaf(mesh: Mesh) -> None:
-    """Whoever sends it holds up what all others say, and the node says so."""
-    (node,) = mesh.open(heartbeat=HEARTBEAT)
-    control_of(mesh, node)
-    for _ in range(2 * BEATS):
-        node.expect(Beat)
-        node.say_over_control(Pulse(node.epoch, 0, 0, 99.0, reading=True))
-    assert mesh.leaves_alone(node)
-    assert mesh.causes() == []
-
-
 @pytest.mark.rule("F21")
 @pytest.mark.rule("R36")
 def test_node_that_hears_us_over_the_first_link_alone_is_not_lost(mesh: Mesh) -> None:

@@ -11,8 +11,8 @@ from skyward.transport.keys import make_pair
 from skyward.transport.sockets import make_dealer, make_router, send_frames
 from skyward.wire.codec import encode
 from skyward.wire.messages import PROTOCOL, Beat, Hello, Module, Parcels, Pulse
-from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense, Reading
-from skyward_node.router import SLICE, Router
+from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
+from skyward_node.router import Router
 from tests.transport.curve import Port
 
 if TYPE_CHECKING:
@@ -80,17 +80,6 @@ def test_nonsense_becomes_an_event(ends: tuple[Router, Any], frames: list[bytes]
     (event,) = receive(router)
     assert isinstance(event, Nonsense)
     assert event.code == code
-
-
-def test_message_that_is_not_over_becomes_an_event(ends: tuple[Router, Any]) -> None:
-    """Meanwhile nobody else is read, which others want to know."""
-    router, dealer = ends
-    send_frames(dealer, [b"x"] * (2 * SLICE + 2))
-    events: list[Any] = []
-    while not events or events[-1] == Reading():
-        events += receive(router)
-    assert len(events) == 3
-    assert isinstance(events[-1], Nonsense)
 
 
 def test_unknown_hint_is_ignored(ends: tuple[Router, Any]) -> None:

@@ -252,7 +252,7 @@ BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
     wire.Submit: submits(),
     wire.Revoke: bare(wire.Revoke, U64, U64, IDS, U64),
     wire.Output: outputs(),
-    wire.Pulse: bare(wire.Pulse, U64, U64, U64, SECONDS, U64, st.booleans()),
+    wire.Pulse: bare(wire.Pulse, U64, U64, U64, SECONDS, U64),
     wire.Slots: bare(wire.Slots, U64, U32),
     wire.Draining: bare(wire.Draining, U64, SECONDS, NAME),
     wire.Refused: bare(wire.Refused, NAME, NAME, NAME, U32),

@@ -37,10 +37,6 @@ class Nonsense(Struct, frozen=True):
     reason: str
 
 
-class Reading(Struct, frozen=True):
-    """A message has begun to come and is not over: until it is nothing else is read."""
-
-
 class Gone(Struct, frozen=True):
     """A connection does not exist any more."""
 
@@ -140,5 +136,5 @@ class Exit(Struct, frozen=True):
     code: int
 
 
-Event = Incoming | Nonsense | Reading | Gone | Blocked | Admitted | Shutdown | WorkerEvent
+Event = Incoming | Nonsense | Gone | Blocked | Admitted | Shutdown | WorkerEvent
 Action = Send | Forget | Spawn | Give | Control | Kill | Retire | Bury | Log | Exit

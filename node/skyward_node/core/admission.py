@@ -241,7 +241,7 @@ def pulse(node: Node, session: Session) -> None:
 
 def _pulse(node: Node, session: Session) -> Pulse:
     queued = sum([other.queued for other in node.sessions.values()])
-    return Pulse(node.epoch, max(node.running, 0), queued, session.echo, session.heard, node.reading)
+    return Pulse(node.epoch, max(node.running, 0), queued, session.echo, session.heard)
 
 
 def end(node: Node, session: Session, reason: str = "") -> None:

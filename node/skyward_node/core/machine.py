@@ -37,7 +37,7 @@ from skyward.wire.messages import (
     Tasks,
 )
 from skyward_node.core import admission, assign, crew, draining, intake, lone, nesting, outcomes, stopping, streaming
-from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Forget, Gone, Incoming, Nonsense, Reading, Shutdown
+from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Forget, Gone, Incoming, Nonsense, Shutdown
 from skyward_node.core.node import GRACE, LATE, LEAVE, PARTIAL, TIMEOUT, Identity, Limits, Node, batches
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost
 from skyward_node.pipe_messages import Waiting
@@ -72,7 +72,6 @@ class Core:
             Exited: self._on_exited,
             Nonsense: self._on_nonsense,
             Gone: self._on_gone,
-            Reading: self._on_reading,
             Blocked: self._on_blocked,
             Admitted: self._on_admitted,
             Shutdown: self._on_shutdown,
@@ -96,7 +95,6 @@ class Core:
         if self._gap >= LOOK:
             gap, self._gap = self._gap, 0.0
             admission.look(node, gap)
-        node.reading = False
         handlers = self._handlers
         for event in events:
             handlers[type(event)](event)
@@ -231,9 +229,6 @@ class Core:
         admission.unbind(self.node, event.peer)
         self.node.parting.discard(event.peer)
         self.node.actions.append(Forget(event.peer))
-
-    def _on_reading(self, _event: Reading) -> None:
-        self.node.reading = True
 
     def _on_blocked(self, event: Blocked) -> None:
         session = self.node.peers.get(event.peer)

@@ -97,7 +97,6 @@ class Node:
         self.parting: set[bytes] = set()  # connections that were told so, and have not answered
         self.parts_at = inf  # moment at which it ends without their answers
         self.over = False
-        self.reading = False  # one long message holds up what all clients say, in this turn
         self._timers: list[tuple[float, int, int, Any]] = []
         self._timer_count = 0
         self._sweep_at = SWEEP

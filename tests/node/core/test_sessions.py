@@ -14,7 +14,7 @@ from skyward.wire.messages import (
     Refused,
     Tasks,
 )
-from skyward_node.core.actions import Give, Kill, Reading, Retire, Send, Spawn
+from skyward_node.core.actions import Give, Kill, Retire, Send, Spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,15 +103,6 @@ def test_pulse_echoes_the_clients_clock(make_rig: Callable[..., Rig]) -> None:
         Send(b"peer1", Progress(EPOCH, [], [1])),  # by now it is worth knowing what runs
     ]
     assert rig.handle(after=0.5) == [Send(b"peer1", Pulse(EPOCH, 1, 1, 12.5))]
-
-
-@pytest.mark.rule("F40")
-def test_pulse_says_when_nobody_is_heard(make_rig: Callable[..., Rig]) -> None:
-    """While a message is read that does not end a client's beats may be on their way."""
-    rig = make_rig(1)
-    rig.open(heartbeat=0.5)
-    assert rig.handle(Reading(), after=0.5) == [Send(b"peer1", Pulse(EPOCH, 0, 0, 0.0, reading=True))]
-    assert rig.handle(after=0.5) == [Send(b"peer1", Pulse(EPOCH, 0, 0, 0.0))]
 
 
 # --- two sessions ------------------------------------------------------------------------------------
