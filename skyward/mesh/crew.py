@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from skyward.dispatch.liveness import BEATS, Liveness
 from skyward.dispatch.load import Load, survey
 from skyward.dispatch.membership import Change, Launch, Membership, Retire
+from skyward.dispatch.stalls import Flow
 from skyward.errors import ProvisionError
 from skyward.mesh.launching import Launcher
 from skyward.mesh.mate import Mate
@@ -185,7 +186,7 @@ class Crew:
             self._engine.reach.forget_link(mate.control)
             self._engine.hub.disconnect(mate.control)
             self._hearing.forget(mate.rank)
-            mate.control, mate.deaf = None, False
+            mate.control = None
 
     def renew_control(self, mate: Mate) -> None:
         """Open another second link to a node, at once."""
@@ -283,18 +284,14 @@ class Crew:
         """A node said something."""
         self._liveness.heard(rank, time.monotonic())
 
-    def echoed(self, mate: Mate, echo: float, *, control: bool = False) -> None:
-        """A pulse says which of our beats was the last to be heard; each link by itself, as either may lag behind."""
-        moved = echo > mate.echoes[control]
-        if moved:
-            mate.echoes[control] = echo
+    def echoed(self, mate: Mate, echo: float) -> None:
+        """A pulse says which of our beats was the last to be heard."""
+        if echo > mate.echo:
+            mate.echo = echo
             self.hears(mate)
-        elif control:  # where nothing holds our beats up
-            mate.deaf = True
 
     def hears(self, mate: Mate) -> None:
         """A node has shown that it hears us."""
-        mate.deaf = False
         self._hearing.heard(mate.rank, time.monotonic())
 
     def tick(self, now: float) -> bool:
@@ -304,7 +301,8 @@ class Crew:
             if (mate := self.mates.get(rank)) is not None:
                 self.lose(mate, f"it was silent for {BEATS * self._engine.options.heartbeat:g} s")
         for rank in self._hearing.watched(now):
-            if (mate := self.mates.get(rank)) is not None and mate.deaf:
+            # What is confirmed has arrived: then the node only has no time to look at it.
+            if (mate := self.mates.get(rank)) is not None and mate.control and mate.control.flow() is Flow.STALLS:
                 self.lose(mate, f"it has heard nothing of us for {BEATS * self._engine.options.heartbeat:g} s")
         if now < self._beats_at:
             return False

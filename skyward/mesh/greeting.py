@@ -99,7 +99,7 @@ class Greeting:
                 link.epoch = epoch
                 link.ready = True
             case Pulse(epoch=epoch, heard=heard, echo=echo) if epoch == link.epoch:
-                self._engine.crew.echoed(mate, echo, control=True)
+                self._engine.crew.echoed(mate, echo)
                 self._engine.talk.confirmed(mate, heard)
             case Pulse():
                 pass  # from another life of the node

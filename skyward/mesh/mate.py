@@ -12,15 +12,14 @@ if TYPE_CHECKING:
 class Mate:
     """One launched node: what its provider says of it, and the links to it."""
 
-    __slots__ = ("control", "deaf", "echoes", "launched", "link", "max_payload", "rank", "since", "slots", "threads")
+    __slots__ = ("control", "echo", "launched", "link", "max_payload", "rank", "since", "slots", "threads")
 
     def __init__(self, rank: int, launched: Launched) -> None:
         self.rank = rank
         self.launched = launched
         self.link: Link | None = None
         self.control: Link | None = None  # for heartbeats, beside the data; there is none before the first tick
-        self.deaf = False  # its last pulse over the second link knew of no beat more than the one before
-        self.echoes = [0.0, 0.0]  # `time.monotonic` of the last of our beats of which it has said over either link
+        self.echo = 0.0  # `time.monotonic` of the last of our beats that it has heard, as far as we know
         self.slots = 0
         self.max_payload = 0  # bytes of the arguments of one call that it takes; 0: it does not say
         self.threads = False  # its tasks share a process, and cannot be stopped

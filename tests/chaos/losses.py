@@ -45,7 +45,7 @@ def beats(pool: sky.Compute) -> bool:
     link = second_link(pool)
     assert pool._engine is not None
     mate = pool._engine.crew.mates.get(0)
-    return mate is not None and link is not None and link.ready and mate.echoes[1] > mate.since > 0
+    return mate is not None and link is not None and link.ready and mate.echo > mate.since > 0
 
 
 def held(pool: sky.Compute, directory: Path, name: str) -> Future[str]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from skyward.dispatch.liveness import BEATS
 from skyward.errors import AuthError, NodeLostError
 from skyward.mesh.reach import FAILURES
 from skyward.model import Nodes
@@ -333,34 +332,6 @@ def test_second_link_that_fails_is_opened_anew(mesh: Mesh, monkeypatch: pytest.M
     tell(mesh, what, control)
     assert control_of(mesh, node) is not control
     assert len(asked) == (what is Connection.DOWN)
-    assert mesh.causes() == []
-
-
-@pytest.mark.rule("F20")
-@pytest.mark.rule("R36")
-def test_node_that_does_not_hear_us_is_lost_though_it_pulses(mesh: Mesh) -> None:
-    """Over the second link nothing holds our beats up: pulses that show none more of them tell."""
-    (node,) = mesh.open(heartbeat=HEARTBEAT)
-    control_of(mesh, node)
-    node.say_over_control(Pulse(node.epoch, 0, 0, 99.0))
-    while not node.ended.is_set():
-        node.say_over_control(Pulse(node.epoch, 0, 0, 99.0))
-        mesh.do(lambda: None)
-    assert mesh.causes() == ["node 0: it has heard nothing of us for 0.6 s"]
-
-
-@pytest.mark.rule("F21")
-@pytest.mark.rule("R36")
-def test_node_that_hears_us_over_the_first_link_alone_is_not_lost(mesh: Mesh) -> None:
-    """What it says over the second one may be on its way still; then the first tells that it hears."""
-    (node,) = mesh.open(heartbeat=HEARTBEAT)
-    control_of(mesh, node)
-    for _ in range(2):
-        node.say_over_control(Pulse(node.epoch, 0, 0, 99.0))
-    for number in range(2 * BEATS):
-        node.expect(Beat)
-        node.send(Pulse(node.epoch, 0, 0, 100.0 + number))
-    assert mesh.leaves_alone(node)
     assert mesh.causes() == []
 
 
