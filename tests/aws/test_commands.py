@@ -39,7 +39,7 @@ def run(*arguments: str) -> str:
 
 def follow() -> None:
     """Follow the log of a node: what it logs of a client that comes now is there, and Ctrl-C ends it."""
-    with start("logs", "-f", "--node", "0", "cloud") as process:
+    with start("logs", "-f", "-n", "50", "--node", "0", "cloud") as process:
         assert process.stdout is not None
         heard = iter(process.stdout.readline, "")
         assert any("setting up" in line for line in heard)
@@ -73,7 +73,7 @@ def test_mesh_lives_from_up_to_down(machines: Cloud, short_path: Path, monkeypat
         assert "node 1 serves at" in run("resize", "cloud", "2", "-y")
         [bob] = json.loads(run("keys", "list", "--json"))
         assert (bob["label"], bob["nodes"]) == ("bob", [0, 1])
-        assert "setting up" in run("logs", "cloud", "--node", "1")
+        assert "setting up" in run("logs", "cloud", "-n", "50", "--node", "1")
         follow()
         monkeypatch.chdir("/")
         assert run("down", "cloud", "-y").endswith("mesh cloud is gone\n")

@@ -20,7 +20,7 @@ from skyward_node import caretaker
 from skyward_node.caretaker import MOST, Log, Metadata, connections, keep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 TOKEN = "t0ken"  # noqa: S105 - of a service that was made up
 
@@ -235,7 +235,7 @@ def bucket() -> Iterator[Bucket]:
 
 
 @contextmanager
-def machine_log(place: Path) -> Iterator[Path]:
+def machine_log(place: Path) -> Generator[Path]:
     """Make a file our stdout, and its directory ours, as the boot script does."""
     file = place / "machine.log"
     before = os.getcwd()
