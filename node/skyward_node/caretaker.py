@@ -154,6 +154,7 @@ def keep(
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     push(life)  # it serves: what counts from now on is not how long it takes to boot
+    log.hand_on()
     pushed = time.monotonic()
     told = False
     while not poller.poll(poll * 1000):
