@@ -33,6 +33,9 @@ KEYS: Final = next(command for command in node.commands.values() if isinstance(c
 PROTOCOL: Final = ROOT / "docs" / "protocol.md"  # its examples are messages: test_protocol_doc compares their bytes
 
 
+STARTS: Final = {ROOT / "docs" / name for name in ("getting-started.md", "architecture.md")}  # the README leads there
+
+
 class Program(NamedTuple):
     """A program on a page."""
 
@@ -130,6 +133,18 @@ def test_every_page_can_be_found() -> None:
     text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     pages = [page.relative_to(ROOT / "docs") for page in PAGES if page.is_relative_to(ROOT / "docs")]
     assert [str(page) for page in pages if page.name != "index.md" and f"({page})" not in text] == []
+
+
+def test_no_page_is_a_dead_end() -> None:
+    """Each page that people use leads on to another, and more leads to it than the index alone or the README."""
+    links = {
+        page: {(page.parent / target).resolve() for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", plain(page))} - {page}
+        for page in PAGES
+        if page.is_relative_to(ROOT / "docs") and page not in (PROTOCOL, ROOT / "docs" / "index.md")
+    }
+    assert [str(page) for page, targets in links.items() if not targets & links.keys()] == []
+    led_to = set().union(*links.values())
+    assert [str(page) for page in links if page not in led_to and page not in STARTS] == []
 
 
 def section(heading: str) -> str:

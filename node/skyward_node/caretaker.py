@@ -4,10 +4,12 @@
 - While clients are connected the timer that ends the machine is pushed out: a busy pool never meets it.
 - Every five seconds it asks the metadata service whether the machine is about to be taken away. If so, the daemon
   gets SIGTERM: it hands back what it has not begun, and finishes what it can.
+- As often it hands on what the daemon has logged: to stdout, which is the machine's log, and the end of that to S3.
 
-    python -m skyward_node.caretaker --port PORT --life MINUTES < READY
+    python -m skyward_node.caretaker --port PORT --life MINUTES [--log LOG --link LINK] < READY
 
-where READY is the daemon's line with its pid. Only the standard library is imported, and Python 3.9 will do: it runs
+where READY is the daemon's line with its pid and its directory, LOG the machine's log, and LINK a file with a link by
+which that may be written. Only the standard library is imported, and Python 3.9 will do: it runs
 in whatever the machine has.
 """
 
@@ -21,12 +23,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 METADATA = "169.254.169.254"
 POLL = 5.0  # seconds between looks for a notice, as AWS recommends: it comes two minutes ahead
 PUSH = 60.0  # seconds between pushes of the timer, which counts in minutes
 PATIENCE = 2.0  # seconds the metadata service, which is on the host, may take
 TOKEN_LIFE = 21_600  # seconds, the longest
+SENDING = 5  # seconds to send a log; what comes later goes with the next
+MOST = 65_536  # bytes of a log that are handed on at a time: its end counts
 ESTABLISHED = "01"  # in /proc/net/tcp; see tcp_states.h
 ENDINGS = ("terminate", "stop", "hibernate")  # what a notice can announce
 
@@ -66,6 +71,60 @@ class Metadata:
             connection.close()
 
 
+class Log:
+    """Hands on what a daemon logs."""
+
+    def __init__(self, node: str, machine: str = "", link: str = "") -> None:
+        """``node``: the daemon's directory. ``machine``: the file that is stdout. ``link``: where it is sent, or ""."""
+        self._machine = machine
+        self._link = link
+        self._seen = 0  # bytes of the daemon's log
+        self._sent = -1  # the machine's log had so many bytes when it was sent
+        self._file = -1
+        try:
+            self._file = os.open(os.path.join(node, "log"), os.O_RDONLY)  # can be read when the directory is gone, too
+        except OSError:
+            print("skyward: the node has no log", flush=True)  # noqa: T201 - the log
+
+    def hand_on(self) -> None:
+        """Hand on the whole lines that have come since the last time. A full disk is no reason to end the machine."""
+        with suppress(OSError):
+            self._copy(whole=True)
+            self._send()
+
+    def close(self) -> None:
+        """Hand on the rest to the machine's log, which is sent when the machine ends."""
+        with suppress(OSError):
+            self._copy(whole=False)
+        if self._file >= 0:
+            os.close(self._file)
+
+    def _copy(self, *, whole: bool) -> None:
+        if self._file < 0:
+            return
+        end = os.fstat(self._file).st_size
+        if end - self._seen > MOST:
+            print("skyward: lines of the node are missing here", flush=True)  # noqa: T201 - the log
+            self._seen = end - MOST
+        data = os.pread(self._file, MOST, self._seen)
+        data = data[: data.rfind(b"\n") + 1] if whole else data
+        self._seen += len(data)
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+
+    def _send(self) -> None:
+        """Send the end of the machine's log, if it has grown."""
+        size = os.path.getsize(self._machine) if self._link else self._sent
+        if size == self._sent:
+            return
+        with open(self._machine, "rb") as file, open("log.end", "wb") as end:
+            file.seek(max(0, size - MOST))
+            end.write(file.read(MOST))
+        command = ["curl", "-fsS", "--max-time", str(SENDING), "-X", "PUT", "--upload-file", "log.end", self._link]
+        done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._sent = size if done.returncode == 0 else self._sent
+
+
 def connections(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> int:
     """Return how many connections to a port of this machine stand."""
     count = 0
@@ -84,7 +143,9 @@ def push(minutes: int) -> None:
     subprocess.run(["shutdown", "-h", f"+{minutes}", "skyward: no client has been here for long"], check=False)  # noqa: S607 - where it is differs between systems
 
 
-def keep(pid: int, port: int, life: int, *, metadata: Metadata, poll: float = POLL, every: float = PUSH) -> None:
+def keep(
+    pid: int, port: int, life: int, *, metadata: Metadata, log: Log, poll: float = POLL, every: float = PUSH
+) -> None:  # fmt: skip
     """Return when the daemon has ended."""
     try:
         pidfd = os.pidfd_open(pid)
@@ -93,9 +154,11 @@ def keep(pid: int, port: int, life: int, *, metadata: Metadata, poll: float = PO
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     push(life)  # it serves: what counts from now on is not how long it takes to boot
+    log.hand_on()
     pushed = time.monotonic()
     told = False
     while not poller.poll(poll * 1000):
+        log.hand_on()
         if not told and (action := metadata.notice()):
             told = True
             print(f"skyward: this machine is about to {action}: draining", flush=True)  # noqa: T201 - the log
@@ -111,7 +174,13 @@ def main(arguments: list[str]) -> int:
     values = dict(zip(arguments[::2], arguments[1::2]))  # noqa: B905 - Python 3.9 does not know strict=
     ready = json.loads(sys.stdin.readlines()[-1])
     said = ready.get("ready", ready)
-    keep(int(said["pid"]), int(values["--port"]), int(values["--life"]), metadata=Metadata())
+    link = ""
+    if "--link" in values:
+        with open(values["--link"], encoding="ascii") as file:
+            link = file.read()
+    log = Log(str(said.get("node", "")), values.get("--log", ""), link)
+    keep(int(said["pid"]), int(values["--port"]), int(values["--life"]), metadata=Metadata(), log=log)
+    log.close()
     return 0
 
 

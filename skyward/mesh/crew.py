@@ -243,6 +243,7 @@ class Crew:
     def wake(self) -> None:
         """Calls wait: a pool without nodes starts one."""
         if not self.mates and self.membership.target == 0:
+            _logger.info("node 0 is started: calls wait, and the pool sleeps")
             self._change(self.membership.on_wake(time.monotonic()))
 
     def close(self) -> None:

@@ -8,8 +8,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
 import psutil
 from botocore.config import Config
+from botocore.loaders import Loader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +24,16 @@ BUCKET = "skyward-tests"
 HERE = "127.0.0.1/32"  # who may reach the nodes: nobody asks the internet who we are
 ACCESS = "AKIAIOSFODNN7EXAMPLE"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"  # noqa: S105 - AWS's own example
+LOADER = Loader()  # of all sessions: botocore's files are read once, and a fork has what its parent has read
 
 
 def session(url: str, faults: Faults | None = None) -> Any:
     """Return a session of boto3 whose every client talks to a cloud of ours."""
-    made = boto3.Session(aws_access_key_id=ACCESS, aws_secret_access_key=SECRET, region_name=REGION)
+    below = botocore.session.get_session()
+    below.register_component("data_loader", LOADER)
+    made = boto3.Session(
+        aws_access_key_id=ACCESS, aws_secret_access_key=SECRET, region_name=REGION, botocore_session=below
+    )
     original = made.client
 
     def client(name: str, **arguments: Any) -> Any:
@@ -64,6 +71,14 @@ class Cloud:
         self._process.wait(30)
         self._process.stdout.close()
         self._log.close()
+
+    def forget(self) -> None:
+        """Forget instances that are terminated, as EC2 does after an hour; nobody may use the cloud meanwhile."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b"forget\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == b"forgotten\n"
 
     @property
     def process(self) -> psutil.Process:

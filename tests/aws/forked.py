@@ -81,7 +81,8 @@ def hurry() -> None:
 
 def main() -> None:
     """Fork a process for each case."""
-    clouds.session(sys.argv[1]).client("ec2")  # so that no fork has to read botocore's files
+    # So that no fork has to read botocore's files.
+    api.Api(session := clouds.session(sys.argv[1]), api.region_of(session, None)).close()
     print("ready", flush=True)
     for line in sys.stdin:
         read, write = os.pipe()

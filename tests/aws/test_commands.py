@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from skyward.providers.aws import launching, network
 from skyward_scripts.cli import main
 from tests.aws import clouds
-from tests.meshing import make_homes
+from tests.meshing import make_homes, start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +37,20 @@ def run(*arguments: str) -> str:
     return result.output
 
 
+def follow() -> None:
+    """Follow the log of a node: what it logs of a client that comes now is there, and Ctrl-C ends it."""
+    with start("logs", "-f", "-n", "50", "--node", "0", "cloud") as process:
+        assert process.stdout is not None
+        heard = iter(process.stdout.readline, "")
+        assert any("setting up" in line for line in heard)
+        run("ping", "cloud", "-c", "1")
+        came = next(line for line in heard if "session opened" in line and ", asking" in line)
+        assert came.startswith("[node 0] 20")
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+    assert process.returncode == 0
+
+
 @pytest.mark.slow
 @pytest.mark.rule("R30")
 def test_mesh_lives_from_up_to_down(machines: Cloud, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +73,8 @@ def test_mesh_lives_from_up_to_down(machines: Cloud, short_path: Path, monkeypat
         assert "node 1 serves at" in run("resize", "cloud", "2", "-y")
         [bob] = json.loads(run("keys", "list", "--json"))
         assert (bob["label"], bob["nodes"]) == ("bob", [0, 1])
-        assert "setting up" in run("logs", "cloud", "--node", "1")
+        assert "setting up" in run("logs", "cloud", "-n", "50", "--node", "1")
+        follow()
         monkeypatch.chdir("/")
         assert run("down", "cloud", "-y").endswith("mesh cloud is gone\n")
         assert machines.left() == []

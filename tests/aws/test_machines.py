@@ -53,6 +53,24 @@ def test_tasks_run_on_machines(machines: Cloud) -> None:
             assert first.split()[1:3] == ["-h", "+7"]  # before anything else: five minutes to boot, and two more
 
 
+@pytest.mark.rule("R30")
+def test_log_of_a_node_can_be_looked_at(machines: Cloud) -> None:
+    """By whoever has the credentials, and knows the mesh: behind the set-up stands what the node has logged since."""
+    made = scenario.provider(machines.session()).for_mesh("blue")
+    other = scenario.provider(machines.session()).for_mesh("blue")
+    made.prepare()
+    try:
+        spec = replace(scenario.SPEC, persist=True, mesh="blue", log_level="info")
+        launched = made.launch(spec, 0, ONCE)
+        while '"serving"' not in (text := "\n".join(other.log_tail(launched))):
+            time.sleep(0.1)
+        assert "skyward: step setting up" in text.partition('"serving"')[0]
+    finally:
+        made.close()
+        other.sweep("blue")
+        other.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("check", PROVIDER_CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 def test_provider_keeps_the_contract(machines: Cloud, check: Callable[[Callable[[], Provider]], None]) -> None:

@@ -10,16 +10,17 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from skyward_node import caretaker
-from skyward_node.caretaker import Metadata, connections, keep
+from skyward_node.caretaker import MOST, Log, Metadata, connections, keep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 TOKEN = "t0ken"  # noqa: S105 - of a service that was made up
 
@@ -105,7 +106,7 @@ def daemon() -> Iterator[subprocess.Popen[bytes]]:
 def kept(pid: int, port: int, service: Service | None, every: float = 60.0) -> threading.Thread:
     """Return a thread that keeps a daemon."""
     metadata = Metadata(service.host if service else "127.0.0.1:1")
-    arguments = {"metadata": metadata, "poll": 0.01, "every": every}
+    arguments = {"metadata": metadata, "log": Log("/nowhere"), "poll": 0.01, "every": every}
     thread = threading.Thread(target=keep, args=[pid, port, 1440], kwargs=arguments)
     thread.start()
     return thread
@@ -196,4 +197,112 @@ def test_it_ends_with_the_daemon(timer: Path) -> None:
             pass
         process.send_signal(signal.SIGKILL)
         assert keeper.wait(20) == 0
-    keep(process.pid, 1, 1440, metadata=Metadata())
+    keep(process.pid, 1, 1440, metadata=Metadata(), log=Log("/nowhere"))
+
+
+class Bucket(http.server.ThreadingHTTPServer):
+    """What takes in a log, under any link."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Taken)
+        self.link = f"http://127.0.0.1:{self.server_address[1]}/log?signature=x"
+        self.status = 200
+        self.got: list[str] = []
+
+
+class Taken(Asked):
+    """A log that is sent."""
+
+    def do_PUT(self) -> None:
+        """Take it in."""
+        bucket = self.server
+        assert isinstance(bucket, Bucket)
+        text = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if bucket.status == 200:
+            bucket.got.append(text)
+        self.say(bucket.status, "")
+
+
+@pytest.fixture
+def bucket() -> Iterator[Bucket]:
+    """Yield what takes in a log."""
+    with Bucket() as made:
+        thread = threading.Thread(target=made.serve_forever, args=[0.01])
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@contextmanager
+def machine_log(place: Path) -> Generator[Path]:
+    """Make a file our stdout, and its directory ours, as the boot script does."""
+    file = place / "machine.log"
+    before = os.getcwd()
+    os.chdir(place)
+    try:
+        with file.open("w") as stdout, redirect_stdout(stdout):
+            stdout.write("set up\n")
+            stdout.flush()
+            yield file
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.rule("R30")
+def test_log_is_handed_on_while_it_grows(tmp_path: Path, bucket: Bucket) -> None:
+    """Whole lines, behind those of the set-up; nothing if nothing is new; what could not be sent goes with the next."""
+    node = tmp_path / "log"
+    node.write_text("one\ntw")
+    with machine_log(tmp_path) as machine:
+        log = Log(str(tmp_path), str(machine), bucket.link)
+        log.hand_on()
+        log.hand_on()
+        assert bucket.got == ["set up\none\n"]
+        bucket.status = 503
+        with node.open("a") as file:
+            file.write("o\nthree\n")
+        log.hand_on()
+        bucket.status = 200
+        log.hand_on()
+        assert bucket.got[1:] == ["set up\none\ntwo\nthree\n"]
+        with node.open("a") as file:
+            file.write("last words")
+        node.unlink()
+        log.close()
+    assert machine.read_text() == "set up\none\ntwo\nthree\nlast words"
+
+
+def test_flood_of_lines_is_cut(tmp_path: Path, bucket: Bucket) -> None:
+    """The end of it counts, and it is said that lines are missing."""
+    (tmp_path / "log").write_text("x" * MOST + "\n" + "end\n")
+    with machine_log(tmp_path) as machine:
+        log = Log(str(tmp_path), str(machine), bucket.link)
+        log.hand_on()
+        log.close()
+    [got] = bucket.got
+    assert len(got) == MOST
+    assert got.endswith("x\nend\n")
+    assert "set up\nskyward: lines of the node are missing here\n" in machine.read_text()
+
+
+def test_log_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
+    """Nor one that cannot be sent: what looks after a machine goes on."""
+    with machine_log(tmp_path) as machine:
+        log = Log(str(tmp_path), str(tmp_path / "nowhere"), "http://127.0.0.1:1/")
+        log.hand_on()
+        log = Log(str(tmp_path), str(machine), "http://127.0.0.1:1/")
+        log.hand_on()
+        log.close()
+    assert machine.read_text() == "set up\n" + 2 * "skyward: the node has no log\n"
+
+
+def test_log_stays_where_nobody_asks_for_it(tmp_path: Path) -> None:
+    """Without a link, and without a log."""
+    (tmp_path / "log").write_text("one\n")
+    with machine_log(tmp_path) as machine:
+        for node in (str(tmp_path), "/nowhere"):
+            log = Log(node, str(machine))
+            log.hand_on()
+            log.close()
+    assert machine.read_text() == "set up\none\nskyward: the node has no log\n"

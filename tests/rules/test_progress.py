@@ -272,7 +272,25 @@ def shape(line: str) -> str:
 def test_page_shows_what_is_seen(in_terminal: Callable[..., str]) -> None:
     """Its captures are those of its program, apart from the numbers."""
     (program,) = re.findall(r"in a pipe -->\n```python\n(.*?)```", PAGE, re.DOTALL)
-    during, end, _ = [text.splitlines() for text in re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)]
+    during, end, _pipe = [text.splitlines() for text in re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)]
     *moments, last = [[shape(row) for row in rows] for rows in screens(in_terminal(program))]
     assert [shape(row) for row in during] in moments
     assert sorted(map(shape, end)) == sorted(last)
+
+
+@pytest.mark.rule("R32")
+@pytest.mark.parametrize(
+    ("first", "calls"), [(1.0, 24), pytest.param(watching.FIRST_LINE, 120, marks=pytest.mark.slow)]
+)
+def test_page_shows_what_a_pipe_gets(first: float, calls: int) -> None:
+    """Its capture of a pipe is that of its program, with more to do, or told sooner; apart from the numbers."""
+    (program,) = re.findall(r"in a pipe -->\n```python\n(.*?)```", PAGE, re.DOTALL)
+    *_, told = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    code = f"from skyward.mesh import watching\nwatching.FIRST_LINE = {first}\n{program}"
+    code = code.replace("range(24)", f"range({calls})")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=LONG)
+    *lines, last = [shape(line) for line in done.stderr.splitlines()]
+    expected = [shape(line) for line in told.splitlines()]
+    assert lines[: len(expected)] == expected
+    assert last == shape("skyward: training: 24 of 24 in 2.6 s")
+    assert done.stdout.endswith(f"best: {calls - 1}\n")

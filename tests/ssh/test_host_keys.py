@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tests.ssh.machines import Machine
 
 REPEATS = 5
+MANY = 100  # tries of each kind, in the long form
 
 
 def launch(provider: sky.SSH) -> None:
@@ -67,6 +69,37 @@ def test_host_that_cannot_be_trusted_is_refused(clean_hosts: Hosts, host: Machin
         assert "nothing was run there" in str(caught.value)
         assert ("ssh-keygen -R" in str(caught.value)) == (why != "unknown")
     assert entered(host) == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.rule("T22")
+def test_host_that_cannot_be_trusted_is_always_refused(
+    clean_hosts: Hosts, host: Machine, untrusted: tuple[str, str], tmp_path: Path
+) -> None:
+    """Out of many tries, directly, by a tunnel, and with a configuration that is careless, not one gets through."""
+    known, why = untrusted
+    config = tmp_path / "careless"
+    config.write_text(
+        f"Host h1\n  HostName {host.address}\n  User root\n  IdentityFile {clean_hosts.identity}\n"
+        f"  StrictHostKeyChecking no\n  CheckHostIP no\n  UpdateHostKeys yes\n  UserKnownHostsFile {known}\n"
+    )
+    ways: dict[str, Callable[[], sky.SSH]] = {
+        "directly": lambda: clean_hosts.provider(host, known_hosts=known),
+        "by a tunnel": lambda: clean_hosts.provider(host, known_hosts=known, tunnel=True),
+        "carelessly": lambda: sky.SSH(["h1"], ssh_config=str(config)),
+    }
+    before, recorded = entered(host), (tmp_path / "known").read_text()
+    for way, provider in ways.items():
+        refused = 0
+        for _ in range(MANY):
+            with contextlib.suppress(sky.HostKeyError):
+                launch(provider())
+                continue
+            refused += 1
+        print(f"{why} key, {way}: {refused} of {MANY} refused, {entered(host) - before} let in")
+        assert (refused, entered(host)) == (MANY, before)
+    assert (tmp_path / "known").read_text() == recorded
 
 
 @pytest.mark.rule("F53")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from skyward.providers.aws.journal import Left
 
-BOTO3: Final = "sky.AWS needs skyward[aws]"
+BOTO3: Final = "sky.AWS needs it: pip install boto3"
 
 
 @click.command()

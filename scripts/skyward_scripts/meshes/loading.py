@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import sys
@@ -29,6 +30,48 @@ class Target(NamedTuple):
         if colons and not function.isidentifier():
             raise ConfigError(f"{function!r} is no name of a function: say FILE.py::FUNCTION")
         return cls(os.path.abspath(path), function)
+
+
+def idle_functions(path: str) -> list[str]:
+    """Return the functions of a file that does nothing but define them; [] if it does more, or cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            tree = ast.parse(file.read(), path)
+    except (OSError, SyntaxError, ValueError):
+        return []  # running it says what is wrong
+    names = [each.name for each in tree.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
+    if not all(_only_defines(each, set(names)) for each in tree.body):
+        return []
+    return [name for name in names if not name.startswith("_")]
+
+
+def _only_defines(statement: ast.stmt, functions: set[str]) -> bool:
+    """Return whether a statement runs nothing of the file's own."""
+    match statement:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.Import() | ast.ImportFrom() | ast.Pass():
+            return True
+        case ast.Expr(value=ast.Constant()):
+            return True
+        case ast.Assign(value=value) | ast.AnnAssign(value=value):
+            return value is None or not any(_runs(each, functions) for each in ast.walk(value))
+        case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"), body=body, orelse=orelse):
+            return all(_only_defines(each, functions) for each in [*body, *orelse])
+        case ast.Try(body=body, handlers=handlers, orelse=[], finalbody=[]):
+            inner = [*body, *(each for handler in handlers for each in handler.body)]
+            return all(_only_defines(each, functions) for each in inner)
+        case _:
+            return False
+
+
+def _runs(part: ast.AST, functions: set[str]) -> bool:
+    """Return whether a part of an expression may run something: by our operators, or a function of the file."""
+    match part:
+        case ast.BinOp(op=ast.RShift() | ast.MatMult()) | ast.Compare(ops=[ast.Gt(), *_]):
+            return True
+        case ast.Call(func=ast.Name(id=name)):
+            return name in functions
+        case _:
+            return False
 
 
 def load(path: str) -> ModuleType:

@@ -13,7 +13,7 @@ import click
 
 import skyward as sky
 from skyward.calls import Function
-from skyward.errors import AbsentRankError, ProvisionError, SkywardError, TaskError
+from skyward.errors import AbsentRankError, ConfigError, ProvisionError, SkywardError, TaskError
 from skyward_scripts.meshes import loading
 from skyward_scripts.meshes.exits import FAILED, Unreachable, show_failure
 from skyward_scripts.meshes.flags import command_for
@@ -72,12 +72,17 @@ def run(
 
     The parameters of the function are flags, see `skyward-mesh run FILE::FUNCTION --help`: their types and defaults
     are those of its signature, their help is what its docstring says. A program is run here, as `python FILE` does,
-    with the mesh as its pool: `call >> sky`.
+    with the mesh as its pool: `call >> sky`. A file that only defines functions is refused.
 
     Exits with 1 if the function, or the program, fails.
     """
     wanted = Target.parse(target)
     if not wanted.function:
+        if names := loading.idle_functions(wanted.path):
+            raise ConfigError(
+                f"{target} only defines functions, and as a program it does nothing; call one of "
+                f"{', '.join(names)}: skyward-mesh run {target}::{names[0]} --help"
+            )
         _run_program(ctx, mesh, wanted.path, arguments)
         return
     function = _tried(ctx, lambda: loading.function_of(loading.load(wanted.path), wanted.function))

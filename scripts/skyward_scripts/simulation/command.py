@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from skyward_scripts.simulation import drawing
 from skyward_scripts.simulation.durations import DISTRIBUTIONS
 
 if TYPE_CHECKING:
@@ -59,11 +60,13 @@ def simulate(
     elif validate:
         sys.exit(_validate(nodes, names, means, per_slot, as_json=as_json))
     else:
+        if plot:
+            drawing.library()  # what is missing is said before anything is simulated
         rows = _scale(nodes, names, means or MEANS, slots, per_slot, life, as_json=as_json)
         if plot:
-            from skyward_scripts.simulation.drawing import draw
-
-            draw([(f"tasks of {mean:g} s", [row for row in rows if row.mean == mean]) for mean in means or MEANS], plot)
+            drawing.draw(
+                [(f"tasks of {mean:g} s", [row for row in rows if row.mean == mean]) for mean in means or MEANS], plot
+            )
 
 
 def _scale(

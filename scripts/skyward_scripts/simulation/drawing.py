@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
+import click
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -17,11 +19,21 @@ TICKS: Final = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0)
 MARKS: Final = "osD^v"
 
 
+def library() -> tuple[Any, Any]:
+    """Return matplotlib and what draws with it; says what to do if it is not there."""
+    try:
+        matplotlib: Any = importlib.import_module("matplotlib")
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            "--plot needs matplotlib: say `pip install matplotlib`, or `uv run --group bench` in a checkout"
+        ) from error
+    matplotlib.use("Agg")
+    return matplotlib, importlib.import_module("matplotlib.pyplot")
+
+
 def draw(panels: Sequence[tuple[str, Sequence[Row]]], path: str) -> None:
     """Save one panel for each title and its rows, side by side."""
-    matplotlib: Any = importlib.import_module("matplotlib")
-    matplotlib.use("Agg")
-    pyplot: Any = importlib.import_module("matplotlib.pyplot")
+    matplotlib, pyplot = library()
     figure, axes = pyplot.subplots(1, len(panels), figsize=SIZE, squeeze=False, sharey=True)
     for axis, (title, rows) in zip(axes[0], panels, strict=True):
         names = list(dict.fromkeys(row.distribution for row in rows))
@@ -49,9 +61,7 @@ def draw(panels: Sequence[tuple[str, Sequence[Row]]], path: str) -> None:
 
 def draw_stories(stories: Mapping[str, Story], path: str) -> None:
     """Save how many calls there were and, below, how many nodes, over time."""
-    matplotlib: Any = importlib.import_module("matplotlib")
-    matplotlib.use("Agg")
-    pyplot: Any = importlib.import_module("matplotlib.pyplot")
+    matplotlib, pyplot = library()
     figure, (calls, nodes) = pyplot.subplots(2, 1, figsize=(9.0, 5.0), sharex=True)
     for (name, story), colour, width in zip(stories.items(), COLOURS, (1.2, 2.2), strict=False):
         times = [moment.at for moment in story.moments]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from skyward_scripts.simulation import drawing
 from skyward_scripts.simulation.script import Script
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def elastic(
     from skyward.model import Nodes
     from skyward_scripts.simulation.elastic import Elastic, follow
 
+    if plot:
+        drawing.library()  # what is missing is said before anything is played
     try:
         nodes = Nodes(least, least, most)
     except ConfigError as error:
@@ -76,9 +79,7 @@ def elastic(
     else:
         click.echo(table(stories))
     if plot:
-        from skyward_scripts.simulation.drawing import draw_stories
-
-        draw_stories(stories, plot)
+        drawing.draw_stories(stories, plot)
 
 
 def facts(story: Story) -> dict[str, object]:

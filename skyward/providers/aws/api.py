@@ -22,7 +22,7 @@ READ: Final = 30.0  # seconds for its answer: RunInstances takes some
 READS: Final = 5  # attempts of a call that changes nothing
 THROTTLED: Final = 6  # attempts of one that does, if AWS says that it has done nothing
 PAUSE: Final = 0.5  # seconds before the second of them; doubled each time
-EXTRA: Final = "pip install 'skyward[aws]'"
+EXTRA: Final = "pip install boto3"  # not 'skyward[aws]': on the public index that name is somebody else's
 PRICES: Final = "us-east-1"  # one of the regions that answer questions about prices
 
 

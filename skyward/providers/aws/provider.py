@@ -297,7 +297,7 @@ class AWS(Provider):
         return launching
 
     def log_tail(self, launched: Launched) -> tuple[str, ...]:
-        """Return the last lines of a node's log: those it has sent when it began to serve, or at its end."""
+        """Return the last lines of a node's log, a few seconds old; without a bucket those of its console."""
         token, _ = self._nodes.get(launched.ident, ("", 0.0))
         if self._closed:
             return ()

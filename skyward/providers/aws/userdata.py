@@ -110,8 +110,10 @@ step 'setting up'
 rm -f config
 trap - EXIT
 tell "serves $(tail -n 1 ready)"
+printf '%s' @LOGPUT@ > log.link
 {
-    PYTHONPATH=bundle/lib:bundle/lib.zip "$python" -m skyward_node.caretaker --port @PORT@ --life @LIFE@ < ready
+    PYTHONPATH=bundle/lib:bundle/lib.zip "$python" -m skyward_node.caretaker --port @PORT@ --life @LIFE@ \
+        --log "$log" --link log.link < ready
     echo 'skyward: the node has ended'
     wait
     put @LOGPUT@ "$log"

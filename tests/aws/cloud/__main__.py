@@ -49,6 +49,7 @@ class Cloud:
         self._free = list(range(0, 248, 4))
         self._addresses: dict[str, int] = {}
         self._door = answering_port()
+        self._looking = threading.Lock()
         self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         self.server.start()
         _, self.port = self.server.get_host_and_port()
@@ -56,11 +57,22 @@ class Cloud:
     def run(self) -> None:
         """Look after all instances, for ever."""
         while True:
-            for region in list(ec2_backends[ACCOUNT]):
-                for instance in list(ec2_backends[ACCOUNT][region].all_instances()):
-                    with suppress(KeyError):
-                        self._look_after(instance)
+            with self._looking:
+                for region in list(ec2_backends[ACCOUNT]):
+                    for instance in list(ec2_backends[ACCOUNT][region].all_instances()):
+                        with suppress(KeyError):
+                            self._look_after(instance)
             time.sleep(LOOK)
+
+    def forget(self) -> None:
+        """Forget what is terminated: looking for hundreds of instances that are no more takes most of a long test."""
+        with self._looking:
+            for backend in ec2_backends[ACCOUNT].values():
+                for name, reservation in list(backend.reservations.items()):
+                    if all(each._state.name == "terminated" for each in reservation.instances):
+                        del backend.reservations[name]
+                        for each in reservation.instances:
+                            self._machines.pop(each.id, None)
 
     def _look_after(self, instance: Any) -> None:
         machine = self._machines.get(instance.id)
@@ -152,7 +164,9 @@ def main() -> None:
     threading.Thread(target=cloud.run, daemon=True).start()
     print(cloud.port, flush=True)
     try:
-        sys.stdin.read()
+        for _ in sys.stdin:  # one word is understood
+            cloud.forget()
+            print("forgotten", flush=True)
     finally:
         cloud.close()
         shutil.rmtree(directory, ignore_errors=True)

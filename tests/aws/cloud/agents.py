@@ -39,5 +39,12 @@ class Agent:
 
 
 def answering_port() -> socket.socket:
-    """Return a socket that takes connections and does nothing with them."""
-    return socket.create_server(("127.0.0.1", 0), backlog=512)
+    """Return a socket whose connections are taken and closed: where nobody takes them, a few hundred fill it."""
+    door = socket.create_server(("127.0.0.1", 0), backlog=512)
+
+    def answer() -> None:
+        while True:
+            door.accept()[0].close()
+
+    threading.Thread(target=answer, daemon=True).start()
+    return door

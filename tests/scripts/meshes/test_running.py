@@ -150,6 +150,14 @@ def test_silent_mesh_is_unreachable(homes: Homes) -> None:
     assert "no answer from" in run("run", "app.py::scale", "--x", "1", code=6).output
 
 
+def test_file_that_would_be_silent_is_refused(homes: Homes) -> None:
+    """What only defines functions does nothing as a program: they are named, and how to call one; nobody is asked."""
+    (homes.work / "lib.py").write_text("import sys\nLIMIT = 3\n\ndef first():\n    pass\n\ndef _own():\n    pass\n")
+    said = run("run", "-m", "prod", "lib.py", code=2).output
+    assert "lib.py only defines functions" in said
+    assert "call one of first: skyward-mesh run lib.py::first --help" in said
+
+
 @pytest.mark.rule("R30")
 def test_command_runs_on_all_nodes(homes: Homes) -> None:
     """What it prints is marked with the node; the highest exit code is the command's."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,6 +61,21 @@ def test_real_nodes_are_told_of_beside_the_simulated_ones() -> None:
     assert (real["nodes"][0], real["nodes"][-1]) == (0, 0)
     assert 1 <= real["most"] <= 2
     assert real["finished"] >= 0.6
+
+
+def test_page_shows_what_it_prints() -> None:
+    """A simulation comes out the same each time."""
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "elastic-pools.md").read_text(encoding="utf-8")
+    [(command, shown)] = re.findall(r"`skyward-mesh elastic (.*?)`.*?```text\n(.*?)```", page, re.DOTALL)
+    assert run(*shlex.split(command)).output == shown
+
+
+def test_picture_without_matplotlib_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to do about it, and before anything is played."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = run("--plot", "/nowhere/x.png")
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "--plot needs matplotlib: say `pip install matplotlib`" in result.output
 
 
 @pytest.mark.parametrize(
