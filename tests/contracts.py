@@ -141,6 +141,12 @@ class Client:
         mate = self.mates.get(link.rank)
         return mate if mate is not None and mate.link is link else None
 
+    def hears(self, mate: Mate) -> None:
+        """Do nothing: no clock runs here."""
+
+    def echoed(self, mate: Mate, echo: float) -> None:
+        """Do nothing, for the same reason."""
+
     def ready_mates(self) -> list[Mate]:
         """Return the nodes that take part."""
         return [mate for _, mate in sorted(self.mates.items()) if mate.since]
