@@ -138,6 +138,33 @@ def test_element_that_cannot_be_sent_closes_the_generator() -> None:
 
 
 @pytest.mark.rule("R23")
+def test_nothing_follows_what_the_control_thread_could_not_send() -> None:
+    """A number may be huge; whoever finds out, what came before it is sent, and what comes after it is not."""
+    daemon = Daemon()
+
+    def refuse_huge(value: Any) -> tuple[int, Payload]:
+        return pack(value) if not isinstance(value, int) or value < 2**64 else (RAISED, Payload(b"too large"))
+
+    emitter = Emitter(daemon.streams, TASK, refuse_huge)
+    emitter.grant(100, 0)
+    emitter.look()
+    assert emitter.stint() > 1
+    for value in (1, 2, 1 << 8_000_000, 3):
+        emitter.gather(value)
+    emitter.flush_late(time.perf_counter_ns() + 10**9)
+    assert daemon.elements() == 2
+    emitter.gather(4)
+    with pytest.raises(Unsendable):
+        emitter.look()
+    with pytest.raises(Unsendable):
+        emitter.add(*pack(["no number"]))
+    unsendable = emitter.end()
+    assert unsendable is not None
+    assert unsendable.payload.data == b"too large"
+    assert daemon.elements() == 2
+
+
+@pytest.mark.rule("R23")
 def test_late_elements_are_sent_by_the_control_thread() -> None:
     """What was gathered when the generator began to block leaves when it has waited for a millisecond."""
     daemon = Daemon()

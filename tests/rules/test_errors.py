@@ -168,15 +168,17 @@ def test_number_that_is_too_large_ends_its_stream() -> None:
     """Numbers gather, as if they were small; one of a megabyte is refused at its place, one that fits arrives."""
 
     @sky.function
-    def powers(*bits: int) -> Iterator[int]:
+    def powers(*bits: int, then: Any) -> Iterator[Any]:
         for number in bits:
             yield 1 << number
+        yield from then
 
     with sky.Compute(nodes=1, max_payload=1_000_000) as pool:
-        values = powers(*range(100), 6_000_000, 10_000_000, 3) >> pool
-        assert list(itertools.islice(values, 101)) == [1 << number for number in [*range(100), 6_000_000]]
-        with pytest.raises(sky.ResultTooLargeError, match="max_payload=1000000"):
-            next(values)
+        for then in ([3], [["no number"]], [*range(1_000), ["no number"]], []):
+            values = powers(*range(100), 6_000_000, 10_000_000, then=then) >> pool
+            assert list(itertools.islice(values, 101)) == [1 << number for number in [*range(100), 6_000_000]]
+            with pytest.raises(sky.ResultTooLargeError, match="max_payload=1000000"):
+                next(values)
 
 
 @pytest.mark.rule("R29")

@@ -61,7 +61,7 @@ class Emitter:
     def __init__(self, streams: Streams, task: int, pack: Pack) -> None:
         """``pack`` returns status and payload of an element that is not small."""
         self._pack = pack
-        self._unsendable: Unsendable | None = None  # what came after it was not sent
+        self._unsendable: Unsendable | None = None  # nothing that came after it is sent
         self._streams = streams
         self._task = task
         self._budget = Budget(FIRST, SIZE)
@@ -126,13 +126,15 @@ class Emitter:
     def _go_on(self, at: int, *, now: bool = False) -> bool:
         if now or len(self._batch) >= BATCH or self._size >= BATCH_SIZE or at - self._sent_at > GATHER:
             self._flush()
-        self._look()
+        self._check()
         allowed = self._budget.allows
         if self._batch and allowed:
             self._streams.watch()
         return allowed
 
     def _put(self, payload: Payload, count: int) -> None:
+        if self._unsendable is not None:
+            return
         self._batch.append(payload)
         self._counts.append(count)
         size = len(payload.data) + (size_of(payload.buffers) if payload.buffers else 0)
@@ -153,11 +155,8 @@ class Emitter:
         """Take in values that are not small, though they seemed so: an int has any size."""
         for value in values:
             status, payload = self._pack(value)
-            if status != OK:
-                self._loose.clear()
-                self._unsendable = self._unsendable or Unsendable(status, payload)
-            if self._unsendable is not None:  # it is raised where the generator is
-                return
+            if status != OK and self._unsendable is None:
+                self._unsendable = Unsendable(status, payload)  # raised where the generator is
             self._put(payload, 1)
 
     def wait(self) -> None:
@@ -202,11 +201,14 @@ class Emitter:
             finally:
                 stop_reading()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._closed:
             raise Closed
         if self._unsendable is not None:
             raise self._unsendable
+
+    def _look(self) -> None:
+        self._check()
         if self._refusal is not None:
             raise DeadlockError(self._refusal)
 
@@ -219,7 +221,8 @@ class Emitter:
         return self._unsendable
 
     def _may_go_on(self) -> bool:
-        return self._budget.allows or self._closed or bool(self._refusal or self._unsendable)
+        ended = self._closed or self._refusal is not None or self._unsendable is not None
+        return self._budget.allows or ended
 
     def _flush(self) -> None:
         batch = self._batch
