@@ -208,7 +208,7 @@ def resolve_pool(operand: object) -> Pool:
     """
     if operand is sky or operand is sys.modules.get("skyward"):
         return active_pool()
-    if Pool in type(operand).__mro__:  # `isinstance` would ask the metaclass, for each call
+    if Pool in type(operand).__mro__:  # a true subclass: `isinstance` would ask the metaclass, for each call
         return cast("Pool", operand)
     got = f"{abbreviate(operand)} ({type(operand).__name__})"
     if isinstance(operand, type) and issubclass(operand, Pool):

@@ -117,14 +117,14 @@ class Server:
             blocked = self._router.blocked
             ready = self._poller.poll(self._patience(RETRY if blocked else TICK))
             events, self._follow_up = self._follow_up, []
+            now = time.monotonic()
+            self._look_around(now, events)  # first: whoever is not admitted any more is not listened to
             if blocked:
                 events += self._router.retry()
                 self._poller.used(self._router.socket)
             for source, _ in ready:
                 events += self._serve[source]()
-            now = time.monotonic()
-            self._look_around(now, events)
-            if not self.orphaned:
+            if self._code is None:
                 self._perform(self._core.handle(events, now))
         return self._code
 
@@ -146,6 +146,8 @@ class Server:
                 self._end_as_orphan()
 
     def _end_as_orphan(self) -> None:
+        if self.orphaned:
+            return
         self._logger.log("info", "the launcher is gone", {})
         self.orphaned = True
         self._code = 0

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _OURS: Final = frozenset(("skyward", "skyward_node", "skyward_scripts", "__main__", "__mp_main__"))
 _INSTALLED: Final = frozenset(("site-packages", "dist-packages"))
 _STDLIB: Final = os.path.dirname(os.__file__) + os.sep
-_GLANCE: Final = 0.0001  # seconds a look at files is good for: calls in a row cost one, and nobody edits between them
 _FRESH: Final = 50_000_000  # ns; stamps tick every 4 ms on Linux, every 10 on some file systems
 
 
@@ -253,7 +252,6 @@ class Closure:
         self._files: dict[str, _File] = {}  # by path
         self._sources: dict[str, Source] = {}
         self._gone = False
-        self._looked = 0.0  # moment of the last look at the files
         todo = list(roots)
         while todo:
             name = todo.pop()
@@ -265,10 +263,7 @@ class Closure:
         self._unsettled = tuple(path for path, file in self._files.items() if not file.is_settled())
 
     def is_current(self) -> bool:
-        """Return whether all files are as they were, or were `_GLANCE` ago."""
-        now = time.monotonic()
-        if now - self._looked < _GLANCE:
-            return True
+        """Return whether all files are as they were."""
         stat = os.stat
         try:
             for path, stamp in self._stamps:
@@ -277,10 +272,7 @@ class Closure:
                     return False
         except OSError:
             return False
-        if self._gone or (self._unsettled and not self._settle()):
-            return False
-        self._looked = now
-        return True
+        return not self._gone and (not self._unsettled or self._settle())
 
     def _settle(self) -> bool:
         """Read again what may have changed unseen."""

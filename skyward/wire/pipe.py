@@ -39,12 +39,6 @@ _NOWHERE: Final = memoryview(b"")
 
 
 @lru_cache(maxsize=256)
-def _table(count: int) -> Struct:
-    """Return the layout of ``count`` lengths."""
-    return Struct(f">{count}Q")
-
-
-@lru_cache(maxsize=256)
 def _prefix(count: int) -> Struct:
     """Return the layout of the prefix of a message of ``count`` frames."""
     return Struct(f">4sI{count}Q")
@@ -166,7 +160,7 @@ class Unpacker:
         if len(data) - at < size:
             self._need = size
             return 0
-        lengths: tuple[int, ...] = _table(count).unpack_from(data, at + _HEAD.size)
+        lengths: tuple[int, ...] = _prefix(count).unpack_from(data, at)[2:]
         if max(lengths) > self._max_frame:
             raise ProtocolError(f"a frame of {max(lengths)} bytes, more than {self._max_frame}")
         if (total := sum(lengths)) <= JOIN and size + total <= len(data) - at:

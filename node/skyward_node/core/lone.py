@@ -3,7 +3,10 @@
 A call that somebody waits for is alone on its node most of the time: nothing is queued, its worker has its code, and
 its result is all that the worker sends. Then everything that the usual way asks has one answer, and is not asked. What
 is written down in the end is the same, and so is what is said; `test_lone` holds one against the other. Whatever is
-not as plain goes the usual way: both functions return False, and have changed nothing.
+not as plain goes the usual way: both functions return False, and have noted nothing but which code was used last.
+
+What follows at the end of a usual turn may be left out because these two give it nothing to do: neither sets a timer,
+moves a pulse, frees what another session waits for, or leaves something to report. Whoever changes one keeps to that.
 
 PURE: no pipes, no processes.
 """
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skyward.wire.messages import Results, Tasks
 from skyward_node.core.actions import Give, Incoming
-from skyward_node.core.tasks import DONE, KEEP, RUNNING, Task
+from skyward_node.core.tasks import FINISH, KEEP, RUNNING, Task, move
 from skyward_node.executors.events import Received
 
 if TYPE_CHECKING:
@@ -77,7 +80,8 @@ def finish(node: Node, event: Received, _gap: float) -> bool:
         return False
     node.say(session, session.outbox.forward(node.epoch, message, event.body), event.body)
     task.code.observe(message.elapsed[0])
-    task.state, task.worker = DONE, None
+    move([task], FINISH)
+    task.worker = None
     del worker.tasks[id], session.tasks[id]
     session.idle[worker.id] = worker
     session.tidy()

@@ -63,7 +63,7 @@ class Core:
         self.node.now = now
         self._trim_at = now + TRIM
         self._gap = 0.0  # seconds since the last look at who is silent
-        self._due = now  # moment at which something is to be done anyway
+        self._due = now  # moment at which something is to be done whether or not anything happens
         self._handlers: dict[type, Callable[[Any], None]] = {
             Incoming: self._on_incoming,
             Received: self._on_received,
@@ -91,7 +91,7 @@ class Core:
         if len(events) == 1 and now < self._due and self._gap < LOOK:
             way = lone.WAYS.get(type(events[0]))
             if way is not None and way(node, events[0], self._gap):
-                return self._take()
+                return self._take()  # nothing of what follows would be due: see `lone`
         if self._gap >= LOOK:
             gap, self._gap = self._gap, 0.0
             admission.look(node, gap)
