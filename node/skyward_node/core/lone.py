@@ -36,7 +36,11 @@ def give(node: Node, event: Incoming, gap: float) -> bool:
     """
     message, body = event.message, event.body
     session = node.peers.get(event.peer)
-    if type(message) is not Tasks or len(message.ids) != 1 or len(body) != 1 or session is None:
+    if (
+        session is None
+        or type(message) is not Tasks
+        or not len(message.ids) == len(message.functions) == len(body) == 1
+    ):
         return False
     if message.epoch != node.epoch or event.user != session.user or event.peer in (session.control, *node.parting):
         return False  # it is refused
@@ -46,7 +50,7 @@ def give(node: Node, event: Incoming, gap: float) -> bool:
     if not _has_room(node, session) or not _is_calm(node, session):
         return False
     worker = session.idle[next(reversed(session.idle))]
-    code = session.library.code(message.functions[message.fns[0]])
+    code = session.library.code(message.functions[0])
     if not code.ready or not _is_ready(worker, session) or not worker.known.use(code.key):
         return False
     session.silence = -gap

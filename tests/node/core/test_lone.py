@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from skyward.wire.messages import Beat, Release, Roster
 from skyward_node.core import lone
-from skyward_node.core.actions import Shutdown
+from skyward_node.core.actions import Incoming, Shutdown
 from skyward_node.executors.events import Printed
-from tests.node.core.conftest import EPOCH, Rig
+from tests.node.core.conftest import EPOCH, KEY, OTHER_KEY, Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,28 @@ class Script:
     def submit_again(self, number: int) -> list[Action]:
         """A task that is known."""
         return self.rig.submit(self._some(number))
+
+    def submit_other(self, number: int) -> list[Action]:
+        """One task of the second of two functions."""
+        self.last += 1
+        return self.rig.submit(self.last, functions=[KEY, OTHER_KEY], fns=[number % 2])
+
+    def submit_what_is_refused(self, number: int) -> list[Action]:
+        """One task in another's name, for another life of the node, or with an answer to what was never said."""
+        changes: dict[str, Any] = [{}, {"epoch": EPOCH + 1}, {"ack": 10_000}][number % 3]
+        message, body = self.rig.tasks_message(self.last + 1, **changes)
+        return self.rig.handle(Incoming(self.rig.peer, message, body, "" if changes else "somebody"))
+
+    def hesitate(self, number: int) -> list[Action]:
+        """A task comes some milliseconds later."""
+        self.rig.now += 0.001 * (number % 12)
+        return self.submit(number)
+
+    def share(self, number: int) -> list[Action]:
+        """Another client comes, seldom; its tasks take turns with ours."""
+        if number % 10 != 9:
+            return []
+        return self.rig.hello(peer=b"other", session=b"o" * 16)
 
     def finish(self, number: int) -> list[Action]:
         """A worker ends its first task."""
@@ -141,13 +163,17 @@ def books(rig: Rig) -> Any:
 @given(
     steps=st.lists(st.tuples(st.sampled_from(STEPS + LIKELY), st.integers(0, 100)), min_size=5, max_size=40),
     concurrency=st.integers(1, 2),
+    heartbeat=st.sampled_from([60.0, 0.05]),
     mode=st.sampled_from([{}, {"threads": True}, {"reuse": False}]),
 )
-def test_both_ways_say_and_note_the_same(steps: list[tuple[str, int]], concurrency: int, mode: dict[str, bool]) -> None:
+def test_both_ways_say_and_note_the_same(
+    steps: list[tuple[str, int]], concurrency: int, heartbeat: float, mode: dict[str, bool]
+) -> None:
     """Whatever comes, in whatever order, nothing tells which way a task has gone."""
     short, usual = Script(Rig(concurrency, **mode)), Script(Rig(concurrency, **mode))
     for script in (short, usual):
-        script.rig.open()
+        script.rig.open(heartbeat=heartbeat)
+        script.rig.say(script.rig.function(OTHER_KEY), [b"code of g"])
         script.submit(0)
         script.finish(0)
     for name, number in steps:
