@@ -11,10 +11,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from skyward.dispatch.liveness import BEATS, Liveness
+from skyward.dispatch.liveness import BEATS, Hearing, Liveness
 from skyward.dispatch.load import Load, survey
 from skyward.dispatch.membership import Change, Launch, Membership, Retire
-from skyward.dispatch.stalls import Flow
 from skyward.errors import ProvisionError
 from skyward.mesh.launching import Launcher
 from skyward.mesh.mate import Mate
@@ -48,7 +47,7 @@ class Crew:
         self.mates: dict[int, Mate] = {}  # nodes that have been launched, by rank
         self._by_death_fd: dict[int, Mate] = {}
         self._liveness = Liveness(engine.options.heartbeat)
-        self._hearing = Liveness(engine.options.heartbeat)  # by what nodes say of what they have heard
+        self._hearing = Hearing(engine.options.heartbeat)
         self._beats_at = 0.0
 
     # --- joining ---------------------------------------------------------------------------
@@ -121,7 +120,7 @@ class Crew:
         mate.slots = slots
         mate.since = time.monotonic()
         membership.on_ready(mate.rank, mate.since)
-        engine.next_tick = 0.0  # its connections are looked at from now on, and the next heartbeat may be far
+        engine.tick_soon()  # its connections are looked at from now on, and the next heartbeat may be far
         if membership.states[mate.rank] is not NodeState.READY:
             self.retire_idle()
             return
@@ -168,7 +167,6 @@ class Crew:
         """Close what joins us to a node."""
         hub = self._engine.hub
         if mate.link is not None:
-            self._engine.reach.forget_link(mate.link)
             hub.disconnect(mate.link)
             mate.link = None
         self.forget_control(mate)
@@ -177,15 +175,14 @@ class Crew:
         if death_fd is not None and self._by_death_fd.pop(death_fd, None) is not None:
             hub.unwatch(death_fd)
         self._liveness.forget(mate.rank)
+        self._hearing.forget(mate.rank)
         if self._engine.sharing is not None:
             self._engine.sharing.forget(mate.rank)
 
     def forget_control(self, mate: Mate) -> None:
         """Do without a second link to a node."""
         if mate.control is not None:
-            self._engine.reach.forget_link(mate.control)
             self._engine.hub.disconnect(mate.control)
-            self._hearing.forget(mate.rank)
             mate.control = None
 
     def renew_control(self, mate: Mate) -> None:
@@ -295,26 +292,32 @@ class Crew:
         """A node has shown that it hears us."""
         self._hearing.heard(mate.rank, time.monotonic())
 
-    def tick(self, now: float) -> bool:
-        """Look at connections, and for nodes that have become silent; return whether a heartbeat has passed."""
+    def tick(self, now: float) -> None:
+        """Look at connections, and for nodes that have become silent or deaf; beat if a heartbeat has passed."""
         self._engine.reach.look(now)
+        time_up = f"for {BEATS * self._engine.options.heartbeat:g} s"
         for rank in self._liveness.watched(now):
             if (mate := self.mates.get(rank)) is not None:
-                self.lose(mate, f"it was silent for {BEATS * self._engine.options.heartbeat:g} s")
-        for rank in self._hearing.watched(now):
-            # What is confirmed has arrived: then the node only has no time to look at it.
-            if (mate := self.mates.get(rank)) is not None and mate.control and mate.control.flow() is Flow.STALLS:
-                self.lose(mate, f"it has heard nothing of us for {BEATS * self._engine.options.heartbeat:g} s")
-        if now < self._beats_at:
-            return False
-        self._beats_at = now + self._engine.options.heartbeat
+                self.lose(mate, f"it was silent {time_up}")
+        controls = {mate.rank: mate.control for mate in self.mates.values() if mate.control and mate.control.ready}
+        for rank in self._hearing.deaf(now, {rank: control.flow for rank, control in controls.items()}):
+            if (mate := self.mates.get(rank)) is not None:
+                self.lose(mate, f"it has heard nothing of us {time_up}")
+        if now >= self._beats_at:
+            self._beat(now)
+
+    def _beat(self, now: float) -> None:
+        """Show the nodes that we live, and see what else has become due."""
+        engine, membership = self._engine, self.membership
+        self._beats_at = now + engine.options.heartbeat
         for mate in self.mates.values():
-            self._engine.talk.beat(mate, now)
+            engine.talk.beat(mate, now)
             self._open_control(mate)
         self.look(now)
-        if self._engine.scheduler.queue:
+        if engine.scheduler.queue:
             self.wake()
-        return True
+        engine.perform(engine.scheduler.on_tick(now, membership.causes, waking=membership.waking))
+        self.retire_idle()
 
     def _open_control(self, mate: Mate) -> None:
         """Give a node that takes part its second link: now, because while the pool opened it would have cost time."""

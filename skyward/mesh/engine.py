@@ -86,7 +86,7 @@ class Engine:
         self._opening = Waiter()
         self._open_error: BaseException | None = None
         self._timers = Timers()
-        self.next_tick = 0.0
+        self._next_tick = 0.0
         self._idle_waiters: list[Waiter] = []
         self._stranded: list[Task] = []  # in nobody's hands, because what handled them has failed
         self._handed_in: deque[Task] = deque()
@@ -185,13 +185,17 @@ class Engine:
             for rank, message, body in self.nesting.flush(self.crew.epoch):
                 self.talk.answer(self.crew.mates[rank], message, body)
         now = time.monotonic()
-        if now >= self.next_tick:
+        if now >= self._next_tick:
             self._tick(now)
         self._timers.run(now)
 
     def next_deadline(self) -> float:
         """Return when `turn` must be called again."""
-        return min(self.next_tick, self._timers.next())
+        return min(self._next_tick, self._timers.next())
+
+    def tick_soon(self) -> None:
+        """Tick in the next turn."""
+        self._next_tick = 0.0
 
     def is_busy(self) -> bool:
         """Return whether anything is under way."""
@@ -239,14 +243,9 @@ class Engine:
             self.greeting.hello(mate, link)
 
     def _tick(self, now: float) -> None:
-        self.next_tick = now + self.options.heartbeat  # also if something below fails: else every turn would tick
-        beat = self.crew.tick(now)
-        self.next_tick = self.crew.next_tick(now)
-        if not beat:
-            return
-        membership = self.crew.membership
-        self.perform(self.scheduler.on_tick(now, membership.causes, waking=membership.waking))
-        self.crew.retire_idle()
+        self._next_tick = now + self.options.heartbeat  # also if something below fails: else every turn would tick
+        self.crew.tick(now)
+        self._next_tick = self.crew.next_tick(now)
 
     # --- tasks -----------------------------------------------------------------------------
 

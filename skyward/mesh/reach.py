@@ -5,7 +5,8 @@ comes to nothing does the second time, because one can be an accident. A connect
 closed port means that the node is gone, an open one that it may be back, which it has to show by its epoch before it
 has been silent for too long. A control channel that breaks or fails is given up: the next heartbeat opens another.
 
-A connection that stalls is dialled again when the node's port answers meanwhile; see `dispatch.stalls`.
+A connection that stalls is dialled again when the node's port answers meanwhile; see `dispatch.stalls`. Whatever a
+port is asked for, a closed one means that the node is gone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import errno
 import logging
 import socket
 import time
+from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
@@ -22,6 +24,7 @@ from skyward.errors import AuthError
 from skyward.transport.links import Connection
 
 if TYPE_CHECKING:
+    from skyward.dispatch.stalls import Flow
     from skyward.mesh.engine import Engine
     from skyward.mesh.mate import Mate
     from skyward.transport.links import Link
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 FAILURES: Final = 2  # handshakes in a row after which it is no accident
 AGAIN: Final = 0.02  # seconds before a port is asked again that has hung up: how long a process takes to end
 LONGEST: Final = 1.0  # seconds between such questions, which take twice as long each time
-MOST: Final = 4  # questions about a stall that may be under way: the last of them leaves before the network heals
+MOST: Final = 4  # questions about a node's stalls that may be under way
+LASTS: Final = 1.0  # seconds; then the system would ask again, and so may we, at a moment of our own
 
 _logger: Final = logging.getLogger("skyward")
 
@@ -40,13 +44,21 @@ NOT_PROVEN: Final = (
 )
 
 
+class About(Enum):
+    """Why a port is asked."""
+
+    BREAK = "its connection broke"
+    STALL = "its connection does not get on"
+
+
 class Probe(NamedTuple):
     """A question that is under way."""
 
     asking: socket.socket
     mate: Mate
-    pause: float  # seconds until it is asked again if the answer says nothing; 0: it is about a stall
+    about: About
     asked: float  # `time.monotonic`
+    wait: float = 0.0  # seconds until it is asked again if the port hangs up
 
 
 class Reach:
@@ -57,6 +69,7 @@ class Reach:
         self._probes: dict[int, Probe] = {}  # by descriptor, in the order in which they were asked
         self._stalls = Stalls()
         self._looks = pause(engine.options.heartbeat)
+        self._look_at = 0.0
 
     def on_news(self, link: Link, what: Connection) -> None:
         """Something has become of a link's connection."""
@@ -99,37 +112,48 @@ class Reach:
     # --- stalls ----------------------------------------------------------------------------
 
     def look(self, now: float) -> None:
-        """See whose connections get on."""
-        for mate in self._engine.crew.mates.values():
-            stalls = [self._stalls.note(link, link.flow(), now) for link in _watched(mate)]
+        """See whose connections get on, if it is time to."""
+        if now < self._look_at:
+            return
+        self._look_at = now + self._looks
+        for mate in list(self._engine.crew.mates.values()):
+            stalls = [self._stalls.note(_key(mate, link), link.flow(), now) for link in _watched(mate)]
             if any(stalls):
-                self._ask_again(mate)
+                self._ask_again(mate, now)
 
     def next_look(self, now: float) -> float:
         """Return when to look again."""
         mates = self._engine.crew.mates.values()
-        return now + self._looks if any(_watched(mate) for mate in mates) else inf
+        return max(now, self._look_at) if any(_watched(mate) for mate in mates) else inf
 
-    def _ask_again(self, mate: Mate) -> None:
-        asked = [fd for fd, probe in self._probes.items() if probe.mate is mate]
+    def answers(self, mate: Mate, link: Link) -> None:
+        """The node has answered over a connection."""
+        self._stalls.forget(_key(mate, link))
+
+    def _ask_again(self, mate: Mate, now: float) -> None:
+        """Ask about a stall, unless enough is asked; what is answered far away takes its time."""
+        asked = self._asked(mate, About.STALL)
+        if len(asked) >= MOST and now < self._probes[asked[0]].asked + LASTS:
+            return
         for fd in asked[: max(0, len(asked) + 1 - MOST)]:
             self._drop(fd)
-        self._ask(mate, 0.0)
+        self._ask(mate, About.STALL)
 
     def _listens(self, mate: Mate, asked: float) -> None:
         now = time.monotonic()
         again = False
         for link in _watched(mate):
-            stalls = self._stalls.note(link, link.flow(), now)  # it may have got on meanwhile
-            if self._stalls.answered(link, asked, now):
-                self._dial_again(mate, link)
+            key, flow = _key(mate, link), link.flow()
+            stalls = self._stalls.note(key, flow, now)  # it may have got on meanwhile
+            if self._stalls.answered(key, asked, now):
+                self._dial_again(mate, link, flow)
             else:
                 again |= stalls
         if again:
-            self._ask_again(mate)
+            self._ask_again(mate, now)
 
-    def _dial_again(self, mate: Mate, link: Link) -> None:
-        _logger.info("node %d is dialled again: its port answers, and a connection to it stalls", mate.rank)
+    def _dial_again(self, mate: Mate, link: Link, flow: Flow) -> None:
+        _logger.info("node %d is dialled again: its port answers, and a connection to it %s", mate.rank, flow.value)
         if link is mate.control:
             self._engine.crew.renew_control(mate)
         else:
@@ -137,20 +161,22 @@ class Reach:
 
     # --- probes ----------------------------------------------------------------------------
 
-    def probe(self, mate: Mate, pause: float = AGAIN) -> None:
+    def probe(self, mate: Mate, wait: float = AGAIN) -> None:
         """Ask whether somebody still listens where the node did, unless that is being asked already."""
-        if self._engine.crew.mates.get(mate.rank) is not mate:
-            return
-        if not any(probe.mate is mate for probe in self._probes.values()):
-            self._ask(mate, pause)
+        if self._engine.crew.mates.get(mate.rank) is mate and not self._asked(mate, About.BREAK):
+            self._ask(mate, About.BREAK, wait)
 
-    def _ask(self, mate: Mate, pause: float) -> None:
+    def _asked(self, mate: Mate, about: About) -> list[int]:
+        """Return the questions that are under way, the oldest first."""
+        return [fd for fd, probe in self._probes.items() if probe.mate is mate and probe.about is about]
+
+    def _ask(self, mate: Mate, about: About, wait: float = 0.0) -> None:
         host, port = mate.launched.address, int(mate.launched.endpoint.rpartition(":")[2])
         try:
             asking = socket.socket(_family(host), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         except OSError:
             return  # out of descriptors: silence will tell
-        probe = Probe(asking, mate, pause, time.monotonic())
+        probe = Probe(asking, mate, about, time.monotonic(), wait)
         code = asking.connect_ex((host, port))
         if code in (0, errno.EINPROGRESS):
             self._probes[asking.fileno()] = probe
@@ -173,29 +199,31 @@ class Reach:
         return True
 
     def _judge(self, probe: Probe, code: int) -> None:
-        mate, pause = probe.mate, probe.pause
+        mate, wait = probe.mate, probe.wait
         if code == 0:
             self._listens(mate, probe.asked)
-        elif not pause:
-            pass  # the connection stands: silence will tell
         elif code == errno.ECONNREFUSED:
-            self._engine.crew.lose(mate, "its connection broke, and nobody listens there any more")
-        elif code == errno.ECONNRESET:  # by a process that is just ending: its port is closed in a moment
-            self._engine.call_later(pause, lambda: self.probe(mate, min(2 * pause, LONGEST)))
+            self._engine.crew.lose(mate, f"{probe.about.value}, and nobody listens there any more")
+        elif code == errno.ECONNRESET and probe.about is About.BREAK:
+            # By a process that is just ending: its port is closed in a moment. About a stall the next look asks.
+            self._engine.call_later(wait, lambda: self.probe(mate, min(2 * wait, LONGEST)))
         # Any other error may be the network's, and a node that lives says something: silence will tell.
 
     def forget(self, mate: Mate) -> None:
-        """Give up the probes of a node."""
+        """Give up the probes of a node, and what is known of its connections."""
         for fd in [fd for fd, probe in self._probes.items() if probe.mate is mate]:
             self._drop(fd)
-
-    def forget_link(self, link: Link) -> None:
-        """Look at a link no more."""
-        self._stalls.forget(link)
+        for channel in ("data", "control"):
+            self._stalls.forget((mate, channel))
 
     def _drop(self, fd: int) -> None:
         self._engine.hub.unwatch(fd)
         self._probes.pop(fd).asking.close()
+
+
+def _key(mate: Mate, link: Link) -> tuple[Mate, str]:
+    """Return what stands for a connection, however often it is made again."""
+    return mate, "control" if link is mate.control else "data"
 
 
 def _watched(mate: Mate) -> list[Link]:

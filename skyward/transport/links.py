@@ -7,6 +7,7 @@ flushes it.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import deque
 from enum import Enum
@@ -199,6 +200,10 @@ class Link:
                 self._fd = int(told["value"])
                 continue
             if event == DISCONNECTED:
+                # In libzmq 4.3.5 the value is the descriptor, which is closed after that. A connection that we have
+                # given up may still end by itself, and be reported when there is another already.
+                if int(told["value"]) != self._fd:
+                    continue
                 self._fd = -1
             last, self._last = self._last, _NEWS.get(event)
             if self._last is not None:
@@ -243,15 +248,19 @@ def _is_unconfirmed(fd: int) -> bool:
     """Return whether a connection has sent something again, and has no answer to it.
 
     The descriptor is ZeroMQ's, which may close it at any time: what we hear then is an error, or of another connection,
-    and no more than a dial too many comes of it.
+    and no more than a dial too many comes of it. We ask a copy, so that nothing of ours can close theirs.
     """
     try:
-        end = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fd)
+        copy = os.dup(fd)
     except OSError:
         return False
     try:
-        return end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RETRANSMITS + 1)[RETRANSMITS] > 0
-    except OSError:
+        end = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, copy)
+    except OSError:  # by now it is no socket
+        os.close(copy)
         return False
-    finally:
-        end.detach()
+    with end:
+        try:
+            return end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RETRANSMITS + 1)[RETRANSMITS] > 0
+        except OSError:
+            return False

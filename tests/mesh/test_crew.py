@@ -254,7 +254,6 @@ def test_next_tick_is_a_heartbeat_or_a_death(mesh: Mesh) -> None:
             found.append(crew.next_tick(now) - now)
             now += 9.0
             assert crew._liveness.watched(now) == []
-            crew._hearing.watched(now)
         crew._beats_at = now + 110.0
         found.append(crew.next_tick(now) - now)
         found.append(crew.next_tick(now + 100.0) - now - 100.0)
