@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -9,7 +10,7 @@ import skyward as sky
 from tests.rules.work import LONG, hold, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from skyward.futures import Future
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 BEAT: Final = 0.25  # seconds: the default
 DEAD: Final = 3 * BEAT
 PROMISED: Final = DEAD + 0.25  # seconds after which a silent node is lost
+FEW: Final = 3  # rounds, of which a busy machine may spoil all but one
 BUSY: Final = 1.0  # seconds more, on a machine that does other things
 
 
@@ -46,6 +48,17 @@ def beats(pool: sky.Compute) -> bool:
     assert pool._engine is not None
     mate = pool._engine.crew.mates.get(0)
     return mate is not None and link is not None and link.ready and mate.echo > mate.since > 0
+
+
+def typical(times: Sequence[float]) -> float:
+    """Return what is held against a promise: of a few rounds the best, of many the median."""
+    return min(times) if len(times) <= FEW else statistics.median(times)
+
+
+def summary(times: Sequence[float], most: float) -> str:
+    """Return what is shown of rounds."""
+    middle = statistics.median(times)
+    return f"{min(times):.3f} to {max(times):.3f} s, median {middle:.3f} s, of at most {most:g} s, {len(times)} rounds"
 
 
 def held(pool: sky.Compute, directory: Path, name: str) -> Future[str]:

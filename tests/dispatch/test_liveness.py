@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from skyward.dispatch.liveness import BEATS, STEP, Liveness
+from skyward.dispatch.liveness import BEATS, STEP, Hearing, Liveness
+from skyward.dispatch.stalls import Flow
 
 
 def watching(*ranks: int) -> Liveness:
@@ -94,3 +95,56 @@ def test_next_death_says_how_long_no_look_is_needed() -> None:
     assert liveness.next_death() == 103.5
     liveness.forget(2)
     assert liveness.next_death() == 104.25
+
+
+def test_dead_node_is_not_waited_for() -> None:
+    """It has been reported; whoever keeps it looks at it when there is something else to look at."""
+    liveness = watching(1, 2)
+    liveness.heard(2, 100.5)
+    for moment in (101.0, 102.0, 103.0):
+        assert liveness.watched(moment) == []
+    assert liveness.watched(103.25) == [1]
+    assert liveness.next_death() == 103.5
+    liveness.forget(2)
+    assert liveness.next_death() is None
+    assert liveness.watched(103.3) == [1]
+    liveness.heard(1, 103.3)
+    assert liveness.next_death() == 106.3
+
+
+# --- who hears us --------------------------------------------------------------------------
+
+
+@pytest.mark.rule("R36")
+@pytest.mark.rule("F20")
+@pytest.mark.parametrize("flow", list(Flow))
+def test_node_is_deaf_if_it_names_no_beat_and_confirms_nothing(flow: Flow) -> None:
+    """For three heartbeats; what is confirmed has arrived, and what is down is opened again."""
+    hearing = Hearing(1.0)
+    flows = {1: lambda: flow, 2: lambda: flow}
+    for moment in (100.0, 101.0, 102.0):
+        assert hearing.deaf(moment, flows) == []
+    hearing.heard(2, 102.5)
+    assert hearing.deaf(103.0, flows) == []
+    assert hearing.next_death() == 103.0
+    assert hearing.deaf(103.1, flows) == ([1] if flow is Flow.STALLS else [])
+    assert hearing.next_death() == 105.5
+    hearing.forget(2)
+    assert hearing.next_death() is None
+
+
+@pytest.mark.rule("R36")
+def test_hearing_counts_while_there_is_a_second_connection() -> None:
+    """From its beginning, and not over the gap between one and the next; whatever is heard without one is no clock."""
+    hearing = Hearing(1.0)
+    flows = {1: lambda: Flow.STALLS}
+    hearing.heard(1, 99.0)
+    assert hearing.deaf(100.0, {}) == []
+    hearing.heard(1, 100.5)
+    assert hearing.next_death() is None
+    for moment in (101.0, 102.0, 103.0, 104.0):
+        assert hearing.deaf(moment, flows) == []
+    assert hearing.deaf(104.05, {}) == []
+    assert hearing.next_death() is None
+    assert hearing.deaf(104.1, flows) == []
+    assert hearing.next_death() == pytest.approx(107.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skyward.dispatch.stalls import ANSWERS, GRACE, LOOKS, PATIENCE, Flow, Stalls, pause
+from skyward.dispatch.stalls import ANSWERS, GRACE, LONGEST, LOOKS, PATIENCE, Flow, Stalls, pause
 
 LINK, OTHER = "link", "other"
 
@@ -67,6 +67,40 @@ def test_dial_has_its_time(flow: Flow) -> None:
     assert not any(answer(stalls, ANSWERS, late - 0.1))
     stalls.note(LINK, Flow.DOWN, late)
     assert stalls.note(LINK, Flow.DOWN, late + PATIENCE)
+
+
+@pytest.mark.rule("F27")
+@pytest.mark.parametrize("seen", list(Flow))
+def test_dial_has_its_time_whatever_is_seen_meanwhile(seen: Flow) -> None:
+    """A connection that is up shows nothing yet: the node answers over it, or does not."""
+    stalls = Stalls()
+    stalls.note(LINK, Flow.STALLS, 2.0)
+    assert any(answer(stalls, ANSWERS, 2.0))
+    for moment in (2.1, 2.2):
+        assert not stalls.note(LINK, seen, moment)
+        assert not stalls.note(LINK, Flow.STALLS, moment)
+        assert not any(answer(stalls, ANSWERS, moment))
+    assert stalls.note(LINK, Flow.STALLS, 2.0 + GRACE)
+
+
+@pytest.mark.rule("F27")
+def test_each_dial_without_an_answer_has_twice_the_time() -> None:
+    """Up to a minute; it may get on in between. When the node has answered over it all begins anew."""
+    stalls, now = Stalls(), 2.0
+    found: list[float] = []
+    while not found or found[-1] < LONGEST or len(found) < 7:
+        assert stalls.note(LINK, Flow.STALLS, now)
+        assert answer(stalls, ANSWERS, now)[-1]
+        began = now
+        while not stalls.note(LINK, Flow.STALLS, now):
+            now += 1.0
+        found.append(now - began)
+        stalls.note(LINK, Flow.FLOWS, now)
+    assert found == [GRACE, 2 * GRACE, 4 * GRACE, 8 * GRACE, 16 * GRACE, LONGEST, LONGEST]
+    stalls.forget(LINK)
+    stalls.note(LINK, Flow.STALLS, now)
+    assert answer(stalls, ANSWERS, now)[-1]
+    assert stalls.note(LINK, Flow.STALLS, now + GRACE)
 
 
 def test_connections_are_judged_each_by_itself() -> None:

@@ -13,7 +13,7 @@ import zmq
 from skyward.dispatch.stalls import Flow
 from skyward.transport.hub import Hub, News
 from skyward.transport.keys import make_pair
-from skyward.transport.links import Connection, Link
+from skyward.transport.links import Connection, Link, _is_unconfirmed
 from tests.transport.curve import Port
 
 if TYPE_CHECKING:
@@ -112,6 +112,68 @@ def test_link_that_is_dialled_again_has_another_connection(ends: Ends) -> None:
     link.send([b"second"])
     second, words = port.receive()
     assert (second != first, words) == (True, b"second")
+
+
+class Late:
+    """A monitor with one thing to tell."""
+
+    def __init__(self) -> None:
+        self.left = 1
+
+    def poll(self, _: int) -> bool:
+        """Return whether it has."""
+        self.left -= 1
+        return self.left >= 0
+
+
+@pytest.mark.rule("F27")
+def test_end_of_a_connection_that_was_given_up_is_no_news(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be reported when there is another one already; that of the other is told."""
+    port = ends.port(ALICE.public)
+    link = ends.hub.connect(port.endpoint, 0, port.keys.public)
+    port.until(lambda: ends.heard(Connection.UP))
+    ours, found = link._fd, []
+    for fd in (ours + 1, ours):
+        with monkeypatch.context() as patch:
+            patch.setattr(link, "monitor", Late())
+            told = {"event": zmq.EVENT_DISCONNECTED, "value": fd}
+            patch.setattr("skyward.transport.links.recv_monitor_message", lambda _: told)  # noqa: B023 - called here
+            found.append((link.news(), link.flow()))
+    assert found == [([], Flow.FLOWS), ([Connection.DOWN], Flow.DOWN)]
+
+
+@pytest.mark.rule("F27")
+def test_break_names_the_connection_that_broke(ends: Ends) -> None:
+    """ZeroMQ says so: else no break would be told."""
+    port = ends.port(ALICE.public)
+    link = ends.hub.connect(port.endpoint, 0, port.keys.public)
+    port.until(lambda: ends.heard(Connection.UP))
+    with socket.socket(fileno=os.dup(link._fd)) as end:
+        end.shutdown(socket.SHUT_RDWR)
+    port.until(lambda: ends.heard(Connection.UP, Connection.DOWN))
+
+
+@pytest.mark.rule("F27")
+def test_descriptor_of_zeromq_is_only_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy is asked, so that nothing of ours closes it; what is no connection any more tells nothing."""
+    asked: list[int] = []
+
+    class Noted(socket.socket):
+        def __init__(self, family: int, kind: int, protocol: int, fd: int) -> None:
+            asked.append(fd)
+            super().__init__(family, kind, protocol, fd)
+
+    monkeypatch.setattr("skyward.transport.links.socket.socket", Noted)
+    ours, theirs = os.pipe()
+    connection = os.eventfd(0)
+    before = len(os.listdir("/proc/self/fd"))
+    assert not _is_unconfirmed(connection)
+    assert not _is_unconfirmed(ours)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not {connection, ours} & set(asked)
+    for fd in (ours, theirs, connection):
+        os.close(fd)
+    assert not _is_unconfirmed(connection)
 
 
 @pytest.mark.rule("R42")
