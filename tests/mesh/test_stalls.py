@@ -8,7 +8,6 @@ import logging
 import socket
 import time
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -339,8 +338,16 @@ def test_lost_node_leaves_no_clock(mesh: Mesh, monkeypatch: pytest.MonkeyPatch, 
     """With or without a second link: else the engine would look for ever at what cannot be lost any more."""
     nodes = mesh.open(2, mortal=True)
     crew = mesh.engine.crew
-    for mate in crew.mates.values():
-        mesh.do(partial(crew.hears, mate))
+
+    def begin() -> None:
+        crew._beats_at = time.monotonic() + 100 * QUIET
+        for mate in crew.mates.values():
+            crew.forget_control(mate)
+        crew.tick(time.monotonic())
+        for mate in crew.mates.values():
+            crew.hears(mate)
+
+    mesh.do(begin)
     watched: list[list[int]] = []
 
     def clocks() -> None:
@@ -355,7 +362,6 @@ def test_lost_node_leaves_no_clock(mesh: Mesh, monkeypatch: pytest.MonkeyPatch, 
         control.ready = True
         crew.mates[0].control = control
         now = time.monotonic()
-        crew._beats_at = now + 100 * QUIET
         crew.tick(now)
         crew.hears(crew.mates[0])
         clocks()
