@@ -141,7 +141,7 @@ class Client:
         mate = self.mates.get(link.rank)
         return mate if mate is not None and mate.link is link else None
 
-    def hears(self, mate: Mate) -> None:
+    def welcomed(self, mate: Mate, link: Link) -> None:
         """Do nothing: no clock runs here."""
 
     def echoed(self, mate: Mate, echo: float) -> None:

@@ -288,6 +288,11 @@ class Crew:
             mate.echo = echo
             self.hears(mate)
 
+    def welcomed(self, mate: Mate, link: Link) -> None:
+        """A node has answered our hello."""
+        self._engine.reach.answers(mate, link)
+        self.hears(mate)  # beats that were under way on a connection before this one are lost
+
     def hears(self, mate: Mate) -> None:
         """A node has shown that it hears us."""
         self._hearing.heard(mate.rank, time.monotonic())

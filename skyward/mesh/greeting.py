@@ -55,8 +55,7 @@ class Greeting:
         link, engine = mate.link, self._engine
         assert link is not None
         link.greeted = link.refusals = link.shown = link.said = 0
-        engine.reach.answers(mate, link)
-        engine.crew.hears(mate)  # the hello; beats that were under way on a connection before this one are lost
+        engine.crew.welcomed(mate, link)
         if not link.ready:
             link.epoch = message.epoch
             link.ready = True
@@ -95,8 +94,7 @@ class Greeting:
         """
         match message:
             case Welcome(epoch=epoch):
-                self._engine.reach.answers(mate, link)
-                self._engine.crew.hears(mate)
+                self._engine.crew.welcomed(mate, link)
                 link.greeted = 0
                 link.epoch = epoch
                 link.ready = True
