@@ -153,6 +153,7 @@ def _called(client: Any, method: str, arguments: dict[str, Any]) -> dict[str, An
 def _guarded(client: Any, method: str, action: Callable[[], Any]) -> Any:
     """Do it; an error of botocore's, or one below it, becomes ours here and nowhere else."""
     import botocore.exceptions
+    import botocore.parsers
 
     call = f"{client.meta.service_model.service_name}:{client.meta.method_to_api_mapping.get(method, method)}"
     try:
@@ -166,7 +167,8 @@ def _guarded(client: Any, method: str, action: Callable[[], Any]) -> Any:
         raise CallFailed(call, Kind.CREDENTIALS, type(error).__name__, str(error)) from error
     except botocore.exceptions.EndpointConnectionError as error:  # nothing was sent
         raise CallFailed(call, Kind.REGION, type(error).__name__, str(error)) from error
-    except (botocore.exceptions.BotoCoreError, OSError) as error:
+    except (botocore.exceptions.BotoCoreError, botocore.parsers.ResponseParserError, OSError) as error:
+        # Also what is no answer of AWS, like a proxy's page: whether the call was heard nobody knows.
         raise CallFailed(call, Kind.UNSURE, type(error).__name__, str(error)) from error
 
 
