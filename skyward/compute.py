@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from skyward.choosing import choose
-from skyward.dispatch.tasks import SETTLED
+from skyward.dispatch.tasks import SETTLED, total_size
 from skyward.errors import ForkedPoolError, NoNodesError, PoolClosedError
 from skyward.mesh.engine import CANCEL_WAIT, CLOSE_WAIT, Engine
 from skyward.model import Nodes
@@ -191,7 +191,10 @@ class Compute(PoolOperations):
 
     # --- primitives of the operations --------------------------------------------------------
 
-    def _check(self) -> Engine:
+    def _check(self) -> None:
+        self._open_engine()
+
+    def _open_engine(self) -> Engine:
         engine = self._engine
         if os.getpid() != self._pid:
             raise ForkedPoolError(
@@ -206,16 +209,16 @@ class Compute(PoolOperations):
         return engine
 
     def _wait_for_room_and_submit(self, tasks: Sequence[Task]) -> None:
-        engine = self._check()
-        size = tasks[0].size if len(tasks) == 1 else sum([task.size for task in tasks])
+        engine = self._open_engine()
+        size = total_size(tasks)
         if not engine.window.has_room(size) and not must_not_block():
             engine.wait_for_room(size)
         engine.hand_in(tasks, size)
 
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
-        engine = self._check()
+        engine = self._open_engine()
         if wait_for is None:
-            engine.hand_in(tasks, sum([task.size for task in tasks]))
+            engine.hand_in(tasks, total_size(tasks))
         else:
             engine.loop.wait(wait_for, start=lambda: engine.submit(tasks))
 
@@ -226,7 +229,7 @@ class Compute(PoolOperations):
         engine = self._engine
         assert engine is not None
         if os.getpid() != self._pid:
-            self._check()  # raises
+            self._open_engine()  # raises
         return engine.loop.wait(waiter, deadline)
 
     def cancel_tasks(self, tasks: Sequence[Task]) -> None:
@@ -236,12 +239,12 @@ class Compute(PoolOperations):
             engine.loop.post(lambda: engine.cancel(tasks))
 
     def _call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
-        engine = self._check()
+        engine = self._open_engine()
         engine.loop.post(lambda: engine.call_later(delay, command, owner))
 
     def soon(self, command: Callable[[], None]) -> None:
         """Run a command where outcomes are delivered; takes no lock."""
-        self._check().loop.post(command)
+        self._open_engine().loop.post(command)
 
     def grant(self, task: Task, items: int, size: int) -> None:
         """Let a task yield so many more elements and bytes; never blocks."""
@@ -256,27 +259,27 @@ class Compute(PoolOperations):
             engine.loop.post(lambda: engine.streaming.push(pump))
 
     def _place(self, packed: Payload, *, snapshot: bool) -> Payload:
-        engine = self._check()
+        engine = self._open_engine()
         if engine.sharing is not None:
             packed = engine.sharing.place(packed)
         return super()._place(packed, snapshot=snapshot)
 
     def _wait_for_room(self, size: int) -> None:
         if not must_not_block():
-            self._check().wait_for_room(size)
+            self._open_engine().wait_for_room(size)
 
     def _track(self, group: Group, total: int | None) -> Tally | None:
-        return self._check().watching.track(label_of(group), total)
+        return self._open_engine().watching.track(label_of(group), total)
 
     def _broadcast_ranks(self) -> tuple[int, ...]:
-        engine = self._check()
+        engine = self._open_engine()
         membership = engine.crew.membership
         deadline = time.monotonic() + self._options.node_wait
         elastic = self._nodes.are_elastic
         while not (ranks := engine.crew.reserve() if elastic else engine.scheduler.ready_ranks()):
             if time.monotonic() > deadline and not membership.waking:
                 raise NoNodesError(self._options.node_wait, tuple(membership.causes))
-            self._check().loop.post(engine.crew.wake)
+            self._open_engine().loop.post(engine.crew.wake)
             time.sleep(_NO_NODE_PAUSE)
         return ranks
 
@@ -286,7 +289,7 @@ class Compute(PoolOperations):
 
     def cancel_future(self, future: Future[Any]) -> bool:
         """Try to stop what the future waits for; return whether it was stopped."""
-        engine, tasks = self._check(), future.tasks
+        engine, tasks = self._open_engine(), future.tasks
 
         def cancel() -> None:
             for task in tasks:
@@ -321,7 +324,7 @@ class Compute(PoolOperations):
 
     def resize(self, nodes: int | tuple[int, int] | Nodes) -> None:
         """Set min, desired and max number of nodes anew, as ``nodes=`` would; returns at once."""
-        engine, wanted = self._check(), Nodes.parse(nodes)
+        engine, wanted = self._open_engine(), Nodes.parse(nodes)
         self._provider.check_nodes(wanted)
         self._nodes = wanted
         engine.loop.post(lambda: engine.crew.resize(wanted))
@@ -333,7 +336,7 @@ class Compute(PoolOperations):
 
     def snapshot(self) -> PoolSnapshot:
         """Return how nodes and tasks stand at this moment."""
-        engine = self._check()
+        engine = self._open_engine()
         found: list[PoolSnapshot] = []
         engine.loop.run(lambda: found.append(engine.snapshot()))
         return found[0]

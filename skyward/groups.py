@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
+from skyward.dispatch.tasks import total_size
 from skyward.feeding import Feeder, batches
 from skyward.futures import Future
 from skyward.poolstreams import PoolStreams
@@ -31,7 +32,7 @@ class GroupOperations(PoolStreams):
     # --- primitives ------------------------------------------------------------------------
 
     @abstractmethod
-    def _check(self) -> object:
+    def _check(self) -> None:
         """Raise unless the pool can be used here and now."""
 
     @abstractmethod
@@ -100,7 +101,7 @@ class GroupOperations(PoolStreams):
         try:
             for batch in batches(self, group.calls, collection, self._window_size // 2, snapshot=snapshot):
                 if waiting:
-                    self._wait_for_room(sum([task.size for task in waiting]))
+                    self._wait_for_room(total_size(waiting))
                 if collection.is_off:  # a member has failed
                     return []
                 self._submit_members(waiting, collection)
@@ -142,7 +143,7 @@ class GroupOperations(PoolStreams):
         last = self._feed(group, collection, snapshot=True)
         if last:
             future.tasks = collection.tasks
-            self._wait_for_room(sum([task.size for task in last]))
+            self._wait_for_room(total_size(last))
             self._submit_members(last, collection)
         if iterators_only:
             future.settle(collection)
@@ -174,7 +175,7 @@ class GroupOperations(PoolStreams):
 
     def dispatch(self, tasks: list[Task], buffer: StreamBuffer) -> bool:
         """Hand in members of a stream when there is room; False if they are not wanted any more by then."""
-        self._wait_for_room(sum([task.size for task in tasks]))
+        self._wait_for_room(total_size(tasks))
         if not buffer.wants_more():
             for task in tasks:
                 disown(task.feeds)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast, ov
 
 from skyward.callbacks import running_loop
 from skyward.config import code_limit
-from skyward.dispatch.tasks import ANY, Task
+from skyward.dispatch.tasks import ANY, Task, total_size
 from skyward.futures import Future
 from skyward.groups import GroupOperations
 from skyward.mistakes import described
@@ -210,7 +210,7 @@ class PoolOperations(GroupOperations):
         return future
 
     def _wait_for_room_and_submit(self, tasks: Sequence[Task]) -> None:
-        self._wait_for_room(sum([task.size for task in tasks]))
+        self._wait_for_room(total_size(tasks))
         self._submit(tasks)
 
     def run_group(self, group: PendingFunctionGroup[*tuple[Any, ...]]) -> Any:

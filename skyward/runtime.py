@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple, cast, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple, overload
 
 from skyward.abbreviation import abbreviate
 from skyward.errors import NoPoolError
@@ -208,8 +208,8 @@ def resolve_pool(operand: object) -> Pool:
     """
     if operand is sky or operand is sys.modules.get("skyward"):
         return active_pool()
-    if Pool in type(operand).__mro__:  # a true subclass: `isinstance` would ask the metaclass, for each call
-        return cast("Pool", operand)
+    if isinstance(operand, Pool):
+        return operand
     got = f"{abbreviate(operand)} ({type(operand).__name__})"
     if isinstance(operand, type) and issubclass(operand, Pool):
         got = f"the class {operand.__name__}; open it: `with sky.{operand.__name__}() as pool:`"

@@ -166,3 +166,8 @@ class Cancelled(Verdict):
 
 
 Action = Send | Stop | Settle
+
+
+def total_size(tasks: Sequence[Task]) -> int:
+    """Return the bytes of the arguments of all tasks."""
+    return sum([task.size for task in tasks])

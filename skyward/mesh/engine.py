@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skyward.config import available_memory
 from skyward.dispatch.scheduler import Scheduler
-from skyward.dispatch.tasks import SETTLED, Action, Send, Settle, Stop
+from skyward.dispatch.tasks import SETTLED, Action, Send, Settle, Stop, total_size
 from skyward.errors import PoolClosedError, ProtocolError
 from skyward.hand import Hand
 from skyward.mesh.console import Console
@@ -269,7 +269,7 @@ class Engine:
     def submit(self, tasks: Sequence[Task], *, urgent: bool = False, admitted: bool = False) -> None:
         """Take in tasks; ``admitted`` ones are counted in the window already."""
         if not admitted:
-            self.window.admit(tasks[0].size if len(tasks) == 1 else sum([task.size for task in tasks]))
+            self.window.admit(total_size(tasks))
         if self.closing:
             self._deliver(tasks, lambda _: PoolClosedError("the pool is closed"))
             return

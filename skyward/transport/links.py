@@ -138,7 +138,7 @@ class Link:
 
         What a node must not miss is sent again after the greeting.
         """
-        if not self.greeted and not self.fresh:
+        if self.is_open:
             self._send(frames)
 
     def send_last(self, frames: Sequence[Buffer]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pytest
 from skyward.providers.aws.api import Api
 from skyward.providers.aws.failures import CallFailed, Kind
 from tests.aws.clouds import REGION, session
+from tests.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,12 +35,8 @@ class Page(BaseHTTPRequestHandler):
 @pytest.fixture
 def proxy() -> Iterator[str]:
     """Yield where such a proxy listens."""
-    with HTTPServer(("127.0.0.1", 0), Page) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
+    with serving(HTTPServer(("127.0.0.1", 0), Page)) as server:
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        serving.join()
 
 
 @pytest.mark.rule("F45")

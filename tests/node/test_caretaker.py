@@ -18,6 +18,7 @@ import pytest
 
 from skyward_node import caretaker
 from skyward_node.caretaker import MOST, Log, Metadata, connections, keep
+from tests.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -71,12 +72,8 @@ class Asked(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def service() -> Iterator[Service]:
     """Yield a metadata service that runs."""
-    with Service() as made:
-        thread = threading.Thread(target=made.serve_forever, args=[0.01])
-        thread.start()
+    with serving(Service()) as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -226,12 +223,8 @@ class Taken(Asked):
 @pytest.fixture
 def bucket() -> Iterator[Bucket]:
     """Yield what takes in a log."""
-    with Bucket() as made:
-        thread = threading.Thread(target=made.serve_forever, args=[0.01])
-        thread.start()
+    with serving(Bucket()) as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def run(daemon: Daemon, generator: Any) -> None:
     """Run a generator as a slot does."""
     emitter = Emitter(daemon.streams, TASK, pack)
     try:
-        drive(emitter, generator, TASK, Interrupts(), pack, lambda: None)
+        drive(emitter, generator, TASK, Interrupts(), lambda: None)
     finally:
         emitter.end()
 
@@ -131,9 +131,9 @@ def test_refused_wait_is_a_deadlock() -> None:
 def test_element_that_cannot_be_sent_closes_the_generator() -> None:
     """The failure that `pack` returned is how the task ends."""
     daemon, log = Daemon(), list[str]()
-    emitter = Emitter(daemon.streams, TASK, pack)
+    emitter = Emitter(daemon.streams, TASK, lambda _: (RAISED, Payload(b"why")))
     with pytest.raises(Unsendable) as caught:
-        drive(emitter, lists_of(3, log), TASK, Interrupts(), lambda _: (RAISED, Payload(b"why")), lambda: None)
+        drive(emitter, lists_of(3, log), TASK, Interrupts(), lambda: None)
     assert (caught.value.status, caught.value.payload.data, log) == (RAISED, b"why", ["closed"])
 
 
@@ -216,7 +216,7 @@ def test_values_that_gather_are_sent_by_the_control_thread() -> None:
     emitter.grant(1_000, 100_000)
     thread = threading.Thread(target=look)
     thread.start()
-    drive(emitter, fast_then_blocked(), TASK, Interrupts(), pack, lambda: None)
+    drive(emitter, fast_then_blocked(), TASK, Interrupts(), lambda: None)
     emitter.end()
     thread.join()
     assert found == [(True, 500, False, True)]
@@ -240,7 +240,7 @@ def test_hurried_generator_looks_at_its_next_element(way: str) -> None:
     emitter = Emitter(daemon.streams, TASK, pack)
     emitter.grant(1_000, 100_000)
     with suppress(Closed):
-        drive(emitter, numbers(), TASK, Interrupts(), pack, lambda: looked.append(len(yielded)))
+        drive(emitter, numbers(), TASK, Interrupts(), lambda: looked.append(len(yielded)))
     emitter.end()
     assert 301 in looked
     assert (len(yielded) == 301) == (way == "close")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skyward.wire.messages import Results, Tasks
 from skyward_node.core.actions import Give, Incoming
+from skyward_node.core.outbox import Part
 from skyward_node.core.tasks import FINISH, KEEP, RUNNING, Task, move
 from skyward_node.executors.events import Received
 
@@ -82,7 +83,10 @@ def finish(node: Node, event: Received, _gap: float) -> bool:
         return False
     if session.backlog or session.nested or any(lines.open for lines in worker.lines.values()):
         return False
-    node.say(session, session.outbox.forward(node.epoch, message, event.body), event.body)
+    columns = message.ids, message.statuses, message.sizes, message.buffers, message.elapsed
+    session.outbox.add(Part(*columns, event.body))
+    for numbered, body in session.outbox.flush(node.epoch):
+        node.say(session, numbered, body)
     task.code.observe(message.elapsed[0])
     move([task], FINISH)
     task.worker = None

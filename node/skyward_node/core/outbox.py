@@ -100,21 +100,6 @@ class Outbox:
             messages.append((message, part.body))
         return messages
 
-    def forward(self, epoch: int, message: Results, body: Sequence[Buffer]) -> Results:
-        """Number the only result of this turn; return the message to send now."""
-        if message.statuses[0] == OK:
-            self.done += 1
-        else:
-            self.failed += 1
-        size = size_of(body)
-        self.size += size
-        self.entries += 1
-        self.seq += 1
-        columns = message.ids, message.statuses, message.sizes, message.buffers, message.elapsed
-        numbered = Results(epoch, self.seq, *columns, message.shared)
-        self._unacked.append((size, numbered, body))
-        return numbered
-
     def ack(self, seq: int) -> None:
         """Forget results up to ``seq``; raises `ProtocolError` for one that was never sent."""
         if seq > self.seq:

@@ -18,11 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
-    from skyward.wire.frames import Payload
     from skyward_node.worker.interrupts import Interrupts
     from skyward_node.worker.yields import Emitter
-
-    Pack = Callable[[Any], tuple[int, Payload]]
 
 SHORT: Final = 256  # characters, or bytes: longer ones are worth a pickle of their own
 FEW: Final = 8  # elements of a tuple
@@ -37,7 +34,6 @@ def drive(
     generator: Generator[Any, Any, Any],
     task: int,
     interrupts: Interrupts,
-    pack: Pack,
     check_fork: Callable[[], object],
 ) -> None:
     """Run a generator to its end; only its own code can be interrupted."""
@@ -58,18 +54,18 @@ def drive(
             check_fork()
             if value is _END:
                 return
-            if not (emitter.look() if value is _MORE else emitter.add(*pack(value))):
+            if not (emitter.look() if value is _MORE else emitter.add(*emitter.pack(value))):
                 del value  # while it waits the generator alone decides what it keeps
                 emitter.wait()
     finally:
         generator.close()
 
 
-async def drive_async(emitter: Emitter, generator: AsyncGenerator[Any, Any], pack: Pack) -> None:
+async def drive_async(emitter: Emitter, generator: AsyncGenerator[Any, Any]) -> None:
     """Run an asynchronous generator to its end."""
     try:
         async for value in generator:
-            if not emitter.add(*pack(value)):
+            if not emitter.add(*emitter.pack(value)):
                 await emitter.wait_async()
     finally:
         await generator.aclose()

@@ -127,9 +127,9 @@ class Slot:
         emitter = Emitter(self.streams, id, self._pack)
         try:
             if isinstance(generator, AsyncGenerator):
-                self._drive_async(id, drive_async(emitter, generator, self._pack))
+                self._drive_async(id, drive_async(emitter, generator))
             else:
-                drive(emitter, generator, id, self.interrupts, self._pack, self._check_fork)
+                drive(emitter, generator, id, self.interrupts, self._check_fork)
             outcome = self._pack(None)
         except Closed:
             outcome = _failed(_CANCELLED)

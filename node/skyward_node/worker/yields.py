@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Event
     from collections.abc import Callable, Iterable
 
-    from skyward_node.worker.driving import Pack
     from skyward_node.worker.streams import Streams
+
+    Pack = Callable[[Any], tuple[int, Payload]]
 
 GATHER: Final = 1_000_000  # ns elements may gather: a message costs 20 µs, so 2 % of the time
 BATCH: Final = 256  # pickles in one message
@@ -60,7 +61,7 @@ class Emitter:
 
     def __init__(self, streams: Streams, task: int, pack: Pack) -> None:
         """``pack`` returns status and payload of an element that is not small."""
-        self._pack = pack
+        self.pack = pack
         self._unsendable: Unsendable | None = None  # nothing that came after it is sent
         self._streams = streams
         self._task = task
@@ -154,7 +155,7 @@ class Emitter:
     def _put_each(self, values: Iterable[Any]) -> None:
         """Take in values that are not small, though they seemed so: an int has any size."""
         for value in values:
-            status, payload = self._pack(value)
+            status, payload = self.pack(value)
             if status != OK and self._unsendable is None:
                 self._unsendable = Unsendable(status, payload)  # raised where the generator is
             self._put(payload, 1)
