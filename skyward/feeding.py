@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.abbreviation import abbreviate
-from skyward.dispatch.tasks import total_size
 from skyward.errors import SerializationError
 from skyward.pending import is_call
 from skyward.waiting import Waiter
@@ -48,7 +47,7 @@ def batches(
     count = FIRST
     while start < len(calls):
         tasks = pool.make_tasks(calls[start : start + count], sink, start, snapshot=snapshot)
-        size = total_size(tasks)
+        size = sum([task.size for task in tasks])
         if batch and held + size > budget:
             yield batch
             batch, held = [], 0
