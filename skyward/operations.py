@@ -103,6 +103,18 @@ class PoolOperations(GroupOperations):
         finally:
             _dispatching.pool = outer
 
+    def _make_task(self, call: PendingFunction[Any], sink: Sink, *, snapshot: bool) -> Task:
+        """Serialize one call; as `make_tasks`."""
+        outer, _dispatching.pool = _dispatching.pool, self
+        try:
+            task = self._task(call, sink, 0, {}, snapshot=snapshot)
+        finally:
+            _dispatching.pool = outer
+        if task.size > self._max_payload:
+            disown(task.feeds)
+            payload.refuse_size(call.function, task.size, self._max_payload)
+        return task
+
     def _note_plain(self, function: Function[..., Any], blob: FunctionBlob, plain: dict[int, _Plain]) -> _Plain | None:
         if function.inputs is not None or function.yields:
             return None
@@ -186,9 +198,9 @@ class PoolOperations(GroupOperations):
             return self.run_group(call) if is_group(call) else _refuse(call)
         single = Single()
         if call.function.yields:
-            self._wait_for_room_and_submit(self.make_tasks([call], single, snapshot=True))
+            self._wait_for_room_and_submit([self._make_task(call, single, snapshot=True)])
             return unwrap(cast("Outcome", single.outcome))
-        self._run_to_end(self.make_tasks([call], single, snapshot=False), single)
+        self._run_to_end([self._make_task(call, single, snapshot=False)], single)
         assert single.outcome is not None
         return unwrap(single.outcome)
 
@@ -203,7 +215,7 @@ class PoolOperations(GroupOperations):
             return self._group_future(call)
         _require_call(call)
         future: Future[Any] = Future(self)
-        tasks = self.make_tasks([call], future, snapshot=True)
+        tasks = [self._make_task(call, future, snapshot=True)]
         if not call.function.yields:
             future.tasks = tasks
         self._wait_for_room_and_submit(tasks)
@@ -246,7 +258,7 @@ class PoolOperations(GroupOperations):
         if call.function.yields:
             return self._broadcast_stream(call, ranks)
         collection = Collection(len(ranks), return_exceptions=True, cancel=self.cancel_tasks)
-        (first,) = self.make_tasks([call], collection, snapshot=False)
+        first = self._make_task(call, collection, snapshot=False)
         refuse_broadcast(first.feeds, call.function)
         tasks = [self._copy(first, collection, index, rank) for index, rank in enumerate(ranks)]
         self._run_to_end(tasks, collection)
@@ -255,7 +267,7 @@ class PoolOperations(GroupOperations):
     def _broadcast_stream(self, call: PendingFunction[T], ranks: Sequence[int]) -> list[T]:
         """Run a call that yields once on every node; an iterator for each."""
         unused = Single()  # keeps the iterator of the first, which is only copied
-        (first,) = self.make_tasks([call], unused, snapshot=True)
+        first = self._make_task(call, unused, snapshot=True)
         refuse_broadcast(first.feeds, call.function)
         collection = Collection(len(ranks), return_exceptions=False, cancel=self.cancel_tasks)
         tasks: list[Task] = []

@@ -20,7 +20,9 @@ from skyward.providers.base import Launched
 from skyward.transport.links import Link
 from skyward.wire.codec import Decoder, encode, pack_body
 from skyward.wire.frames import Payload
-from skyward.wire.messages import CLIENT_MESSAGES, Cancel, Hello, Progress, Results, Returned, Tasks
+from skyward.wire.kinds import CLIENT_MESSAGES
+from skyward.wire.lone import Call
+from skyward.wire.messages import Cancel, Hello, Progress, Results, Returned, Tasks
 from skyward.wire.shelf import CALLS, Shelf
 from skyward.wire.statuses import OK
 from skyward.wire.unconfirmed import Unconfirmed
@@ -236,7 +238,7 @@ class Host:
                         self.wires[peer].down.append([encode(message), *body])
                 case node_actions.Spawn(worker=id, slots=slots):
                     self.workers[id] = Worker(slots)
-                case node_actions.Give(worker=id, message=Tasks(ids=ids)) if id in self.workers:
+                case node_actions.Give(worker=id, message=Tasks(ids=ids) | Call(ids=ids)) if id in self.workers:
                     self.workers[id].tasks.extend((task, self.owner) for task in ids)
                 case node_actions.Control(worker=id, message=Cancel(ids=ids, running=running)) if id in self.workers:
                     self._withdraw(id, ids, running=running)

@@ -11,7 +11,8 @@ from skyward.nested import NestedPool
 from skyward.results import Single
 from skyward.values import ValueBuffer
 from skyward.wire.codec import Decoder, check_body, encode
-from skyward.wire.messages import MAX_BUFFERS, NODE_MESSAGES, Function, Message, Module, Revoke, Submit
+from skyward.wire.kinds import NODE_MESSAGES
+from skyward.wire.messages import MAX_BUFFERS, Function, Message, Module, Revoke, Submit
 from skyward.wire.shelf import CALLS
 from tests.mesh.scripted import blob
 

@@ -23,6 +23,7 @@ from skyward.errors import ForkedPoolError, ProtocolError
 from skyward.memory import Arena, Files, Mappings
 from skyward.wire.codec import Decoder, mark_refs
 from skyward.wire.functions import FunctionLoader
+from skyward.wire.lone import Call
 from skyward.wire.messages import Cancel, Function, Module, Release, Tasks
 from skyward_node.cells import Cells
 from skyward_node.pipe_messages import DATA_MESSAGES, Context, Forget
@@ -231,6 +232,9 @@ class _Worker:
 
     def _on_message(self, message: Message | None, body: list[Buffer]) -> None:
         match message:
+            case Call():
+                for ids, running in self._inbox.add_one(message):
+                    self._drop(ids, running=running)
             case Tasks():
                 for ids, running in self._inbox.add(message, mark_refs(message, body)):
                     self._drop(ids, running=running)

@@ -1,10 +1,10 @@
 """What travels on the pipes between a daemon and its workers: wire messages, and four of their own.
 
-    down, data      Context (before the first tasks, and when the roster changes), Module, Function, Tasks, Forget,
-                    Release, Cancel (a copy of each on the control pipe, in its place among the tasks)
+    down, data      Context (before the first tasks, and when the roster changes), Module, Function, Tasks, Call,
+                    Forget, Release, Cancel (a copy of each on the control pipe, in its place among the tasks)
     down, control   Cancel, Answer, Items, Credit, Release, Deadlock
-    up, data        Results, Progress, Returned, Waiting, Items, Credit; Output of tasks on threads; of nested calls
-                    Module, Function, Submit, Revoke
+    up, data        Results, Reply, Progress, Returned, Waiting, Items, Credit; Output of tasks on threads; of nested
+                    calls Module, Function, Submit, Revoke
 
 ``epoch``, ``ack`` and ``seq`` are 0 here: a worker belongs to one daemon, and its pipes lose nothing.
 The framing is `skyward.wire.pipe`. PURE.
@@ -16,6 +16,7 @@ from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta
 
+from skyward.wire.lone import Call, Reply
 from skyward.wire.messages import (
     MAX_HEADER,
     MAX_NODES,
@@ -97,6 +98,8 @@ class Forget(Message, frozen=True):
     modules: Keys
 
 
-DATA_MESSAGES: Final = (Context, Module, Function, Tasks, Forget, Cancel, Release)
+DATA_MESSAGES: Final = (Context, Module, Function, Tasks, Call, Forget, Cancel, Release)
 CONTROL_MESSAGES: Final = (Cancel, Answer, Items, Credit, Release, Deadlock)
-WORKER_MESSAGES: Final = (Results, Progress, Returned, Waiting, Module, Function, Submit, Revoke, Items, Credit, Output)
+WORKER_MESSAGES: Final = (
+    Results, Reply, Progress, Returned, Waiting, Module, Function, Submit, Revoke, Items, Credit, Output,
+)  # fmt: skip

@@ -17,7 +17,9 @@ import zmq
 from skyward.errors import ProtocolError
 from skyward.transport.sockets import READABLE, Reader, poll_now, send_frames
 from skyward.wire.codec import Decoder, check_body, encode, mark_refs
-from skyward.wire.messages import CLIENT_MESSAGES, PROTOCOL, Hello, Items, Parcels, Part, Tasks
+from skyward.wire.kinds import CLIENT_MESSAGES
+from skyward.wire.lone import Call
+from skyward.wire.messages import PROTOCOL, Hello, Items, Parcels, Part, Tasks
 from skyward.wire.parcels import LARGEST, Cutter, Joiner
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
 
@@ -117,7 +119,8 @@ class Router:
             message = self._decoder.decode(header)
             if message is None:
                 return None  # a hint that we do not know
-            self._put_together(peer, message, body)
+            if body or self._joiners or type(message) is not Call:  # else there is nothing to put together
+                self._put_together(peer, message, body)
         except ProtocolError as error:
             code = "version" if len(header) and header[0] != PROTOCOL else "protocol"
             return Nonsense(peer, code, str(error))

@@ -17,6 +17,7 @@ from skyward.model import NodeConfig
 from skyward.wire import failures, payload
 from skyward.wire.codec import encode, pack_body, split_body
 from skyward.wire.functions import FunctionStore
+from skyward.wire.lone import Reply
 from skyward.wire.messages import Cancel, Function, Member, Module, Output, Progress, Results, Returned, Tasks
 from skyward.wire.statuses import OK, Failure
 from skyward_node import template
@@ -180,6 +181,8 @@ class Rig:
                     self.exits.setdefault(worker, []).append(event)
                 case Received(_, Results() as message, body):
                     self._keep(message, body)
+                case Received(_, Reply() as message):
+                    self._keep(*message.as_batch())
                 case Received(_, Progress() as message):
                     self.started += message.started
                 case Received(_, Returned() as message):

@@ -131,6 +131,23 @@ class Scheduler:
             self.assignment.note(node)
         return tasks
 
+    def on_result(self, rank: int, id: int, elapsed: int) -> Task | None:
+        """Take in one outcome; as `on_results`."""
+        node = self.nodes.get(rank)
+        task = node.in_flight.pop(id, None) if node is not None else None
+        if node is None or task is None:
+            return None
+        task.state = SETTLED
+        node.load -= task.cost
+        if not task.cancelled:
+            self._durations.observe(task.function.key, elapsed)
+        self.done += 1
+        self._unsettled -= 1
+        node.served += 1
+        node.recalled = False
+        self.assignment.note(node)
+        return task
+
     def on_returned(self, rank: int, ids: Iterable[int]) -> list[Action]:
         """Take back tasks that the node did not start; they move on freely."""
         node = self.nodes.get(rank)

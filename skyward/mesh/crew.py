@@ -360,7 +360,8 @@ class Crew:
 
     def is_settled(self) -> bool:
         """Return whether no node is coming or going."""
-        return all(state is NodeState.READY for state in self.membership.states.values())
+        states = list(self.membership.states.values())
+        return states.count(NodeState.READY) == len(states)
 
     def snapshot(self, now: float) -> tuple[NodeSnapshot, ...]:
         """Return how the nodes are."""

@@ -47,6 +47,7 @@ class Greeting:
             timeout=options.timeout or 0.0,
             heard=link.heard,
             shared=self._engine.sharing is not None,
+            replies=True,
         )
         link.greet([encode(hello)])
 
@@ -61,6 +62,7 @@ class Greeting:
             link.ready = True
             mate.threads = message.executor == "thread"
             mate.max_payload = message.max_payload
+            link.calls = message.calls
             engine.console.tell(mate.rank, differences(self._versions, message.versions))
             engine.crew.ready(mate, message.slots)
         elif message.epoch != link.epoch:

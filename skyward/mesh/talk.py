@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import TYPE_CHECKING, Final
 
 from skyward.config import frame_limit
 from skyward.errors import ProtocolError
+from skyward.mesh.outcomes import Outcomes
 from skyward.versions import package_versions
-from skyward.wire.codec import Decoder, check_body, encode, mark_refs, pack_body, split_body
-from skyward.wire.frames import shared_among, size_of
+from skyward.wire.codec import Decoder, check_body, encode, pack_body
+from skyward.wire.frames import shared_among
 from skyward.wire.functions import FunctionBlob, ModuleBlob
+from skyward.wire.kinds import NODE_MESSAGES
+from skyward.wire.lone import MAX_SMALL, Call, Reply
 from skyward.wire.messages import (
     MAX_BATCH,
-    NODE_MESSAGES,
     Answer,
     Beat,
     Bye,
@@ -44,7 +45,6 @@ from skyward.wire.messages import (
     Welcome,
 )
 from skyward.wire.parcels import Joiner
-from skyward.wire.statuses import OK
 from skyward.wire.unconfirmed import is_new
 
 if TYPE_CHECKING:
@@ -57,12 +57,9 @@ if TYPE_CHECKING:
     from skyward.wire.frames import Buffer
 
 _PIECES: Final = (Part, Parcels)
-SHOWN: Final = 10  # ids in a line of the log
 KNOWN: Final = 65_536  # keys of code that we know a node to have; what we forget is sent once more
 ACK_EVERY: Final = 4 * 2**20  # bytes of results after which we acknowledge without waiting for the next beat
 SHOWN_EVERY: Final = 256 * 1024  # bytes of lines after which the node is told: a quarter of what may be on the way
-
-_logger: Final = logging.getLogger("skyward")
 
 
 class Talk:
@@ -70,6 +67,7 @@ class Talk:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._outcomes = Outcomes(engine)
         self._decode = Decoder(NODE_MESSAGES).decode
         self._versions = package_versions(sys.path)
 
@@ -90,6 +88,8 @@ class Talk:
         """Send a batch of tasks, with the code that the node lacks before it."""
         link = mate.link
         assert link is not None
+        if len(tasks) == 1 and self._call(mate, link, tasks[0]):
+            return
         index: dict[bytes, int] = {}
         fns: list[int] = []
         for task in tasks:
@@ -117,6 +117,19 @@ class Talk:
         self.release(mate)  # first, so that what these tasks return finds room
         link.unacked = 0
         self.send(mate, message, body)
+
+    def _call(self, mate: Mate, link: Link, task: Task) -> bool:
+        """Send a task in one frame, if it is small enough for that; return whether it is."""
+        function, data = task.function, task.data
+        if not link.calls or task.buffers or not 0 < len(data) <= MAX_SMALL:
+            return False
+        if function.key not in link.functions:
+            self.function(mate, function)
+        self.release(mate)
+        link.unacked = 0
+        retries = task.retries - task.losses
+        link.send([encode(Call(link.epoch, link.seen, function.key, task.id, bytes(data), retries, task.timeout))])
+        return True
 
     def function(self, mate: Mate, blob: FunctionBlob) -> None:
         """Send a function's code and the module sources it needs, once per node, unless it asks for them."""
@@ -185,13 +198,20 @@ class Talk:
         message = self._decode(frames[0])
         if message is None:
             return  # a hint we do not know
+        if type(message) is Reply and link is mate.link and len(frames) == 1 and link.joiner is None:
+            if message.epoch == link.epoch:
+                self._outcomes.on_reply(mate, link, message)
+            return
         body = frames[1:]
         if link.joiner is not None:
             link.joiner.join(body)
         check_body(message, body)
         if link is mate.link and isinstance(message, Results):  # first, for there are many
             if message.epoch == link.epoch:  # else it is from another life of the node
-                self._results(mate, link, message, body)
+                self._outcomes.on_results(mate, link, message, body)
+        elif link is mate.link and isinstance(message, Reply):
+            if message.epoch == link.epoch:
+                self._outcomes.on_reply(mate, link, message)
         elif isinstance(message, _PIECES):
             self._join(link, message, body)
         elif isinstance(message, Refused):
@@ -275,39 +295,6 @@ class Talk:
             link.joiner.add(message, body[0])
         else:
             link.joiner.expect(message)
-
-    def _results(self, mate: Mate, link: Link, message: Results, body: list[Buffer]) -> None:
-        if message.seq != link.seen + 1:
-            if message.seq > link.seen:
-                raise ProtocolError(f"results {link.seen + 1} to {message.seq - 1} are missing")
-            return  # sent again: we have them
-        link.seen = message.seq
-        engine = self._engine
-        rank = mate.rank
-        if message.shared:
-            if engine.sharing is None:
-                raise ProtocolError("shared memory that was not agreed upon")
-            engine.sharing.receive(rank, mark_refs(message, body))
-        tasks = engine.scheduler.on_results(rank, message.ids, message.elapsed)
-        if not all(tasks) and not engine.closing:
-            foreign = [id for id, task in zip(message.ids, tasks, strict=True) if task is None]
-            _logger.warning("node %d sent results of tasks that it does not hold, %s: dropped", rank, foreign[:SHOWN])
-        rows = split_body(message.sizes, message.buffers, body)
-        nested, settled = engine.nesting.has_parents, engine.settled
-        try:
-            engine.console.settle(rank, message.ids)
-            for task, status, (data, buffers) in zip(tasks, message.statuses, rows, strict=True):
-                if task is not None:
-                    if status != OK:
-                        engine.failed += 1
-                    settled(task, (status, data, buffers, rank, task.id, task.name))
-                    if nested:
-                        engine.ended(rank, task.id)
-        except Exception:
-            engine.strand(tasks)
-            raise
-        engine.after_settling()
-        self.took(mate, size_of(body))
 
     def took(self, mate: Mate, size: int) -> None:
         """Count bytes that the node keeps until it knows that we have them; tell it when they are many."""

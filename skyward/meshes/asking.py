@@ -24,7 +24,8 @@ from skyward.transport.hub import Hub, News
 from skyward.transport.links import Connection, Link
 from skyward.versions import package_versions
 from skyward.wire.codec import Decoder, encode
-from skyward.wire.messages import NODE_MESSAGES, PROTOCOL, Bye, Hello, Pulse, Refused, Welcome
+from skyward.wire.kinds import NODE_MESSAGES
+from skyward.wire.messages import PROTOCOL, Bye, Hello, Pulse, Refused, Welcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -182,8 +182,9 @@ class Loop:
     ) -> None:
         try:
             if start is not None:
-                self._inbox.append(start)  # behind what was posted before
-                self._run_commands()
+                if self._inbox:
+                    self._run_commands()  # what was posted before
+                self._run(start)
             while not waiter.done and not guard.pending:
                 if deadline is not None and time.monotonic() >= deadline:
                     return
@@ -243,10 +244,13 @@ class Loop:
     def _run_commands(self) -> None:
         inbox = self._inbox
         while inbox:
-            try:
-                inbox.popleft()()
-            except Exception as error:
-                self._handler.on_bug(error)
+            self._run(inbox.popleft())
+
+    def _run(self, command: Callable[[], None]) -> None:
+        try:
+            command()
+        except Exception as error:
+            self._handler.on_bug(error)
 
     def _call_background(self) -> None:
         try:

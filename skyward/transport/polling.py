@@ -67,7 +67,7 @@ class Poller:
             self._used.clear()
             if ready := poll_now(asked, 0):
                 timeout = 0.0
-        told = [source for source, _ in ready]
+        told = [source for source, _ in ready] if ready else ()
         for fd, _ in self._epoll.poll(timeout):
             socket = self._sockets.get(fd)
             if socket is None:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 # call on the hot path.
 _signal: Final[Any] = import_module("_signal")
 
-_DEFERRED: Final = (
+_handler: Final[Callable[[int], Any]] = _signal.getsignal
+
+_DEFERRED: Final[tuple[int, ...]] = (
     _signal.SIGINT,
     _signal.SIGTERM,
     _signal.SIGALRM,
@@ -31,6 +33,13 @@ _DEFERRED: Final = (
     _signal.SIGUSR1,
     _signal.SIGUSR2,
 )
+
+
+class _Handlers:
+    """The handlers as they were when last asked for, and those of them that are Python's; the main thread's."""
+
+    all: tuple[Any, ...] = ()
+    deferred: tuple[tuple[int, Any], ...] = ()
 
 
 class Guard:
@@ -64,12 +73,14 @@ class Guard:
         return bool(self._saved)
 
     def _defer(self) -> None:
-        for number in _DEFERRED:
-            handler = _signal.getsignal(number)
-            if callable(handler):
-                # Saved before it is replaced: an interrupt in between finds both in order.
-                self._saved.append((number, handler))
-                _signal.signal(number, self._note)
+        handlers = tuple(map(_handler, _DEFERRED))
+        if handlers != _Handlers.all:
+            deferred = tuple(entry for entry in zip(_DEFERRED, handlers, strict=True) if callable(entry[1]))
+            _Handlers.all, _Handlers.deferred = handlers, deferred
+        for entry in _Handlers.deferred:
+            # Saved before it is replaced: an interrupt in between finds both in order.
+            self._saved.append(entry)
+            _signal.signal(entry[0], self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.pending.setdefault(number, frame)

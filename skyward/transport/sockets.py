@@ -174,11 +174,13 @@ class Reader:
         """
         receive, frames = self._socket.recv, self._frames
         if not frames:
-            frame = receive(_NOW, False)
             if self._keyed:
+                frame = receive(_NOW, False)
                 self._note_user(frame)
-            frames.append(frame.bytes)
-            self._more = frame.more
+                frames.append(frame.bytes)
+            else:
+                frames.append(receive(_NOW))
+            self._more = True  # a ROUTER puts the peer in front of what it has received
         if self._more and len(frames) == 1:
             frame = receive(_NOW, False)
             frames.append(frame.bytes)

@@ -84,6 +84,7 @@ class Hello(Message, frozen=True):
     timeout: Seconds = 0.0  # of the same; 0: none
     heard: U64 = 0  # last seq of SUBMIT, REVOKE, ITEMS and CREDIT
     shared: bool = False  # client and workers read each other's memory: they are processes of one machine
+    replies: bool = False  # the client knows Reply
 
 
 class Tasks(Message, frozen=True):
@@ -268,6 +269,7 @@ class Welcome(Message, frozen=True):
     resumed: bool  # the node still had this session
     heard: U64 = 0  # last seq of ANSWER, ITEMS and CREDIT
     max_payload: U64 = 0  # bytes of the arguments of one call that the node takes; 0: it does not say
+    calls: bool = False  # the node knows Call
 
 
 class Progress(Message, frozen=True):
@@ -388,12 +390,3 @@ class Refused(Message, frozen=True):
     reason: Text
     python: Name
     protocol: U32
-
-
-CLIENT_MESSAGES: Final[tuple[type[Message], ...]] = (
-    Hello, Tasks, Function, Module, Cancel, Beat, Credit, Items, Answer, Roster, Drain, Bye, Release, Part, Parcels,
-)  # fmt: skip
-NODE_MESSAGES: Final[tuple[type[Message], ...]] = (
-    Welcome, Progress, Results, Returned, Need, Submit, Revoke, Output, Pulse, Slots, Draining, Refused,
-    Function, Module, Credit, Items, Bye, Part, Parcels,
-)  # fmt: skip

@@ -35,6 +35,7 @@ LARGE: Final = 65_536  # bytes: from here up a frame is received in place
 MAPPED: Final = 4 * 2**20  # bytes: from here up fresh pages cost more than a mapping of huge ones saves
 
 _HEAD: Final = Struct(">4sI")
+_ONE: Final = Struct(">4sIQ")  # the prefix of a message of one frame, as most are whose task is alone
 _NOWHERE: Final = memoryview(b"")
 
 
@@ -55,6 +56,8 @@ def pack(frames: Sequence[Buffer]) -> list[Buffer]:
     count = len(frames)
     if not 0 < count <= MAX_COUNT:
         raise ProtocolError(f"a message of {count} frames")
+    if count == 1 and len(frames[0]) <= JOIN:
+        return [_ONE.pack(MAGIC, 1, len(frames[0])) + frames[0]]
     lengths = list(map(len, frames))
     prefix = _prefix(count).pack(MAGIC, count, *lengths)
     if sum(lengths) <= JOIN:
@@ -111,6 +114,19 @@ class Unpacker:
             raise
         if used < len(data):
             self._rest += memoryview(data)[used:]
+
+    def alone(self, data: bytes) -> bytes | None:
+        """Return the only frame of a small message, if the data that has come is that and nothing else.
+
+        None says that it is to be fed.
+        """
+        size = len(data)
+        if not _ONE.size < size <= JOIN or self._rest or self._lengths or self._broken:
+            return None
+        magic, count, length = _ONE.unpack_from(data)
+        if magic != MAGIC or count != 1 or _ONE.size + length != size or length > self._max_frame:
+            return None
+        return data[_ONE.size :]
 
     def want(self) -> memoryview | None:
         """Return where the next bytes belong, if a large frame is incomplete; else None."""

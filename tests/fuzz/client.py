@@ -22,6 +22,8 @@ from skyward.wire import messages as wire
 from skyward.wire import shelf
 from skyward.wire.codec import Decoder, check_body, encode
 from skyward.wire.functions import FunctionBlob, ModuleBlob
+from skyward.wire.kinds import CLIENT_MESSAGES, NODE_MESSAGES
+from skyward.wire.lone import Reply
 from skyward.wire.unconfirmed import Unconfirmed
 from tests.fuzz.parsing import views
 from tests.fuzz.samples import EPOCH, PYTHON, sample
@@ -39,18 +41,18 @@ CALLS: Final = 8  # tasks that are submitted before the node says anything
 # What a node says, as often as keeps it in the pool.
 SAYINGS: Final[tuple[type[wire.Message], ...]] = (
     wire.Results,
-    wire.Results,
+    Reply,
     wire.Submit,
     wire.Function,
     wire.Slots,
-    *wire.NODE_MESSAGES,
+    *NODE_MESSAGES,
 )
 
 OPTIONS: Final = Options(console=False, heartbeat=3600.0, max_payload=10**6, window=10**6)
 WELCOME: Final = encode(
-    wire.Welcome(wire.PROTOCOL, PYTHON, {}, bytes(16), EPOCH, 2, "process", "h", "a", 1, [], resumed=False)
+    wire.Welcome(wire.PROTOCOL, PYTHON, {}, bytes(16), EPOCH, 2, "process", "h", "a", 1, [], resumed=False, calls=True)
 )
-_at_node: Final = Decoder(wire.CLIENT_MESSAGES).decode
+_at_node: Final = Decoder(CLIENT_MESSAGES).decode
 
 
 class Link:
@@ -63,6 +65,7 @@ class Link:
         self.epoch = 0
         self.seen = 0
         self.unacked = 0
+        self.calls = False
         self.heard = 0
         self.refusals = 0
         self.broken = False

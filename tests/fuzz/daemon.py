@@ -15,6 +15,8 @@ from skyward.errors import ProtocolError
 from skyward.wire import messages as wire
 from skyward.wire import pipe
 from skyward.wire.codec import Decoder, check_body, encode
+from skyward.wire.kinds import CLIENT_MESSAGES, NODE_MESSAGES
+from skyward.wire.lone import Call
 from skyward_node.core import Core, Identity, Limits, admission
 from skyward_node.core.actions import Blocked, Control, Give, Gone, Incoming, Kill, Nonsense, Send, Shutdown, Spawn
 from skyward_node.core.sessions import Session
@@ -35,9 +37,9 @@ MOMENTS: Final = (0.0, 0.0, 0.001, 0.02, 0.3, 2.5, 40.0)  # seconds that pass be
 LEFT_OVER: Final = 64  # entries of a queue that may have ended without having been taken out
 CENSUS: Final = 128  # scripts of which one is looked at for what memory holds afterwards: a look takes some 50 ms
 
-_from_client: Final = Decoder(wire.CLIENT_MESSAGES).decode
+_from_client: Final = Decoder(CLIENT_MESSAGES).decode
 _from_worker: Final = Decoder(WORKER_MESSAGES, MAX_UP).decode
-_at_client: Final = Decoder(wire.NODE_MESSAGES).decode
+_at_client: Final = Decoder(NODE_MESSAGES).decode
 _at_worker: Final = (Decoder(DATA_MESSAGES).decode, Decoder(CONTROL_MESSAGES).decode)
 
 # What the first byte of a control says that happens, in turn; the second says to whom, the third when.
@@ -50,8 +52,8 @@ HAPPENINGS: Final = (
 )
 # What a client says, as often as keeps sessions alive and at work.
 SAYINGS: Final[tuple[type[wire.Message], ...]] = (
-    *wire.CLIENT_MESSAGES,
-    *(wire.Hello, wire.Hello, wire.Tasks, wire.Tasks, wire.Tasks, wire.Tasks, wire.Cancel, wire.Cancel),
+    *CLIENT_MESSAGES,
+    *(wire.Hello, wire.Hello, wire.Tasks, wire.Tasks, wire.Tasks, Call, Call, wire.Cancel, wire.Cancel),
     *(wire.Function, wire.Module, wire.Answer),
 )
 

@@ -17,6 +17,7 @@ from skyward.wire import failures, pipe
 from skyward.wire import messages as wire
 from skyward.wire.codec import Decoder, check_body, encode, mark_refs, pack_body, split_body
 from skyward.wire.frames import Payload, shared_among
+from skyward.wire.kinds import CLIENT_MESSAGES, NODE_MESSAGES
 from skyward.wire.pipe import Unpacker
 from skyward_node.pipe_messages import CONTROL_MESSAGES, DATA_MESSAGES, WORKER_MESSAGES
 from tests.fuzz.samples import ALL_TYPES, failure, sample
@@ -31,8 +32,8 @@ Sharing = wire.Tasks | wire.Results | wire.Items
 Batch = wire.Tasks | wire.Results | wire.Submit | wire.Answer | wire.Items
 
 DECODERS: Final = (
-    Decoder(wire.CLIENT_MESSAGES),
-    Decoder(wire.NODE_MESSAGES),
+    Decoder(CLIENT_MESSAGES),
+    Decoder(NODE_MESSAGES),
     Decoder(DATA_MESSAGES),
     Decoder(CONTROL_MESSAGES),
     Decoder(WORKER_MESSAGES),

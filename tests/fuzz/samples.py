@@ -14,6 +14,7 @@ from msgspec import inspect, msgpack
 
 from skyward.wire import messages as wire
 from skyward.wire import statuses
+from skyward.wire.kinds import CLIENT_MESSAGES, NODE_MESSAGES
 from skyward_node.pipe_messages import CONTROL_MESSAGES, DATA_MESSAGES, WORKER_MESSAGES
 from tests.fuzz import values
 
@@ -29,7 +30,7 @@ PICKLE: Final = b"\x80\x05N."  # of None
 PYTHON: Final = platform.python_version()
 LARGE: Final = 33_000  # bytes: a pickle above `codec.OWN_FRAME`
 
-WIRE_TYPES: Final[tuple[type[wire.Message], ...]] = tuple(dict.fromkeys(wire.CLIENT_MESSAGES + wire.NODE_MESSAGES))
+WIRE_TYPES: Final[tuple[type[wire.Message], ...]] = tuple(dict.fromkeys(CLIENT_MESSAGES + NODE_MESSAGES))
 ALL_TYPES: Final[tuple[type[wire.Message], ...]] = tuple(
     dict.fromkeys([*WIRE_TYPES, *DATA_MESSAGES, *CONTROL_MESSAGES, *WORKER_MESSAGES])
 )

@@ -14,6 +14,7 @@ import pytest
 from skyward.errors import ProtocolError
 from skyward.wire import messages as wire
 from skyward.wire.codec import Decoder, check_body
+from skyward.wire.kinds import CLIENT_MESSAGES
 from tests.fuzz.mutations import Garbage
 from tests.fuzz.samples import ALL_TYPES, WIRE_TYPES, failure, sample
 from tests.wire.strategies import BY_TYPE, INSIDE
@@ -72,7 +73,7 @@ def test_samples_of_failures_carry_no_exception() -> None:
     assert {one.status for one in decoded} >= {1, 2, 3, 4, 5, 6, 7, 8, 9}
 
 
-@pytest.mark.parametrize("types", [WIRE_TYPES, wire.CLIENT_MESSAGES], ids=["both", "client"])
+@pytest.mark.parametrize("types", [WIRE_TYPES, CLIENT_MESSAGES], ids=["both", "client"])
 def test_garbage_of_which_a_tenth_passes_the_header_and_a_tenth_does_not(types: tuple[type[wire.Message], ...]) -> None:
     """Every layer of a receiver is met."""
     fates = Counter(map(fate, garbage(1, types)))

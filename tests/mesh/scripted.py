@@ -17,8 +17,9 @@ from skyward.wire import payload
 from skyward.wire.codec import Decoder, check_body, encode, pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward.wire.functions import FunctionBlob, ModuleBlob
+from skyward.wire.kinds import CLIENT_MESSAGES
+from skyward.wire.lone import Reply
 from skyward.wire.messages import (
-    CLIENT_MESSAGES,
     PROTOCOL,
     Beat,
     Function,
@@ -222,6 +223,12 @@ class Node:
         epoch = changes.pop("epoch", self.epoch)
         assert not changes
         self.send(Results(epoch, self._seq, list(ids), statuses, sizes, buffers, [1000] * len(ids)), body)
+
+    def reply(self, id: int, value: object = None, *, seq: int | None = None, epoch: int | None = None) -> None:
+        """Send the result of one task in one frame."""
+        self._seq = self._seq + 1 if seq is None else seq
+        data = bytes(payload.dumps_value(value).data)
+        self.send(Reply(self.epoch if epoch is None else epoch, self._seq, id, OK, 1000, data))
 
     def tasks(self) -> list[int]:
         """Return the ids of the next batch of tasks."""

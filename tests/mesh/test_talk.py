@@ -60,6 +60,7 @@ def test_hello_says_what_the_node_must_know(mesh: Mesh) -> None:
         label=f"{platform.node()}:{engine.pid}",
         retries=2,
         timeout=9.0,
+        replies=True,
     )
 
 

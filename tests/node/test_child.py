@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from skyward.wire.lone import Reply
 from skyward.wire.messages import Progress, Results
 from skyward.wire.statuses import CRASHED, IMPORT_FAILED, RAISED, TOO_LARGE, UNSERIALIZABLE
 from skyward_node.executors.events import Printed, Received
@@ -34,7 +35,7 @@ def test_worker_returns_batches_in_order_and_once() -> None:
         worker = rig.spawn()
         tasks = rig.submit_all(worker, abs, [(-n,) for n in range(10_000)])
         rig.until(lambda: len(rig.results) == len(tasks))
-        messages = [e for e in rig.events if isinstance(e, Received) and isinstance(e.message, Results)]
+        messages = [e for e in rig.events if isinstance(e, Received) and isinstance(e.message, Results | Reply)]
         assert [rig.value(task) for task in tasks] == list(range(10_000))
         assert rig.order == tasks
         assert not rig.repeated
@@ -228,7 +229,7 @@ def test_progress_never_follows_the_result() -> None:
         rig.until(lambda: len(rig.results) == len(tasks))
         done: set[int] = set()
         for event in rig.events:
-            if isinstance(event, Received) and isinstance(event.message, Results):
+            if isinstance(event, Received) and isinstance(event.message, Results | Reply):
                 done.update(event.message.ids)
             elif isinstance(event, Received) and isinstance(event.message, Progress):
                 assert not done & set(event.message.started)
@@ -312,7 +313,7 @@ def test_output_comes_before_the_result() -> None:
         for event in rig.events:
             if isinstance(event, Printed):
                 printed += event.data
-            elif isinstance(event, Received) and isinstance(event.message, Results):
+            elif isinstance(event, Received) and isinstance(event.message, Results | Reply):
                 done += 1
                 assert printed.endswith(b"%d \n" % (done - 1))
         assert done == 200

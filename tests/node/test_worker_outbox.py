@@ -9,6 +9,7 @@ import pytest
 from skyward.wire import pipe
 from skyward.wire.codec import Decoder, check_body
 from skyward.wire.frames import Payload
+from skyward.wire.lone import MAX_SMALL, Reply
 from skyward.wire.messages import MAX_BUFFERS, Results
 from skyward.wire.statuses import OK
 from skyward_node.worker.outbox import MOST, Outbox
@@ -20,8 +21,8 @@ def ids_of(*payloads: Payload) -> list[list[int]]:
     outbox.done.extend((id, OK, payload, 0) for id, payload in enumerate(payloads))
     found: list[list[int]] = []
     for header, *body in outbox.take():
-        message = Decoder((Results,)).decode(header)
-        assert isinstance(message, Results)
+        message = Decoder((Results, Reply)).decode(header)
+        assert isinstance(message, Results | Reply)
         check_body(message, body)
         pipe.pack([header, *body])
         found.append(message.ids)
@@ -40,3 +41,12 @@ def test_outcomes_with_many_buffers_do_not_share_a_message() -> None:
     third = Payload(b"value", (b"",) * (MAX_BUFFERS // 3))
     assert ids_of(*[third] * 5) == [[0, 1], [2, 3], [4]]
     assert ids_of(Payload(bytes(40_000), (b"",) * MAX_BUFFERS), Payload(b"value")) == [[0], [1]]
+
+
+@pytest.mark.parametrize(("payload", "frames"), [(bytes(MAX_SMALL), 1), (bytes(MAX_SMALL + 1), 2)])
+def test_small_outcome_alone_is_one_frame(payload: bytes, frames: int) -> None:
+    """Its value stands in the header."""
+    outbox = Outbox(cast("Any", None), lambda: None)
+    outbox.done.append((1, OK, Payload(payload), 0))
+    (message,) = outbox.take()
+    assert len(message) == frames

@@ -11,18 +11,8 @@ from skyward.transport.keys import make_pair
 from skyward.transport.sockets import make_router, receive_frames, send_frames
 from skyward.wire.codec import Decoder, encode, pack_body
 from skyward.wire.frames import Payload
-from skyward.wire.messages import (
-    CLIENT_MESSAGES,
-    PROTOCOL,
-    Beat,
-    Bye,
-    Hello,
-    Message,
-    Pulse,
-    Results,
-    Tasks,
-    Welcome,
-)
+from skyward.wire.kinds import CLIENT_MESSAGES
+from skyward.wire.messages import PROTOCOL, Beat, Bye, Hello, Message, Pulse, Results, Tasks, Welcome
 from skyward.wire.statuses import OK
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
 from skyward.wire.codec import Decoder
-from skyward.wire.messages import CLIENT_MESSAGES, Refused
+from skyward.wire.kinds import CLIENT_MESSAGES
+from skyward.wire.messages import Refused
 from tests.fuzz.mutations import Garbage
 from tests.security.nodes import PATIENCE
 

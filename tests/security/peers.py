@@ -17,8 +17,8 @@ from skyward.transport.sockets import make_dealer, receive_frames, send_frames
 from skyward.wire import failures, payload
 from skyward.wire.codec import Decoder, encode, pack_body, split_body
 from skyward.wire.functions import FunctionStore
+from skyward.wire.kinds import NODE_MESSAGES
 from skyward.wire.messages import (
-    NODE_MESSAGES,
     PROTOCOL,
     Beat,
     Bye,

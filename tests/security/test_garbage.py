@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from skyward.transport.keys import Client, KeyPair, make_pair, write_clients
-from skyward.wire.messages import CLIENT_MESSAGES, Refused
+from skyward.wire.kinds import CLIENT_MESSAGES
+from skyward.wire.messages import Refused
 from skyward_node.access import CLIENTS
 from tests.fuzz.mutations import Garbage
 from tests.rules.work import until

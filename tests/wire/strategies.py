@@ -17,6 +17,7 @@ from skyward.wire import messages as wire
 from skyward.wire import statuses
 from skyward.wire.codec import encode, pack_body
 from skyward.wire.frames import REF_SIZE, Payload
+from skyward.wire.lone import Call, Reply
 from skyward_node import pipe_messages as pipe
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ PAYLOAD: Final = st.builds(
     st.one_of(st.binary(min_size=1, max_size=40), st.builds(bytes, st.integers(32_767, 32_770))),
     st.lists(st.binary(max_size=20), max_size=3).map(tuple),
 )
+SMALL: Final = st.binary(min_size=1, max_size=40)
 MEMBER: Final = st.builds(wire.Member, U32, NAME, NAME, NAME)
 INDEX: Final = st.integers(0, wire.MAX_BATCH - 1)
 PORT: Final = st.integers(0, 65_535)
@@ -221,11 +223,11 @@ def built(kind: type[wire.Message], *fields: SearchStrategy[Any]) -> SearchStrat
 
 HELLO: Final = (
     *(U32, NAME, VERSIONS, KEY, U64, U64, SECONDS, SECONDS, SECONDS, U64, NAME, NAME),
-    *(INDEX, SECONDS, U64, st.booleans()),
+    *(INDEX, SECONDS, U64, st.booleans(), st.booleans()),
 )
 WELCOME: Final = (
     *(U32, NAME, VERSIONS, KEY, U64, U32, st.sampled_from(["process", "thread"]), NAME, NAME, U32),
-    *(st.lists(NAME, max_size=3), st.booleans(), U64, U64),
+    *(st.lists(NAME, max_size=3), st.booleans(), U64, U64, st.booleans()),
 )
 
 BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
@@ -244,6 +246,8 @@ BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
     wire.Release: bare(wire.Release, U64, IDS),
     wire.Part: with_frame(wire.Part, U64, U64, U64, U64),
     wire.Parcels: parcels(),
+    Call: bare(Call, U64, U64, KEY, U64, SMALL, INDEX, SECONDS),
+    Reply: bare(Reply, U64, U64, U64, BYTE, U64, SMALL),
     wire.Welcome: bare(wire.Welcome, *WELCOME),
     wire.Progress: bare(wire.Progress, U64, IDS, IDS),
     wire.Results: results(),

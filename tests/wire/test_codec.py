@@ -16,6 +16,7 @@ from skyward.wire import messages as wire
 from skyward.wire import statuses
 from skyward.wire.codec import OWN_FRAME, Decoder, check_body, encode, pack_body, split_body
 from skyward.wire.frames import Payload
+from skyward.wire.kinds import CLIENT_MESSAGES, NODE_MESSAGES
 from skyward_node.pipe_messages import CONTROL_MESSAGES, DATA_MESSAGES, WORKER_MESSAGES, Context, Waiting
 from tests.fuzz import values
 from tests.wire import strategies
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from skyward.wire.frames import Buffer
     from tests.wire.strategies import Sample
 
-ALL = tuple(dict.fromkeys(wire.CLIENT_MESSAGES + wire.NODE_MESSAGES))
+ALL = tuple(dict.fromkeys(CLIENT_MESSAGES + NODE_MESSAGES))
 INSIDE = (Context, Waiting)
-DECODER = Decoder((*ALL, *INSIDE))
+DECODER = Decoder(ALL + INSIDE)
 KEY = bytes(16)
 
 
@@ -84,7 +85,7 @@ def samples_of(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
     return strategies.messages(kind).map(lambda sample: sample[0])
 
 
-@pytest.mark.parametrize("direction", [wire.CLIENT_MESSAGES, wire.NODE_MESSAGES])
+@pytest.mark.parametrize("direction", [CLIENT_MESSAGES, NODE_MESSAGES])
 def test_types_have_numbers_of_their_own(direction: tuple[type[wire.Message], ...]) -> None:
     """No two messages of one direction share a number, and none is a hint."""
     numbers = [kind.TYPE for kind in direction]
@@ -229,8 +230,7 @@ BAD_HEADERS = [
     ("more than one value", encode(wire.Beat(1, 2, 3.0)) + b"\xc0"),
     ("field missing", raw(wire.Beat, 1, 2)),
     ("negative", raw(wire.Beat, -1, 2, 3.0)),
-    ("bool for a number", raw(wire.Beat, *(True, 2, 3.0))),
-    ("number for a bool", raw(wire.Cancel, 1, [], 1)),
+    *[("bool for a number", raw(wire.Beat, *(True, 2, 3.0))), ("number for a bool", raw(wire.Cancel, 1, [], 1))],
     ("float for an integer", raw(wire.Beat, 1.0, 2, 3.0)),
     ("over 32 bits", raw(wire.Slots, 1, 2**32)),
     ("not a number", raw(wire.Beat, 1, 2, float("nan"))),

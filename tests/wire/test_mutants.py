@@ -13,6 +13,7 @@ from skyward.wire import failures, statuses
 from skyward.wire import messages as wire
 from skyward.wire.codec import Decoder, check_body
 from skyward.wire.frames import REF_SIZE
+from skyward.wire.kinds import CLIENT_MESSAGES, NODE_MESSAGES
 from skyward_node.pipe_messages import DATA_MESSAGES, WORKER_MESSAGES
 from tests.fuzz import values
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from skyward.wire.frames import Buffer
 
-BETWEEN = wire.CLIENT_MESSAGES + wire.NODE_MESSAGES
+BETWEEN = CLIENT_MESSAGES + NODE_MESSAGES
 ALL: tuple[type[wire.Message], ...] = tuple(dict.fromkeys([*BETWEEN, *DATA_MESSAGES, *WORKER_MESSAGES]))
 BATCHES = (wire.Tasks, wire.Items, wire.Answer, wire.Results, wire.Submit)
 DECODER = Decoder(ALL)

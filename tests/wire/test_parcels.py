@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from skyward.errors import ProtocolError
 from skyward.wire import parcels
 from skyward.wire.codec import Decoder, check_body, encode
-from skyward.wire.messages import CLIENT_MESSAGES, Message, Parcels, Part, Tasks
+from skyward.wire.kinds import CLIENT_MESSAGES
+from skyward.wire.messages import Message, Parcels, Part, Tasks
 from skyward.wire.parcels import LARGEST, SIZE, Cutter, Joiner
 
 if TYPE_CHECKING:

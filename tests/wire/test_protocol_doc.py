@@ -10,19 +10,23 @@ import msgspec
 import pytest
 from msgspec import inspect
 
+from skyward.wire import lone, statuses
 from skyward.wire import messages as wire
-from skyward.wire import statuses
 from skyward.wire.codec import Decoder, check_body, encode
 from skyward.wire.frames import REF_SIZE
+from skyward.wire.kinds import CLIENT_MESSAGES, NODE_MESSAGES
+from skyward.wire.lone import Small
 from skyward.wire.parcels import LARGEST, SIZE
 from skyward.wire.pipe import MAX_COUNT, Unpacker, pack
 from skyward_node.core.intake import BESIDE
 from skyward_node.pipe_messages import MAX_UP
 
 DOC: Final = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
-ALL: Final = tuple(dict.fromkeys(wire.CLIENT_MESSAGES + wire.NODE_MESSAGES))
+ALL: Final = tuple(dict.fromkeys(CLIENT_MESSAGES + NODE_MESSAGES))
 BY_NAME: Final = {kind.__name__.upper(): kind for kind in ALL}
-NAMES: Final = {name: value for name, value in (vars(wire) | vars(statuses)).items() if isinstance(value, type)}
+NAMES: Final = {
+    name: value for name, value in (vars(wire) | vars(lone) | vars(statuses)).items() if isinstance(value, type)
+}
 
 
 def examples(language: str) -> list[tuple[str, str]]:
@@ -99,6 +103,7 @@ WORDS: Final[dict[str, Any]] = {
     "index": Annotated[int, msgspec.Meta(ge=0, lt=16_384)],
     "seconds": Annotated[float, msgspec.Meta(ge=0.0, le=1e9)],
     "bool": bool,
+    "small": Small,
     "key": Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)],
     "name": Annotated[str, msgspec.Meta(max_length=1_024)],
     "text": Annotated[str, msgspec.Meta(max_length=65_536)],
@@ -149,7 +154,7 @@ def by_number() -> list[tuple[str, type[wire.Message]]]:
 
 def sender(kind: type[wire.Message]) -> str:
     """Return who may send a message."""
-    ends = [end for end, kinds in (("client", wire.CLIENT_MESSAGES), ("node", wire.NODE_MESSAGES)) if kind in kinds]
+    ends = [end for end, kinds in (("client", CLIENT_MESSAGES), ("node", NODE_MESSAGES)) if kind in kinds]
     return "both" if len(ends) == 2 else ends[0]
 
 

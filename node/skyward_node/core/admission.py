@@ -148,6 +148,7 @@ def _greeting(node: Node, session: Session, *, resumed: bool) -> Welcome:
         resumed=resumed,
         heard=session.heard,
         max_payload=node.limits.max_payload,
+        calls=True,
     )
 
 

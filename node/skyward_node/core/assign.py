@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.wire.codec import pack_body
 from skyward.wire.frames import shared_among
+from skyward.wire.lone import MAX_SMALL, Call
 from skyward.wire.messages import Tasks
 from skyward_node.core import crew
 from skyward_node.core.actions import Give
@@ -25,6 +26,11 @@ from skyward_node.core.tasks import GIVE, GIVEN, START, move
 from skyward_node.pipe_messages import Forget
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyward.wire.frames import Buffer
+    from skyward.wire.messages import Message
+    from skyward_node.core.library import Code
     from skyward_node.core.node import Node
     from skyward_node.core.sessions import Session
     from skyward_node.core.tasks import Task
@@ -123,20 +129,27 @@ def give(node: Node, worker: Worker, chunk: list[Task]) -> None:
     for code in codes:
         if not worker.known.use(code.key):
             node.give_code(worker, code.parts(worker.known))
-    ids = [task.id for task in chunk]
-    fns = _indexes(chunk) if len(codes) > 1 else [0] * len(chunk)
-    sizes, buffers, body = pack_body([task.payload for task in chunk])
-    message = Tasks(0, 0, [code.key for code in codes], ids, fns, sizes, buffers, shared=shared_among(body))
-    node.actions.append(Give(worker.id, message, body))
+    node.actions.append(Give(worker.id, *_message(chunk, list(codes))))
     move(chunk, GIVE)
     for task in chunk:
         task.worker = worker
-    worker.tasks.update(zip(ids, chunk, strict=True))
+        worker.tasks[task.id] = task
     _forget(node, worker)
     worker.used = True
     worker.pace = chunk[0].code.cost
     crew.account(node, worker)
     start(node, worker)
+
+
+def _message(chunk: list[Task], codes: list[Code]) -> tuple[Message, Sequence[Buffer]]:
+    """Return the message that hands the tasks over, and its body."""
+    data, own = chunk[0].payload
+    if len(chunk) == 1 and not own and 0 < len(data) <= MAX_SMALL:
+        return Call(0, 0, codes[0].key, chunk[0].id, bytes(data)), ()
+    fns = _indexes(chunk) if len(codes) > 1 else [0] * len(chunk)
+    sizes, buffers, body = pack_body([task.payload for task in chunk])
+    columns = [code.key for code in codes], [task.id for task in chunk], fns, sizes, buffers
+    return Tasks(0, 0, *columns, shared=shared_among(body)), body
 
 
 def _forget(node: Node, worker: Worker) -> None:

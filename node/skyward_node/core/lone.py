@@ -16,9 +16,8 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from skyward.wire.messages import Results, Tasks
-from skyward_node.core.actions import Give, Incoming
-from skyward_node.core.outbox import Part
+from skyward.wire.lone import Call, Reply
+from skyward_node.core.actions import Give, Incoming, Send
 from skyward_node.core.tasks import FINISH, KEEP, RUNNING, Task, move
 from skyward_node.executors.events import Received
 
@@ -35,59 +34,54 @@ def give(node: Node, event: Incoming, gap: float) -> bool:
 
     ``gap``: seconds that will be counted later, in which the client need not have been heard.
     """
-    message, body = event.message, event.body
+    message = event.message
     session = node.peers.get(event.peer)
-    if (
-        session is None
-        or type(message) is not Tasks
-        or not len(message.ids) == len(message.functions) == len(body) == 1
-    ):
+    if session is None or type(message) is not Call:
         return False
     if message.epoch != node.epoch or event.user != session.user or event.peer in (session.control, *node.parting):
         return False  # it is refused
-    id = message.ids[0]
-    if id <= session.highest or message.timeouts or message.ack > session.outbox.seq:
+    id = message.id
+    if id <= session.highest or message.timeout or message.ack > session.outbox.seq:
         return False
     if not _has_room(node, session) or not _is_calm(node, session):
         return False
     worker = session.idle[next(reversed(session.idle))]
-    code = session.library.code(message.functions[0])
+    code = session.library.code(message.function)
     if not code.ready or not _is_ready(worker, session) or not worker.known.use(code.key):
         return False
     session.silence = -gap
     session.outbox.ack(message.ack)
     session.highest = id
-    retries = message.retries[0] if message.retries else 0
-    task = Task(id, session, code, (body[0], ()), retries, state=RUNNING, worker=worker)
+    task = Task(id, session, code, (message.data, ()), message.retries, state=RUNNING, worker=worker)
     session.tasks[id] = worker.tasks[id] = task
     del session.idle[worker.id]
     worker.used = True
     worker.load = 1
     worker.pace = code.cost
     node.running += 1
-    given = Tasks(0, 0, message.functions, message.ids, message.fns, message.sizes, message.buffers)
-    node.actions.append(Give(worker.id, given, body))
+    node.actions.append(Give(worker.id, Call(0, 0, message.function, id, message.data)))
     return True
 
 
 def finish(node: Node, event: Received, _gap: float) -> bool:
     """Pass on the result of a task that was its worker's only one; return whether that was possible."""
     worker, message = node.workers.get(event.worker), event.message
-    if worker is None or type(message) is not Results or len(message.ids) != 1:
+    if worker is None or type(message) is not Reply:
         return False
-    session, id = worker.session, message.ids[0]
+    session, id = worker.session, message.id
     task = worker.tasks.get(id)
     if session is None or task is None or len(worker.tasks) > 1 or task.state != RUNNING or task.wish != KEEP:
         return False
     if task.timeout or worker.threads or worker.stuck or worker.leaving or not _is_calm(node, session):
         return False
-    if session.backlog or session.nested or any(lines.open for lines in worker.lines.values()):
+    if session.backlog or session.nested or worker.lines[1].open or worker.lines[2].open:
         return False
-    columns = message.ids, message.statuses, message.sizes, message.buffers, message.elapsed
-    session.outbox.add(Part(*columns, event.body))
-    for numbered, body in session.outbox.flush(node.epoch):
-        node.say(session, numbered, body)
-    task.code.observe(message.elapsed[0])
+    if not session.outbox.replies:
+        return False
+    numbered = session.outbox.pass_on(message, node.epoch)
+    if session.peer is not None:
+        node.actions.append(Send(session.peer, numbered))
+    task.code.observe(message.elapsed)
     move([task], FINISH)
     task.worker = None
     del worker.tasks[id], session.tasks[id]

@@ -13,6 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import ProtocolError
+from skyward.wire.lone import Call, Reply
 from skyward.wire.messages import (
     Answer,
     Beat,
@@ -190,6 +191,8 @@ class Core:
         match message:
             case Tasks():
                 intake.on_tasks(node, session, message, body)
+            case Call():
+                intake.on_tasks(node, session, *message.as_batch())
             case Beat(ack=ack, at=at, heard=heard, shown=shown):
                 session.outbox.ack(ack)
                 session.confirm(heard)
@@ -263,6 +266,8 @@ class Core:
         match message:
             case Results():
                 outcomes.on_results(node, worker, message, body)
+            case Reply():
+                outcomes.on_results(node, worker, *message.as_batch())
             case Progress(started=started):
                 outcomes.on_progress(node, worker, started)
             case Returned(ids=ids):

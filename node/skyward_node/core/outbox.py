@@ -16,6 +16,7 @@ from msgspec.msgpack import Encoder
 from skyward.errors import ProtocolError
 from skyward.wire.codec import pack_body
 from skyward.wire.frames import Payload, shared_among, size_of
+from skyward.wire.lone import MAX_SMALL, Reply
 from skyward.wire.messages import MAX_BATCH, MAX_BUFFERS, Results
 from skyward.wire.statuses import OK
 
@@ -53,11 +54,12 @@ def failures(outcomes: Iterable[tuple[int, Failure]]) -> Part:
 class Outbox:
     """All unacknowledged results of one session."""
 
-    __slots__ = ("_parts", "_unacked", "done", "entries", "failed", "seq", "size")
+    __slots__ = ("_parts", "_unacked", "done", "entries", "failed", "replies", "seq", "size")
 
     def __init__(self) -> None:
         self._parts: list[Part] = []  # of this turn, not yet numbered
-        self._unacked: deque[tuple[int, Results, Sequence[Buffer]]] = deque()  # size, message, body
+        self._unacked: deque[tuple[int, Results | Reply, Sequence[Buffer]]] = deque()  # size, message, body
+        self.replies = False  # the client knows `Reply`
         self.seq = 0
         self.size = 0
         self.entries = 0
@@ -86,19 +88,38 @@ class Outbox:
         self.entries += len(part.ids)
         self.size += size_of(part.body)
 
-    def flush(self, epoch: int) -> list[tuple[Results, Sequence[Buffer]]]:
+    def pass_on(self, reply: Reply, epoch: int) -> Reply:
+        """Take in the result of a worker, when there is no other; return the message to send now."""
+        if reply.status == OK:
+            self.done += 1
+        else:
+            self.failed += 1
+        size = len(reply.data)
+        self.entries += 1
+        self.size += size
+        self.seq += 1
+        numbered = Reply(epoch, self.seq, reply.id, reply.status, reply.elapsed, reply.data)
+        self._unacked.append((size, numbered, ()))
+        return numbered
+
+    def flush(self, epoch: int) -> list[tuple[Results | Reply, Sequence[Buffer]]]:
         """Number what has come since the last flush; return the messages to send now."""
         parts, self._parts = self._parts, []
-        messages: list[tuple[Results, Sequence[Buffer]]] = []
+        messages: list[tuple[Results | Reply, Sequence[Buffer]]] = []
         for group in [parts] if len(parts) == 1 else _groups(parts):
             part = group[0] if len(group) == 1 else _merge(group)
             self.seq += 1
-            shared = shared_among(part.body)
-            columns = part.ids, part.statuses, part.sizes, part.buffers, part.elapsed
-            message = Results(epoch, self.seq, *columns, shared)
-            self._unacked.append((size_of(part.body), message, part.body))
-            messages.append((message, part.body))
+            numbered = self._numbered(epoch, part)
+            self._unacked.append((size_of(part.body), *numbered))
+            messages.append(numbered)
         return messages
+
+    def _numbered(self, epoch: int, part: Part) -> tuple[Results | Reply, Sequence[Buffer]]:
+        if self.replies and len(part.ids) == len(part.body) == 1 and len(part.body[0]) <= MAX_SMALL:
+            data = bytes(part.body[0])
+            return Reply(epoch, self.seq, part.ids[0], part.statuses[0], part.elapsed[0], data), ()
+        columns = part.ids, part.statuses, part.sizes, part.buffers, part.elapsed
+        return Results(epoch, self.seq, *columns, shared_among(part.body)), part.body
 
     def ack(self, seq: int) -> None:
         """Forget results up to ``seq``; raises `ProtocolError` for one that was never sent."""
@@ -114,11 +135,11 @@ class Outbox:
         """Return the number of the last result that is acknowledged."""
         return self._unacked[0][1].seq - 1 if self._unacked else self.seq
 
-    def unacked(self) -> list[tuple[Results, Sequence[Buffer]]]:
+    def unacked(self) -> list[tuple[Results | Reply, Sequence[Buffer]]]:
         """Return all numbered messages that are not acknowledged, in order."""
         return [(message, body) for _, message, body in self._unacked]
 
-    def holding(self, ids: set[int]) -> list[tuple[Results, Sequence[Buffer]]]:
+    def holding(self, ids: set[int]) -> list[tuple[Results | Reply, Sequence[Buffer]]]:
         """Return the unacknowledged messages with a result of one of these tasks."""
         return [(message, body) for message, body in self.unacked() if not ids.isdisjoint(message.ids)]
 

@@ -102,6 +102,7 @@ class Session:
         self.retries = hello.retries
         self.timeout = hello.timeout
         self.shared = hello.shared
+        self.outbox.replies = hello.replies
 
     def confirm(self, heard: int) -> None:
         """Forget the messages that the client has heard, and the code that went with them."""

@@ -123,6 +123,8 @@ class Channel:
                 if view is None:
                     data = self.socket.recv(READ)
                     count, asked = len(data), READ
+                    if not messages and count < READ and (frame := unpacker.alone(data)) is not None:
+                        return [[frame]]
                     if count:
                         unpacker.feed(data)
                 else:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.config import available_memory
 from skyward.errors import ProtocolError
 from skyward.wire.codec import Decoder, check_body, mark_refs
+from skyward.wire.lone import Reply
 from skyward.wire.messages import Cancel, Items, Output, Results
 from skyward_node.cells import Cells
 from skyward_node.executors.channel import Channel
@@ -268,7 +269,8 @@ class Supervisor:
                 message = self._decoder.decode(header)
                 if message is None:
                     raise ProtocolError("unknown message")
-                check_body(message, body)
+                if body or type(message) is not Reply:
+                    check_body(message, body)
                 if isinstance(message, _SHARING) and message.shared:
                     mark_refs(message, body)
                 elif isinstance(message, Output) and message.stream == 2:

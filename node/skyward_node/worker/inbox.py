@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from skyward.wire.frames import Buffer
+    from skyward.wire.lone import Call
     from skyward.wire.messages import Cancel, Tasks
 
 
@@ -74,6 +75,17 @@ class Inbox:
         if not untold:
             return []
         return [(ids, running) for running in (False, True) if (ids := [id for id, kind in untold if kind is running])]
+
+    def add_one(self, message: Call) -> list[tuple[list[int], bool]]:
+        """Take in a task that comes alone; as `add`."""
+        id = message.id
+        with self._lock:
+            self._recent.append([id])
+            if not self._doomed or id not in self._doomed:
+                self.pending[id] = Entry(id, message.function, message.data, ())
+                self.announce(id)
+                return []
+            return [([id], running) for _, running in self._drop_doomed([id])]
 
     def _drop_doomed(self, ids: Iterable[int]) -> list[tuple[int, bool]]:
         """Return those of the ids whose drop nobody has told, and the kind of their cancel."""

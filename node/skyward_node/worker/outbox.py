@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skyward.wire.codec import encode, pack_body
 from skyward.wire.frames import shared_among
+from skyward.wire.lone import MAX_SMALL, Reply
 from skyward.wire.messages import MAX_BUFFERS, Results, Returned
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Outbox:
 
     def take(self) -> list[Sequence[Buffer]]:
         """Remove all outcomes; return them as messages. The caller holds the lock."""
+        if len(self.done) == 1:
+            return [_results([self.done.popleft()])]
         messages: list[Sequence[Buffer]] = []
         while self.done:
             messages.append(_results(self._pop()))
@@ -66,8 +69,6 @@ class Outbox:
 
     def _pop(self) -> list[Outcome]:
         done = self.done
-        if len(done) == 1:
-            return [done.popleft()]
         batch: list[Outcome] = []
         room = MAX_BUFFERS
         while done and len(batch) < MOST:  # slots may append meanwhile; only the lock's holder removes
@@ -86,6 +87,10 @@ class Outbox:
 
 
 def _results(batch: Sequence[Outcome]) -> Sequence[Any]:
+    if len(batch) == 1:
+        id, status, (data, own), spent = batch[0]
+        if not own and len(data) <= MAX_SMALL:
+            return (encode(Reply(0, 0, id, status, spent, bytes(data))),)
     ids, statuses, payloads, elapsed = map(list, zip(*batch, strict=True))
     sizes, buffers, frames = pack_body(payloads)
     shared = shared_among(frames) if len(frames) > 1 else []

@@ -35,6 +35,8 @@ class PipeReader:
                 data = self._socket.recv(READ)
                 if not data:
                     return None
+                if (frame := unpacker.alone(data)) is not None:
+                    return [[frame]]
                 unpacker.feed(data)
             else:
                 count = self._socket.recv_into(view)
@@ -43,7 +45,7 @@ class PipeReader:
                 unpacker.filled(count)
         except OSError:  # the daemon is gone, or the user's code has closed our descriptors
             return None
-        return list(unpacker.messages())
+        return unpacker.messages()
 
 
 class PipeWriter:
@@ -56,7 +58,9 @@ class PipeWriter:
 
     def write(self, *messages: Sequence[Buffer]) -> None:
         """Write messages as a whole. Raises `OSError` when nobody can read them any more."""
-        buffers = [buffer for frames in messages for buffer in pipe.pack(frames)]
+        buffers: list[Buffer] = []
+        for frames in messages:
+            buffers += pipe.pack(frames)
         if len(buffers) == 1:
             self._socket.sendall(buffers[0])
             return

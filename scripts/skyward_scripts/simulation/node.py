@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.wire.codec import pack_body
+from skyward.wire.lone import Call
 from skyward.wire.messages import PROTOCOL, Cancel, Function, Hello, Results, Returned, Slots, Tasks
 from skyward_node.core import Core, Identity, Limits
 from skyward_node.core.actions import Control, Give, Incoming, Send, Spawn
@@ -109,7 +110,7 @@ class SimulatedNode:
     def _perform(self, action: Any) -> None:
         desk, costs = self._desk, self.costs
         match action:
-            case Give(worker=id, message=Tasks(ids=ids)):
+            case Give(worker=id, message=Tasks(ids=ids) | Call(ids=ids)):
                 desk.spent += costs.node_message
                 desk.later(costs.pipe, self._workers[id].take, ids)
             case Control(worker=id, message=Cancel(ids=ids)):

@@ -8,6 +8,7 @@ import pytest
 
 from skyward.wire.codec import pack_body
 from skyward.wire.frames import Payload
+from skyward.wire.lone import Call
 from skyward.wire.messages import (
     PROTOCOL,
     Cancel,
@@ -207,7 +208,7 @@ class Rig:
             Welcome(
                 PROTOCOL, me.python, me.versions, self.session, EPOCH, slots or limits.concurrency,
                 "thread" if limits.threads else "process", me.hostname, me.address, me.pid, [], resumed,
-                max_payload=limits.max_payload,
+                max_payload=limits.max_payload, calls=True,
             ),
         )  # fmt: skip
 
@@ -227,6 +228,8 @@ class Rig:
 
     def give(self, worker: int, *ids: int) -> Give:
         """Return tasks on their way to a worker."""
+        if len(ids) == 1:
+            return Give(worker, Call(0, 0, KEY, ids[0], b"args %d" % ids[0]))
         message, body = self.tasks_message(*ids, epoch=0, retries=[])
         return Give(worker, message, body)
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward.wire.messages import Beat, Function, Module, Need, Submit, Tasks
+from skyward.wire.lone import Call
+from skyward.wire.messages import Beat, Function, Module, Need, Submit
 from skyward.wire.shelf import CALLS, NODE, WORKER
 from skyward_node.core.actions import Action, Give, Kill, Send
 from skyward_node.pipe_messages import Forget
@@ -53,10 +54,10 @@ def test_code_that_no_task_needs_is_given_up(rig: Rig) -> None:
     """What was used longest ago; the client is asked for it when a task needs it, and the task runs then."""
     rig.open()
     send(rig, 1, 2, 3)
-    (given,) = told(submit(rig, 1, 3, retries=[0]), Tasks)
-    assert given.functions == [key(3)]
+    (given,) = told(submit(rig, 1, 3, retries=[0]), Call)
+    assert given.function == key(3)
     assert submit(rig, 2, 1) == [need(1)]
-    (given,) = told(rig.say(rig.function(key(1)), [LARGE]), Tasks)
+    (given,) = told(rig.say(rig.function(key(1)), [LARGE]), Call)
     assert given.ids == [2]
 
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skyward.wire.lone import Call, Reply
 from skyward.wire.messages import Beat, Release, Roster
 from skyward_node.core import lone
-from skyward_node.core.actions import Incoming, Shutdown
+from skyward_node.core.actions import Incoming, Send, Shutdown
 from skyward_node.executors.events import Printed
 from tests.node.core.conftest import EPOCH, KEY, OTHER_KEY, Rig
 
@@ -34,11 +35,17 @@ class Script:
         held = [(worker.id, next(iter(worker.tasks))) for worker in self.rig.core.node.workers.values() if worker.tasks]
         return held[number % len(held)] if held else None
 
-    def submit(self, number: int) -> list[Action]:
-        """One task; every fourth time with a time limit, every fifth with no second try."""
+    def call(self, number: int) -> list[Action]:
+        """One task in one frame; every fourth time with a time limit, every fifth with no second try."""
         self.last += 1
-        changes: dict[str, Any] = {"timeouts": [5.0]} if number % 4 == 3 else {}
-        return self.rig.submit(self.last, retries=[0 if number % 5 == 4 else 3], **changes)
+        timeout = 5.0 if number % 4 == 3 else 0.0
+        data = b"args %d" % self.last
+        return self.rig.say(Call(EPOCH, 0, KEY, self.last, data, 0 if number % 5 == 4 else 3, timeout))
+
+    def submit(self, number: int) -> list[Action]:
+        """The same as a batch."""
+        self.last += 1
+        return self.rig.submit(self.last, retries=[0 if number % 5 == 4 else 3])
 
     def submit_two(self, number: int) -> list[Action]:
         """Two tasks at once."""
@@ -49,21 +56,24 @@ class Script:
         """A task that is known."""
         return self.rig.submit(self._some(number))
 
-    def submit_other(self, number: int) -> list[Action]:
-        """One task of the second of two functions."""
-        self.last += 1
-        return self.rig.submit(self.last, functions=[KEY, OTHER_KEY], fns=[number % 2])
+    def call_again(self, number: int) -> list[Action]:
+        """The same in one frame."""
+        return self.rig.say(Call(EPOCH, 0, KEY, self._some(number), b"args"))
 
-    def submit_what_is_refused(self, number: int) -> list[Action]:
+    def call_other(self, number: int) -> list[Action]:
+        """One task of the second of two functions, or of one that is not there."""
+        self.last += 1
+        return self.rig.say(Call(EPOCH, 0, b"h" * 16 if number % 10 == 9 else OTHER_KEY, self.last, b"args", 1))
+
+    def call_what_is_refused(self, number: int) -> list[Action]:
         """One task in another's name, for another life of the node, or with an answer to what was never said."""
-        changes: dict[str, Any] = [{}, {"epoch": EPOCH + 1}, {"ack": 10_000}][number % 3]
-        message, body = self.rig.tasks_message(self.last + 1, **changes)
-        return self.rig.handle(Incoming(self.rig.peer, message, body, "" if changes else "somebody"))
+        epoch, ack, user = [(EPOCH, 0, "somebody"), (EPOCH + 1, 0, ""), (EPOCH, 10_000, "")][number % 3]
+        return self.rig.handle(Incoming(self.rig.peer, Call(epoch, ack, KEY, self.last + 1, b"args"), (), user))
 
     def hesitate(self, number: int) -> list[Action]:
         """A task comes some milliseconds later."""
         self.rig.now += 0.001 * (number % 12)
-        return self.submit(number)
+        return self.call(number)
 
     def share(self, number: int) -> list[Action]:
         """Another client comes, seldom; its tasks take turns with ours."""
@@ -71,14 +81,22 @@ class Script:
             return []
         return self.rig.hello(peer=b"other", session=b"o" * 16)
 
+    def reply(self, number: int) -> list[Action]:
+        """A worker ends its first task, and says so in one frame."""
+        found = self._holder(number)
+        return self._reply(*found, status=number % 2, elapsed=number) if found else []
+
+    def _reply(self, worker: int, id: int, status: int = 0, elapsed: int = 1) -> list[Action]:
+        return self.rig.hear(worker, Reply(0, 0, id, status, elapsed, b"result"))
+
     def finish(self, number: int) -> list[Action]:
-        """A worker ends its first task."""
+        """The same as a batch."""
         found = self._holder(number)
         return self.rig.finish(*found, elapsed=number, status=number % 2) if found else []
 
-    def finish_what_is_not_there(self, number: int) -> list[Action]:
+    def reply_of_what_is_not_there(self, number: int) -> list[Action]:
         """A worker ends a task that it does not have."""
-        return self.rig.finish(1 + number % 2, 10_000)
+        return self._reply(1 + number % 2, 10_000)
 
     def cancel(self, number: int) -> list[Action]:
         """The client cancels a task, or takes it back."""
@@ -129,7 +147,7 @@ class Script:
         """The client comes back over a new connection."""
         session = self.rig.core.node.sessions.get(self.rig.session)
         self.rig.peer = b"peer%d" % (10 + number)
-        return self.rig.hello(epoch=EPOCH, ack=session.outbox.acked if session else 0)
+        return self.rig.hello(epoch=EPOCH, ack=session.outbox.acked if session else 0, replies=number % 4 > 0)
 
     def drain(self, number: int) -> list[Action]:
         """The node shall end."""
@@ -137,7 +155,7 @@ class Script:
 
 
 STEPS = [name for name in vars(Script) if not name.startswith("_")]
-LIKELY = [*["submit", "finish"] * 12, "beat", "beat"]  # else nothing is ever alone
+LIKELY = [*["call", "reply"] * 12, "beat", "beat"]  # else nothing is ever alone
 
 
 def books(rig: Rig) -> Any:
@@ -172,7 +190,7 @@ def test_both_ways_say_and_note_the_same(
     """Whatever comes, in whatever order, nothing tells which way a task has gone."""
     short, usual = Script(Rig(concurrency, **mode)), Script(Rig(concurrency, **mode))
     for script in (short, usual):
-        script.rig.open(heartbeat=heartbeat)
+        script.rig.open(heartbeat=heartbeat, replies=True)
         script.rig.say(script.rig.function(OTHER_KEY), [b"code of g"])
         script.submit(0)
         script.finish(0)
@@ -195,10 +213,22 @@ def test_lone_task_goes_the_short_way(rig: Rig, monkeypatch: pytest.MonkeyPatch)
 
         return walk
 
-    rig.open()
+    rig.open(replies=True)
     rig.submit(1)  # its worker does not have the code
     rig.finish(1, 1)
     monkeypatch.setattr(lone, "WAYS", {event: note(way) for event, way in lone.WAYS.items()})
-    assert rig.submit(2) == [rig.give(1, 2)]
-    assert rig.finish(1, 2) == [rig.results(2, 2)]
+    assert rig.say(Call(EPOCH, 0, KEY, 2, b"args 2")) == [rig.give(1, 2)]
+    assert rig.hear(1, Reply(0, 0, 2, 0, 50_000, b"result 2")) == [
+        Send(rig.peer, Reply(EPOCH, 2, 2, 0, 50_000, b"result 2"))
+    ]
     assert taken == [True, True]
+
+
+def test_client_that_does_not_know_replies_gets_none(rig: Rig) -> None:
+    """One small result is a batch of one to it."""
+    rig.open()
+    rig.submit(1)
+    assert rig.hear(1, Reply(0, 0, 1, 0, 50_000, b"result 1")) == [rig.results(1, 1)]
+    rig.hello(epoch=EPOCH, replies=True)
+    rig.submit(2)
+    assert rig.finish(1, 2) == [Send(rig.peer, Reply(EPOCH, 2, 2, 0, 50_000, b"result 2"))]

@@ -7,6 +7,7 @@ import pytest
 from skyward.errors import ProtocolError
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
+from skyward.wire.messages import Results
 from skyward_node.core.outbox import MERGE, Outbox, Part
 
 
@@ -34,6 +35,7 @@ def test_parts_merge_with_their_bodies() -> None:
     outbox.add(part(3, size=40_000))
     outbox.add(part(4, tail=2))
     ((message, body),) = outbox.flush(9)
+    assert isinstance(message, Results)
     rows = [
         (bytes(data), [bytes(b) for b in buffers]) for data, buffers in split_body(message.sizes, message.buffers, body)
     ]

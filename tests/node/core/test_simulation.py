@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from skyward.wire.lone import Call
 from skyward.wire.messages import Beat, Cancel, Hello, Progress, Results, Returned, Submit, Tasks
 from skyward_node.core.actions import Control, Exit, Give, Incoming, Kill, Retire, Send, Spawn
 from skyward_node.core.tasks import GIVEN, QUEUED, WAITING
@@ -156,7 +157,7 @@ class World:
         match action:
             case Spawn(worker=id, slots=slots):
                 self.workers[id] = FakeWorker(slots)
-            case Give(worker=id, message=Tasks(ids=ids)) if id in self.workers:
+            case Give(worker=id, message=Tasks(ids=ids) | Call(ids=ids)) if id in self.workers:
                 self.workers[id].tasks.extend(ids)
             case Give(worker=id, message=Context(session=session)) if id in self.workers:
                 self.workers[id].client = session[0]

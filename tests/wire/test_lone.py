@@ -1,0 +1,78 @@
+"""What travels in one frame says the same as the batch that it stands for."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skyward.errors import ProtocolError
+from skyward.wire.codec import Decoder, check_body, encode, split_body
+from skyward.wire.kinds import CLIENT_MESSAGES, NODE_MESSAGES
+from skyward.wire.lone import MAX_SMALL, Call, Reply
+from skyward.wire.pipe import JOIN, Unpacker, pack
+from tests.wire import strategies
+
+DECODE = Decoder(tuple(dict.fromkeys(CLIENT_MESSAGES + NODE_MESSAGES))).decode
+KEY = bytes(16)
+
+
+@given(strategies.messages(Call))
+def test_call_is_a_batch_of_one(sample: strategies.Sample) -> None:
+    """All that is said of the one task is in the columns."""
+    call, _ = sample
+    assert isinstance(call, Call)
+    batch, body = call.as_batch()
+    assert DECODE(encode(batch)) == batch
+    check_body(batch, body)
+    assert split_body(batch.sizes, batch.buffers, body) == [(call.data, ())]
+    assert (batch.epoch, batch.ack, batch.functions, batch.ids) == (call.epoch, call.ack, [call.function], call.ids)
+    assert (batch.retries or [0], batch.timeouts or [0.0]) == ([call.retries], [call.timeout])
+
+
+@given(strategies.messages(Reply))
+def test_reply_is_a_batch_of_one(sample: strategies.Sample) -> None:
+    """All that is said of the one outcome is in the columns."""
+    reply, _ = sample
+    assert isinstance(reply, Reply)
+    batch, body = reply.as_batch()
+    assert DECODE(encode(batch)) == batch
+    check_body(batch, body)
+    assert split_body(batch.sizes, batch.buffers, body) == [(reply.data, ())]
+    assert (batch.epoch, batch.seq, batch.ids) == (reply.epoch, reply.seq, reply.ids)
+    assert (batch.statuses, batch.elapsed) == ([reply.status], [reply.elapsed])
+
+
+@pytest.mark.rule("R43")
+@pytest.mark.parametrize("data", [b"", bytes(MAX_SMALL + 1)])
+def test_pickle_in_a_header_is_small_and_there(data: bytes) -> None:
+    """What is not is refused where it comes in."""
+    for message in (Call(7, 0, KEY, 1, data), Reply(7, 1, 1, 0, 9, data)):
+        with pytest.raises(ProtocolError, match="data"):
+            DECODE(encode(message))
+
+
+@given(st.binary(max_size=2 * JOIN) | st.builds(bytes, st.integers(JOIN - 20, JOIN + 20)), st.integers(0, 40))
+def test_message_of_one_frame_is_taken_as_it_comes(frame: bytes, cut: int) -> None:
+    """As a whole at once, if that is all that has come; else it is fed, and comes out the same."""
+    stream = b"".join(pack([frame]))
+    unpacker = Unpacker(10**6)
+    taken = unpacker.alone(stream)
+    assert taken == frame if taken is not None else not 0 < len(frame) < JOIN - 16
+    for part in (stream[: len(stream) - cut], stream + b"S", stream[cut:] if cut else b""):
+        assert unpacker.alone(part) is None or part == stream
+    unpacker.feed(stream[:cut])
+    assert unpacker.alone(stream[cut:]) is None or not cut
+    unpacker.feed(stream[cut:])
+    assert unpacker.messages() == [[frame]]
+
+
+@pytest.mark.rule("R43")
+def test_message_of_one_frame_over_the_bound_is_refused() -> None:
+    """It is not taken, but fed."""
+    unpacker = Unpacker(10)
+    stream = b"".join(pack([bytes(11)]))
+    assert unpacker.alone(stream) is None
+    with pytest.raises(ProtocolError, match="a frame of 11 bytes"):
+        unpacker.feed(stream)
+    assert unpacker.alone(b"".join(pack([bytes(9)]))) is None  # after rubbish nothing more is accepted
