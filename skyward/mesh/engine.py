@@ -168,11 +168,11 @@ class Engine:
 
     # --- what the loop calls ---------------------------------------------------------------
 
-    def turn(self, timeout: float) -> None:
+    def turn(self, timeout: float, *, awaited: bool = False) -> None:
         """Poll once and handle what came."""
         if self._closed:
             return
-        for source in self.hub.poll(timeout):
+        for source in self.hub.poll(timeout, eager=awaited and self.scheduler.unsettled == 1):
             if isinstance(source, Link):
                 self.read(source)
             elif isinstance(source, News):

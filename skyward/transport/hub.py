@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import zmq
 
+from skyward.dispatch.waits import Waits
 from skyward.transport.links import Connection, Link
 from skyward.transport.polling import Poller
 from skyward.transport.sockets import IO_THREADS, READABLE, WRITABLE
@@ -38,6 +39,7 @@ class Hub:
         self.keys = keys
         self._context: Context | None = None
         self._poller = Poller()
+        self._answers = Waits()
         self._links: dict[Socket, Link] = {}
         self._monitors: dict[Socket, Link] = {}
         self._watched: set[int] = set()
@@ -78,13 +80,14 @@ class Hub:
             self._watched.remove(fd)
             self._poller.unregister(fd)
 
-    def poll(self, timeout: float) -> list[Link | News | int]:
+    def poll(self, timeout: float, *, eager: bool = False) -> list[Link | News | int]:
         """Return the links and descriptors that can be read, waiting for one at most ``timeout`` seconds.
 
-        Also the news about connections. What waited in a link goes out on the way.
+        Also the news about connections. What waited in a link goes out on the way. ``eager``: somebody does nothing but
+        wait for the answer to all that was said.
         """
         ready: list[Link | News | int] = []
-        for source, events in self._poller.poll(timeout):
+        for source, events in self._poller.poll(timeout, self._answers if eager else None):
             if isinstance(source, int):
                 ready.append(source)
             elif (link := self._links.get(source)) is not None:

@@ -33,8 +33,11 @@ LINGER: Final = 0.02  # seconds the background thread stays away after a caller 
 class Handler(Protocol):
     """What the loop drives. All methods are called by the owner only."""
 
-    def turn(self, timeout: float) -> None:
-        """Poll once, for at most ``timeout`` seconds, and handle what came."""
+    def turn(self, timeout: float, *, awaited: bool) -> None:
+        """Poll once, for at most ``timeout`` seconds, and handle what came.
+
+        ``awaited``: the thread that polls waits for what comes.
+        """
         ...
 
     def next_deadline(self) -> float:
@@ -189,7 +192,7 @@ class Loop:
                 if deadline is not None and time.monotonic() >= deadline:
                     return
                 self._uses += 1
-                self._turn(deadline, LOOK if guard.active else None)
+                self._turn(deadline, LOOK if guard.active else None, awaited=True)
         finally:
             self._hand_over()
 
@@ -215,7 +218,7 @@ class Loop:
 
     # --- driving ---------------------------------------------------------------------------
 
-    def _turn(self, deadline: float | None = None, most: float | None = None) -> None:
+    def _turn(self, deadline: float | None = None, most: float | None = None, *, awaited: bool = False) -> None:
         """Poll until ``deadline``, for at most ``most`` seconds."""
         inbox = self._inbox
         ran = bool(inbox)
@@ -236,7 +239,7 @@ class Loop:
             if most is not None and most < timeout:
                 timeout = most
         try:
-            self._handler.turn(timeout)
+            self._handler.turn(timeout, awaited=awaited)
         except Exception as error:
             self._handler.on_bug(error)
         self._asleep = False

@@ -30,6 +30,7 @@ class Rig:
         self.errors: list[str] = []
         self.bugs: list[Exception] = []
         self.drivers: set[int] = set()
+        self.awaited: dict[int, bool] = {}  # by thread, what its last turn was for
         self.busy = False
         self.polling = threading.Event()  # a thread is about to sleep in the poll
         self.due = LONG
@@ -46,8 +47,9 @@ class Rig:
         finally:
             self.inside.release()
 
-    def turn(self, timeout: float) -> None:
+    def turn(self, timeout: float, *, awaited: bool) -> None:
         """Sleep until somebody posts, at most ``timeout`` seconds."""
+        self.awaited[threading.get_ident()] = awaited
 
         def poll() -> None:
             if timeout:
@@ -112,6 +114,18 @@ def test_waiting_thread_drives_by_itself(rig: Rig) -> None:
     rig.due = 0.0
     assert rig.loop.wait(waiter)
     assert rig.drivers == {threading.get_ident()}
+
+
+def test_handler_knows_whether_the_thread_that_polls_waits(running: Rig) -> None:
+    """One that waits for something may do nothing else; the background thread must not take its processor."""
+    waiter = Waiter()
+    running.on_turn.append(waiter.finish)
+    running.due = 0.0
+    assert running.loop.wait(waiter)
+    running.due = LONG
+    running.wait_until_asleep()
+    assert running.awaited.pop(threading.get_ident(), True)
+    assert set(running.awaited.values()) == {False}
 
 
 def test_start_runs_in_the_thread_that_waits(rig: Rig) -> None:

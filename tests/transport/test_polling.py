@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
+from skyward.dispatch.waits import Waits
 from skyward.transport.polling import Poller
 from skyward.transport.sockets import READABLE, WRITABLE, make_dealer, make_router, receive_frames, send_frames
 
@@ -109,6 +111,41 @@ def test_socket_may_be_waited_for_until_it_can_be_written(ends: Ends) -> None:
     assert ends.poller.poll(WAIT) == [(ends.dealer, WRITABLE)]
     ends.poller.register(ends.dealer)
     assert ends.poller.poll(0.0) == []
+
+
+class Way(Waits):
+    """Takes one way, and notes what is told."""
+
+    def __init__(self, *, awake: bool) -> None:
+        super().__init__()
+        self.awake = awake
+        self.told: list[tuple[bool, bool]] = []
+
+    def stay_awake(self) -> bool:
+        """Return what the test says."""
+        return self.awake
+
+    def note(self, seconds: float, *, awake: bool, answered: bool = True) -> None:
+        """Note it."""
+        assert seconds >= 0.0
+        self.told.append((awake, answered))
+
+
+@pytest.mark.parametrize("awake", [True, False])
+def test_answer_is_found_whichever_way_it_is_waited_for(ends: Ends, awake: bool) -> None:
+    """Also one that comes long after a moment; an answer that is there already is no wait."""
+    way = Way(awake=awake)
+    until_quiet(ends.poller)
+    assert ends.poller.poll(0.01, way) == []
+    assert way.told == [(awake, False)]
+    later = threading.Timer(0.05, ends.say, [b"answer"])
+    later.start()
+    assert [source for source, _ in ends.poller.poll(WAIT, way)] == [ends.dealer]
+    assert way.told == [(awake, False), (awake, True)]
+    later.join()
+    ends.poller.used(ends.dealer)
+    assert ends.poller.poll(WAIT, way) == [(ends.dealer, READABLE)]
+    assert len(way.told) == 2
 
 
 def test_descriptors_are_watched_beside_sockets(ends: Ends) -> None:
