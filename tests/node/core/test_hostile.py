@@ -12,6 +12,7 @@ import pytest
 
 from skyward.wire import pipe
 from skyward.wire.codec import Decoder, check_body, encode
+from skyward.wire.lone import Call
 from skyward.wire.messages import (
     MAX_BUFFERS,
     MAX_HEADER,
@@ -62,11 +63,11 @@ def sessions_in_memory() -> list[Session]:
 @pytest.mark.rule("R43")
 def test_lone_task_cannot_acknowledge_what_was_never_sent(rig: Rig) -> None:
     """It is refused, like in a batch, though it goes a way of its own."""
-    rig.open()
+    rig.open(replies=True)
     for id in (1, 2):
         rig.submit(id)
         rig.finish(1, id)
-    assert refusals(rig.submit(3, ack=10)) == ["protocol"]
+    assert refusals(rig.say(Call(EPOCH, 10, rig.key, 3, b"args"))) == ["protocol"]
 
 
 # --- the same thing twice --------------------------------------------------------------------
