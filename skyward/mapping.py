@@ -9,10 +9,10 @@ died or something in it cannot travel, is run again item by item, so that only t
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections import deque
 from itertools import islice
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from skyward.calls import BoundFunction, Function, function
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Outcomes: TypeAlias = tuple[float, int, list[tuple[bool, Any]]]  # see `Chunk.__call__`
+Outcomes: TypeAlias = tuple[float, int, list[Any], dict[int, bytes]]  # see `Chunk.__call__`
+
+_COROUTINES: Final = frozenset((CoroutineType,))
 
 WORTHWHILE: Final = 0.01  # seconds of work in a chunk: a message costs some hundred microseconds
 LARGEST: Final = 4_096  # items in a chunk; bounds what a lost worker costs
@@ -40,37 +42,49 @@ AHEAD: Final = 3  # chunks under way per slot: one runs, one waits behind it, on
 
 
 class Chunk:
-    """Applies a function to several items: returns seconds, its node, and a value or an encoded failure for each."""
+    """Applies a function to several items, which are its only argument, or tuples of several."""
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
+    def __init__(self, fn: Callable[..., Any], *, several: bool) -> None:
+        self.several = several
         self.fn = fn  # a marked one stays so: what is marked is what its module has under the name, and travels as it
         self.__qualname__ = self.__name__ = getattr(_marked(fn) or fn, "__qualname__", type(fn).__name__)
 
-    def __call__(self, items: list[tuple[Any, ...]]) -> Outcomes | Coroutine[Any, Any, Outcomes]:
-        """Return the seconds it took, the node's rank, and (whether it went well, value or failure) of each item.
+    def __call__(self, items: list[Any]) -> Outcomes | Coroutine[Any, Any, Outcomes]:
+        """Return the seconds it took, the node's rank, the values of all items, and encoded failures by their places.
 
         If calling the function gives coroutines, return one that awaits them all at once, as the worker will.
         """
         started = time.perf_counter()
-        fn = _original(self.fn)
-        outcomes = [_apply(fn, args) for args in items]
-        if any(inspect.iscoroutine(value) for _, value in outcomes):
-            return _awaited(started, outcomes)
-        return time.perf_counter() - started, _rank(), outcomes
+        fn, several = _original(self.fn), self.several
+        values: list[Any] = []
+        failed: dict[int, bytes] = {}
+        for item in items:
+            try:
+                values.append(fn(*item) if several else fn(item))
+            except Exception as error:  # raised to whoever takes this item
+                failed[len(values)] = _encoded(error)
+                values.append(None)
+        if not _COROUTINES.isdisjoint(map(type, values)):
+            return _awaited(started, values, failed)
+        return time.perf_counter() - started, _rank(), values, failed
 
 
-async def _awaited(started: float, outcomes: list[tuple[bool, Any]]) -> Outcomes:
+async def _awaited(started: float, values: list[Any], failed: dict[int, bytes]) -> Outcomes:
     import asyncio
 
-    outcomes = await asyncio.gather(*(_outcome(*outcome) for outcome in outcomes))
-    return time.perf_counter() - started, _rank(), outcomes
+    async def wait_for(place: int) -> None:
+        try:
+            values[place] = await values[place]
+        except Exception as error:  # as above
+            failed[place] = _encoded(error)
+            values[place] = None
+
+    await asyncio.gather(*(wait_for(place) for place, value in enumerate(values) if type(value) is CoroutineType))
+    return time.perf_counter() - started, _rank(), values, failed
 
 
-async def _outcome(ok: bool, value: Any) -> tuple[bool, Any]:
-    try:
-        return ok, (await value if inspect.iscoroutine(value) else value)
-    except Exception as error:  # as in `_apply`
-        return False, failures.encode(failures.from_exception(error))
+def _encoded(error: Exception) -> bytes:
+    return failures.encode(failures.from_exception(error))
 
 
 def _marked(fn: Any) -> Function[..., Any] | None:
@@ -84,13 +98,6 @@ def _original(fn: Any) -> Callable[..., Any]:
     return original
 
 
-def _apply(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[bool, Any]:
-    try:
-        return True, fn(*args)
-    except Exception as error:  # raised to whoever takes this item
-        return False, failures.encode(failures.from_exception(error))
-
-
 def _rank() -> int:
     info = instance_info()
     return -1 if info is None else info.node
@@ -99,10 +106,18 @@ def _rank() -> int:
 class _Sent(NamedTuple):
     """A chunk under way, or one that could not leave."""
 
-    items: list[tuple[Any, ...]]
+    items: list[Any]
     future: Future[Any] | None
     task: int = 0
     error: Exception | None = None
+
+
+class _Failed(NamedTuple):
+    """An item that has failed: an error of ours, or what its worker says."""
+
+    error: Exception | bytes
+    node: int = -1
+    task: int = 0
 
 
 class MapIterator(Generic[T]):
@@ -118,7 +133,8 @@ class MapIterator(Generic[T]):
         if not iterables:
             raise TypeError("map needs at least one iterable: pool.map(f, items)")
         marked = _marked(fn)
-        chunk = Chunk(fn)
+        self._several = len(iterables) > 1
+        chunk = Chunk(fn, several=self._several)
         if yields(fn if marked is None else marked.__wrapped__):
             raise TypeError(
                 f"map takes a function that returns its values, and {chunk.__qualname__} yields them; mark it with "
@@ -131,33 +147,40 @@ class MapIterator(Generic[T]):
         self._name = chunk.__qualname__
         self._alone = bool(timeout or options.timeout) or (options.retries if retries is None else retries) == 0
         self._pool = pool
-        self._items: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
+        self._items: Iterator[Any] = zip(*iterables, strict=False) if self._several else iter(iterables[0])
         self._exhausted = False
         self._sent: deque[_Sent] = deque()
-        self._outcomes: deque[tuple[bool, Any, int, int]] = deque()  # well?, value or failure, node, task
+        self._values: deque[T] = deque()  # of the items that are next; who takes one has it alone
+        self._then: deque[deque[T] | _Failed] = deque()  # what follows them
         self._size = 1
 
     def __iter__(self) -> Iterator[T]:
         return self
 
     def __next__(self) -> T:
-        while not self._outcomes:
+        while not self._values:
+            self._next_values()
+        return self._values.popleft()
+
+    def _next_values(self) -> None:
+        """Have values at hand, or raise what stands in the place of the next one."""
+        while not self._then:
             self._fill()
             if not self._sent:
                 raise StopIteration
             self._take(self._sent[0])
-        ok, value, node, task = self._outcomes.popleft()
-        if ok:
-            result: T = value
-            return result
-        if isinstance(value, BaseException):
-            raise value
-        raise failures.to_exception(value, function=self._name, node=node, task=task)
+        then = self._then.popleft()
+        if not isinstance(then, _Failed):
+            self._values = then
+        elif isinstance(then.error, Exception):
+            raise then.error
+        else:
+            raise failures.to_exception(then.error, function=self._name, node=then.node, task=then.task)
 
     def _fill(self) -> None:
         """Keep some chunks per slot under way."""
         while not self._exhausted and len(self._sent) < AHEAD * max(1, self._slots()):
-            items: list[tuple[Any, ...]] = []
+            items: list[Any] = []
             error: Exception | None = None
             try:
                 items.extend(islice(self._items, self._size))
@@ -167,12 +190,12 @@ class MapIterator(Generic[T]):
             if items:
                 self._sent.append(self._send(items))
             if error is not None:
-                self._sent.append(_Sent([()], None, error=error))
+                self._sent.append(_Sent([None], None, error=error))
 
     def _slots(self) -> int:
         return self._pool.slots
 
-    def _send(self, items: list[tuple[Any, ...]]) -> _Sent:
+    def _send(self, items: list[Any]) -> _Sent:
         try:
             future = self._pool.run_async(self._run(items))
         except SerializationError as error:
@@ -180,13 +203,13 @@ class MapIterator(Generic[T]):
         tasks = future.tasks
         return _Sent(items, future, tasks[0].id if tasks else 0)
 
-    def _explained(self, items: list[tuple[Any, ...]], error: SerializationError) -> SerializationError:
+    def _explained(self, items: list[Any], error: SerializationError) -> SerializationError:
         """Return the error with the path that the user knows: of his function's own arguments, with no chunk."""
         if error.path[:1] == (".fn",):
             return SerializationError(error.what, error.path[1:], error.reason)
         if len(items) == 1:  # else they are sent again one by one
             try:
-                payload.dumps_call(items[0], {}, function=self._original)
+                payload.dumps_call(items[0] if self._several else (items[0],), {}, function=self._original)
             except SerializationError as own:
                 return own
         return error
@@ -197,7 +220,7 @@ class MapIterator(Generic[T]):
             if sent.future is None:
                 assert sent.error is not None
                 raise sent.error
-            seconds, node, outcomes = sent.future.result()
+            seconds, node, values, failed = sent.future.result()
         except CancelledError:  # only the pool's end cancels what is waited for
             self.close()
             raise PoolClosedError("the pool was closed") from None
@@ -205,12 +228,16 @@ class MapIterator(Generic[T]):
             self._sent.popleft()
             alone = len(sent.items) == 1 or not isinstance(error, TaskError | SerializationError)
             if alone:
-                self._outcomes.extend((False, error, -1, 0) for _ in sent.items)
+                self._then.extend(_Failed(error) for _ in sent.items)
             else:
                 self._sent.extendleft(self._send([item]) for item in reversed(sent.items))
         else:
             self._sent.popleft()
-            self._outcomes.extend((ok, value, node, sent.task) for ok, value in outcomes)
+            start = 0
+            for place, failure in sorted(failed.items()):
+                self._then += [deque(values[start:place]), _Failed(failure, node, sent.task)]
+                start = place + 1
+            self._then.append(deque(values[start:] if start else values))
             self._adapt(seconds / len(sent.items))
 
     def _adapt(self, seconds: float) -> None:
@@ -221,7 +248,8 @@ class MapIterator(Generic[T]):
     def close(self) -> None:
         """Cancel what is under way; the iterator is at its end."""
         self._exhausted = True
-        self._outcomes.clear()
+        self._values.clear()
+        self._then.clear()
         sent, self._sent = self._sent, deque()
         for chunk in sent:
             if chunk.future is not None:

@@ -22,7 +22,8 @@ TURN: Final = 240.0  # seconds: twenty times what a turn is meant to take
 CLOSING: Final = 15.0  # seconds; who takes longer is killed, and no figure depends on it
 GRACE: Final = 3.0  # seconds for what a process has started to go by itself
 TAIL: Final = 6  # lines of what a process has said that explain its failure
-HIDDEN: Final = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")  # they are about our environment
+# They are about our environment; without the last one nothing is compiled anew each time, as on a user's machine.
+HIDDEN: Final = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")
 
 
 class ContestantError(Exception):
