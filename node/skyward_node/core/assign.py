@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 CHUNK: Final = 1_000.0  # µs of work in one chunk: some ten times what handing it over costs
 MOST: Final = 256  # tasks in one chunk; bounds what waits behind a task that is longer than expected
 LONG: Final = 0.005  # seconds after which what was given ahead waits too long: some times what a chunk takes
-SHORT: Final = 5_000.0  # µs: a longer task never waits behind another in a worker's own queue
+SHORT: Final = 12_000.0  # µs: a longer task never waits behind another in a worker's own queue
 
 
 def dispatch(node: Node) -> None:
