@@ -23,6 +23,7 @@ from skyward.runtime import active_pool
 from skyward.wire import payload
 from skyward.wire.frames import size_of
 from skyward.wire.functions import LONGEST_NAME
+from skyward.wire.payload import NO_MODULES
 
 if TYPE_CHECKING:
     import itertools
@@ -89,7 +90,8 @@ class PoolOperations(GroupOperations):
                     and (data := payload.dumps_plain(call.args)) is not None
                 ):
                     blob, retries, timeout = like
-                    task = Task(next(self._ids), blob, data, (), sink, index, retries, timeout, ANY, blob.name)
+                    size = len(data)
+                    task = Task(next(self._ids), blob, data, (), sink, index, retries, timeout, ANY, blob.name, size)
                 else:
                     task = self._task(call, sink, index, blobs, snapshot=snapshot)
                 tasks.append(task)
@@ -105,22 +107,44 @@ class PoolOperations(GroupOperations):
 
     def _make_task(self, call: PendingFunction[Any], sink: Sink, *, snapshot: bool) -> Task:
         """Serialize one call; as `make_tasks`."""
-        outer, _dispatching.pool = _dispatching.pool, self
-        try:
-            task = self._task(call, sink, 0, {}, snapshot=snapshot)
-        finally:
-            _dispatching.pool = outer
+        function = call.function
+        if (
+            type(call) is PendingFunction
+            and not (call.kwargs or function.yields or function.inputs)
+            and (data := payload.dumps_plain(call.args)) is not None
+        ):
+            blob = self._resolve(function, NO_MODULES)
+            task = Task(next(self._ids), blob, data, (), sink, 0, *self._limits(function), ANY, blob.name, len(data))
+        else:
+            outer, _dispatching.pool = _dispatching.pool, self
+            try:
+                task = self._task(call, sink, 0, {}, snapshot=snapshot)
+            finally:
+                _dispatching.pool = outer
         if task.size > self._max_payload:
             disown(task.feeds)
             payload.refuse_size(call.function, task.size, self._max_payload)
         return task
 
+    def _resolve(self, function: Function[..., Any], modules: frozenset[str]) -> FunctionBlob:
+        blob = self._functions.resolve(function, modules)
+        if len(blob.body) > self._max_payload:
+            self._check_code(function, len(blob.body))
+        return blob
+
+    def _limits(self, function: Function[..., Any]) -> tuple[int, float]:
+        """Return retries and timeout of a call that does not say."""
+        options = self._options
+        retries, timeout = function.retries, function.timeout
+        return (
+            options.retries if retries is None else retries,
+            (options.timeout or 0.0) if timeout is None else timeout,
+        )
+
     def _note_plain(self, function: Function[..., Any], blob: FunctionBlob, plain: dict[int, _Plain]) -> _Plain | None:
         if function.inputs is not None or function.yields:
             return None
-        options = self._options
-        retries = _first(None, function.retries, options.retries)
-        like = plain[id(function)] = blob, retries, _first(None, function.timeout, options.timeout or 0.0)
+        like = plain[id(function)] = blob, *self._limits(function)
         return like
 
     def _task(
@@ -159,22 +183,19 @@ class PoolOperations(GroupOperations):
         packed, modules = payload.dumps_call(args, kwargs, function=function)
         blob = blobs.get(id(function))
         if blob is None or modules:
-            blob = self._functions.resolve(function, modules)
-            if len(blob.body) > self._max_payload:
-                self._check_code(function, len(blob.body))
+            blob = self._resolve(function, modules)
             if not modules:
                 blobs[id(function)] = blob
         if packed.buffers:
             packed = self._place(packed, snapshot=snapshot)
-        options = self._options
-        retries = _first(call.retries, function.retries, options.retries)
-        timeout = _first(call.timeout, function.timeout, options.timeout or 0.0)
+        retries, timeout = self._limits(function)
+        retries = retries if call.retries is None else call.retries
+        timeout = timeout if call.timeout is None else call.timeout
         rank = ANY if call.rank is None else call.rank
         name = blob.name if call.label is None else f"{blob.name} {call.label!r}"[:LONGEST_NAME]
-        task = Task(next(self._ids), blob, packed.data, packed.buffers, sink, index, retries, timeout, rank, name)
-        if packed.buffers:
-            task.size = len(packed.data) + size_of(packed.buffers)
-        return task
+        data, buffers = packed
+        size = len(data) + (size_of(buffers) if buffers else 0)
+        return Task(next(self._ids), blob, data, buffers, sink, index, retries, timeout, rank, name, size, rank < 0)
 
     def _check_code(self, function: Function[..., Any], size: int) -> None:
         limit = code_limit(self._max_payload)
@@ -280,9 +301,8 @@ class PoolOperations(GroupOperations):
         return list(collection.values())
 
     def _copy(self, task: Task, sink: Sink, index: int, rank: int) -> Task:
-        same = (task.retries, task.timeout, rank, task.name)
+        same = (task.retries, task.timeout, rank, task.name, task.size, False)
         copy = Task(next(self._ids), task.function, task.data, task.buffers, sink, index, *same)
-        copy.size = task.size
         self._feed_by(copy, tuple([pump.again() for pump in task.feeds]))
         return copy
 
@@ -339,11 +359,6 @@ class PoolOperations(GroupOperations):
                 "a pool cannot be pickled; in a call it can travel to its own nodes, as a handle to the same pool"
             )
         return active_pool, ()
-
-
-def _first(call: Any, function: Any, pool: Any) -> Any:
-    """Return the first setting that was made: call beats decorator beats pool."""
-    return call if call is not None else function if function is not None else pool
 
 
 def _require_call(call: object) -> None:

@@ -93,7 +93,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "botocore": ("skyward/providers/aws/api.py",),
     "structlog": ("node/skyward_node/logs.py",),
     "packaging": ("skyward/image.py", "skyward/providers/needs.py", "skyward/providers/present.py"),
-    "msgspec": ("skyward/wire/", "node/skyward_node/"),  # its structs are the daemon's values, too
+    "msgspec": ("skyward/wire/", "skyward/dispatch/", "node/skyward_node/"),  # its structs are the daemon's values, too
 }  # fmt: skip
 
 # What the benchmark compares with, and what draws pictures, lives in environments of its own.

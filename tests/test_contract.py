@@ -129,7 +129,10 @@ class Contract(RuleBasedStateMachine):
 
     def hand_in(self, count: int, retries: int, rank: int = ANY, function: object = FUNCTIONS[0]) -> None:
         """Hand tasks to the scheduler."""
-        made = [Task(next(self.ids), function, b"args", (), None, 0, retries, rank=rank) for _ in range(count)]
+        made = [
+            Task(next(self.ids), function, b"args", (), None, 0, retries, rank=rank, movable=rank == ANY)
+            for _ in range(count)
+        ]
         self.tasks |= {task.id: task for task in made}
         self.client.perform(self.client.scheduler.on_submit(made))
 

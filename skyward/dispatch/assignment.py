@@ -26,7 +26,16 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from skyward.dispatch.policy import RECALL, Durations, charge, is_short, may_send_ahead, run_length, runs_low
+from skyward.dispatch.policy import (
+    RECALL,
+    Durations,
+    charge,
+    is_short,
+    may_send_ahead,
+    room_ahead,
+    run_length,
+    runs_low,
+)
 from skyward.dispatch.queues import Queue
 from skyward.dispatch.tasks import SENT, Action, Send, Stop, Task
 
@@ -231,9 +240,8 @@ class Assignment:
             return False
         queue = self.queue
         batch = batches.setdefault(node.rank, [])
-        cost: float | None = None
         key = b""
-        charged = sent = 0
+        charged = sent = room = 0
         most, slots, in_flight = 1, node.slots, node.in_flight
         while sent < most:
             if node.pinned.tasks:
@@ -246,7 +254,8 @@ class Assignment:
                 cost = self.durations.cost(key)
                 charged = charge(cost)
                 most = sent + max(1, min(run_length(cost) - sent, share - sent))
-            if not may_send_ahead(cost, node.load, len(in_flight), slots):
+                room = sent + room_ahead(cost, node.load, len(in_flight), slots)
+            if sent >= room:
                 break
             queue.tasks.popleft()  # the head
             task.state, task.node, task.cost = SENT, node.rank, charged
@@ -317,6 +326,9 @@ def _mark(nodes: dict[int, Node], node: Node, *, belongs: bool) -> None:
 
 def split(tasks: list[Task]) -> Iterator[list[Task]]:
     """Cut tasks for one node into what one message may hold."""
+    if len(tasks) <= BATCH and sum([task.size + BUFFER * len(task.buffers) for task in tasks]) <= BATCH_BYTES:
+        yield tasks
+        return
     start = size = 0
     for end, task in enumerate(tasks):
         weight = task.size + BUFFER * len(task.buffers)

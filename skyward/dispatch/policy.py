@@ -75,6 +75,16 @@ def may_send_ahead(cost: float | None, load: float, held: int, slots: int) -> bo
     return (load + cost <= budget and held < MOST * slots) or (load < budget and held < 2 * slots)
 
 
+def room_ahead(cost: float | None, load: float, held: int, slots: int) -> int:
+    """Return how many tasks of ``cost`` in a row `may_send_ahead` lets a node take, each charged to its load."""
+    if cost is None or not is_short(cost):
+        return 0
+    budget, charged = AHEAD * slots, charge(cost)
+    by_time = min(int((budget - load - cost) // charged) + 1, MOST * slots - held)
+    by_count = min(int(-((load - budget) // charged)), 2 * slots - held)
+    return max(by_time, by_count, 0)
+
+
 def runs_low(load: float, held: int, slots: int) -> bool:
     """Return whether it is time to send a node more."""
     return held < 2 * slots or load <= LOW * slots

@@ -1,6 +1,6 @@
 """A task: one call that has been dispatched, as the client's scheduler knows it.
 
-Tasks are the only per-call objects on the client's hot path, so they are slotted and carry no
+Tasks are the only per-call objects on the client's hot path, so they are made by C code and carry no
 behaviour. ``sink`` and ``index`` say whom the outcome belongs to; the scheduler never looks inside.
 
 PURE: no sockets, no clock.
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,63 +35,31 @@ TABLE: Final[dict[str, dict[int, int]]] = {
 }
 
 
-class Task:
-    """One dispatched call."""
+class Task(Struct, eq=False):
+    """One dispatched call.
 
-    __slots__ = (
-        "buffers",
-        "cancelled",
-        "cost",
-        "data",
-        "feeds",
-        "function",
-        "id",
-        "index",
-        "losses",
-        "movable",
-        "name",
-        "node",
-        "place",
-        "rank",
-        "retries",
-        "sink",
-        "size",
-        "state",
-        "timeout",
-    )
+    Whoever makes one says its ``size``, the bytes of data and buffers, and that it is not ``movable`` if it has a rank.
+    """
 
-    def __init__(
-        self,
-        id: int,
-        function: Any,
-        data: Buffer,
-        buffers: tuple[Buffer, ...],
-        sink: Any,
-        index: int,
-        retries: int,
-        timeout: float = 0.0,
-        rank: int = ANY,
-        name: str = "",
-    ) -> None:
-        self.id = id
-        self.function = function  # anything with a ``key``
-        self.name = name  # for errors
-        self.data = data
-        self.buffers = buffers
-        self.size = len(data) + sum(memoryview(b).nbytes for b in buffers) if buffers else len(data)
-        self.sink = sink
-        self.feeds: tuple[Any, ...] = ()  # what brings the elements of its arguments, by number of the stream
-        self.index = index
-        self.retries = retries
-        self.timeout = timeout  # seconds; 0: none
-        self.rank = rank
-        self.movable = rank < 0
-        self.node = -1
-        self.losses = 0  # how often a node was lost under it
-        self.cost = 0  # microseconds, as charged to its node
-        self.place = NOWHERE  # where it stands in its queue
-        self.cancelled = False
-        self.state = QUEUED
+    id: int
+    function: Any  # anything with a ``key``
+    data: Buffer
+    buffers: tuple[Buffer, ...]
+    sink: Any
+    index: int
+    retries: int
+    timeout: float = 0.0  # seconds; 0: none
+    rank: int = ANY
+    name: str = ""  # for errors
+    size: int = 0
+    movable: bool = True  # it may run on another node than the one it was given to
+    feeds: tuple[Any, ...] = ()  # what brings the elements of its arguments, by number of the stream
+    node: int = -1
+    losses: int = 0  # how often a node was lost under it
+    cost: int = 0  # microseconds, as charged to its node
+    place: int = NOWHERE  # where it stands in its queue
+    cancelled: bool = False
+    state: int = QUEUED
 
     def __repr__(self) -> str:
         where = f" on node {self.node}" if self.state == SENT else ""

@@ -286,7 +286,7 @@ class Engine:
 
     def settled(self, task: Task, outcome: Outcome) -> None:
         """Hand a task's outcome to whom it belongs, once."""
-        self.window.release(task.size)
+        self.window.released += task.size
         if task.buffers or task.feeds:
             if self.sharing is not None:
                 self.sharing.ended(task, outcome)

@@ -17,7 +17,7 @@ from skyward.results import DISCARD, Sink
 from skyward.wire import failures
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.credit import FIRST, SIZE, Budget
-from skyward.wire.frames import Payload
+from skyward.wire.frames import Payload, size_of
 from skyward.wire.messages import Answer, Submit
 
 if TYPE_CHECKING:
@@ -144,7 +144,9 @@ class Nesting:
         for call, fn, (data, buffers), wanted, (retries, timeout), name in zip(
             message.calls, message.fns, rows, message.ranks, limits, message.names, strict=True
         ):
-            task = Task(self._new_id(), functions[fn], data, buffers, parent, 0, retries, timeout, wanted, name)
+            size = len(data) + size_of(buffers)
+            about = (retries, timeout, wanted, name, size, wanted < 0)
+            task = Task(self._new_id(), functions[fn], data, buffers, parent, 0, *about)
             parent.expect(call, task)
             tasks.append(task)
         return tasks

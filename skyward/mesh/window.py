@@ -19,23 +19,19 @@ class Window:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._admitted = 0
-        self._released = 0  # by the owner alone
+        self.released = 0  # the owner's, who counts what is settled out
         self._lock = threading.Lock()  # of ``_admitted``
         self.waiting: list[tuple[int, Waiter]] = []  # who waits for room, and how much of it; the owner's
 
     @property
     def outstanding(self) -> int:
         """Return how many bytes are under way."""
-        return self._admitted - self._released
+        return self._admitted - self.released
 
     def admit(self, size: int) -> None:
         """Count bytes in (any thread)."""
         with self._lock:
             self._admitted += size
-
-    def release(self, size: int) -> None:
-        """Count bytes out (the owner)."""
-        self._released += size
 
     def has_room(self, size: int) -> bool:
         """Return whether ``size`` more bytes fit. An empty window takes anything: what exceeds it must run, too."""

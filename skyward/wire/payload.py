@@ -44,7 +44,7 @@ _LARGE: Final = 16 * 1024  # bytes; see `pickler.LARGE`
 _SURVEYED: Final = 100  # objects looked at before the way to pickle a value is chosen
 _WIDTH: Final = 8  # of these, at most so many in one container: the rest will be like them
 _STACK_GLOBAL: Final = b"\x93"  # the only opcode of protocol 5 that names a class or a function
-_NO_MODULES: Final[frozenset[str]] = frozenset()
+NO_MODULES: Final[frozenset[str]] = frozenset()
 
 _PLAIN, _OBJECTS, _LARGE_BYTES = range(3)
 
@@ -73,7 +73,7 @@ def dumps_call(
         if type(value) not in _SCALARS:
             break
     else:
-        return Payload(_dumps(call, 5)), _NO_MODULES
+        return Payload(_dumps(call, 5)), NO_MODULES
     try:
         return _dump(call)
     except Exception as error:
@@ -138,7 +138,7 @@ def _dump(value: object) -> tuple[Payload, frozenset[str]]:
         except Exception:  # not plain further inside: let the other way try
             data = _STACK_GLOBAL
         if _STACK_GLOBAL not in data:  # the byte may be there by chance; then the other way is just slower
-            return Payload(data), _NO_MODULES
+            return Payload(data), NO_MODULES
     from skyward.wire import pickler
     from skyward.wire.modules import users
 
@@ -207,9 +207,10 @@ def loads_value(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
     """
     try:
         if not buffers:
-            small = data if type(data) is bytes else bytes(data) if len(data) < _LARGE else None
-            if small is not None and b"cloudpickle" not in small:
-                return _loads(small)
+            if type(data) is not bytes and len(data) < _LARGE:
+                data = bytes(data)
+            if type(data) is bytes and b"cloudpickle" not in data:
+                return _loads(data)
         return _load(data, buffers, keep_classes=True)
     except Exception as error:
         reason = "the result cannot be unpickled here"

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skyward.dispatch.scheduler import Scheduler
-from skyward.dispatch.tasks import ANY, QUEUED, TABLE, Send, Settle, Stop, Task
+from skyward.dispatch.tasks import ANY, TABLE, Send, Settle, Stop, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from skyward.dispatch.tasks import Action
+from skyward.dispatch.tasks import Action
 
 _ids = itertools.count(1)
-NEW = -1
-_MOVES = {(NEW, QUEUED), *(move for moves in TABLE.values() for move in moves.items())}
+_MOVES = {move for moves in TABLE.values() for move in moves.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +32,9 @@ G = Function(b"g")
 class Watched(Task):
     """A task whose state moves only as the table says."""
 
-    _state = NEW
-
-    @property
-    def state(self) -> int:
-        """Return its state."""
-        return self._state
-
-    @state.setter
-    def state(self, after: int) -> None:
-        assert self._state == after or (self._state, after) in _MOVES
-        self._state = after
+    def __setattr__(self, name: str, value: Any) -> None:
+        assert name != "state" or self.state == value or (self.state, value) in _MOVES
+        super().__setattr__(name, value)
 
 
 def make(
@@ -57,7 +48,10 @@ def make(
     kind: type[Task] = Task,
 ) -> list[Task]:
     """Return tasks that nobody has seen yet."""
-    return [kind(next(_ids), function, data, buffers, None, 0, retries, rank=rank) for _ in range(count)]
+    return [
+        kind(next(_ids), function, data, buffers, None, 0, retries, rank=rank, size=len(data), movable=rank == ANY)
+        for _ in range(count)
+    ]
 
 
 def scheduler(*slots: int, node_wait: float = 60.0) -> Scheduler:

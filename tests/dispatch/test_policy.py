@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skyward.dispatch.policy import (
     AHEAD,
@@ -18,6 +20,7 @@ from skyward.dispatch.policy import (
     charge,
     is_short,
     may_send_ahead,
+    room_ahead,
     run_length,
     runs_low,
 )
@@ -120,3 +123,18 @@ def test_runs_are_short_in_time_and_in_number() -> None:
     assert run_length(FLOOR) == RUN
     assert run_length(RUN_TIME / 10) == 10
     assert run_length(TOO_LONG) == 1
+
+
+@given(
+    cost=st.none() | st.floats(FLOOR, 2 * TOO_LONG),
+    load=st.integers(0, 3 * AHEAD),
+    held=st.integers(0, 2 * MOST),
+    slots=st.integers(1, 3),
+)
+def test_tasks_in_a_row_are_as_many_as_go_one_by_one(cost: float | None, load: int, held: int, slots: int) -> None:
+    """Whoever asks once takes what whoever asks for each would."""
+    room = room_ahead(cost, load, held, slots)
+    one_by_one = 0
+    while may_send_ahead(cost, load + one_by_one * charge(cost), held + one_by_one, slots):
+        one_by_one += 1
+    assert room == one_by_one

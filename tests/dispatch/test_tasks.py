@@ -17,19 +17,6 @@ def test_new_task_waits_and_is_nowhere() -> None:
     assert (task.losses, task.cost, task.cancelled) == (0, 0, False)
 
 
-@pytest.mark.parametrize(("rank", "movable"), [(ANY, True), (0, False), (3, False)])
-def test_task_bound_to_a_rank_cannot_move(rank: int, movable: bool) -> None:
-    """Only a task without a rank may run anywhere."""
-    assert make(1, rank=rank)[0].movable is movable
-
-
-def test_size_of_a_task_counts_bytes() -> None:
-    """The size is that of the pickle and of all buffers, in bytes whatever their items."""
-    words = memoryview(bytes(80)).cast("Q")
-    assert Task(1, F, b"12345", (), None, 0, 0).size == 5
-    assert Task(1, F, b"12345", (words, b"123"), None, 0, 0).size == 88
-
-
 @pytest.mark.parametrize(
     ("state", "text"),
     [(QUEUED, "<Task 7 queued>"), (SENT, "<Task 7 sent on node 2>"), (SETTLED, "<Task 7 settled>")],

@@ -166,7 +166,16 @@ class Mesh:
         """Return a task for a thread that waits."""
         fields = {"sink": Single(), "index": 0, "retries": 3, "rank": ANY, **fields}
         function = function or blob()
-        return Task(next(self.engine.ids), function, data, (), name=function.name, **fields)
+        return Task(
+            next(self.engine.ids),
+            function,
+            data,
+            (),
+            name=function.name,
+            size=len(data),
+            movable=fields["rank"] == ANY,
+            **fields,
+        )
 
     def submit(self, *tasks: Task) -> None:
         """Hand tasks to the scheduler; a bug on the way is the engine's."""
