@@ -135,7 +135,7 @@ class _Worker:
                     if (pending or done) and not control.watching:
                         control.watch()
                     running[0] = id
-                    self._take(slot.run(entry))
+                    self._take(slot.run(entry), slot.ended)
                     self._end_calls(id)
                     slot.current = entry = None  # an idle worker keeps no arguments
                     if not reuse:
@@ -146,12 +146,11 @@ class _Worker:
             if not self._read():
                 return
 
-    def _take(self, outcome: Outcome) -> None:
+    def _take(self, outcome: Outcome, now: int) -> None:
         self._outbox.done.append(outcome)
-        payload = outcome[2]
-        self._size += len(payload.data)
-        now = perf_counter_ns()
-        if payload.buffers or self._size > FLUSH_SIZE or now - self._gathered_since > FLUSH_NS:
+        data, buffers = outcome[2]
+        self._size += len(data)
+        if buffers or self._size > FLUSH_SIZE or now - self._gathered_since > FLUSH_NS:
             self._outbox.flush()
             self._size = 0
             self._gathered_since = now

@@ -30,7 +30,7 @@ def test_tasks_wait_in_order_with_their_arguments() -> None:
     inbox, order = new()
     assert inbox.add(*batch(3, 1, 2)) == []  # type: ignore[arg-type]  # a list of buffers
     assert order == [3, 1, 2]
-    assert [(entry.id, bytes(entry.data)) for entry in inbox.pending.values()] == [(3, b"x3"), (1, b"x1"), (2, b"x2")]
+    assert [(id, bytes(data)) for id, _, data, _ in inbox.pending.values()] == [(3, b"x3"), (1, b"x1"), (2, b"x2")]
 
 
 def cancel(inbox: Inbox, *ids: int, running: bool = True, current: int | None = None) -> tuple[list[int], list[int]]:
@@ -115,7 +115,7 @@ def test_every_task_is_taken_once_and_nothing_is_remembered(script: list[str], s
             taken += inbox.cancel(control.pop(0), list)[0]
         elif choice == "t" and order:
             entry = inbox.pending.pop(order.pop(0), None)
-            taken += [entry.id] if entry else []
+            taken += [entry[0]] if entry else []
     assert sorted(taken) == list(range(1, sent + 1))
     assert not inbox.pending
     assert not inbox._doomed

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from skyward.wire.codec import split_body
 
@@ -24,16 +24,10 @@ if TYPE_CHECKING:
     from skyward.wire.messages import Cancel, Tasks
 
 
+# A task as it waits: its id, the function's key, the pickled arguments and their buffers.
+Entry: TypeAlias = "tuple[int, bytes, Buffer, tuple[Buffer, ...]]"
+
 RECENT: Final = 64  # batches: results of tasks that came before them are with the daemon
-
-
-class Entry(NamedTuple):
-    """A task as it waits: the function's key and the pickled arguments."""
-
-    id: int
-    function: bytes
-    data: Buffer
-    buffers: tuple[Buffer, ...]
 
 
 class Doom:
@@ -70,7 +64,7 @@ class Inbox:
             untold = self._drop_doomed(message.ids) if self._doomed else []
             for id, fn, (data, buffers) in zip(message.ids, message.fns, rows, strict=True):
                 if not self._doomed or id not in self._doomed:
-                    pending[id] = Entry(id, functions[fn], data, buffers)
+                    pending[id] = id, functions[fn], data, buffers
                     announce(id)
         if not untold:
             return []
@@ -82,7 +76,7 @@ class Inbox:
         with self._lock:
             self._recent.append([id])
             if not self._doomed or id not in self._doomed:
-                self.pending[id] = Entry(id, message.function, message.data, ())
+                self.pending[id] = id, message.function, message.data, ()
                 self.announce(id)
                 return []
             return [([id], running) for _, running in self._drop_doomed([id])]

@@ -17,6 +17,7 @@ from skyward.memory import LEAST, opened
 from skyward.parameters import yields
 from skyward.wire import failures, payload
 from skyward.wire.frames import Payload, size_of
+from skyward.wire.placeholders import Placeholder
 from skyward.wire.statuses import CANCELLED, CRASHED, IMPORT_FAILED, OK, REFUSED, TOO_LARGE, UNSERIALIZABLE, Failure
 from skyward_node.worker.driving import drive, drive_async
 from skyward_node.worker.inputs import fill
@@ -43,8 +44,8 @@ class Slot:
     """Runs tasks, one after the other, in one thread."""
 
     __slots__ = (
-        "_load", "_loop", "_mappings", "current", "interrupts", "leave_fork", "max_payload", "printing", "reported",
-        "seat", "share", "started", "streams", "thread",
+        "_load", "_loop", "_mappings", "current", "ended", "interrupts", "leave_fork", "max_payload", "printing",
+        "reported", "seat", "share", "started", "streams", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +65,7 @@ class Slot:
         self.max_payload = 0  # bytes; 0: no limit
         self.current: int | None = None  # set before the task is taken from the inbox: see there
         self.started = 0  # when the current one was, by perf_counter_ns
+        self.ended = 0  # and when the last one did
         self.reported: int | None = None  # the last one reported as started
         self.seat = 0  # the slot of the node that the current one runs on: see `seats`
         self.leave_fork: Callable[[BaseException | None], object] | None = None  # set in a forked child
@@ -79,7 +81,8 @@ class Slot:
         try:
             function = self._load(key)
             args, kwargs = payload.loads_call(data, opened(buffers, self._mappings.open) if buffers else buffers)
-            args, kwargs = fill(self.streams, id, args, kwargs)
+            if kwargs or Placeholder in map(type, args):
+                args, kwargs = fill(self.streams, id, args, kwargs)
             output = self.printing.begin(id, function, thread=self.thread)
         except BaseException as error:
             status, value = _failed(_not_loaded(error))
@@ -89,18 +92,27 @@ class Slot:
             del args, kwargs  # the mappings that they still have are someone else's by now
         if buffers:
             self._mappings.let_go()
-        return id, status, value, (perf_counter_ns() - self.started) // 1000
+        self.ended = perf_counter_ns()
+        return id, status, value, (self.ended - self.started) // 1000
 
     def _run(self, id: int, function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[int, Payload]:
-        # The handler may raise in any line while the task is armed, also in `_call`'s `finally`: it
-        # disarms before it raises, so by the time an exception arrives here nothing can.
+        # The handler may raise in any line while the task is armed, also in the inner `finally`: it
+        # disarms before it raises, so by the time an exception arrives in the outer `except` nothing can.
+        interrupts = self.interrupts
         try:
-            value = self._call(id, function, args, kwargs)
+            try:
+                interrupts.arm(id)
+                value = function(*args, **kwargs)
+                if type(value) is CoroutineType:
+                    value = self._run_coroutine(cast("Coroutine[Any, Any, Any]", value))
+            finally:
+                interrupts.armed = None
         except BaseException as error:
             if self.leave_fork is not None:
                 self.leave_fork(error)
             return _failed(self._raised(id, error))
-        self._check_fork()
+        if self.leave_fork is not None:
+            self.leave_fork(None)
         if type(value) in _GENERATORS:
             return self._stream(id, value) if yields(function) else _failed(_unexpected(function))
         return self._pack(value)
@@ -108,17 +120,6 @@ class Slot:
     def _check_fork(self) -> None:
         if self.leave_fork is not None:
             self.leave_fork(None)
-
-    def _call(self, id: int, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        interrupts = self.interrupts
-        try:
-            interrupts.arm(id)
-            value = function(*args, **kwargs)
-            if type(value) is CoroutineType:
-                value = self._run_coroutine(cast("Coroutine[Any, Any, Any]", value))
-        finally:
-            interrupts.armed = None
-        return value
 
     # --- generators -------------------------------------------------------------------------
 
@@ -191,7 +192,7 @@ class Slot:
             return _failed(_unserializable(value, error))
         limit = self.max_payload
         if limit:
-            size = len(result.data) + size_of(result.buffers)
+            size = len(result.data) + (size_of(result.buffers) if result.buffers else 0)
             if size > limit:
                 return _failed(Failure(TOO_LARGE, type_name="ResultTooLargeError", size=size, limit=limit))
         if result.buffers and self.share is not None:
