@@ -1,6 +1,6 @@
 """`pool.map`: one function over many items, in chunks of its own choosing.
 
-A chunk is a call of a `Chunk`, which applies the function to several items and keeps their failures
+A chunk is a call of `Items`, which applies the function to several items and keeps their failures
 apart. Chunks begin with one item and grow until one takes about `WORTHWHILE` seconds, so that cheap
 items share the cost of a message and dear ones are spread over all workers. Where items must stand
 alone (a time limit, or no re-runs) every chunk has one. A chunk that fails as a whole, because its worker
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Outcomes: TypeAlias = tuple[float, int, list[Any], dict[int, bytes]]  # see `Chunk.__call__`
+Outcomes: TypeAlias = tuple[float, int, list[Any], dict[int, bytes]]  # see `Items.__call__`
 
 _COROUTINES: Final = frozenset((CoroutineType,))
 
@@ -41,7 +41,7 @@ GROWTH: Final = 8  # how much larger than the one before a chunk may be
 AHEAD: Final = 3  # chunks under way per slot: one runs, one waits behind it, one is on its way
 
 
-class Chunk:
+class Items:
     """Applies a function to several items, which are its only argument, or tuples of several."""
 
     def __init__(self, fn: Callable[..., Any], *, several: bool) -> None:
@@ -85,6 +85,15 @@ async def _awaited(started: float, values: list[Any], failed: dict[int, bytes]) 
 
 def _encoded(error: Exception) -> bytes:
     return failures.encode(failures.from_exception(error))
+
+
+def _told(error: BaseException) -> BaseException:
+    """Return the error, or in its place one that does not end the loop over all items."""
+    if not isinstance(error, StopIteration):
+        return error
+    told = RuntimeError(f"the function raised {error!r}")
+    told.__cause__ = error
+    return told
 
 
 def _marked(fn: Any) -> Function[..., Any] | None:
@@ -134,7 +143,7 @@ class MapIterator(Generic[T]):
             raise TypeError("map needs at least one iterable: pool.map(f, items)")
         marked = _marked(fn)
         self._several = len(iterables) > 1
-        chunk = Chunk(fn, several=self._several)
+        chunk = Items(fn, several=self._several)
         if yields(fn if marked is None else marked.__wrapped__):
             raise TypeError(
                 f"map takes a function that returns its values, and {chunk.__qualname__} yields them; mark it with "
@@ -175,7 +184,7 @@ class MapIterator(Generic[T]):
         elif isinstance(then.error, Exception):
             raise then.error
         else:
-            raise failures.to_exception(then.error, function=self._name, node=then.node, task=then.task)
+            raise _told(failures.to_exception(then.error, function=self._name, node=then.node, task=then.task))
 
     def _fill(self) -> None:
         """Keep some chunks per slot under way."""

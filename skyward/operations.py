@@ -91,7 +91,9 @@ class PoolOperations(GroupOperations):
                 ):
                     blob, retries, timeout = like
                     size = len(data)
-                    task = Task(next(self._ids), blob, data, (), sink, index, retries, timeout, ANY, blob.name, size)
+                    task = Task(
+                        next(self._ids), blob, data, (), sink, index, retries, timeout, ANY, blob.name, size, True
+                    )
                 else:
                     task = self._task(call, sink, index, blobs, snapshot=snapshot)
                 tasks.append(task)
@@ -108,19 +110,20 @@ class PoolOperations(GroupOperations):
     def _make_task(self, call: PendingFunction[Any], sink: Sink, *, snapshot: bool) -> Task:
         """Serialize one call; as `make_tasks`."""
         function = call.function
-        if (
-            type(call) is PendingFunction
-            and not (call.kwargs or function.yields or function.inputs)
-            and (data := payload.dumps_plain(call.args)) is not None
-        ):
-            blob = self._resolve(function, NO_MODULES)
-            task = Task(next(self._ids), blob, data, (), sink, 0, *self._limits(function), ANY, blob.name, len(data))
-        else:
-            outer, _dispatching.pool = _dispatching.pool, self
-            try:
+        outer, _dispatching.pool = _dispatching.pool, self  # it may be an argument, and the function may refer to it
+        try:
+            if (
+                type(call) is PendingFunction
+                and not (call.kwargs or function.yields or function.inputs)
+                and (data := payload.dumps_plain(call.args)) is not None
+            ):
+                blob = self._resolve(function, NO_MODULES)
+                limits = self._limits(function)
+                task = Task(next(self._ids), blob, data, (), sink, 0, *limits, ANY, blob.name, len(data), True)
+            else:
                 task = self._task(call, sink, 0, {}, snapshot=snapshot)
-            finally:
-                _dispatching.pool = outer
+        finally:
+            _dispatching.pool = outer
         if task.size > self._max_payload:
             disown(task.feeds)
             payload.refuse_size(call.function, task.size, self._max_payload)

@@ -57,7 +57,7 @@ def unwrap(outcome: Outcome) -> Any:
         raise outcome
     status, data, buffers, rank, task, name = outcome
     if status == OK:
-        return payload.loads_value(data, opened(buffers, _open) if buffers else buffers)
+        return load(data, buffers)
     raise failures.to_exception(data, function=name, node=rank, task=task)
 
 
@@ -165,7 +165,7 @@ class Collection(Waiter, Sink):
             return
         self.outcomes[task.index] = outcome
         self.left -= 1
-        if (type(outcome) is not tuple or outcome[0] != OK) and failed(outcome) and not self._return_exceptions:
+        if failed(outcome) and not self._return_exceptions:
             self.failure = outcome
             if self._cancelling and was_cancelled(outcome) and self.left:  # the others run on, until they are stopped
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import threading
+import weakref
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +162,48 @@ def test_items_of_a_coroutine_function_run_together() -> None:
 
 
 # --- failures ------------------------------------------------------------------------------
+
+
+@pytest.mark.rule("R15")
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("bad", [{0, 1}, {7}, {0, 3, 4, 7}, set(range(8))])
+@pytest.mark.parametrize("error", [ValueError, StopIteration])
+def test_failures_stand_where_their_items_do(bad: set[int], error: type[Exception]) -> None:
+    """Wherever in a chunk they are; one that would end a loop is an error like any other."""
+
+    def work(number: int, other: int) -> int:
+        assert other == number + 1
+        if (number - start) in bad:
+            raise error(number)
+        return number
+
+    pool = OperatedPool()
+    start = mapping.AHEAD * pool.slots  # these go one by one, and what comes then in one chunk
+    values = taken(pool.map(work, range(start + mapping.GROWTH), range(1, 100)), start + mapping.GROWTH)[start:]
+    assert sizes(pool)[start:] == [mapping.GROWTH]
+    kind = RuntimeError if error is StopIteration else error
+    assert [place for place, value in enumerate(values) if isinstance(value, kind)] == sorted(bad)
+    assert [place for place, value in enumerate(values) if not isinstance(value, int)] == sorted(bad)
+
+
+@pytest.mark.rule("R21")
+@pytest.mark.usefixtures("quick")
+def test_value_is_the_takers_alone() -> None:
+    """The iterator keeps nothing that it has given, also not of a chunk of which there is more."""
+
+    class Value:
+        pass
+
+    pool = OperatedPool()
+    results = pool.map(lambda _: Value(), range(100))
+    taken(results, mapping.AHEAD * pool.slots)
+    dropped = weakref.ref(next(results))
+    kept = next(results)
+    assert sizes(pool)[-1] > 1
+    pool.submitted.clear()  # tasks of this pool keep their futures
+    gc.collect()
+    assert dropped() is None
+    assert isinstance(kept, Value)
 
 
 @pytest.mark.rule("R15")

@@ -112,8 +112,6 @@ class Router:
             return Nonsense(peer, "auth", "a message that came under no key")
         if len(peer) != GIVEN or peer[0]:  # nobody may wait under a name for what is meant for another
             return Nonsense(peer, "protocol", "a connection that has named itself")
-        if len(frames) < 2:
-            return Nonsense(peer, "protocol", "a message without a header")
         header, body = frames[1], frames[2:]
         try:
             message = self._decoder.decode(header)

@@ -38,7 +38,7 @@ TABLE: Final[dict[str, dict[int, int]]] = {
 class Task(Struct, eq=False):
     """One dispatched call.
 
-    Whoever makes one says its ``size``, the bytes of data and buffers, and that it is not ``movable`` if it has a rank.
+    Whoever makes one says its ``size``, the bytes of data and buffers, and that it is ``movable`` if it has no rank.
     """
 
     id: int
@@ -52,7 +52,7 @@ class Task(Struct, eq=False):
     rank: int = ANY
     name: str = ""  # for errors
     size: int = 0
-    movable: bool = True  # it may run on another node than the one it was given to
+    movable: bool = False  # it may run on another node than the one it was given to
     feeds: tuple[Any, ...] = ()  # what brings the elements of its arguments, by number of the stream
     node: int = -1
     losses: int = 0  # how often a node was lost under it

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import zmq
 
-from skyward.dispatch.waits import Waits
+from skyward.dispatch.alertness import Alertness
 from skyward.transport.links import Connection, Link
 from skyward.transport.polling import Poller
 from skyward.transport.sockets import IO_THREADS, READABLE, WRITABLE
@@ -39,7 +39,7 @@ class Hub:
         self.keys = keys
         self._context: Context | None = None
         self._poller = Poller()
-        self._answers = Waits()
+        self._answers = Alertness()
         self._links: dict[Socket, Link] = {}
         self._monitors: dict[Socket, Link] = {}
         self._watched: set[int] = set()

@@ -5,8 +5,8 @@ send and every receive may take note of it on the way. So a socket that has been
 (`used`), and the descriptor tells about all others. Whoever has read a socket until it was empty (`zmq.Again`, or
 nothing from `poll_now`) has asked already.
 
-Where an answer is expected within a moment, and sleeping until then has been slower (`dispatch.waits`), a poller looks
-again and again before it sleeps, and lets whoever could bring the answer run in between.
+Where an answer is expected within a moment, and sleeping until then has been slower (`dispatch.alertness`), a poller
+looks again and again before it sleeps, and lets whoever could bring the answer run in between.
 
 This is a driver: it says what may be read or written, and decides nothing.
 """
@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, cast
 
 import zmq
 
-from skyward.dispatch.waits import MOMENT
+from skyward.dispatch.alertness import MOMENT
 from skyward.transport.sockets import READABLE, poll_now
 
 if TYPE_CHECKING:
-    from skyward.dispatch.waits import Waits
+    from skyward.dispatch.alertness import Alertness
     from skyward.transport.sockets import Socket
 
 
@@ -63,11 +63,11 @@ class Poller:
         """Note that something was sent over a socket, or received without seeing the end."""
         self._used[socket] = self._wanted[socket]
 
-    def poll(self, timeout: float, waits: Waits | None = None) -> list[tuple[Socket | int, int]]:
+    def poll(self, timeout: float, alertness: Alertness | None = None) -> list[tuple[Socket | int, int]]:
         """Return sources and what may be done with each, waiting for one at most ``timeout`` seconds.
 
         A socket may turn out to be empty all the same; it has to be read until it is, or to be `used`. With
-        ``waits`` it is for an answer of that kind.
+        ``alertness`` it is for an answer of that kind.
         """
         ready: list[tuple[Socket | int, int]] = []
         if self._used:
@@ -76,7 +76,9 @@ class Poller:
             if ready := poll_now(asked, 0):
                 timeout = 0.0
         told = [source for source, _ in ready] if ready else ()
-        for fd, _ in self._epoll.poll(timeout) if waits is None or timeout <= 0.0 else self._await(timeout, waits):
+        for fd, _ in (
+            self._epoll.poll(timeout) if alertness is None or timeout <= 0.0 else self._await(timeout, alertness)
+        ):
             socket = self._sockets.get(fd)
             if socket is None:
                 ready.append((fd, READABLE))
@@ -88,19 +90,19 @@ class Poller:
                 ready += poll_now([(socket, wanted)], 0)
         return ready
 
-    def _await(self, timeout: float, waits: Waits) -> list[tuple[int, int]]:
+    def _await(self, timeout: float, alertness: Alertness) -> list[tuple[int, int]]:
         """Poll for an answer, awake or asleep."""
         poll = self._epoll.poll
         began = time.monotonic()
-        awake = waits.stay_awake()
+        awake = alertness.stay_awake()
         ready: list[tuple[int, int]] = []
         if awake:
             end = began + min(MOMENT, timeout)
             while not (ready := poll(0)) and time.monotonic() < end:
                 os.sched_yield()
         if not ready:
-            ready = poll(timeout)
-        waits.note(time.monotonic() - began, awake=awake, answered=bool(ready))
+            ready = poll(max(0.0, began + timeout - time.monotonic()) if awake else timeout)
+        alertness.note(time.monotonic() - began, awake=awake, answered=bool(ready))
         return ready
 
     def close(self) -> None:

@@ -35,13 +35,6 @@ _DEFERRED: Final[tuple[int, ...]] = (
 )
 
 
-class _Handlers:
-    """The handlers as they were when last asked for, and those of them that are Python's; the main thread's."""
-
-    all: tuple[Any, ...] = ()
-    deferred: tuple[tuple[int, Any], ...] = ()
-
-
 class Guard:
     """Context manager: inside it, in the main thread, signal handlers are deferred."""
 
@@ -73,14 +66,11 @@ class Guard:
         return bool(self._saved)
 
     def _defer(self) -> None:
-        handlers = tuple(map(_handler, _DEFERRED))
-        if handlers != _Handlers.all:
-            deferred = tuple(entry for entry in zip(_DEFERRED, handlers, strict=True) if callable(entry[1]))
-            _Handlers.all, _Handlers.deferred = handlers, deferred
-        for entry in _Handlers.deferred:
-            # Saved before it is replaced: an interrupt in between finds both in order.
-            self._saved.append(entry)
-            _signal.signal(entry[0], self._note)
+        for number, handler in zip(_DEFERRED, map(_handler, _DEFERRED), strict=True):  # each is asked for in its turn
+            if callable(handler):
+                # Saved before it is replaced: an interrupt in between finds both in order.
+                self._saved.append((number, handler))
+                _signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.pending.setdefault(number, frame)

@@ -126,7 +126,7 @@ def test_runs_are_short_in_time_and_in_number() -> None:
 
 
 @given(
-    cost=st.none() | st.floats(FLOOR, 2 * TOO_LONG),
+    cost=st.none() | st.integers(int(FLOOR), int(2 * TOO_LONG)).map(float),
     load=st.integers(0, 3 * AHEAD),
     held=st.integers(0, 2 * MOST),
     slots=st.integers(1, 3),

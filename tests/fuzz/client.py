@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from skyward.config import Options
-from skyward.dispatch.tasks import ANY, Task
+from skyward.dispatch.tasks import Task
 from skyward.errors import ProtocolError
 from skyward.mesh import engine as engine_module
 from skyward.mesh.engine import Engine
@@ -212,7 +212,7 @@ class Client:
         self.engine.submit([self._task(blob, sink) for sink in self.sinks])
 
     def _task(self, blob: FunctionBlob, sink: Once) -> Task:
-        return Task(next(self.engine.ids), blob, b"arguments", (), sink, 0, 3, rank=ANY)
+        return Task(next(self.engine.ids), blob, b"arguments", (), sink, 0, 3, movable=True)
 
     def step(self, step: Step) -> None:
         """Have the node say something, and the engine do what follows."""

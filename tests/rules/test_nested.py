@@ -38,6 +38,18 @@ def test_captured_pool_arrives_as_a_handle(pool: sky.Compute) -> None:
 
 
 @pytest.mark.rule("R22")
+@pytest.mark.parametrize("how", [lambda call, pool: call >> pool, lambda call, pool: (call > pool).result()])
+def test_pool_is_captured_by_the_first_call_of_a_function(pool: sky.Compute, how: Any) -> None:
+    """Also by one whose arguments are plain, which goes a shorter way."""
+
+    @sky.function
+    def outer(x: int) -> int:
+        return add(x, 1) >> pool
+
+    assert how(outer(5), pool) == 6
+
+
+@pytest.mark.rule("R22")
 def test_nested_failures_arrive_as_in_the_client(pool: sky.Compute) -> None:
     """The parent can catch its children's exceptions, and what it does not catch is its own."""
 

@@ -124,7 +124,7 @@ def test_handler_knows_whether_the_thread_that_polls_waits(running: Rig) -> None
     assert running.loop.wait(waiter)
     running.due = LONG
     running.wait_until_asleep()
-    assert running.awaited.pop(threading.get_ident(), True)
+    assert running.awaited.pop(threading.get_ident())
     assert set(running.awaited.values()) == {False}
 
 

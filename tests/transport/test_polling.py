@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from skyward.dispatch.waits import Waits
+from skyward.dispatch.alertness import Alertness
 from skyward.transport.polling import Poller
 from skyward.transport.sockets import READABLE, WRITABLE, make_dealer, make_router, receive_frames, send_frames
 
@@ -113,7 +113,7 @@ def test_socket_may_be_waited_for_until_it_can_be_written(ends: Ends) -> None:
     assert ends.poller.poll(0.0) == []
 
 
-class Way(Waits):
+class Way(Alertness):
     """Takes one way, and notes what is told."""
 
     def __init__(self, *, awake: bool) -> None:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 1_000.0  # µs of work in one chunk: some ten times what handing it over costs
 MOST: Final = 256  # tasks in one chunk; bounds what waits behind a task that is longer than expected
-LONG: Final = 0.005  # seconds after which what was given ahead waits too long: some times what a chunk takes
-SHORT: Final = 12_000.0  # µs: a longer task never waits behind another in a worker's own queue
+LONG: Final = 0.005  # seconds after which what was given ahead waits too long: some times what a chunk of it takes
+SHORT: Final = 12_000.0  # µs: to fetch the next task costs a per cent of this; a longer one waits in no worker's queue
 
 
 def dispatch(node: Node) -> None:
@@ -91,10 +91,10 @@ def _send_ahead(node: Node) -> None:
     session = waiting[0]
     for worker in session.workers.values():
         if worker.tasks and session.wants_slot() and _has_room_ahead(worker, session.head()):
-            head = next(iter(worker.tasks))
+            head, pace = next(iter(worker.tasks)), worker.pace
             give(node, worker, _chunk(node, session, node.limits.concurrency))
             if not worker.threads and node.limits.concurrency > 1:  # else nobody else here could run them
-                node.at(node.now + LONG, LATE, (worker, head))
+                node.at(node.now + max(LONG, 2e-6 * pace), LATE, (worker, head))
 
 
 def note_late(node: Node, worker: Worker, head: int) -> None:

@@ -130,7 +130,7 @@ class SimulatedClient:
     def _submit(self, calls: Submitted) -> None:
         self._submitted = True
         function = OneFunction(calls.key)
-        tasks = [Task(id, function, b"", (), None, 0, calls.retries) for id in calls.ids]
+        tasks = [Task(id, function, b"", (), None, 0, calls.retries, movable=True) for id in calls.ids]
         self._perform(self._timed(self.scheduler.on_submit, tasks))
 
     def _hear(self, node: SimulatedNode, message: Any) -> None:

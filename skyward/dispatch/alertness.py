@@ -18,7 +18,7 @@ WEIGHT: Final = 0.125  # of the newest wait in the averages
 EXPLORE: Final = 64  # waits of which one is done the other way, to see what that takes now
 
 
-class Waits:
+class Alertness:
     """How long answers of one kind take, if one sleeps meanwhile and if one does not. The better way is taken."""
 
     __slots__ = ("_asleep", "_awake", "_count")
@@ -36,11 +36,14 @@ class Waits:
         return (self._awake < self._asleep) is (self._count % EXPLORE > 0)
 
     def note(self, seconds: float, *, awake: bool, answered: bool = True) -> None:
-        """Take in how long a wait was; one that ended early without an answer tells nothing."""
+        """Take in how long a wait was; one that ended early without an answer tells nothing.
+
+        One that was begun awake and took longer than a moment has ended asleep. It counts for both ways, so that a
+        single slow answer does not decide between them.
+        """
         if not answered and seconds < MOMENT:
             return
-        seconds = min(seconds, MOST)
         if awake:
-            self._awake += WEIGHT * (seconds - self._awake)
-        else:
-            self._asleep += WEIGHT * (seconds - self._asleep)
+            self._awake += WEIGHT * (min(seconds, MOMENT) - self._awake)
+        if not awake or seconds >= MOMENT:
+            self._asleep += WEIGHT * (min(seconds, MOST) - self._asleep)
