@@ -28,13 +28,25 @@ def nothing(number: int) -> int:
     return number
 
 
+@sky.function
+def wait() -> None:
+    """Run until cancelled."""
+    time.sleep(3_600.0)
+
+
 def calibrate() -> Costs:
-    """Run real calls on one local node, and return the defaults with what these cost."""
-    with sky.Compute(nodes=1) as pool:
+    """Run real calls on one local node, and return the defaults with what these cost.
+
+    Meanwhile another node has a task, too: the client would stay awake while it waits for the only one, and what it
+    does then is no cost of a message.
+    """
+    with sky.Compute(nodes=2) as pool:
         daemon = pool.snapshot().nodes[0].pid
+        waiting = pool.run_async(wait().on(1))
         pool.run(nothing(0))
         client, node = _usage(lambda: [pool.run(nothing(number)) for number in range(CALLS)], daemon, CALLS)
         client_task, node_task = _usage(lambda: _run_groups(pool), daemon, ROUNDS * MEMBERS)
+        waiting.cancel()
     return replace(
         Costs(),
         client_message=max(client - client_task, 0.0) / 2,  # the call, and its result
