@@ -72,33 +72,13 @@ class PoolOperations(GroupOperations):
         self, calls: Iterable[PendingFunction[Any]], sink: Sink, start: int = 0, *, snapshot: bool
     ) -> list[Task]:
         """Serialize calls, members of a group from index ``start`` on; raises `SerializationError`."""
-        blobs: dict[int, FunctionBlob] = {}
+        known: dict[int, FunctionBlob] = {}
         plain: dict[int, _Plain] = {}
-        outer, _dispatching.pool = _dispatching.pool, self
+        outer, _dispatching.pool = _dispatching.pool, self  # it may be an argument, and a function may refer to it
         tasks: list[Task] = []
         try:
             for index, call in enumerate(calls, start):
-                # Most calls are like the one before: what is the same for all of a function is looked up once.
-                key = id(call.function)
-                like = plain.get(key)
-                if like is None and key in blobs:
-                    like = self._note_plain(call.function, blobs[key], plain)
-                if (
-                    like is not None
-                    and type(call) is PendingFunction
-                    and not call.kwargs
-                    and (data := payload.dumps_plain(call.args)) is not None
-                ):
-                    blob, retries, timeout = like
-                    size = len(data)
-                    task = Task(
-                        next(self._ids), blob, data, (), sink, index, retries, timeout, ANY, blob.name, size, True
-                    )
-                else:
-                    task = self._task(call, sink, index, blobs, snapshot=snapshot)
-                tasks.append(task)
-                if task.size > self._max_payload:
-                    payload.refuse_size(call.function, task.size, self._max_payload)
+                tasks.append(self._make(call, sink, index, known, plain, snapshot))
             return tasks
         except BaseException:
             for task in tasks:
@@ -107,26 +87,31 @@ class PoolOperations(GroupOperations):
         finally:
             _dispatching.pool = outer
 
-    def _make_task(self, call: PendingFunction[Any], sink: Sink, *, snapshot: bool) -> Task:
-        """Serialize one call; as `make_tasks`."""
+    def _make(
+        self,
+        call: PendingFunction[Any],
+        sink: Sink,
+        index: int,
+        known: dict[int, FunctionBlob],
+        plain: dict[int, _Plain],
+        snapshot: bool,
+    ) -> Task:
+        """Serialize one call. What is the same for all calls of a function is looked up once for a group."""
         function = call.function
-        outer, _dispatching.pool = _dispatching.pool, self  # it may be an argument, and the function may refer to it
-        try:
-            if (
-                type(call) is PendingFunction
-                and not (call.kwargs or function.yields or function.inputs)
-                and (data := payload.dumps_plain(call.args)) is not None
-            ):
-                blob = self._resolve(function, NO_MODULES)
-                limits = self._limits(function)
-                task = Task(next(self._ids), blob, data, (), sink, 0, *limits, ANY, blob.name, len(data), True)
-            else:
-                task = self._task(call, sink, 0, {}, snapshot=snapshot)
-        finally:
-            _dispatching.pool = outer
+        like = plain.get(id(function)) or self._note_plain(function, known, plain)
+        if (
+            like is not None
+            and type(call) is PendingFunction
+            and not call.kwargs
+            and (data := payload.dumps_plain(call.args)) is not None
+        ):
+            blob, retries, timeout = like
+            task = Task(next(self._ids), blob, data, (), sink, index, retries, timeout, ANY, blob.name, len(data), True)
+        else:
+            task = self._task(call, sink, index, known, snapshot=snapshot)
         if task.size > self._max_payload:
             disown(task.feeds)
-            payload.refuse_size(call.function, task.size, self._max_payload)
+            payload.refuse_size(function, task.size, self._max_payload)
         return task
 
     def _resolve(self, function: Function[..., Any], modules: frozenset[str]) -> FunctionBlob:
@@ -144,9 +129,12 @@ class PoolOperations(GroupOperations):
             (options.timeout or 0.0) if timeout is None else timeout,
         )
 
-    def _note_plain(self, function: Function[..., Any], blob: FunctionBlob, plain: dict[int, _Plain]) -> _Plain | None:
+    def _note_plain(
+        self, function: Function[..., Any], known: dict[int, FunctionBlob], plain: dict[int, _Plain]
+    ) -> _Plain | None:
         if function.inputs is not None or function.yields:
             return None
+        blob = known[id(function)] = self._resolve(function, NO_MODULES)
         like = plain[id(function)] = blob, *self._limits(function)
         return like
 
@@ -222,9 +210,9 @@ class PoolOperations(GroupOperations):
             return self.run_group(call) if is_group(call) else _refuse(call)
         single = Single()
         if call.function.yields:
-            self._wait_for_room_and_submit([self._make_task(call, single, snapshot=True)])
+            self._wait_for_room_and_submit(self.make_tasks([call], single, snapshot=True))
             return unwrap(cast("Outcome", single.outcome))
-        self._run_to_end([self._make_task(call, single, snapshot=False)], single)
+        self._run_to_end(self.make_tasks([call], single, snapshot=False), single)
         assert single.outcome is not None
         return unwrap(single.outcome)
 
@@ -239,7 +227,7 @@ class PoolOperations(GroupOperations):
             return self._group_future(call)
         _require_call(call)
         future: Future[Any] = Future(self)
-        tasks = [self._make_task(call, future, snapshot=True)]
+        tasks = self.make_tasks([call], future, snapshot=True)
         if not call.function.yields:
             future.tasks = tasks
         self._wait_for_room_and_submit(tasks)
@@ -282,7 +270,7 @@ class PoolOperations(GroupOperations):
         if call.function.yields:
             return self._broadcast_stream(call, ranks)
         collection = Collection(len(ranks), return_exceptions=True, cancel=self.cancel_tasks)
-        first = self._make_task(call, collection, snapshot=False)
+        first = self.make_tasks([call], collection, snapshot=False)[0]
         refuse_broadcast(first.feeds, call.function)
         tasks = [self._copy(first, collection, index, rank) for index, rank in enumerate(ranks)]
         self._run_to_end(tasks, collection)
@@ -291,7 +279,7 @@ class PoolOperations(GroupOperations):
     def _broadcast_stream(self, call: PendingFunction[T], ranks: Sequence[int]) -> list[T]:
         """Run a call that yields once on every node; an iterator for each."""
         unused = Single()  # keeps the iterator of the first, which is only copied
-        first = self._make_task(call, unused, snapshot=True)
+        first = self.make_tasks([call], unused, snapshot=True)[0]
         refuse_broadcast(first.feeds, call.function)
         collection = Collection(len(ranks), return_exceptions=False, cancel=self.cancel_tasks)
         tasks: list[Task] = []

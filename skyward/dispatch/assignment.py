@@ -119,7 +119,7 @@ class Assignment:
             _mark(self.leaving if node.draining else self.bound, node, belongs=bool(node.pinned))
             if node.draining:
                 self.bound.pop(rank, None)
-        if held < slots or runs_low(node.load, held, slots):
+        if runs_low(node.load, held, slots):
             self.low[rank] = node
         else:
             self.low.pop(rank, None)

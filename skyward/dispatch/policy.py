@@ -64,19 +64,17 @@ def is_short(cost: float | None) -> bool:
 
 
 def may_send_ahead(cost: float | None, load: float, held: int, slots: int) -> bool:
-    """Return whether a node without a free slot may take one more task of ``cost``.
-
-    ``load`` is the expected time (µs) of all ``held`` tasks on the node. While that is below the budget, one task per
-    slot may wait whatever it takes: else those that take more than half of the budget paid for a round trip each.
-    """
-    if cost is None or not is_short(cost):
-        return False
-    budget = AHEAD * slots
-    return (load + cost <= budget and held < MOST * slots) or (load < budget and held < 2 * slots)
+    """Return whether a node without a free slot may take one more task of ``cost``."""
+    return room_ahead(cost, load, held, slots) > 0
 
 
 def room_ahead(cost: float | None, load: float, held: int, slots: int) -> int:
-    """Return how many tasks of ``cost`` in a row `may_send_ahead` lets a node take, each charged to its load."""
+    """Return how many more tasks of ``cost`` a node without a free slot may take.
+
+    ``load`` is the expected time (µs) of all ``held`` tasks on the node, to which each is charged. While that is below
+    the budget, one task per slot may wait whatever it takes: else those that take more than half of the budget paid for
+    a round trip each.
+    """
     if cost is None or not is_short(cost):
         return 0
     budget, charged = AHEAD * slots, charge(cost)

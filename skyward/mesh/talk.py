@@ -198,14 +198,11 @@ class Talk:
         message = self._decode(frames[0])
         if message is None:
             return  # a hint we do not know
-        if type(message) is Reply and link is mate.link and len(frames) == 1 and link.joiner is None:
-            if message.epoch == link.epoch:
-                self._outcomes.on_reply(mate, link, message)
-            return
         body = frames[1:]
         if link.joiner is not None:
             link.joiner.join(body)
-        check_body(message, body)
+        if body or type(message) is not Reply:
+            check_body(message, body)
         if link is mate.link and isinstance(message, Results):  # first, for there are many
             if message.epoch == link.epoch:  # else it is from another life of the node
                 self._outcomes.on_results(mate, link, message, body)

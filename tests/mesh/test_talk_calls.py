@@ -9,7 +9,7 @@ import pytest
 from skyward.results import Single
 from skyward.wire.codec import encode
 from skyward.wire.lone import MAX_SMALL, Call, Reply
-from skyward.wire.messages import Beat, Function, Roster, Tasks
+from skyward.wire.messages import Function, Roster, Tasks
 from tests.mesh.scripted import LONG, blob
 
 if TYPE_CHECKING:
@@ -168,16 +168,3 @@ def test_reply_with_a_body_is_nonsense(mesh: Mesh) -> None:
     assert mesh.causes() == [
         "node 0: it sent a message that makes no sense: Reply came with 1 body frames instead of 0"
     ]
-
-
-def test_beat_acknowledges_replies(mesh: Mesh) -> None:
-    """A client that has nothing to say says what it has seen at its next heartbeat."""
-    (node,) = mesh.open(heartbeat=0.5, calls=True)
-    task, single = send(mesh, node)
-    node.reply(task.id)
-    mesh.outcome(single)
-    while True:
-        beat = node.expect(Beat)
-        node.pulse()
-        if beat.ack == 1:
-            break

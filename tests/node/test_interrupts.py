@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from skyward_node.worker.driving import drive_async
 from skyward_node.worker.interrupts import Interrupts
+from skyward_node.worker.yields import Closed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Coroutine, Iterator
+
+LONG = 30.0  # seconds that nothing here takes
 
 
 @pytest.fixture
@@ -77,3 +82,61 @@ def test_signal_of_the_users_own_interrupts_user_code_only(interrupts: Interrupt
         signal.raise_signal(signal.SIGINT)
     assert interrupts.hit is None
     interrupts.disarm()
+
+
+def test_coroutine_is_cancelled_once(interrupts: Interrupts) -> None:
+    """What it does to end may await, whatever comes meanwhile."""
+    steps: list[str] = []
+
+    async def work() -> None:
+        try:
+            request(interrupts, 1)
+            await asyncio.sleep(LONG)
+        finally:
+            steps.append("ending")
+            request(interrupts, 1)
+            await asyncio.sleep(0)
+            steps.append("ended")
+
+    with pytest.raises(asyncio.CancelledError):
+        run(interrupts, work())
+    assert steps == ["ending", "ended"]
+
+
+@pytest.mark.rule("R25")
+def test_end_of_an_asynchronous_generator_is_not_interrupted(interrupts: Interrupts) -> None:
+    """Nobody wants it any more: it is closed, and a cancel that was on its way strikes nobody."""
+    steps: list[str] = []
+
+    async def count() -> AsyncGenerator[int]:
+        try:
+            yield 1
+        finally:
+            steps.append("ending")
+            await asyncio.sleep(0)
+            steps.append("ended")
+
+    class Unwanted:
+        def pack(self, value: object) -> tuple[object]:
+            return (value,)
+
+        def add(self, _value: object) -> bool:
+            request(interrupts, 1)
+            raise Closed
+
+    with pytest.raises(Closed):
+        run(interrupts, drive_async(cast("Any", Unwanted()), count(), interrupts))
+    assert steps == ["ending", "ended"]
+    assert interrupts.hit == 1
+
+
+def run(interrupts: Interrupts, coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine as the armed task, as a slot does."""
+    loop = asyncio.new_event_loop()
+    try:
+        task = loop.create_task(coroutine)
+        interrupts.await_with(loop, task)
+        interrupts.arm(1)
+        loop.run_until_complete(task)
+    finally:
+        loop.close()

@@ -61,14 +61,28 @@ def drive(
         generator.close()
 
 
-async def drive_async(emitter: Emitter, generator: AsyncGenerator[Any, Any]) -> None:
-    """Run an asynchronous generator to its end."""
+async def drive_async(emitter: Emitter, generator: AsyncGenerator[Any, Any], interrupts: Interrupts) -> None:
+    """Run an asynchronous generator to its end; what it does to end is not interrupted."""
     try:
         async for value in generator:
             if not emitter.add(*emitter.pack(value)):
                 await emitter.wait_async()
     finally:
+        interrupts.disarm()
+        await _take_cancel()
         await generator.aclose()
+
+
+async def _take_cancel() -> None:
+    """Let a cancel strike here that was on its way already."""
+    import asyncio
+
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
 
 
 def _is_small(value: Any) -> bool:

@@ -86,12 +86,11 @@ class Interrupts:
 
     def _strike(self, task: int) -> None:
         self.hit = task
-        if self.coroutine is not None:
-            loop, coroutine = self.coroutine
-            loop.call_soon_threadsafe(coroutine.cancel)
-            return
         self.armed = None  # once: what the user does in its `finally` is not interrupted again
-        raise KeyboardInterrupt
+        if self.coroutine is None:
+            raise KeyboardInterrupt
+        loop, coroutine = self.coroutine
+        loop.call_soon_threadsafe(coroutine.cancel)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -111,8 +111,7 @@ class Slot:
             if self.leave_fork is not None:
                 self.leave_fork(error)
             return _failed(self._raised(id, error))
-        if self.leave_fork is not None:
-            self.leave_fork(None)
+        self._check_fork()
         if type(value) in _GENERATORS:
             return self._stream(id, value) if yields(function) else _failed(_unexpected(function))
         return self._pack(value)
@@ -128,7 +127,7 @@ class Slot:
         emitter = Emitter(self.streams, id, self._pack)
         try:
             if isinstance(generator, AsyncGenerator):
-                self._drive_async(id, drive_async(emitter, generator))
+                self._drive_async(id, drive_async(emitter, generator, self.interrupts))
             else:
                 drive(emitter, generator, id, self.interrupts, self._check_fork)
             outcome = self._pack(None)
