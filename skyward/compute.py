@@ -268,6 +268,9 @@ class Compute(PoolOperations):
         if not must_not_block():
             self._open_engine().wait_for_room(size)
 
+    def _bundler(self, sink: Sink, calls: int) -> Bundler | None:
+        return self._open_engine().bundling.bundler(sink, calls, self.slots) if calls > 1 else None
+
     def _track(self, group: Group, total: int | None) -> Tally | None:
         return self._open_engine().watching.track(label_of(group), total)
 

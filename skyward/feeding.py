@@ -46,15 +46,16 @@ def batches(
     held = start = 0
     count = FIRST
     while start < len(calls):
-        tasks = pool.make_tasks(calls[start : start + count], sink, start, snapshot=snapshot)
+        some = calls[start : start + count]
+        tasks = pool.make_tasks(some, sink, start, snapshot=snapshot)
         size = sum([task.size for task in tasks])
         if batch and held + size > budget:
             yield batch
             batch, held = [], 0
         batch = batch + tasks if batch else tasks
         held += size
-        start += len(tasks)
-        count = max(1, min(MOST, budget * len(tasks) // (PART * max(size, 1))))
+        start += len(some)
+        count = max(1, min(MOST, budget * len(some) // (PART * max(size, 1))))
     yield batch
 
 

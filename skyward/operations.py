@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import itertools
     from collections.abc import Callable, Coroutine, Iterable, Sequence
 
+    from skyward.bundling import Bundler
     from skyward.calls import BoundFunction, Function
     from skyward.config import Options
     from skyward.mapping import MapIterator
@@ -72,13 +73,18 @@ class PoolOperations(GroupOperations):
         self, calls: Iterable[PendingFunction[Any]], sink: Sink, start: int = 0, *, snapshot: bool
     ) -> list[Task]:
         """Serialize calls, members of a group from index ``start`` on; raises `SerializationError`."""
+        calls = list(calls) if not isinstance(calls, (list, tuple)) else calls
         known: dict[int, FunctionBlob] = {}
         plain: dict[int, _Plain] = {}
+        bundler = self._bundler(sink, len(calls))
         outer, _dispatching.pool = _dispatching.pool, self  # it may be an argument, and a function may refer to it
         tasks: list[Task] = []
         try:
             for index, call in enumerate(calls, start):
-                tasks.append(self._make(call, sink, index, known, plain, snapshot))
+                if bundler is None or not self._bundle(bundler, call, index, tasks, known, plain):
+                    tasks.append(self._make(call, sink, index, known, plain, snapshot))
+            if bundler is not None:
+                bundler.close(tasks)
             return tasks
         except BaseException:
             for task in tasks:
@@ -113,6 +119,29 @@ class PoolOperations(GroupOperations):
             disown(task.feeds)
             payload.refuse_size(function, task.size, self._max_payload)
         return task
+
+    def _bundler(self, _sink: Sink, _calls: int) -> Bundler | None:
+        """Return who puts short calls of a group together; None if nobody does."""
+        return None
+
+    def _bundle(
+        self,
+        bundler: Bundler,
+        call: PendingFunction[Any],
+        index: int,
+        tasks: list[Task],
+        known: dict[int, FunctionBlob],
+        plain: dict[int, _Plain],
+    ) -> bool:
+        """Make the call part of a bundle, if that is possible; add the bundle to the tasks once it is full."""
+        function = call.function
+        if not bundler.knows(function):
+            like = self._note_plain(function, known, plain)
+            if like is None:
+                bundler.note_alone(function)
+            else:
+                bundler.note(function, *like)
+        return bundler.take(call, index, tasks)
 
     def _resolve(self, function: Function[..., Any], modules: frozenset[str]) -> FunctionBlob:
         blob = self._functions.resolve(function, modules)

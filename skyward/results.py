@@ -10,10 +10,10 @@ from __future__ import annotations
 import concurrent.futures
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from skyward.errors import BroadcastError, PoolClosedError, TaskTimeoutError
+from skyward.errors import BroadcastError, PoolClosedError, RemoteError, TaskTimeoutError
 from skyward.memory import opened
 from skyward.waiting import Waiter
-from skyward.wire import failures, payload
+from skyward.wire import bundles, failures, payload
 from skyward.wire.statuses import CANCELLED, OK
 
 if TYPE_CHECKING:
@@ -33,15 +33,47 @@ class Given:
         self.value = value
 
 
+class Run:
+    """The values of all calls of a bundle, still serialized: the outcome of each of these members of a group."""
+
+    __slots__ = ("_data", "indexes", "is_dense")
+
+    def __init__(self, indexes: Sequence[int], data: Buffer) -> None:
+        self.indexes = indexes  # ascending
+        self.is_dense = indexes[-1] - indexes[0] == len(indexes) - 1
+        self._data = data
+
+    def put(self, values: list[Any], *, in_place: bool) -> None:
+        """Put the values where they belong; one that cannot be unpickled raises, or is the exception, ``in_place``."""
+        ours = bundles.unpack_values(self._data)
+        if tuple in map(type, ours):
+            ours = [_own(value, in_place=in_place) if type(value) is tuple else value for value in ours]
+        indexes = self.indexes
+        if self.is_dense:
+            values[indexes[0] : indexes[-1] + 1] = ours
+            return
+        for index, value in zip(indexes, ours, strict=True):
+            values[index] = value
+
+
+def _own(value: tuple[bytes, tuple[bytes, ...]], *, in_place: bool) -> Any:
+    try:
+        return payload.loads_value(*value)
+    except RemoteError as error:
+        if in_place:
+            return error
+        raise
+
+
 # (status, data, buffers, rank, task id, function name) from a node, or an exception made here, or a value.
-Outcome = tuple[int, "Buffer", "tuple[Buffer, ...]", int, int, str] | BaseException | Given
+Outcome = tuple[int, "Buffer", "tuple[Buffer, ...]", int, int, str] | BaseException | Given | Run
 
 CancelledError: Final = concurrent.futures.CancelledError
 
 
 def failed(outcome: Outcome) -> bool:
     """Return whether the outcome is no value."""
-    return outcome[0] != OK if isinstance(outcome, tuple) else not isinstance(outcome, Given)
+    return outcome[0] != OK if isinstance(outcome, tuple) else isinstance(outcome, BaseException)
 
 
 def was_cancelled(outcome: Outcome) -> bool:
@@ -54,6 +86,7 @@ def unwrap(outcome: Outcome) -> Any:
     if not isinstance(outcome, tuple):
         if isinstance(outcome, Given):
             return outcome.value
+        assert isinstance(outcome, BaseException)  # nobody but a collection takes runs
         raise outcome
     status, data, buffers, rank, task, name = outcome
     if status == OK:
@@ -141,16 +174,17 @@ class Collection(Waiter, Sink):
     """
 
     __slots__ = (
-        "__weakref__", "_cancel", "_cancelling", "_given", "_return_exceptions", "failure", "future", "left",
+        "__weakref__", "_cancel", "_cancelling", "_given", "_return_exceptions", "_runs", "failure", "future", "left",
         "outcomes", "tasks",
     )  # fmt: skip
 
     def __init__(self, count: int, *, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]) -> None:
         super().__init__()
         self.outcomes: list[Outcome | None] = [None] * count
+        self._runs: list[Run] = []
         self.left = count
         self.failure: Outcome | None = None
-        self.tasks: Sequence[Task] = ()
+        self.tasks: list[Task] = []
         self.future: Future[Any] | None = None  # that stands for all
         self._return_exceptions = return_exceptions
         self._cancel = cancel
@@ -161,9 +195,28 @@ class Collection(Waiter, Sink):
 
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Take the outcome of the member ``task.index``."""
+        self.take(task.index, outcome)
+
+    def take_run(self, run: Run) -> None:
+        """Take the values of several members."""
         if self.done:
             return
-        self.outcomes[task.index] = outcome
+        indexes = run.indexes
+        if run.is_dense:
+            self.outcomes[indexes[0] : indexes[-1] + 1] = [run] * len(indexes)
+        else:
+            for index in indexes:
+                self.outcomes[index] = run
+        self._runs.append(run)
+        self.left -= len(run.indexes)
+        if self.left == 0:
+            self.end()
+
+    def take(self, index: int, outcome: Outcome) -> None:
+        """Take the outcome of one member."""
+        if self.done:
+            return
+        self.outcomes[index] = outcome
         self.left -= 1
         if failed(outcome) and not self._return_exceptions:
             self.failure = outcome
@@ -192,7 +245,7 @@ class Collection(Waiter, Sink):
         """Finish, and cancel whatever has no outcome yet."""
         if self.left or (self._given and self.failure is not None):  # nobody gets the iterators of a group that failed
             self._cancel(self.tasks)
-        self.tasks = ()
+        self.tasks = []
         self.finish()
         future, self.future = self.future, None  # it refers to this
         if future is not None:
@@ -216,12 +269,16 @@ class Collection(Waiter, Sink):
         """Return the members' values, or raise the group's failure."""
         if self.failure is not None:
             unwrap(self.failure)
-        outcomes = cast("list[Outcome]", self.outcomes)
-        values = tuple(
-            [unwrap_in_place(outcome) if self._return_exceptions else unwrap(outcome) for outcome in outcomes]
-        )
-        self.outcomes = []
-        return values
+        values, runs = cast("list[Any]", self.outcomes[:]), self._runs
+        if sum([len(run.indexes) for run in runs]) < len(values):
+            take = unwrap_in_place if self._return_exceptions else unwrap
+            for index, outcome in enumerate(values):
+                if type(outcome) is not Run:
+                    values[index] = take(outcome)
+        for run in runs:
+            run.put(values, in_place=self._return_exceptions)
+        self.outcomes, self._runs = [], []
+        return tuple(values)
 
 
 def broadcast_values(ranks: tuple[int, ...], collection: Collection) -> list[Any]:

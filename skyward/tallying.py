@@ -11,10 +11,9 @@ from skyward.results import Collection, failed
 from skyward.streams import StreamBuffer
 
 if TYPE_CHECKING:
-    from skyward.dispatch.tasks import Task
     from skyward.mesh.view import Tally
     from skyward.pending import Group
-    from skyward.results import Outcome
+    from skyward.results import Outcome, Run
 
 
 def label_of(group: Group) -> str:
@@ -33,12 +32,18 @@ class TalliedCollection(Collection):
         if self.done:
             tally.end()
 
-    def deliver(self, task: Task, outcome: Outcome) -> None:
+    def take(self, index: int, outcome: Outcome) -> None:
         """Count the member, and take its outcome."""
         if not self.done:
             self._tally.ended += 1
             self._tally.failed += failed(outcome)
-        super().deliver(task, outcome)
+        super().take(index, outcome)
+
+    def take_run(self, run: Run) -> None:
+        """Count the members, and take their values."""
+        if not self.done:
+            self._tally.ended += len(run.indexes)
+        super().take_run(run)
 
     def end(self) -> None:
         """Note that the group is over."""

@@ -15,20 +15,21 @@ _CELL: Final = 8  # bytes
 
 
 class Cells:
-    """One task id per slot, shared by daemon and worker."""
+    """One task id per slot, and the call of it that runs if it is a bundle; shared by daemon and worker."""
 
-    __slots__ = ("_map", "view")
+    __slots__ = ("_all", "_map", "places", "view")
 
     def __init__(self, fd: int, slots: int) -> None:
-        self._map = mmap.mmap(fd, slots * _CELL)
-        self.view = memoryview(self._map).cast("Q")
+        self._map = mmap.mmap(fd, 2 * slots * _CELL)
+        self._all = memoryview(self._map).cast("Q")
+        self.view, self.places = self._all[:slots], self._all[slots:]
 
     @classmethod
     def create(cls, slots: int) -> tuple[Cells, int]:
         """Return cells that are idle, and the descriptor by which a worker opens them."""
         fd = os.memfd_create("skyward-cells", os.MFD_CLOEXEC)
         try:
-            os.truncate(fd, slots * _CELL)
+            os.truncate(fd, 2 * slots * _CELL)
             cells = cls(fd, slots)
         except OSError:
             os.close(fd)
@@ -49,7 +50,12 @@ class Cells:
         """Return the tasks in the cells."""
         return tuple(id for id in self.view if id != IDLE)
 
+    def calls(self) -> dict[int, int]:
+        """Return the call that runs of each task in the cells; it says nothing of one that is no bundle."""
+        return dict(zip(self.view, self.places, strict=True))
+
     def close(self) -> None:
         """Unmap the memory."""
-        self.view.release()
+        for view in (self.view, self.places, self._all):
+            view.release()
         self._map.close()

@@ -132,7 +132,7 @@ class _Worker:
                 slot.current = id = order.popleft()
                 entry = pending.pop(id, None)
                 if entry is not None:  # else a cancel was faster
-                    if (pending or done) and not control.watching:
+                    if (pending or done or entry[4] > 1) and not control.watching:
                         control.watch()
                     running[0] = id
                     self._take(slot.run(entry), slot.ended)
@@ -201,6 +201,7 @@ class _Worker:
             Mappings(self._files),
             self._streams,
             self._printing,
+            self._cells.places,
             thread=self._threads,
         )
         self._control.slots.append(slot)

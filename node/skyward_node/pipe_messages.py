@@ -3,7 +3,7 @@
     down, data      Context (before the first tasks, and when the roster changes), Module, Function, Tasks, Call,
                     Forget, Release, Cancel (a copy of each on the control pipe, in its place among the tasks)
     down, control   Cancel, Answer, Items, Credit, Release, Deadlock
-    up, data        Results, Reply, Progress, Returned, Waiting, Items, Credit; Output of tasks on threads; of nested
+    up, data        Results, Reply, Progress, Interim, Returned, Waiting, Items, Credit; Output of tasks on threads; of nested
                     calls Module, Function, Submit, Revoke
 
 ``epoch``, ``ack`` and ``seq`` are 0 here: a worker belongs to one daemon, and its pipes lose nothing.
@@ -16,6 +16,7 @@ from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta
 
+from skyward.wire.bundles import Interim
 from skyward.wire.lone import Call, Reply
 from skyward.wire.messages import (
     MAX_HEADER,
@@ -101,5 +102,5 @@ class Forget(Message, frozen=True):
 DATA_MESSAGES: Final = (Context, Module, Function, Tasks, Call, Forget, Cancel, Release)
 CONTROL_MESSAGES: Final = (Cancel, Answer, Items, Credit, Release, Deadlock)
 WORKER_MESSAGES: Final = (
-    Results, Reply, Progress, Returned, Waiting, Module, Function, Submit, Revoke, Items, Credit, Output,
+    Results, Reply, Progress, Interim, Returned, Waiting, Module, Function, Submit, Revoke, Items, Credit, Output,
 )  # fmt: skip

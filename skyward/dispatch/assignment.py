@@ -161,7 +161,7 @@ class Assignment:
             nodes = self._in_turn(self.open)
             if nodes:
                 node = nodes[0] if len(nodes) == 1 else min(nodes, key=_held)  # the first of those that hold least
-                self._assign(task, node, self.durations.cost(task.function.key))
+                self._assign(task, node, self._cost(task))
                 self._turn = node.rank + 1
                 self.note(node)
                 return node
@@ -224,7 +224,7 @@ class Assignment:
         """Return the nodes that may get the next task ahead, or have tasks of their own."""
         bound = self.bound
         head = self.queue.head()
-        cost = None if head is None else self.durations.cost(head.function.key)
+        cost = None if head is None else self._cost(head)
         if not is_short(cost):
             return bound
         low = {
@@ -240,7 +240,7 @@ class Assignment:
             return False
         queue = self.queue
         batch = batches.setdefault(node.rank, [])
-        key = b""
+        key, count = b"", 0
         charged = sent = room = 0
         most, slots, in_flight = 1, node.slots, node.in_flight
         while sent < most:
@@ -249,9 +249,9 @@ class Assignment:
             task = queue.head()
             if task is None or task.losses >= task.retries:
                 break
-            if task.function.key != key:
-                key = task.function.key
-                cost = self.durations.cost(key)
+            if task.function.key != key or task.count != count:
+                key, count = task.function.key, task.count
+                cost = self.durations.cost(key, count)
                 charged = charge(cost)
                 most = sent + max(1, min(run_length(cost) - sent, share - sent))
                 room = sent + room_ahead(cost, node.load, len(in_flight), slots)
@@ -275,6 +275,9 @@ class Assignment:
             return node.pinned
         return self.queue
 
+    def _cost(self, task: Task) -> float | None:
+        return self.durations.cost(task.function.key, task.count)
+
     @staticmethod
     def _assign(task: Task, node: Node, cost: float | None) -> None:
         task.state = SENT
@@ -286,7 +289,7 @@ class Assignment:
     def _take(self, queue: Queue, node: Node, batches: Batches) -> None:
         """Give a free slot of the node to the first task of the queue."""
         task = queue.pop()
-        self._assign(task, node, self.durations.cost(task.function.key))
+        self._assign(task, node, self._cost(task))
         batches.setdefault(node.rank, []).append(task)
 
     def _in_turn(self, nodes: dict[int, Node]) -> list[Node]:

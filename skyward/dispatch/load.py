@@ -33,13 +33,15 @@ class Load:
 
 def survey(scheduler: Scheduler, needed: Collection[int] = ()) -> Load:
     """Return the load of a pool; ``needed`` are nodes that may not go though they have nothing to do."""
-    costs = [scheduler.assignment.durations.cost(task.function.key) for task in islice(scheduler.queue, SAMPLE)]
-    known = [cost for cost in costs if cost is not None]
+    cost, tasks = scheduler.assignment.durations.cost, list(islice(scheduler.queue, SAMPLE))
+    costs = [(cost(task.function.key, task.count), task.count) for task in tasks]
+    count = sum([count for _, count in costs])
+    known = [(cost, count) for cost, count in costs if cost is not None]
     ready = [node for node in scheduler.nodes.values() if not node.draining]
     return Load(
-        waiting=len(scheduler.queue),
-        cost=sum(known) / len(known) / 1e6 if known else 0.0,
-        known=len(known) / len(costs) if costs else 0.0,
+        waiting=round(len(scheduler.queue) * count / len(costs)) if costs else 0,
+        cost=sum([cost for cost, _ in known]) / sum([count for _, count in known]) / 1e6 if known else 0.0,
+        known=sum([count for _, count in known]) / count if count else 0.0,
         submitted=scheduler.submitted,
         done=scheduler.done,
         slots=sum([node.own for node in ready]),

@@ -42,10 +42,10 @@ class Durations:
         if len(self._mean) > KNOWN:
             del self._mean[next(iter(self._mean))]
 
-    def cost(self, key: bytes) -> float | None:
-        """Return the expected duration of a task, or None if nothing is known."""
+    def cost(self, key: bytes, count: int = 1) -> float | None:
+        """Return the expected duration of a task of ``count`` calls, or None if nothing is known."""
         mean = self._mean.get(key)
-        return None if mean is None else max(mean, FLOOR)
+        return None if mean is None else max(mean * count, FLOOR)
 
 
 def charge(cost: float | None) -> int:

@@ -34,6 +34,7 @@ from skyward.dispatch.tasks import (
     Task,
     TooLarge,
     Verdict,
+    total_count,
 )
 
 if TYPE_CHECKING:
@@ -56,14 +57,17 @@ class Scheduler:
         self.reruns = 0
         self._node_wait = node_wait
         self._first = self._last = NOWHERE  # places given to nested calls, and to all others
-        self._unsettled = 0
+        self._unsettled = 0  # calls, as all such numbers: a bundle stands for several
+        self._submitted = 0
         self._starved_since: float | None = None  # when calls began to wait without any node
 
     # --- events about tasks ----------------------------------------------------------------
 
     def on_submit(self, tasks: Sequence[Task], *, urgent: bool = False) -> list[Action]:
         """Take in tasks. ``urgent`` ones (nested calls) go before all others, or parents pile up."""
-        self._unsettled += len(tasks)
+        count = total_count(tasks)
+        self._unsettled += count
+        self._submitted += count
         self._give_places(tasks, urgent=urgent)
         if len(tasks) == 1 and (node := self.assignment.take_alone(tasks[0])) is not None:
             return [Send(node.rank, tasks)]
@@ -103,12 +107,13 @@ class Scheduler:
             return [None] * len(ids)
         pop = node.in_flight.pop
         tasks = [pop(id, None) for id in ids]
-        load, count = node.load, 0
-        times: dict[bytes, list[int]] = {}  # by function: microseconds of all its tasks, and how many these are
+        load, count = node.load, 0  # calls
+        times: dict[bytes, list[int]] = {}  # by function: microseconds of all its calls, and how many these are
         for task, microseconds in zip(tasks, elapsed, strict=True):
             if task is None:
                 continue
-            count += 1
+            calls = task.count
+            count += calls
             task.state = SETTLED
             load -= task.cost
             if task.cancelled:  # it tells nothing about its function
@@ -117,9 +122,9 @@ class Scheduler:
             if key in times:
                 of_key = times[key]
                 of_key[0] += microseconds
-                of_key[1] += 1
+                of_key[1] += calls
             else:
-                times[key] = [microseconds, 1]
+                times[key] = [microseconds, calls]
         for key, (total, number) in times.items():
             self._durations.observe(key, total / number)
         node.load = load
@@ -139,11 +144,12 @@ class Scheduler:
             return None
         task.state = SETTLED
         node.load -= task.cost
+        count = task.count
         if not task.cancelled:
-            self._durations.observe(task.function.key, elapsed)
-        self.done += 1
-        self._unsettled -= 1
-        node.served += 1
+            self._durations.observe(task.function.key, elapsed / count)
+        self.done += count
+        self._unsettled -= count
+        node.served += count
         node.recalled = False
         self.assignment.note(node)
         return task
@@ -169,6 +175,28 @@ class Scheduler:
         actions: list[Action] = [self._settle(large, TooLarge(limit))]
         rest = [task for task in tasks if task.size <= limit]
         return [*actions, Send(rank, rest)] if rest else actions
+
+    def on_split(self, task: Task, ended: int, left: int) -> None:
+        """Of a bundle that runs, some calls have ended, and some are left to other tasks; it does not run again."""
+        task.count -= ended + left
+        task.movable = False
+        self.done += ended
+        self._unsettled -= ended + left
+
+    def on_again(self, calls: int, done: int) -> None:
+        """Calls that were part of a bundle are submitted once more, by themselves; so many were counted as done."""
+        self._submitted -= calls
+        self.done -= done
+
+    def on_dissolve(self, rank: int, tasks: Sequence[Task]) -> None:
+        """Forget bundles of a `Send` to a node that takes none; their calls come again as tasks of their own."""
+        node = self.nodes[rank]
+        for task in tasks:
+            del node.in_flight[task.id]
+            node.load -= task.cost
+            task.state = SETTLED
+        self._unsettled -= total_count(tasks)
+        self.assignment.note(node)
 
     def on_cancel(self, tasks: Iterable[Task]) -> list[Action]:
         """Drop what is queued; ask nodes to stop what was sent."""
@@ -323,7 +351,7 @@ class Scheduler:
     def _settle(self, tasks: list[Task], verdict: Verdict) -> Settle:
         for task in tasks:
             task.state = SETTLED
-        self._unsettled -= len(tasks)
+        self._unsettled -= total_count(tasks)
         return Settle(tasks, verdict)
 
     # --- questions -------------------------------------------------------------------------
@@ -334,21 +362,21 @@ class Scheduler:
         return tuple(sorted(node.rank for node in nodes if not node.draining))
 
     def in_flight(self) -> int:
-        """Return how many tasks nodes hold."""
-        return sum(len(node.in_flight) for node in self.nodes.values())
+        """Return how many calls nodes hold."""
+        return sum(total_count(list(node.in_flight.values())) for node in self.nodes.values())
 
     def waiting(self) -> int:
-        """Return how many tasks have not been sent."""
+        """Return how many calls have not been sent."""
         return self._unsettled - self.in_flight()
 
     @property
     def submitted(self) -> int:
-        """Return how many tasks there have been."""
-        return self._last - self._first
+        """Return how many calls there have been."""
+        return self._submitted
 
     @property
     def unsettled(self) -> int:
-        """Return how many tasks have no outcome."""
+        """Return how many calls have no outcome."""
         return self._unsettled
 
     def holds(self, rank: int, id: int) -> bool:

@@ -60,6 +60,8 @@ class Task(Struct, eq=False):
     place: int = NOWHERE  # where it stands in its queue
     cancelled: bool = False
     state: int = QUEUED
+    count: int = 1  # calls that it stands for: of several it is a bundle, see `skyward.bundling`
+    crashes: int = 0  # workers that have died under it, each of which ended a bundle
 
     def __repr__(self) -> str:
         where = f" on node {self.node}" if self.state == SENT else ""
@@ -136,6 +138,11 @@ class Cancelled(Verdict):
 
 
 Action = Send | Stop | Settle
+
+
+def total_count(tasks: Sequence[Task]) -> int:
+    """Return how many calls all tasks stand for."""
+    return sum([task.count for task in tasks])
 
 
 def total_size(tasks: Sequence[Task]) -> int:

@@ -18,6 +18,7 @@ from skyward.dispatch.scheduler import Scheduler
 from skyward.dispatch.tasks import SETTLED, Action, Send, Settle, Stop, total_size
 from skyward.errors import PoolClosedError, ProtocolError
 from skyward.hand import Hand
+from skyward.mesh.bundling import Bundling
 from skyward.mesh.console import Console
 from skyward.mesh.crew import Crew
 from skyward.mesh.greeting import Greeting
@@ -69,6 +70,7 @@ class Engine:
         self.scheduler = Scheduler(options.node_wait)
         self.ids = itertools.count(1)
         self.nesting = Nesting(lambda: next(self.ids))
+        self.bundling = Bundling(self)
         self.failed = 0
         self.closing = False
         self.bug: Exception | None = None
@@ -357,7 +359,7 @@ class Engine:
         # More would end the connection; unless the node takes less than we, calls have been checked.
         if 0 < mate.max_payload < self.max_payload and max([task.size for task in tasks]) > mate.max_payload:
             self.perform(self.scheduler.on_too_large(action.rank, mate.max_payload, tasks))
-        else:
+        elif tasks := self.bundling.dissolve(mate, tasks):
             self.talk.tasks(mate, tasks)
 
     def _perform(self, action: Action) -> None:
@@ -373,7 +375,7 @@ class Engine:
     def _deliver(self, tasks: Sequence[Task], reason: Callable[[Task], BaseException]) -> None:
         for task in tasks:
             task.state = SETTLED
-            self.failed += 1
+            self.failed += task.count
             self.settled(task, reason(task))
         if tasks and not self.closing:
             self.loop.post(self.after_settling)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from skyward.errors import ProtocolError
 from skyward.wire.codec import mark_refs, split_body
 from skyward.wire.frames import size_of
-from skyward.wire.statuses import OK
+from skyward.wire.statuses import MIXED, OK
 
 if TYPE_CHECKING:
     from skyward.mesh.engine import Engine
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from skyward.wire.lone import Reply
     from skyward.wire.messages import Results
 
+_WELL: Final = frozenset((OK, MIXED))  # of mixed ones the failures are counted by whoever tells them apart
 SHOWN: Final = 10  # ids in a line of the log
 
 _logger: Final = logging.getLogger("skyward")
@@ -48,8 +49,8 @@ class Outcomes:
             engine.console.settle(rank, message.ids)
             for task, status, (data, buffers) in zip(tasks, message.statuses, rows, strict=True):
                 if task is not None:
-                    if status != OK:
-                        engine.failed += 1
+                    if status not in _WELL:
+                        engine.failed += task.count
                     settled(task, (status, data, buffers, rank, task.id, task.name))
                     if nested:
                         engine.ended(rank, task.id)
@@ -70,8 +71,8 @@ class Outcomes:
         try:
             engine.console.settle(rank, [id])
             if task is not None:
-                if message.status != OK:
-                    engine.failed += 1
+                if message.status not in _WELL:
+                    engine.failed += task.count
                 engine.settled(task, (message.status, data, (), rank, id, task.name))
                 if engine.nesting.has_parents:
                     engine.ended(rank, id)

@@ -9,6 +9,7 @@ from skyward.config import frame_limit
 from skyward.errors import ProtocolError
 from skyward.mesh.outcomes import Outcomes
 from skyward.versions import package_versions
+from skyward.wire.bundles import Interim
 from skyward.wire.codec import Decoder, check_body, encode, pack_body
 from skyward.wire.frames import shared_among
 from skyward.wire.functions import FunctionBlob, ModuleBlob
@@ -102,6 +103,8 @@ class Talk:
         sizes, buffers, body = pack_body([(task.data, task.buffers) for task in tasks])
         retries = [task.retries - task.losses for task in tasks]
         timeouts = [task.timeout for task in tasks]
+        counts = [task.count for task in tasks]
+        crashes = [task.crashes for task in tasks]
         message = Tasks(
             link.epoch,
             link.seen,
@@ -113,6 +116,8 @@ class Talk:
             retries if any(retries) else [],
             timeouts if any(timeouts) else [],
             shared_among(body),
+            counts if max(counts) > 1 else [],
+            crashes if any(crashes) else [],
         )
         self.release(mate)  # first, so that what these tasks return finds room
         link.unacked = 0
@@ -121,7 +126,7 @@ class Talk:
     def _call(self, mate: Mate, link: Link, task: Task) -> bool:
         """Send a task in one frame, if it is small enough for that; return whether it is."""
         function, data = task.function, task.data
-        if not link.calls or task.buffers or not 0 < len(data) <= MAX_SMALL:
+        if not link.calls or task.buffers or task.count > 1 or task.crashes or not 0 < len(data) <= MAX_SMALL:
             return False
         if function.key not in link.functions:
             self.function(mate, function)
@@ -233,6 +238,8 @@ class Talk:
                 self._shown(mate, len(body[0]) + 1)
             case Progress(started=started):
                 engine.started(rank, started)
+            case Interim(id=id, data=data):
+                engine.bundling.interim(rank, id, data)
             case Returned(ids=ids):
                 engine.perform(scheduler.on_returned(rank, ids))
             case Slots(slots=slots):

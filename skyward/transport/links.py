@@ -74,7 +74,8 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_alone", "_endpoint", "_fd", "_last", "_pending", "_poller", "broken", "brought", "calls", "cutter", "epoch",
+        "_alone", "_endpoint", "_fd", "_last", "_pending", "_poller", "broken", "brought", "bundles", "calls", "cutter",
+        "epoch",
         "failures", "fresh", "functions", "greeted", "heard", "joiner", "learned", "linger", "modules", "monitor",
         "rank", "ready", "refusals", "said", "seen", "shown", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
@@ -115,6 +116,7 @@ class Link:
         self.ready = False  # the node has said Welcome
         self.epoch = 0
         self.calls = False  # the node knows `Call`
+        self.bundles = False  # it takes bundles
         self.seen = 0  # last Results.seq
         self.heard = 0  # last seq of SUBMIT, REVOKE, ITEMS and CREDIT messages
         self.unconfirmed = Unconfirmed()  # ANSWER, ITEMS and CREDIT messages that the node may not have got

@@ -60,7 +60,7 @@ _COLUMNS: Final[dict[type[Message], tuple[str, ...]]] = {
     Parcels: ("frames", "numbers"),
 }
 _OPTIONAL: Final[dict[type[Message], tuple[str, ...]]] = {
-    Tasks: ("retries", "timeouts"),
+    Tasks: ("retries", "timeouts", "counts", "crashes"),
     Submit: ("retries", "timeouts"),
     Items: ("counts",),
 }
@@ -144,6 +144,8 @@ def _header_check(kind: type[Message]) -> Callable[[Any], None] | None:
         for name in optional:
             if (column := getattr(message, name)) and len(column) not in lengths:
                 raise ProtocolError(f"column {name!r} of {kind.__name__} has {len(column)} instead of {lengths.pop()}")
+        if kind is Tasks and 0 in message.counts:
+            raise ProtocolError("'counts' of Tasks says that an entry has no call")
         if kind is Tasks or kind is Submit:
             if message.fns and max(message.fns) >= len(message.functions):
                 raise ProtocolError(f"'fns' of {kind.__name__} refers to a function that it does not name")

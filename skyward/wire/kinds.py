@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from skyward.wire.bundles import Interim
 from skyward.wire.lone import Call, Reply
 from skyward.wire.messages import (
     Answer,
@@ -42,5 +43,5 @@ CLIENT_MESSAGES: Final[tuple[type[Message], ...]] = (
 )  # fmt: skip
 NODE_MESSAGES: Final[tuple[type[Message], ...]] = (
     Welcome, Progress, Results, Returned, Need, Submit, Revoke, Output, Pulse, Slots, Draining, Refused,
-    Function, Module, Credit, Items, Bye, Part, Parcels, Reply,
+    Function, Module, Credit, Items, Bye, Part, Parcels, Reply, Interim,
 )  # fmt: skip

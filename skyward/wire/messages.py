@@ -105,6 +105,8 @@ class Tasks(Message, frozen=True):
     retries: Indexes = []  # re-runs still allowed after a loss; default 0
     timeouts: Annotated[list[Seconds], Meta(max_length=MAX_BATCH)] = []  # 0: none
     shared: Frames = []  # which body frames are references to shared memory; see docs/protocol.md
+    counts: Indexes = []  # calls in each entry: above 1 it is a bundle; see `skyward.wire.bundles`
+    crashes: Indexes = []  # workers that have died under each; default 0
 
 
 class Function(Message, frozen=True):
@@ -270,6 +272,7 @@ class Welcome(Message, frozen=True):
     heard: U64 = 0  # last seq of ANSWER, ITEMS and CREDIT
     max_payload: U64 = 0  # bytes of the arguments of one call that the node takes; 0: it does not say
     calls: bool = False  # the node knows Call
+    bundles: bool = False  # it takes bundles, and Tasks.crashes
 
 
 class Progress(Message, frozen=True):

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from skyward.wire.messages import U32, U64, Byte, Name, Seconds, Text  # noqa: TC001 (msgspec reads annotations)
+from skyward.wire.messages import MAX_BATCH, U32, U64, Byte, Name, Seconds, Text  # noqa: TC001 (msgspec reads annotations)
 
 OK: Final = 0  # a value
 RAISED: Final = 1  # the function raised
@@ -18,6 +18,7 @@ UNSERIALIZABLE: Final = 6  # the result or the exception cannot be pickled
 IMPORT_FAILED: Final = 7  # a module the call needs is missing on the node
 NODE_LOST: Final = 8  # only in Answer: the client's verdict on a nested call
 REFUSED: Final = 9  # only in Answer: the client could not take the nested call
+MIXED: Final = 10  # of a bundle: its calls ended differently, or not all of them ran; see `skyward.wire.bundles`
 
 
 class Failure(Struct, array_like=True, frozen=True):
@@ -39,3 +40,4 @@ class Failure(Struct, array_like=True, frozen=True):
     limit: U64 = 0  # TOO_LARGE: bytes
     timeout: Seconds = 0.0
     module: Name = ""  # IMPORT_FAILED
+    place: Annotated[int, Meta(ge=-1, lt=MAX_BATCH)] = -1  # CRASHED, of a bundle: the call that ran; -1: unknown

@@ -149,6 +149,7 @@ def _greeting(node: Node, session: Session, *, resumed: bool) -> Welcome:
         heard=session.heard,
         max_payload=node.limits.max_payload,
         calls=True,
+        bundles=node.limits.reuse and not node.limits.threads,
     )
 
 

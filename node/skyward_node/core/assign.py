@@ -75,8 +75,7 @@ def _serve(node: Node, session: Session) -> bool:
 
 
 def _chunk(node: Node, session: Session, free: int) -> list[Task]:
-    cost = session.head().code.cost
-    if cost == inf or not node.limits.reuse:
+    if session.head().code.cost == inf or not node.limits.reuse:
         return session.take(1, 0.0)
     share = -(-session.queued // max(free, 1))
     return session.take(min(MOST, share), CHUNK)
@@ -110,7 +109,7 @@ def note_late(node: Node, worker: Worker, head: int) -> None:
 def _has_room_ahead(worker: Worker, task: Task) -> bool:
     if worker.leaving or worker.stuck or not worker.load or worker.load < worker.slots:
         return False
-    if not task.retries or task.crashes or task.code.cost > SHORT or worker.pace > SHORT:
+    if not task.retries or task.crashes or task.cost > SHORT or worker.pace > SHORT:
         return False
     held = len(worker.tasks)
     return held <= worker.slots or held * worker.pace <= CHUNK * worker.slots
@@ -136,7 +135,7 @@ def give(node: Node, worker: Worker, chunk: list[Task]) -> None:
         worker.tasks[task.id] = task
     _forget(node, worker)
     worker.used = True
-    worker.pace = chunk[0].code.cost
+    worker.pace = chunk[0].cost
     crew.account(node, worker)
     start(node, worker)
 
@@ -144,12 +143,13 @@ def give(node: Node, worker: Worker, chunk: list[Task]) -> None:
 def _message(chunk: list[Task], codes: list[Code]) -> tuple[Message, Sequence[Buffer]]:
     """Return the message that hands the tasks over, and its body."""
     data, own = chunk[0].payload
-    if len(chunk) == 1 and not own and 0 < len(data) <= MAX_SMALL:
+    if len(chunk) == 1 and not own and chunk[0].count == 1 and 0 < len(data) <= MAX_SMALL:
         return Call(0, 0, codes[0].key, chunk[0].id, bytes(data)), ()
     fns = _indexes(chunk) if len(codes) > 1 else [0] * len(chunk)
     sizes, buffers, body = pack_body([task.payload for task in chunk])
     columns = [code.key for code in codes], [task.id for task in chunk], fns, sizes, buffers
-    return Tasks(0, 0, *columns, shared=shared_among(body)), body
+    counts = [task.count for task in chunk]
+    return Tasks(0, 0, *columns, shared=shared_among(body), counts=counts if max(counts) > 1 else []), body
 
 
 def _forget(node: Node, worker: Worker) -> None:

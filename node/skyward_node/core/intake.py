@@ -51,6 +51,8 @@ def on_tasks(node: Node, session: Session, message: Tasks, body: Sequence[Buffer
             split_body(message.sizes, message.buffers, body),
             message.retries or repeat(0),
             message.timeouts or repeat(0.0),
+            message.counts or repeat(1),
+            message.crashes or repeat(0),
         )
     )
     if not tasks:

@@ -81,7 +81,7 @@ def finish(node: Node, event: Received, _gap: float) -> bool:
     numbered = session.outbox.pass_on(message, node.epoch)
     if session.peer is not None:
         node.actions.append(Send(session.peer, numbered))
-    task.code.observe(message.elapsed)
+    task.code.observe(message.elapsed / task.count)
     move([task], FINISH)
     task.worker = None
     del worker.tasks[id], session.tasks[id]

@@ -13,6 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import ProtocolError
+from skyward.wire.bundles import Interim
 from skyward.wire.lone import Call, Reply
 from skyward.wire.messages import (
     Answer,
@@ -270,6 +271,8 @@ class Core:
                 outcomes.on_results(node, worker, *message.as_batch())
             case Progress(started=started):
                 outcomes.on_progress(node, worker, started)
+            case Interim():
+                outcomes.on_interim(node, worker, message)
             case Returned(ids=ids):
                 outcomes.on_returned(node, worker, ids)
             case Waiting(task=task, waiting=waiting, idle=idle):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from skyward.wire.bundles import Interim
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload, Ref
 from skyward.wire.messages import Release
@@ -124,13 +125,15 @@ def _observe(done: Sequence[Task], elapsed: Sequence[int]) -> None:
     """Learn how long the functions take."""
     first = done[0].code if done else None
     if first is not None and all(task.code is first for task in done):
-        first.observe(sum(elapsed) / len(elapsed))
+        first.observe(sum(elapsed) / sum([task.count for task in done]))
         return
-    seen: dict[bytes, tuple[Code, list[int]]] = {}
+    seen: dict[bytes, tuple[Code, list[Task], list[int]]] = {}
     for task, microseconds in zip(done, elapsed, strict=True):
-        seen.setdefault(task.code.key, (task.code, []))[1].append(microseconds)
-    for code, values in seen.values():
-        code.observe(sum(values) / len(values))
+        _, tasks, values = seen.setdefault(task.code.key, (task.code, [], []))
+        tasks.append(task)
+        values.append(microseconds)
+    for code, tasks, values in seen.values():
+        code.observe(sum(values) / sum([task.count for task in tasks]))
 
 
 def timed_out(task: Task) -> Failure:
@@ -151,6 +154,14 @@ def on_progress(node: Node, worker: Worker, started: Sequence[int]) -> None:
     worker.stuck = True
     node.stuck[worker.id] = worker
     session.started.extend(task.id for task in worker.unannounced())
+
+
+def on_interim(node: Node, worker: Worker, message: Interim) -> None:
+    """Pass on what has become of a bundle so far; its calls go elsewhere, so it does not run again as a whole."""
+    session, task = worker.session, worker.tasks.get(message.id)
+    if session is not None and task is not None:
+        task.committed = True
+        node.say(session, Interim(node.epoch, message.id, message.data))
 
 
 def on_returned(node: Node, worker: Worker, ids: Sequence[int]) -> None:
@@ -285,7 +296,7 @@ def _decide(node: Node, session: Session, tasks: Sequence[Task], event: Exited) 
         elif _may_run_again(task, guilty=guilty):
             back.append(task)
         else:
-            ended.append((task, crashed(task, event)))
+            ended.append((task, crashed(task, event, guilty=guilty)))
     node.fail(ended)
     requeue(node, session, back, LOSE)
 
@@ -297,15 +308,15 @@ def _may_run_again(task: Task, *, guilty: bool) -> bool:
     if not guilty:
         # It may have run to its end before the guilty one began, and its result be lost.
         return task.state == GIVEN or task.retries > 0
-    if task.crashes or not task.retries:
+    if task.crashes or not task.retries or task.count > 1:  # the client runs the calls of a bundle apart
         return False
     task.crashes = 1
     task.retries -= 1
     return True
 
 
-def crashed(task: Task, event: Exited) -> Failure:
-    """Return what a task ends with whose worker has died under it."""
+def crashed(task: Task, event: Exited, *, guilty: bool) -> Failure:
+    """Return what a task ends with whose worker has died under it; ``guilty`` if it was the one that ran."""
     return Failure(
         CRASHED,
         type_name="WorkerCrashedError",
@@ -316,4 +327,5 @@ def crashed(task: Task, event: Exited) -> Failure:
         memory_limit=event.memory_limit or 0,
         oom=event.oom,
         attempts=task.crashes + 1,
+        place=event.calls.get(task.id, -1) if guilty and task.count > 1 else -1,
     )

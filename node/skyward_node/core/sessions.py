@@ -149,12 +149,12 @@ class Session:
         queue.popleft()
         chunk = [first]
         if most > 1 and first.retries and not first.crashes:
-            spent = first.code.cost
+            spent = first.cost
             room = MAX_BUFFERS - _frames(first)
             while queue and len(chunk) < most:
                 task = queue[0]
                 if task.state == QUEUED:
-                    spent += task.code.cost
+                    spent += task.cost
                     room -= _frames(task)
                     if spent > budget or room < 0 or not task.retries or task.crashes:
                         break

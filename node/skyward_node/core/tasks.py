@@ -74,10 +74,11 @@ class Task(Struct, eq=False, gc=False):
     payload: tuple[Buffer, tuple[Buffer, ...]]
     retries: int = 0  # re-runs still allowed
     timeout: float = 0.0  # seconds from its start; 0: none
+    count: int = 1  # calls: of several it is a bundle, see `skyward.wire.bundles`
+    crashes: int = 0  # workers that died under it
     expires: float = 0.0  # the moment that is, counted from its latest start
     state: int = QUEUED
     wish: int = KEEP
-    crashes: int = 0  # workers that died under it
     worker: Worker | None = None
     recalled: bool = False  # its worker was asked to hand it back
     told: bool = False  # the client knows that it runs
@@ -85,6 +86,11 @@ class Task(Struct, eq=False, gc=False):
     committed: bool = False  # an element of a stream of its was sent or asked for: it cannot run again
     waits: int = 0  # what its threads wait for: `FOR_CALLS`, `FOR_STREAMS`, both
     paused: float = 0.0  # the moment since which it waits for the other end of a stream; 0: it does not
+
+    @property
+    def cost(self) -> float:
+        """Return how many µs it is expected to take; infinity if nothing is known."""
+        return self.code.cost * self.count
 
     def __repr__(self) -> str:
         where = f" on worker {self.worker.id}" if self.worker is not None else ""

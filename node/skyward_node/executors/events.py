@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from skyward.wire.frames import Buffer
     from skyward.wire.messages import Message
@@ -42,7 +42,8 @@ class Exited(Struct, frozen=True, gc=False):
     One of ``exitcode`` and ``signal`` is set. ``peak_memory`` and ``memory_limit`` are bytes, None if
     unknown or unlimited; ``oom`` says that the kernel killed it for lack of memory; ``stderr`` holds
     the last lines it printed there. ``running`` are the tasks that its slots were running, or had run
-    last: what came before them in the worker's queue has run, even if no result of it was sent.
+    last: what came before them in the worker's queue has run, even if no result of it was sent. ``calls``
+    says which of its calls a bundle was running.
     """
 
     worker: int
@@ -53,6 +54,7 @@ class Exited(Struct, frozen=True, gc=False):
     oom: bool = False
     stderr: tuple[str, ...] = ()
     running: tuple[int, ...] = ()
+    calls: Mapping[int, int] = {}  # noqa: RUF012 - msgspec copies it
 
 
 class TemplateLost(Struct, frozen=True):

@@ -374,6 +374,7 @@ class Supervisor:
                 oom=reply["oom"] and not worker.killed,
                 stderr=last_lines(worker.tail),
                 running=worker.cells.tasks(),
+                calls=worker.cells.calls(),
             )
         )
         self._release(worker)

@@ -17,6 +17,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
+from skyward.wire.bundles import Interim, pack_mixed
 from skyward.wire.codec import Decoder, encode
 from skyward.wire.messages import Answer, Cancel, Credit, Items, Progress, Release
 from skyward_node.pipe_messages import CONTROL_MESSAGES, Deadlock
@@ -114,6 +115,9 @@ class Control:
 
     def _look(self) -> None:
         now = perf_counter_ns()
+        for slot in self.slots:
+            if (bundle := slot.bundle) is not None:
+                bundle.look(now - slot.started)
         if any(_is_long(slot, now) for slot in self.slots):
             self._report(now)
         if self.streams is not None:
@@ -141,6 +145,7 @@ class Control:
             done = {outcome[0] for outcome in list(outbox.done)}
             messages = outbox.take()
             ids = [id for id in started.values() if id is not None and id not in done]
+            messages += [(encode(interim),) for slot in running if (interim := _interim(slot, ids)) is not None]
             for slot, id in started.items():
                 slot.reported = id
             if ids:
@@ -216,5 +221,16 @@ class Control:
 
 
 def _is_long(slot: Slot, now: int) -> bool:
-    current = slot.current
-    return current is not None and current != slot.reported and now - slot.started > LONG
+    current, bundle = slot.current, slot.bundle
+    if current is None or current == slot.reported or now - slot.started <= LONG:
+        return False
+    return bundle is None or bundle.stuck
+
+
+def _interim(slot: Slot, ids: list[int]) -> Interim | None:
+    """Take away what a bundle that takes long has not begun, and tell what became of the rest."""
+    bundle = slot.bundle
+    if bundle is None or bundle.id not in ids:
+        return None
+    bundle.take_rest()
+    return Interim(0, bundle.id, pack_mixed(bundle.so_far()))

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from skyward.wire.messages import Cancel, Tasks
 
 
-# A task as it waits: its id, the function's key, the pickled arguments and their buffers.
-Entry: TypeAlias = "tuple[int, bytes, Buffer, tuple[Buffer, ...]]"
+# A task as it waits: its id, the function's key, the pickled arguments and their buffers, and its number of calls.
+Entry: TypeAlias = "tuple[int, bytes, Buffer, tuple[Buffer, ...], int]"
 
 RECENT: Final = 64  # batches: results of tasks that came before them are with the daemon
 
@@ -62,9 +62,10 @@ class Inbox:
         with self._lock:
             self._recent.append(message.ids)
             untold = self._drop_doomed(message.ids) if self._doomed else []
-            for id, fn, (data, buffers) in zip(message.ids, message.fns, rows, strict=True):
+            counts = message.counts or [1] * len(rows)
+            for id, fn, (data, buffers), count in zip(message.ids, message.fns, rows, counts, strict=True):
                 if not self._doomed or id not in self._doomed:
-                    pending[id] = id, functions[fn], data, buffers
+                    pending[id] = id, functions[fn], data, buffers, count
                     announce(id)
         if not untold:
             return []
@@ -76,7 +77,7 @@ class Inbox:
         with self._lock:
             self._recent.append([id])
             if not self._doomed or id not in self._doomed:
-                self.pending[id] = id, message.function, message.data, ()
+                self.pending[id] = id, message.function, message.data, (), 1
                 self.announce(id)
                 return []
             return [([id], running) for _, running in self._drop_doomed([id])]

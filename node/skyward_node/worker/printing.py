@@ -81,8 +81,8 @@ class Printing:
         self._watch = watch
         self._streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, Stream)]
         for stream in self._streams:
-            stream.watch = self._begun
-        self._open = False  # a line may have begun
+            stream.watch = self._note_begun
+        self.begun = False  # a line may have begun
         self._tasks: set[TaskOutput] = set()  # of threads, with lines that wait
 
     # --- tasks, in their threads --------------------------------------------------------------
@@ -98,16 +98,20 @@ class Printing:
 
     def end(self, output: Muted | TaskOutput | None) -> None:
         """A task has ended: its lines have, too."""
-        if self._open and not isinstance(output, TaskOutput):
-            self._open = False
-            for stream in self._streams:
-                stream.end_line()
+        if self.begun and not isinstance(output, TaskOutput):
+            self.end_lines()
         if output is not None:
             output.end()
             _task.set(None)
 
-    def _begun(self) -> None:
-        self._open = True
+    def end_lines(self) -> None:
+        """End the lines that have begun on the streams."""
+        self.begun = False
+        for stream in self._streams:
+            stream.end_line()
+
+    def _note_begun(self) -> None:
+        self.begun = True
         self._watch()
 
     def send(self, task: TaskOutput, stream: int, count: int, text: bytes) -> None:

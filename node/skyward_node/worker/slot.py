@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from time import perf_counter_ns
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -15,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from skyward.errors import DeadlockError, SerializationError
 from skyward.memory import LEAST, opened
 from skyward.parameters import yields
-from skyward.wire import failures, payload
+from skyward.wire import bundles, failures, payload
 from skyward.wire.frames import Payload, size_of
 from skyward.wire.placeholders import Placeholder
 from skyward.wire.statuses import CANCELLED, CRASHED, IMPORT_FAILED, OK, REFUSED, TOO_LARGE, UNSERIALIZABLE, Failure
+from skyward_node.worker.bundles import Bundle
 from skyward_node.worker.driving import drive, drive_async
 from skyward_node.worker.inputs import fill
 from skyward_node.worker.yields import Closed, Emitter, Unsendable
@@ -44,8 +46,8 @@ class Slot:
     """Runs tasks, one after the other, in one thread."""
 
     __slots__ = (
-        "_load", "_loop", "_mappings", "current", "ended", "interrupts", "leave_fork", "max_payload", "printing",
-        "reported", "seat", "share", "started", "streams", "thread",
+        "_load", "_loop", "_mappings", "bundle", "current", "ended", "interrupts", "leave_fork", "max_payload", "places",
+        "printing", "reported", "seat", "share", "started", "streams", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -55,9 +57,12 @@ class Slot:
         mappings: Mappings,
         streams: Streams,
         printing: Printing,
+        places: memoryview,
         *,
         thread: bool,
     ) -> None:
+        self.places = places  # by seat: where the call of a bundle is noted that runs
+        self.bundle: Bundle | None = None  # the current one, if it is a bundle that has begun
         self.streams = streams
         self.printing = printing
         self.thread = thread  # one of several
@@ -76,7 +81,9 @@ class Slot:
 
     def run(self, entry: Entry) -> Outcome:
         """Run the task and return its outcome. Never raises."""
-        id, key, data, buffers = entry
+        id, key, data, buffers, count = entry
+        if count > 1:
+            return self._run_bundle(id, key, data)
         self.started = perf_counter_ns()
         try:
             function = self._load(key)
@@ -113,8 +120,52 @@ class Slot:
             return _failed(self._raised(id, error))
         self._check_fork()
         if type(value) in _GENERATORS:
-            return self._stream(id, value) if yields(function) else _failed(_unexpected(function))
+            return self._stream(id, value) if yields(function) else _failed(failures.from_exception(_unexpected(function)))
         return self._pack(value)
+
+    # --- bundles ----------------------------------------------------------------------------
+
+    def _run_bundle(self, id: int, key: bytes, data: Buffer) -> Outcome:
+        self.started = perf_counter_ns()
+        try:
+            function = self._load(key)
+            bundle = Bundle(id, bundles.unpack(data))
+            output = self.printing.begin(id, function, thread=self.thread)
+        except BaseException as error:
+            status, value = _failed(_not_loaded(error))
+        else:
+            self.bundle = bundle
+            with suppress(KeyboardInterrupt):  # in between two calls: whoever sent it knows the calls that are missing
+                try:
+                    self.interrupts.arm(id)
+                    bundle.run(function, self)
+                finally:
+                    self.interrupts.armed = None
+            self.bundle = None
+            self.printing.end(output)
+            status, value = bundle.outcome(_encoded(_CANCELLED))
+        self.ended = perf_counter_ns()
+        return id, status, value, (self.ended - self.started) // 1000
+
+    def finish(self, function: Callable[..., Any], value: Any) -> tuple[Any, int]:
+        """Return what stands for the value of a call of a bundle, and its bytes; raises what keeps it from travelling."""
+        if type(value) is CoroutineType:
+            value = self._run_coroutine(cast("Coroutine[Any, Any, Any]", value))
+        self._check_fork()
+        if type(value) in _GENERATORS:
+            raise _unexpected(function)
+        status, packed = self._pack(value, shared=False)
+        if status != OK:
+            raise Unsendable(status, packed)
+        return bundles.as_value(packed), len(packed.data) + size_of(packed.buffers)
+
+    def failure(self, id: int, error: BaseException) -> tuple[int, bytes]:
+        """Return status and failure of a call of a bundle that has raised."""
+        if isinstance(error, Unsendable):
+            return error.status, bytes(error.payload.data)
+        if self.leave_fork is not None:
+            self.leave_fork(error)
+        return _encoded(self._raised(id, error))
 
     def _check_fork(self) -> None:
         if self.leave_fork is not None:
@@ -184,7 +235,7 @@ class Slot:
             return Failure(REFUSED, type_name="DeadlockError", message=str(error))
         return failures.from_exception(error)
 
-    def _pack(self, value: Any) -> tuple[int, Payload]:
+    def _pack(self, value: Any, *, shared: bool = True) -> tuple[int, Payload]:
         try:
             result = payload.dumps_value(value)
         except Exception as error:
@@ -194,16 +245,20 @@ class Slot:
             size = len(result.data) + (size_of(result.buffers) if result.buffers else 0)
             if size > limit:
                 return _failed(Failure(TOO_LARGE, type_name="ResultTooLargeError", size=size, limit=limit))
-        if result.buffers and self.share is not None:
+        if result.buffers and shared and self.share is not None:
             share = self.share
-            shared = [share(buffer) if memoryview(buffer).nbytes >= LEAST else buffer for buffer in result.buffers]
-            result = Payload(result.data, tuple(shared))
+            placed = [share(buffer) if memoryview(buffer).nbytes >= LEAST else buffer for buffer in result.buffers]
+            result = Payload(result.data, tuple(placed))
         return OK, result
 
 
 def cancelled() -> tuple[int, Payload]:
     """Return status and payload of a task that was cancelled before it started."""
     return _failed(_CANCELLED)
+
+
+def _encoded(failure: Failure) -> tuple[int, bytes]:
+    return failure.status, failures.encode(failure)
 
 
 def _failed(failure: Failure) -> tuple[int, Payload]:
@@ -217,10 +272,9 @@ def _is_interrupt(error: BaseException) -> bool:
     return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
 
-def _unexpected(function: Any) -> Failure:
+def _unexpected(function: Any) -> TypeError:
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    text = f"{name} returned a generator, but is no generator function: mark the generator function itself"
-    return failures.from_exception(TypeError(text))
+    return TypeError(f"{name} returned a generator, but is no generator function: mark the generator function itself")
 
 
 def _not_loaded(error: BaseException) -> Failure:

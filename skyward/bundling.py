@@ -1,0 +1,255 @@
+"""Short calls of a group as bundles: how they are put together, and how what becomes of a bundle is told apart again.
+
+A call may be part of a bundle if it may run again, has no time limit, may run anywhere, and passes only what a small
+pickle holds. Its function must have run before, or nobody knows that it is short. How many calls make a bundle is a
+matter of their time, and of how many there are for each slot: at the end of a group all slots shall be busy.
+
+What a bundle has not run, or lost with its worker, becomes tasks of single calls. What a user sees is the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from skyward.dispatch.tasks import Task
+from skyward.errors import NodeLostError
+from skyward.pending import PendingFunction
+from skyward.results import CancelledError, Given, Run, Sink
+from skyward.wire import bundles, failures
+from skyward.wire.statuses import CRASHED, MIXED, OK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from skyward.results import Collection, Outcome
+    from skyward.wire.bundles import Entry, Mixed
+    from skyward.wire.functions import FunctionBlob
+
+LEAST: Final = 4  # calls that are worth a bundle
+WORTHWHILE: Final = 500.0  # µs of work in a bundle: many times what a task costs on its way, and no wait to speak of
+SHARES: Final = 8  # bundles for each slot, at least
+SMALL: Final = 8_192  # bytes of the arguments of a call that may be part of one
+LARGEST: Final = 2**20  # bytes of a bundle
+
+_SIZED: Final = frozenset((str, bytes))
+_PLAIN: Final = bundles.PLAIN
+
+
+def size_of_bundles(cost: float | None, calls: int, slots: int) -> int:
+    """Return how many calls of ``cost`` µs make a bundle, if there are so many for so many slots; 1 if none."""
+    if cost is None:
+        return 1
+    most = min(int(WORTHWHILE / max(cost, 1.0)), calls // (SHARES * max(slots, 1)), bundles.LARGEST)
+    return most if most >= LEAST else 1
+
+
+class Owner(Protocol):
+    """Who has tasks run, and counts calls. But for `new_id`, called where outcomes are delivered."""
+
+    def note_failed(self, calls: int) -> None:
+        """Count calls that have failed."""
+        ...
+
+    def new_id(self) -> int:
+        """Return an id for a task."""
+        ...
+
+    def again(self, tasks: Sequence[Task], *, done: int, failed: int) -> None:
+        """Have calls run that were part of a bundle; so many of them were counted as done, and as failed."""
+        ...
+
+
+class Bundler:
+    """Puts calls of one group together."""
+
+    def __init__(self, owner: Owner, collection: Collection, most: Callable[[bytes], int]) -> None:
+        """``most`` tells for the key of a function how many calls of it make a bundle."""
+        self._owner = owner
+        self._collection = collection
+        self._most = most
+        self._gathered: dict[int, _Gathered | None] = {}  # by function; None: its calls stay alone
+
+    def knows(self, function: Any) -> bool:
+        """Return whether `note` was told of the function."""
+        return id(function) in self._gathered
+
+    def note(self, function: Any, blob: FunctionBlob, retries: int, timeout: float) -> None:
+        """Take in what is the same for all calls of a function."""
+        most = self._most(blob.key) if retries and not timeout else 1
+        self._gathered[id(function)] = _Gathered(blob, retries, most) if most > 1 else None
+
+    def note_alone(self, function: Any) -> None:
+        """Note that the calls of a function stay alone."""
+        self._gathered[id(function)] = None
+
+    def take(self, call: PendingFunction[Any], index: int, tasks: list[Task]) -> bool:
+        """Take in a call, member ``index`` of the group, and add a bundle to ``tasks`` that is full; False if it cannot.
+
+        The function must be known.
+        """
+        gathered = self._gathered[id(call.function)]
+        if gathered is None or type(call) is not PendingFunction or call.kwargs:
+            return False
+        size = 0
+        for value in call.args:
+            kind = type(value)
+            if kind in _SIZED:
+                size += len(value)
+            elif kind not in _PLAIN:
+                return False
+        if size > SMALL:
+            return False
+        entries = gathered.entries
+        entries.append(call.args)
+        gathered.indexes.append(index)
+        gathered.size += size
+        if len(entries) >= gathered.most or gathered.size > bundles.SIZE:
+            self._close(gathered, tasks)
+        return True
+
+    def close(self, tasks: list[Task]) -> None:
+        """Add what has been gathered to ``tasks``."""
+        for gathered in self._gathered.values():
+            if gathered is not None and gathered.entries:
+                self._close(gathered, tasks)
+
+    def _close(self, gathered: _Gathered, tasks: list[Task]) -> None:
+        entries, indexes = gathered.entries, gathered.indexes
+        gathered.entries, gathered.indexes, gathered.size = [], [], 0
+        data, blob = bundles.pack(entries), gathered.blob
+        bundle = Bundle(self._owner, self._collection, blob, indexes, data)
+        if len(entries) == 1 or len(data) > LARGEST:  # there are large integers, too
+            tasks += bundle.singles(range(len(entries)), gathered.retries)
+            return
+        tasks.append(
+            Task(
+                self._owner.new_id(), blob, data, (), bundle, 0, gathered.retries,
+                name=blob.name, size=len(data), movable=True, count=len(entries),
+            )
+        )  # fmt: skip
+
+
+class _Gathered:
+    """Calls of one function that are no bundle yet."""
+
+    __slots__ = ("blob", "entries", "indexes", "most", "retries", "size")
+
+    def __init__(self, blob: FunctionBlob, retries: int, most: int) -> None:
+        self.blob = blob
+        self.retries = retries
+        self.most = most
+        self.entries: list[Entry] = []
+        self.indexes: list[int] = []
+        self.size = 0  # bytes of text and the like
+
+
+class Bundle(Sink):
+    """The sink of a bundle: tells apart what has become of its calls, members ``indexes`` of a group."""
+
+    __slots__ = ("_blob", "_collection", "_data", "_indexes", "_over", "_owner")
+
+    def __init__(
+        self, owner: Owner, collection: Collection, blob: FunctionBlob, indexes: Sequence[int], data: bytes
+    ) -> None:
+        self._owner = owner
+        self._collection = collection
+        self._blob = blob
+        self._indexes = indexes
+        self._data = data
+        self._over: set[int] = set()  # places of calls that have ended, or were given to others, before the bundle ended
+
+    def deliver(self, task: Task, outcome: Outcome) -> None:
+        """Tell the members what has become of them."""
+        if isinstance(outcome, tuple):
+            status, data, _, rank, *_ = outcome
+            if status == OK and not self._over:
+                self._collection.take_run(Run(self._indexes, data))
+            elif status in (OK, MIXED):
+                mixed = bundles.unpack_mixed(data) if status == MIXED else bundles.as_mixed(data)
+                self._again(task, self._take(task, mixed, rank), done=True)
+            elif status == CRASHED and not task.cancelled:
+                self._again(task, self._rest(), done=True, failed=True, guilty=failures.decode(data).place)
+            else:
+                self._give_all(outcome)
+        elif isinstance(outcome, NodeLostError) and self._over and 0 < task.losses <= task.retries:
+            self._again(task, self._rest(), failed=True)
+        else:
+            self._give_all(outcome)
+
+    def interim(self, task: Task, mixed: Mixed, rank: int) -> tuple[int, int, list[Task]]:
+        """Take in what has become of the calls so far; return how many have ended, and are left, and those as tasks."""
+        before = len(self._over)
+        left = self._take(task, mixed, rank)
+        ended = len(self._over) - before
+        self._over.update(left)
+        return ended, len(left), self._wanted(task, left)
+
+    def dissolve(self, task: Task) -> list[Task]:
+        """Return the calls as tasks of their own, before anything has become of them."""
+        return self._wanted(task, self._rest())
+
+    def on_started(self, *, unstoppable: bool) -> None:
+        """Pass it on."""
+        self._collection.on_started(unstoppable=unstoppable)
+
+    def on_cancel(self) -> None:
+        """Pass it on."""
+        self._collection.on_cancel()
+
+    def singles(self, places: Iterable[int], retries: int, *, losses: int = 0, guilty: int = -1) -> list[Task]:
+        """Return calls as tasks of their own; the ``guilty`` one has brought a worker down."""
+        entries, tasks = bundles.unpack(self._data), list[Task]()
+        for place in places:
+            data = bundles.pack_alone(entries[place])
+            crashes = int(place == guilty)
+            tasks.append(
+                Task(
+                    self._owner.new_id(), self._blob, data, (), self._collection, self._indexes[place],
+                    retries - crashes, name=self._blob.name, size=len(data), movable=True, losses=losses,
+                    crashes=crashes,
+                )
+            )  # fmt: skip
+        return tasks
+
+    def _rest(self) -> list[int]:
+        return [place for place in range(len(self._indexes)) if place not in self._over]
+
+    def _give_all(self, outcome: Outcome) -> None:
+        for place in self._rest():
+            self._collection.take(self._indexes[place], outcome)
+
+    def _take(self, task: Task, mixed: Mixed, rank: int) -> list[int]:
+        """Give values and failures to the members that have none; return the places of calls that are left."""
+        over, take, indexes, name = self._over, self._collection.take, self._indexes, self._blob.name
+        for place, value in mixed.values.items():
+            if place not in over:
+                over.add(place)
+                own = type(value) is tuple
+                take(indexes[place], (OK, *value, rank, task.id, name) if own else Given(value))
+        for place, (status, failure) in mixed.failures.items():
+            if place not in over:
+                over.add(place)
+                self._owner.note_failed(1)
+                take(indexes[place], (status, failure, (), rank, task.id, name))
+        return [place for place in mixed.left if place not in over]
+
+    def _again(
+        self, task: Task, places: list[int], *, done: bool = False, failed: bool = False, guilty: int = -1
+    ) -> None:
+        tasks = self._wanted(task, places, guilty=guilty)
+        if tasks:
+            count = len(tasks)
+            self._owner.again(tasks, done=count if done else 0, failed=count if failed else 0)
+
+    def _wanted(self, task: Task, places: list[int], *, guilty: int = -1) -> list[Task]:
+        """Return calls as tasks of the group, if it wants them still."""
+        collection = self._collection
+        if collection.done or not places:
+            return []
+        if task.cancelled:
+            for place in places:
+                collection.take(self._indexes[place], CancelledError())
+            return []
+        tasks = self.singles(places, task.retries, losses=task.losses, guilty=guilty)
+        collection.tasks += tasks  # in place: whoever cancels the group means these, too
+        return tasks
