@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from skyward.dispatch.tasks import Task
-from skyward.errors import NodeLostError
+from skyward.errors import NodeLostError, ProtocolError, RemoteError
 from skyward.pending import PendingFunction
 from skyward.results import CancelledError, Given, Run, Sink
 from skyward.wire import bundles, failures
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from skyward.results import Collection, Outcome
     from skyward.wire.bundles import Entry, Mixed
+    from skyward.wire.frames import Buffer
     from skyward.wire.functions import FunctionBlob
 
 LEAST: Final = 4  # calls that are worth a bundle
@@ -83,9 +84,9 @@ class Bundler:
         self._gathered[id(function)] = None
 
     def take(self, call: PendingFunction[Any], index: int, tasks: list[Task]) -> bool:
-        """Take in a call, member ``index`` of the group, and add a bundle to ``tasks`` that is full; False if it cannot.
+        """Take in a call, member ``index`` of the group, if it may be part of a bundle; return whether it is.
 
-        The function must be known.
+        A bundle that is full joins ``tasks``. The function must be known.
         """
         gathered = self._gathered[id(call.function)]
         if gathered is None or type(call) is not PendingFunction or call.kwargs:
@@ -156,7 +157,7 @@ class Bundle(Sink):
         self._blob = blob
         self._indexes = indexes
         self._data = data
-        self._over: set[int] = set()  # places of calls that have ended, or were given to others, before the bundle ended
+        self._over: set[int] = set()  # places of calls that have ended before the bundle, or were given to others
 
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Tell the members what has become of them."""
@@ -165,8 +166,7 @@ class Bundle(Sink):
             if status == OK and not self._over:
                 self._collection.take_run(Run(self._indexes, data))
             elif status in (OK, MIXED):
-                mixed = bundles.unpack_mixed(data) if status == MIXED else bundles.as_mixed(data)
-                self._again(task, self._take(task, mixed, rank), done=True)
+                self._take_mixed(task, status, data, rank)
             elif status == CRASHED and not task.cancelled:
                 self._again(task, self._rest(), done=True, failed=True, guilty=failures.decode(data).place)
             else:
@@ -176,8 +176,21 @@ class Bundle(Sink):
         else:
             self._give_all(outcome)
 
-    def interim(self, task: Task, mixed: Mixed, rank: int) -> tuple[int, int, list[Task]]:
-        """Take in what has become of the calls so far; return how many have ended, and are left, and those as tasks."""
+    def _take_mixed(self, task: Task, status: int, data: Buffer, rank: int) -> None:
+        total = len(self._indexes)
+        try:
+            mixed = bundles.unpack_mixed(data, total) if status == MIXED else bundles.as_mixed(data, total)
+        except ProtocolError as error:
+            self._give_all(RemoteError(type(error).__name__, str(error), reason="the results make no sense"))
+        else:
+            self._again(task, self._take(task, mixed, rank), done=True)
+
+    def interim(self, task: Task, data: Buffer, rank: int) -> tuple[int, int, list[Task]]:
+        """Take in what has become of the calls so far; return how many have ended, and are left, and those as tasks.
+
+        Raises `ProtocolError` for what makes no sense.
+        """
+        mixed = bundles.unpack_mixed(data, len(self._indexes))
         before = len(self._over)
         left = self._take(task, mixed, rank)
         ended = len(self._over) - before

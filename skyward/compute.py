@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from skyward.bundling import Bundler
     from skyward.config import Options
     from skyward.dispatch.tasks import Task
     from skyward.futures import Future
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from skyward.pending import Group
     from skyward.providers.base import Provider
     from skyward.pumping import Pump
+    from skyward.results import Sink
     from skyward.waiting import Waiter
     from skyward.wire.frames import Payload
 

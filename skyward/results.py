@@ -10,7 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from skyward.errors import BroadcastError, PoolClosedError, RemoteError, TaskTimeoutError
+from skyward.errors import BroadcastError, PoolClosedError, ProtocolError, RemoteError, TaskTimeoutError
 from skyward.memory import opened
 from skyward.waiting import Waiter
 from skyward.wire import bundles, failures, payload
@@ -45,7 +45,10 @@ class Run:
 
     def put(self, values: list[Any], *, in_place: bool) -> None:
         """Put the values where they belong; one that cannot be unpickled raises, or is the exception, ``in_place``."""
-        ours = bundles.unpack_values(self._data)
+        try:
+            ours = bundles.unpack_values(self._data, len(self.indexes))
+        except ProtocolError as error:
+            raise RemoteError(type(error).__name__, str(error), reason="results cannot be unpickled here") from error
         if tuple in map(type, ours):
             ours = [_own(value, in_place=in_place) if type(value) is tuple else value for value in ours]
         indexes = self.indexes

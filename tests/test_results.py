@@ -115,7 +115,7 @@ def test_collection_keeps_submission_order() -> None:
     assert group.all.done
     assert group.all.values() == ("value 0", "value 1", "value 2")
     assert group.cancelled == []
-    assert group.all.tasks == ()
+    assert group.all.tasks == []
 
 
 def test_empty_collection_is_done() -> None:

@@ -3,8 +3,8 @@
     down, data      Context (before the first tasks, and when the roster changes), Module, Function, Tasks, Call,
                     Forget, Release, Cancel (a copy of each on the control pipe, in its place among the tasks)
     down, control   Cancel, Answer, Items, Credit, Release, Deadlock
-    up, data        Results, Reply, Progress, Interim, Returned, Waiting, Items, Credit; Output of tasks on threads; of nested
-                    calls Module, Function, Submit, Revoke
+    up, data        Results, Reply, Progress, Interim, Returned, Waiting, Items, Credit; Output of tasks on threads;
+                    of nested calls Module, Function, Submit, Revoke
 
 ``epoch``, ``ack`` and ``seq`` are 0 here: a worker belongs to one daemon, and its pipes lose nothing.
 The framing is `skyward.wire.pipe`. PURE.

@@ -61,7 +61,7 @@ class Bundling:
         task = None if node is None else node.in_flight.get(id)
         if task is None or not isinstance(task.sink, Bundle):
             return
-        ended, left, tasks = task.sink.interim(task, bundles.unpack_mixed(data), rank)
+        ended, left, tasks = task.sink.interim(task, data, rank)
         scheduler.on_split(task, ended, left)
         if tasks:
             self.again(tasks, done=0, failed=0)

@@ -14,10 +14,12 @@ PURE: nothing here knows who runs what.
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, TypeAlias
+from io import BytesIO
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, TypeAlias, cast
 
 from msgspec import Meta
 
+from skyward.errors import ProtocolError
 from skyward.wire.messages import U64, Message
 
 if TYPE_CHECKING:
@@ -25,25 +27,26 @@ if TYPE_CHECKING:
 
     from skyward.wire.frames import Buffer, Payload
 
-PLAIN: Final = frozenset((int, float, bool, type(None), complex))  # values of which no one is large
+PLAIN: Final = frozenset((int, float, bool, type(None)))  # values of which no one is large
 LARGEST: Final = 64  # calls: what a task costs on its way is a few per cent of what they cost by then
 SIZE: Final = 64 * 1024  # bytes of arguments
 YIELDED: Final = 256 * 1024  # bytes of values after which a bundle runs no further call
 
+State = Annotated[bytes, Meta(max_length=2 * 2**20)]
 Entry: TypeAlias = "tuple[Any, ...] | bytes"  # the arguments of a call, if they are plain, or its pickle
 Value: TypeAlias = Any  # a plain one as it is; else (pickle, buffers)
 
 
 class Interim(Message, frozen=True):
-    """What has become of a bundle so far: one of its calls takes long. A hint: the outcome says it again.
+    """What has become of a bundle so far: one of its calls takes long. The outcome says all of it again.
 
     The calls that it says are not run have been given up by then: the client may have them run elsewhere.
     """
 
-    TYPE: ClassVar[int] = 64
+    TYPE: ClassVar[int] = 46
     epoch: U64
     id: U64
-    data: Annotated[bytes, Meta(max_length=2 * 2**20)]  # a `Mixed`
+    data: State  # a `Mixed`
 
 
 class Mixed(NamedTuple):
@@ -70,10 +73,15 @@ def pack_values(values: Sequence[Value]) -> bytes:
     return pickle.dumps(values, 5)
 
 
-def unpack_values(data: Buffer) -> list[Value]:
-    """Return what `pack_values` was given."""
-    values: list[Value] = pickle.loads(data)  # noqa: S301 - as any result
-    return values
+def unpack_values(data: Buffer, total: int) -> list[Value]:
+    """Return what `pack_values` was given of a bundle of ``total`` calls. Raises `ProtocolError` for anything else."""
+    try:
+        values: Any = pickle.loads(data)  # noqa: S301 - as any result
+    except Exception as error:
+        raise ProtocolError(f"values of a bundle make no sense: {error}") from error
+    if type(values) is not list or len(values) != total:
+        raise ProtocolError(f"values of a bundle of {total} calls that are not so many")
+    return cast("list[Value]", values)
 
 
 def pack_mixed(mixed: Mixed) -> bytes:
@@ -81,14 +89,35 @@ def pack_mixed(mixed: Mixed) -> bytes:
     return pickle.dumps(tuple(mixed), 5)
 
 
-def unpack_mixed(data: Buffer) -> Mixed:
-    """Return what `pack_mixed` was given."""
-    return Mixed(*pickle.loads(data))  # noqa: S301 - as any result
+def unpack_mixed(data: Buffer, total: int) -> Mixed:
+    """Return what `pack_mixed` was given of a bundle of ``total`` calls; raises `ProtocolError` for anything else."""
+    try:
+        mixed = Mixed(*_Plain(BytesIO(data)).load())
+        values, failures, left = mixed
+        places = [*values, *failures, *left]
+        if len(set(places)) < len(places) or not set(places).issubset(range(total)):
+            raise ProtocolError("a bundle's outcome names a call twice, or one that it has not")
+        for status, failure in failures.values():
+            if type(status) is not int or type(failure) is not bytes:
+                raise ProtocolError("a bundle's outcome has a failure that is none")
+    except ProtocolError:
+        raise
+    except Exception as error:  # whatever the bytes mean to a pickler
+        raise ProtocolError(f"a bundle's outcome makes no sense: {error}") from error
+    return mixed
 
 
-def as_mixed(data: Buffer) -> Mixed:
+class _Plain(pickle.Unpickler):
+    """Loads what refers to no class and no function: `Mixed` is opened where nothing of the user's may run."""
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        """Refuse."""
+        raise ProtocolError(f"a bundle's outcome refers to {module}.{name}")
+
+
+def as_mixed(data: Buffer, total: int) -> Mixed:
     """Return the outcome of a bundle all of whose calls gave a value as one of any other."""
-    return Mixed(dict(enumerate(unpack_values(data))), {}, [])
+    return Mixed(dict(enumerate(unpack_values(data, total))), {}, [])
 
 
 def pack_alone(entry: Entry) -> bytes:

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from skyward.wire.messages import MAX_BATCH, U32, U64, Byte, Name, Seconds, Text  # noqa: TC001 (msgspec reads annotations)
+from skyward.wire.messages import MAX_BATCH, U32, U64, Byte, Name, Seconds, Text
 
 OK: Final = 0  # a value
 RAISED: Final = 1  # the function raised

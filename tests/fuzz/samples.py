@@ -53,7 +53,7 @@ USUAL: Final[dict[str, Callable[[Random], Any]]] = {
 }
 USUALLY: Final = 0.97  # how often it does say so
 UNIQUE: Final = ("ids", "calls")  # columns whose entries differ
-OPTIONAL: Final = ("retries", "timeouts", "counts")  # columns that may be left out
+OPTIONAL: Final = ("retries", "timeouts", "counts", "crashes")  # columns that may be left out
 BATCHES: Final = (wire.Tasks, wire.Items, wire.Answer, wire.Results, wire.Submit)
 
 
@@ -120,7 +120,7 @@ def _fill_batch(fields: dict[str, Any], kind: type[wire.Message], random: Random
         elif isinstance(field.type, inspect.ListType) and field.name != "functions":
             fields[field.name] = _column(field.name, field.type.item_type, count, random)
     if "counts" in fields:
-        fields["counts"] = [] if fields["stream"] else [max(1, count) for count in fields["counts"]]
+        fields["counts"] = [] if fields.get("stream") else [max(1, count) for count in fields["counts"]]
     if functions is not None:
         fields["fns"] = [random.randrange(len(functions)) for _ in range(count)]
     statuses = fields.get("statuses")

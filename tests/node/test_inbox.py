@@ -30,7 +30,7 @@ def test_tasks_wait_in_order_with_their_arguments() -> None:
     inbox, order = new()
     assert inbox.add(*batch(3, 1, 2)) == []  # type: ignore[arg-type]  # a list of buffers
     assert order == [3, 1, 2]
-    assert [(id, bytes(data)) for id, _, data, _ in inbox.pending.values()] == [(3, b"x3"), (1, b"x1"), (2, b"x2")]
+    assert [(id, bytes(data)) for id, _, data, _, _ in inbox.pending.values()] == [(3, b"x3"), (1, b"x1"), (2, b"x2")]
 
 
 def cancel(inbox: Inbox, *ids: int, running: bool = True, current: int | None = None) -> tuple[list[int], list[int]]:

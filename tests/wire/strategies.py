@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from skyward.wire import messages as wire
 from skyward.wire import statuses
+from skyward.wire.bundles import Interim
 from skyward.wire.codec import encode, pack_body
 from skyward.wire.frames import REF_SIZE, Payload
 from skyward.wire.lone import Call, Reply
@@ -51,6 +52,7 @@ FAILURE: Final = st.builds(
     statuses.Failure,
     *(BYTE, NAME, NAME, NAME, st.binary(max_size=20), st.integers(0, 128), st.integers(-1, 2**31)),
     *(st.lists(NAME, max_size=3), U64, U64, st.booleans(), U32, U64, U64, SECONDS, NAME),
+    st.integers(-1, wire.MAX_BATCH - 1),
 )
 
 
@@ -103,7 +105,10 @@ def tasks(draw: st.DrawFn) -> Sample:
     timeouts = optional_column(draw, SECONDS, count)
     ids = unique_ids(draw, count)
     refs = shared(draw, sizes, buffers, body)
-    return wire.Tasks(draw(U64), draw(U64), keys, ids, fns, sizes, buffers, retries, timeouts, refs), body
+    counts = optional_column(draw, st.integers(1, wire.MAX_BATCH - 1), count)
+    crashes = optional_column(draw, INDEX, count)
+    columns = keys, ids, fns, sizes, buffers, retries, timeouts, refs, counts, crashes
+    return wire.Tasks(draw(U64), draw(U64), *columns), body
 
 
 @st.composite
@@ -227,7 +232,7 @@ HELLO: Final = (
 )
 WELCOME: Final = (
     *(U32, NAME, VERSIONS, KEY, U64, U32, st.sampled_from(["process", "thread"]), NAME, NAME, U32),
-    *(st.lists(NAME, max_size=3), st.booleans(), U64, U64, st.booleans()),
+    *(st.lists(NAME, max_size=3), st.booleans(), U64, U64, st.booleans(), st.booleans()),
 )
 
 BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
@@ -248,6 +253,7 @@ BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
     wire.Parcels: parcels(),
     Call: bare(Call, U64, U64, KEY, U64, SMALL, INDEX, SECONDS),
     Reply: bare(Reply, U64, U64, U64, BYTE, U64, SMALL),
+    Interim: bare(Interim, U64, U64, st.binary(max_size=100)),
     wire.Welcome: bare(wire.Welcome, *WELCOME),
     wire.Progress: bare(wire.Progress, U64, IDS, IDS),
     wire.Results: results(),

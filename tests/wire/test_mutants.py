@@ -101,7 +101,7 @@ def wrong_in_length(kind: type[wire.Message]) -> Iterator[Mutant]:
     for name in columns(kind):
         longer, empty = good | {name: good[name] * 2}, good | {name: []}
         yield Mutant(kind, name, "one more", raw(kind, list(longer.values())))
-        if name not in ("retries", "timeouts", "counts"):  # these may be left out
+        if name not in ("retries", "timeouts", "counts", "crashes"):  # these may be left out
             yield Mutant(kind, name, "one less", raw(kind, list(empty.values())))
     required = sum(field.required for field in values.fields_of(kind))
     for count in range(required):
@@ -133,6 +133,8 @@ def wrong_together() -> Iterator[Mutant]:
             yield Mutant(kind, "shared", label, raw(kind, list(fields.values())), [*body_of(kind), b"buffer"])
         fields = row(kind) | {"sizes": [0], "buffers": [1], "shared": [1]}
         yield Mutant(kind, "shared", "a pickle", raw(kind, list(fields.values())), [b"", bytes(REF_SIZE)])
+    none = raw(wire.Tasks, list((row(wire.Tasks) | {"counts": [0]}).values()))
+    yield Mutant(wire.Tasks, "counts", "no call", none, body_of(wire.Tasks))
     for stream, count in ((1, 1), (0, 0)):
         fields = row(wire.Items) | {"stream": stream, "counts": [count]}
         header = raw(wire.Items, list(fields.values()))

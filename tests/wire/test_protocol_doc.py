@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from skyward.wire import lone, statuses
+from skyward.wire import bundles, lone, statuses
 from skyward.wire import messages as wire
+from skyward.wire.bundles import State
 from skyward.wire.codec import Decoder, check_body, encode
 from skyward.wire.frames import REF_SIZE
 from skyward.wire.kinds import CLIENT_MESSAGES, NODE_MESSAGES
@@ -24,9 +25,8 @@ from skyward_node.pipe_messages import MAX_UP
 DOC: Final = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 ALL: Final = tuple(dict.fromkeys(CLIENT_MESSAGES + NODE_MESSAGES))
 BY_NAME: Final = {kind.__name__.upper(): kind for kind in ALL}
-NAMES: Final = {
-    name: value for name, value in (vars(wire) | vars(lone) | vars(statuses)).items() if isinstance(value, type)
-}
+_MODULES: Final = vars(wire) | vars(lone) | vars(bundles) | vars(statuses)
+NAMES: Final = {name: value for name, value in _MODULES.items() if isinstance(value, type)}
 
 
 def examples(language: str) -> list[tuple[str, str]]:
@@ -104,6 +104,7 @@ WORDS: Final[dict[str, Any]] = {
     "seconds": Annotated[float, msgspec.Meta(ge=0.0, le=1e9)],
     "bool": bool,
     "small": Small,
+    "state": State,
     "key": Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)],
     "name": Annotated[str, msgspec.Meta(max_length=1_024)],
     "text": Annotated[str, msgspec.Meta(max_length=65_536)],
@@ -171,7 +172,7 @@ def test_failure_is_that_of_the_code() -> None:
     """Statuses, fields and the bytes of a failure are as documented."""
     rows = rows_of(section("13. Failures"))
     names = ["OK", "RAISED", "CRASHED", "TIMED_OUT", "CANCELLED", "TOO_LARGE", "UNSERIALIZABLE", "IMPORT_FAILED"]
-    names += ["NODE_LOST", "REFUSED"]
+    names += ["NODE_LOST", "REFUSED", "MIXED"]
     assert [(int(row[0]), row[1]) for row in rows[: len(names)]] == [(getattr(statuses, name), name) for name in names]
     assert [row[1].strip("`") for row in rows[len(names) :]] == list(statuses.Failure.__struct_fields__)
     ((expression, hexes),) = examples("msgpack")

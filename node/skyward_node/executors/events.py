@@ -54,7 +54,7 @@ class Exited(Struct, frozen=True, gc=False):
     oom: bool = False
     stderr: tuple[str, ...] = ()
     running: tuple[int, ...] = ()
-    calls: Mapping[int, int] = {}  # noqa: RUF012 - msgspec copies it
+    calls: Mapping[int, int] = {}
 
 
 class TemplateLost(Struct, frozen=True):

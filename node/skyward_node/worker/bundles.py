@@ -91,9 +91,10 @@ class Bundle:
         """Return what has become of the calls."""
         values = list(self._values)  # before the failures: whose place is taken, has its failure
         failures = dict(self._failures)
-        return Mixed({place: value for place, value in enumerate(values) if place not in failures}, failures, self._left)
+        good = {place: value for place, value in enumerate(values) if place not in failures}
+        return Mixed(good, failures, self._left)
 
 
-def _call(function: Callable[..., Any], entry: bytes) -> Any:
+def _call(function: Callable[..., Any], entry: Any) -> Any:
     args, kwargs = payload.loads_call(entry)
     return function(*args, **kwargs)

@@ -46,8 +46,8 @@ class Slot:
     """Runs tasks, one after the other, in one thread."""
 
     __slots__ = (
-        "_load", "_loop", "_mappings", "bundle", "current", "ended", "interrupts", "leave_fork", "max_payload", "places",
-        "printing", "reported", "seat", "share", "started", "streams", "thread",
+        "_load", "_loop", "_mappings", "bundle", "current", "ended", "interrupts", "leave_fork", "max_payload",
+        "places", "printing", "reported", "seat", "share", "started", "streams", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -120,7 +120,9 @@ class Slot:
             return _failed(self._raised(id, error))
         self._check_fork()
         if type(value) in _GENERATORS:
-            return self._stream(id, value) if yields(function) else _failed(failures.from_exception(_unexpected(function)))
+            if yields(function):
+                return self._stream(id, value)
+            return _failed(failures.from_exception(_unexpected(function)))
         return self._pack(value)
 
     # --- bundles ----------------------------------------------------------------------------
@@ -148,7 +150,7 @@ class Slot:
         return id, status, value, (self.ended - self.started) // 1000
 
     def finish(self, function: Callable[..., Any], value: Any) -> tuple[Any, int]:
-        """Return what stands for the value of a call of a bundle, and its bytes; raises what keeps it from travelling."""
+        """Return what stands for the value of a call of a bundle, and its bytes; raises what keeps it back."""
         if type(value) is CoroutineType:
             value = self._run_coroutine(cast("Coroutine[Any, Any, Any]", value))
         self._check_fork()
