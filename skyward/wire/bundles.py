@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import pickle
 from io import BytesIO
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from msgspec import Meta
 
@@ -81,7 +81,7 @@ def unpack_values(data: Buffer, total: int) -> list[Value]:
         raise ProtocolError(f"values of a bundle make no sense: {error}") from error
     if type(values) is not list or len(values) != total:
         raise ProtocolError(f"values of a bundle of {total} calls that are not so many")
-    return cast("list[Value]", values)
+    return values
 
 
 def pack_mixed(mixed: Mixed) -> bytes:

@@ -124,14 +124,21 @@ class Mesh:
         return self.engine
 
     def open(
-        self, count: int = 1, *, slots: int = 1, mortal: bool = False, calls: bool = False, **options: Any
+        self,
+        count: int = 1,
+        *,
+        slots: int = 1,
+        mortal: bool = False,
+        calls: bool = False,
+        bundles: bool = False,
+        **options: Any,
     ) -> list[Node]:
         """Open an engine with so many nodes that have been welcomed, and return them."""
         nodes = self.nodes(count, slots=slots)
         self.make(Nodes(count), mortal=mortal, **options)
         with self.opening():
             for ready, node in enumerate(nodes, 1):
-                node.welcome(executor=self.engine.options.worker.executor, calls=calls)
+                node.welcome(executor=self.engine.options.worker.executor, calls=calls, bundles=bundles)
                 for other in nodes[:ready]:
                     assert len(other.expect(Roster).members) == ready
         return nodes

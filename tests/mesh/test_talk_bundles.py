@@ -1,0 +1,128 @@
+"""Bundles between a client and nodes that do what the test says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import skyward as sky
+from skyward.bundling import Bundler
+from skyward.results import Collection
+from skyward.wire import bundles
+from skyward.wire.bundles import Interim, Mixed
+from skyward.wire.messages import Tasks
+from skyward.wire.statuses import MIXED
+from tests.mesh.scripted import blob
+
+if TYPE_CHECKING:
+    from skyward.dispatch.tasks import Task
+    from tests.mesh.meshes import Mesh
+
+
+@sky.function
+def f(number: int) -> int:
+    """Do nothing: it never runs here."""
+    return number
+
+
+def send(mesh: Mesh, count: int = 3) -> tuple[Task, Collection]:
+    """Hand in a bundle of calls; return it, and where their outcomes will be."""
+    engine = mesh.engine
+    collection = Collection(count, return_exceptions=True, cancel=engine.cancel)
+    bundler = Bundler(engine.bundling, collection, lambda _: count)
+    bundler.note(f, blob(), 3, 0.0)
+    for index in range(count):
+        bundler.take(f(index), index, collection.tasks)
+    bundler.close(collection.tasks)
+    (task,) = collection.tasks
+    mesh.submit(task)
+    return task, collection
+
+
+def values(mesh: Mesh, collection: Collection) -> tuple[Any, ...]:
+    """Return the values of the calls, when all are there."""
+    assert mesh.engine.loop.wait(collection)
+    return collection.values()
+
+
+def counts(mesh: Mesh) -> tuple[int, int, int, int]:
+    """Return what the pool counts."""
+    found = mesh.engine.snapshot()
+    return found.queued, found.in_flight, found.done, found.failed
+
+
+def test_bundle_goes_as_one_task(mesh: Mesh) -> None:
+    """Its calls are counted, and its values reach them."""
+    (node,) = mesh.open(bundles=True)
+    task, collection = send(mesh)
+    batch = node.expect(Tasks)
+    assert (batch.ids, batch.counts, batch.crashes) == ([task.id], [3], [])
+    assert bundles.unpack(node.payloads(batch)[0]) == [(0,), (1,), (2,)]
+    assert counts(mesh) == (0, 3, 0, 0)
+    node.finish([task.id], data=bundles.pack_values([1, 2, 3]))
+    assert values(mesh, collection) == (1, 2, 3)
+    assert counts(mesh) == (0, 0, 3, 0)
+
+
+def test_calls_that_are_left_are_counted_once(mesh: Mesh) -> None:
+    """They run by themselves."""
+    (node,) = mesh.open(slots=3, bundles=True)
+    task, collection = send(mesh)
+    node.expect(Tasks)
+    node.finish([task.id], status=MIXED, data=bundles.pack_mixed(Mixed({0: 1}, {}, [1, 2])))
+    batch = node.expect(Tasks)
+    assert (len(batch.ids), batch.counts) == (2, [])
+    assert counts(mesh) == (0, 2, 1, 0)
+    node.finish(batch.ids, 7)
+    assert values(mesh, collection) == (1, 7, 7)
+    assert counts(mesh) == (0, 0, 3, 0)
+
+
+def test_what_was_said_meanwhile_counts_at_once(mesh: Mesh) -> None:
+    """The call that takes long is all that is left of the bundle."""
+    node, other = mesh.open(2, bundles=True)
+    task, collection = send(mesh)
+    node.expect(Tasks)
+    node.send(Interim(node.epoch, task.id, bundles.pack_mixed(Mixed({0: 1}, {}, [2]))))
+    batch = other.expect(Tasks)
+    assert counts(mesh) == (0, 2, 1, 0)
+    other.finish(batch.ids, 3)
+    node.finish([task.id], status=MIXED, data=bundles.pack_mixed(Mixed({0: 1, 1: 2}, {}, [2])))
+    assert values(mesh, collection) == (1, 2, 3)
+    assert counts(mesh) == (0, 0, 3, 0)
+
+
+def test_what_makes_no_sense_loses_the_node(mesh: Mesh) -> None:
+    """As any such message; of a task that it does not have, it is late."""
+    node, other = mesh.open(2, bundles=True)
+    task, collection = send(mesh)
+    node.expect(Tasks)
+    node.send(Interim(node.epoch, task.id + 1, b"rubbish"))
+    node.send(Interim(node.epoch, task.id, b"rubbish"))
+    assert other.expect(Tasks).counts == [3]
+    assert len(mesh.engine.crew.ready_mates()) == 1
+    other.finish([task.id], data=bundles.pack_values([1, 2, 3]))
+    assert values(mesh, collection) == (1, 2, 3)
+
+
+def test_node_that_takes_none_gets_the_calls_alone(mesh: Mesh) -> None:
+    """Also if the bundle was made before it came; no more are made then."""
+    (node,) = mesh.open(slots=3)
+    assert not mesh.engine.bundling.possible
+    assert mesh.engine.bundling.bundler(Collection(9_999, return_exceptions=True, cancel=mesh.engine.cancel), 9_999, 3) is None
+    _, collection = send(mesh)
+    batch = node.expect(Tasks)
+    assert (len(batch.ids), batch.counts) == (3, [])
+    assert counts(mesh) == (0, 3, 0, 0)
+    node.finish(batch.ids, 7)
+    assert values(mesh, collection) == (7, 7, 7)
+    assert counts(mesh) == (0, 0, 3, 0)
+    assert mesh.engine.window.outstanding == 0
+
+
+def test_only_large_groups_have_bundles(mesh: Mesh) -> None:
+    """And none of a pool whose calls may have few bytes."""
+    mesh.open(bundles=True)
+    bundling = mesh.engine.bundling
+    collection = Collection(1_000, return_exceptions=True, cancel=mesh.engine.cancel)
+    assert bundling.bundler(collection, 1_000, 1) is not None
+    assert bundling.bundler(collection, 20, 1) is None

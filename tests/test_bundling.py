@@ -1,0 +1,271 @@
+"""How calls become bundles, and what becomes of a bundle's calls; the test is their owner."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+import skyward as sky
+from skyward.bundling import LEAST, SHARES, SMALL, WORTHWHILE, Bundler, size_of_bundles
+from skyward.errors import NodeLostError, RemoteError
+from skyward.results import CancelledError, Collection
+from skyward.wire import bundles, failures, payload
+from skyward.wire.bundles import LARGEST, Mixed
+from skyward.wire.functions import FunctionBlob
+from skyward.wire.statuses import CRASHED, MIXED, OK, RAISED, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skyward.dispatch.tasks import Task
+    from skyward.results import Outcome
+
+BLOB: Final = FunctionBlob(b"f" * 16, "f", b"", ())
+
+
+@sky.function
+def f(*args: Any, **kwargs: Any) -> Any:
+    """Do nothing: it never runs here."""
+    return args, kwargs
+
+
+@sky.function
+def g(*args: Any) -> Any:
+    """Do nothing."""
+    return args
+
+
+class Owner:
+    """Keeps what is to run again."""
+
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)
+        self.tasks: list[Task] = []
+        self.counts = (0, 0)  # done, failed of the last ones
+        self.failed = 0
+
+    def new_id(self) -> int:
+        """Return an id."""
+        return next(self._ids)
+
+    def note_failed(self, calls: int) -> None:
+        """Count."""
+        self.failed += calls
+
+    def again(self, tasks: Sequence[Task], *, done: int, failed: int) -> None:
+        """Keep."""
+        self.tasks += tasks
+        self.counts = done, failed
+
+
+class Group:
+    """A group of calls, in bundles of three."""
+
+    def __init__(self, *calls: Any, most: int = 3, return_exceptions: bool = True) -> None:
+        self.owner = Owner()
+        self.cancelled: list[Sequence[Task]] = []
+        options: dict[str, Any] = {"return_exceptions": return_exceptions, "cancel": self.cancelled.append}
+        self.all = Collection(len(calls), **options)
+        bundler = Bundler(self.owner, self.all, lambda _: most)
+        for function in (f, g):
+            bundler.note(function, BLOB, 3, 0.0)
+        self.tasks: list[Task] = []
+        self.alone = [i for i, call in enumerate(calls) if not bundler.take(call, i, self.tasks)]
+        bundler.close(self.tasks)
+        self.all.tasks = list(self.tasks)
+
+    def deliver(self, outcome: Outcome, number: int = 0) -> None:
+        """End a bundle."""
+        self.tasks[number].sink.deliver(self.tasks[number], outcome)
+
+    def args(self) -> list[tuple[int, Any]]:
+        """Return index and arguments of the tasks that are to run again."""
+        return [(task.index, payload.loads_call(task.data)[0]) for task in self.owner.tasks]
+
+
+def outcome(status: int, data: bytes) -> Outcome:
+    """Return what a node says of a bundle."""
+    return status, data, (), 1, 17, "f"
+
+
+def mixed(values: dict[int, Any], failed: Sequence[int] = (), left: Sequence[int] = ()) -> Outcome:
+    """Return the outcome of a bundle whose calls ended differently."""
+    failure = failures.encode(failures.from_exception(ValueError("bad")))
+    return outcome(MIXED, bundles.pack_mixed(Mixed(values, dict.fromkeys(failed, (RAISED, failure)), list(left))))
+
+
+# --- calls ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cost", "calls", "slots", "size"),
+    [
+        (None, 10_000, 2, 1),
+        (WORTHWHILE / LEAST, 10_000, 2, LEAST),
+        (WORTHWHILE / LEAST + 1, 10_000, 2, 1),
+        (1.0, 10_000, 2, LARGEST),
+        (0.0, 10_000, 2, LARGEST),
+        (1.0, SHARES * 2 * 10, 2, 10),
+        (1.0, SHARES * 2 * LEAST - 1, 2, 1),
+        (1.0, 100, 0, 12),
+    ],
+)
+def test_bundles_are_as_large_as_is_wise(cost: float | None, calls: int, slots: int, size: int) -> None:
+    """Short calls go together, as many as leave all slots busy to the end; of others nothing is known, or enough."""
+    assert size_of_bundles(cost, calls, slots) == size
+
+
+def test_calls_of_each_function_go_together() -> None:
+    """In the order of the group; what is left over is a smaller bundle, or a task."""
+    group = Group(*[function(i) for i in range(4) for function in (f, g)])
+    assert [task.count for task in group.tasks] == [3, 3, 1, 1]
+    assert [bundles.unpack(task.data) for task in group.tasks[:2]] == [[(0,), (1,), (2,)]] * 2
+    assert [(task.index, payload.loads_call(task.data)) for task in group.tasks[2:]] == [
+        (6, ((3,), {})),
+        (7, ((3,), {})),
+    ]
+
+
+@pytest.mark.parametrize(
+    "call", [f([1]), f(a=1), f(b"x" * (SMALL + 1)), f(1).with_timeout(5), f(1).with_retries(0), f(1).on(0), f(object())]
+)
+def test_call_with_anything_of_its_own_stays_alone(call: Any) -> None:
+    """A bundle has what all its calls have in common."""
+    assert Group(f(1), call, f(2)).alone == [1]
+
+
+def test_bundle_has_so_many_bytes_and_no_more() -> None:
+    """Large arguments go in smaller bundles, and very large ones, which only integers are, alone."""
+    assert [task.count for task in Group(*[f("x" * SMALL)] * 30, most=64).tasks] == [9, 9, 9, 3]
+    assert [task.count for task in Group(*[f(1 << 2**24)] * 3).tasks] == [1, 1, 1]
+
+
+# --- outcomes ------------------------------------------------------------------------------
+
+
+def test_values_reach_their_members() -> None:
+    """Plain ones, and others."""
+    group = Group(*[function(i) for i in range(3) for function in (f, g)])
+    own = bundles.as_value(payload.dumps_value([7]))
+    group.deliver(outcome(OK, bundles.pack_values([1, own, None])))
+    assert not group.all.done
+    group.deliver(outcome(OK, bundles.pack_values([2, 3, 4])), 1)
+    assert group.all.values() == (1, 2, [7], 3, None, 4)
+
+
+def test_values_that_make_no_sense_are_an_error_of_each() -> None:
+    """Whoever takes them is told; nobody waits for ever."""
+    group = Group(f(0), f(1), f(2))
+    group.deliver(outcome(OK, b"rubbish"))
+    with pytest.raises(RemoteError, match="cannot be unpickled here"):
+        group.all.values()
+    group = Group(f(0), f(1), f(2))
+    group.deliver(outcome(MIXED, b"rubbish"))
+    assert {type(value) for value in group.all.values()} == {RemoteError}
+
+
+def test_value_that_cannot_be_unpickled_stands_in_its_place() -> None:
+    """Or is raised, where no exception may stand there."""
+    for together in (True, False):
+        group = Group(f(0), f(1), f(2), return_exceptions=together)
+        group.deliver(outcome(OK, bundles.pack_values([1, (b"rubbish", ()), 3])))
+        if together:
+            assert isinstance(group.all.values()[1], RemoteError)
+        else:
+            with pytest.raises(RemoteError):
+                group.all.values()
+
+
+@pytest.mark.rule("R13")
+def test_failures_reach_their_members_and_what_is_left_runs_again() -> None:
+    """As tasks of single calls, of the same group."""
+    group = Group(f(0), f(1), f(2))
+    group.deliver(mixed({0: "zero"}, failed=[1], left=[2]))
+    assert group.owner.failed == 1
+    assert group.owner.counts == (1, 0)
+    assert group.args() == [(2, (2,))]
+    (task,) = group.owner.tasks
+    assert (task.count, task.retries, task.crashes, task.losses) == (1, 3, 0, 0)
+    assert task in group.all.tasks
+    task.sink.deliver(task, outcome(OK, bytes(payload.dumps_value("two").data)))
+    values = group.all.values()
+    assert (values[0], str(values[1]), values[2]) == ("zero", "bad", "two")
+
+
+@pytest.mark.rule("R38")
+def test_crash_is_charged_to_the_call_that_ran() -> None:
+    """The others run again as if nothing had been."""
+    group = Group(f(0), f(1), f(2))
+    group.deliver(outcome(CRASHED, failures.encode(Failure(CRASHED, place=1))))
+    assert [(task.index, task.retries, task.crashes) for task in group.owner.tasks] == [(0, 3, 0), (1, 2, 1), (2, 3, 0)]
+    assert group.owner.counts == (3, 3)
+
+
+@pytest.mark.rule("R38")
+def test_crash_of_nobody_knows_whom_is_charged_to_nobody() -> None:
+    """Whoever is to blame will do it again."""
+    group = Group(f(0), f(1), f(2))
+    group.deliver(outcome(CRASHED, failures.encode(Failure(CRASHED))))
+    assert [task.crashes for task in group.owner.tasks] == [0, 0, 0]
+
+
+def test_what_was_said_before_the_end_counts_once() -> None:
+    """The outcome of the bundle says it again."""
+    group = Group(f(0), f(1), f(2))
+    (bundle,) = group.tasks
+    said = bundles.pack_mixed(Mixed({0: "zero"}, {}, [2]))
+    assert bundle.sink.interim(bundle, said, 1)[:2] == (1, 1)
+    assert bundle.sink.interim(bundle, said, 1) == (0, 0, [])
+    group.deliver(mixed({0: "another", 1: "one"}, left=[2]))
+    assert group.owner.tasks == []
+    assert group.all.outcomes[2] is None
+    assert group.all.left == 1
+
+
+@pytest.mark.rule("R36")
+@pytest.mark.parametrize(("losses", "again"), [(1, [1]), (3, [1]), (4, [])])
+def test_call_whose_node_is_lost_after_the_others_went_runs_again(losses: int, again: list[int]) -> None:
+    """As often as it may; its bundle as a whole does not."""
+    group = Group(f(0), f(1), f(2))
+    (bundle,) = group.tasks
+    bundle.sink.interim(bundle, bundles.pack_mixed(Mixed({0: 0}, {}, [2])), 1)
+    bundle.losses = losses
+    group.deliver(NodeLostError(1, "gone"))
+    assert [(task.index, task.losses) for task in group.owner.tasks] == [(index, losses) for index in again]
+    assert isinstance(group.all.outcomes[1], NodeLostError) is not bool(again)
+
+
+def test_lost_bundle_that_may_not_run_again_fails_each_call() -> None:
+    """The scheduler has tried as often as it may."""
+    group = Group(f(0), f(1), f(2))
+    group.deliver(NodeLostError(1, "gone"))
+    assert {type(value) for value in group.all.values()} == {NodeLostError}
+
+
+def test_calls_of_a_cancelled_bundle_do_not_run_again() -> None:
+    """What it has left, or lost, is cancelled."""
+    for end in (mixed({0: 0}, left=[1, 2]), outcome(CRASHED, failures.encode(Failure(CRASHED, place=0)))):
+        group = Group(f(0), f(1), f(2))
+        group.tasks[0].cancelled = True
+        group.deliver(end)
+        assert group.owner.tasks == []
+        assert group.all.done
+        if end[0] == MIXED:  # type: ignore[index]  # both are tuples
+            assert {type(value) for value in group.all.values()[1:]} == {CancelledError}
+
+
+def test_nothing_runs_again_for_a_group_that_is_over() -> None:
+    """It has failed, and nobody wants the rest."""
+    group = Group(f(0), f(1), f(2), return_exceptions=False)
+    group.deliver(mixed({}, failed=[0], left=[1, 2]))
+    assert group.all.done
+    assert group.owner.tasks == []
+
+
+def test_bundle_can_be_taken_apart_before_it_goes() -> None:
+    """For a node that takes none."""
+    group = Group(f(0), f(1), f(2))
+    (bundle,) = group.tasks
+    assert [(task.index, task.count) for task in bundle.sink.dissolve(bundle)] == [(0, 1), (1, 1), (2, 1)]
