@@ -108,7 +108,8 @@ def test_node_that_takes_none_gets_the_calls_alone(mesh: Mesh) -> None:
     """Also if the bundle was made before it came; no more are made then."""
     (node,) = mesh.open(slots=3)
     assert not mesh.engine.bundling.possible
-    assert mesh.engine.bundling.bundler(Collection(9_999, return_exceptions=True, cancel=mesh.engine.cancel), 9_999, 3) is None
+    many = Collection(9_999, return_exceptions=True, cancel=mesh.engine.cancel)
+    assert mesh.engine.bundling.bundler(many, 9_999, 3) is None
     _, collection = send(mesh)
     batch = node.expect(Tasks)
     assert (len(batch.ids), batch.counts) == (3, [])

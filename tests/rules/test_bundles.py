@@ -246,12 +246,19 @@ def test_lines_of_calls_stay_apart(
     assert sorted(line[-8:] for line in lines) == ["line 300", "line 301"]
 
 
-def test_pools_without_bundles_do_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        sky.Options(worker=sky.Worker(executor="thread", concurrency=2)),
+        sky.Options(worker=sky.Worker(reuse_processes=False)),
+    ],
+    ids=["threads", "fresh processes"],
+)
+def test_pools_without_bundles_do_the_same(options: sky.Options) -> None:
     """A worker that runs one task, and threads, get each call alone."""
-    for options in ({"executor": "thread"}, {"worker": sky.Worker(reuse_processes=False)}):
-        with sky.Compute(nodes=1, **options) as pool:
-            for _ in range(2):
-                assert sky.gather(*map(deed, range(40))) >> pool == tuple(range(40))
-            engine = pool._engine
-            assert engine is not None
-            assert not engine.bundling.possible
+    with sky.Compute(nodes=1, options=options) as pool:
+        for _ in range(2):
+            assert sky.gather(*map(deed, range(40))) >> pool == tuple(range(40))
+        engine = pool._engine
+        assert engine is not None
+        assert not engine.bundling.possible
