@@ -9,7 +9,7 @@ What a bundle has not run, or lost with its worker, becomes tasks of single call
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from skyward.dispatch.tasks import Task
 from skyward.errors import NodeLostError, ProtocolError, RemoteError
@@ -93,10 +93,9 @@ class Bundler:
             return False
         size = 0
         for value in call.args:
-            kind = type(value)
-            if kind in _SIZED:
-                size += len(value)
-            elif kind not in _PLAIN:
+            if type(value) in _SIZED:
+                size += len(cast("str | bytes", value))
+            elif type(value) not in _PLAIN:
                 return False
         if size > SMALL:
             return False
@@ -237,8 +236,8 @@ class Bundle(Sink):
         for place, value in mixed.values.items():
             if place not in over:
                 over.add(place)
-                own = type(value) is tuple
-                take(indexes[place], (OK, *value, rank, task.id, name) if own else Given(value))
+                own = cast("tuple[bytes, tuple[bytes, ...]] | None", value if type(value) is tuple else None)
+                take(indexes[place], Given(value) if own is None else (OK, *own, rank, task.id, name))
         for place, (status, failure) in mixed.failures.items():
             if place not in over:
                 over.add(place)

@@ -50,7 +50,7 @@ class Run:
         except ProtocolError as error:
             raise RemoteError(type(error).__name__, str(error), reason="results cannot be unpickled here") from error
         if tuple in map(type, ours):
-            ours = [_own(value, in_place=in_place) if type(value) is tuple else value for value in ours]
+            ours = [_own(value, in_place=in_place) if isinstance(value, tuple) else value for value in ours]
         indexes = self.indexes
         if self.is_dense:
             values[indexes[0] : indexes[-1] + 1] = ours
@@ -59,7 +59,7 @@ class Run:
             values[index] = value
 
 
-def _own(value: tuple[bytes, tuple[bytes, ...]], *, in_place: bool) -> Any:
+def _own(value: Any, *, in_place: bool) -> Any:
     try:
         return payload.loads_value(*value)
     except RemoteError as error:

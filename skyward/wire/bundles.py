@@ -79,9 +79,10 @@ def unpack_values(data: Buffer, total: int) -> list[Value]:
         values: Any = pickle.loads(data)  # noqa: S301 - as any result
     except Exception as error:
         raise ProtocolError(f"values of a bundle make no sense: {error}") from error
-    if type(values) is not list or len(values) != total:
+    found: list[Value] = values
+    if found.__class__ is not list or len(found) != total:
         raise ProtocolError(f"values of a bundle of {total} calls that are not so many")
-    return values
+    return found
 
 
 def pack_mixed(mixed: Mixed) -> bytes:
