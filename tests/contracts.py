@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from skyward.config import Options
 from skyward.dispatch.scheduler import Scheduler
 from skyward.dispatch.tasks import Send, Settle, Stop
+from skyward.mesh.bundling import Bundling
 from skyward.mesh.greeting import Greeting
 from skyward.mesh.mate import Mate
 from skyward.mesh.talk import Talk
@@ -104,6 +105,7 @@ class Client:
         self.outcomes: Counter[int] = Counter()
         self.delivered: list[tuple[Task, Any]] = []
         self.lost: list[tuple[int, Link]] = []  # since the test has looked
+        self.bundling = Bundling(cast("Engine", self))
         self.greeting = Greeting(cast("Engine", self))
         self.talk = Talk(cast("Engine", self))
 

@@ -261,9 +261,7 @@ class Engine:
 
     def _take_in(self) -> None:
         self._taking_in = False  # first: whoever hands in after this calls again
-        tasks = list(self._handed_in)
-        for _ in tasks:
-            self._handed_in.popleft()
+        tasks = [self._handed_in.popleft() for _ in range(len(self._handed_in))]
         if len(tasks) > BURST:
             self.loop.doze()
         self.submit(tasks, admitted=True)

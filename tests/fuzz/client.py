@@ -65,7 +65,7 @@ class Link:
         self.epoch = 0
         self.seen = 0
         self.unacked = 0
-        self.calls = False
+        self.calls = self.bundles = False
         self.heard = 0
         self.refusals = 0
         self.broken = False

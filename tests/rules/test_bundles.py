@@ -234,7 +234,7 @@ def test_cancel_ends_all_calls(pool: sky.Compute, made: list[int], tmp_path: Pat
     assert run(pool)[ONE] == ONE
 
 
-@pytest.mark.rule("R43")
+@pytest.mark.rule("R28")
 def test_lines_of_calls_stay_apart(
     pool: sky.Compute, made: list[int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
