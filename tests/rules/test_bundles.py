@@ -53,6 +53,11 @@ def _die(_: int, path: Path) -> None:
     os._exit(3)
 
 
+def _die_late(number: int, path: Path) -> None:
+    until(path.with_suffix(".mark").exists)
+    _die(number, path)
+
+
 def _note(_: int, path: Path) -> None:
     with path.open("a") as file:
         file.write("x")
@@ -84,6 +89,7 @@ DEEDS: Final[dict[str, Callable[[int, Path], Any]]] = {
     "wait": _wait,
     "touch": _touch,
     "die": _die,
+    "die late": _die_late,
     "exit": lambda _, __: sys.exit(4),
     "begin": _begin,
     "note": _note,
@@ -203,9 +209,10 @@ def test_crash_is_the_fault_of_the_call_that_ran(pool: sky.Compute, made: list[i
 def test_crash_after_the_others_were_told(pool: sky.Compute, made: list[int], tmp_path: Path) -> None:
     """A call that dies when its bundle has been taken apart is charged for it as well."""
     warm(pool)
-    mark, deaths = tmp_path / "mark", tmp_path / "deaths"
-    values = run(pool, at300=("wait", mark), at301=("die", deaths), at302=("touch", mark))
-    assert (values[300], values[302]) == ("waited", "touched")
+    deaths = tmp_path / "deaths"
+    error = run(pool, at300=("die late", deaths), at301=("touch", deaths.with_suffix(".mark")))[300]
+    assert isinstance(error, sky.WorkerCrashedError)
+    assert error.attempts == 2
     assert deaths.read_text() == "xx"
 
 
