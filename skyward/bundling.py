@@ -1,8 +1,9 @@
 """Short calls of a group as bundles: how they are put together, and how what becomes of a bundle is told apart again.
 
 A call may be part of a bundle if it may run again, has no time limit, may run anywhere, and passes only what a small
-pickle holds. Its function must have run before, or nobody knows that it is short. How many calls make a bundle is a
-matter of their time, and of how many there are for each slot: at the end of a group all slots shall be busy.
+pickle holds. How many calls make a bundle is a matter of their time, and of how many there are for each slot: at the
+end of a group all slots shall be busy. Of a function that has not run before some calls go alone; when the bundles
+behind them are to be sent, it is known whether they shall be.
 
 What a bundle has not run, or lost with its worker, becomes tasks of single calls. What a user sees is the same.
 """
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 LEAST: Final = 4  # calls that are worth a bundle
 WORTHWHILE: Final = 500.0  # µs of work in a bundle: many times what a task costs on its way, and no wait to speak of
+TOO_LONG: Final = 2_000.0  # µs of a call that has no advantage of a bundle, also if it was slow to begin
+FIRST: Final = 8  # calls of a function that go alone, and before its bundles, if nothing is known of it
 SHARES: Final = 8  # bundles for each slot, at least
 SMALL: Final = 8_192  # bytes of the arguments of a call that may be part of one
 LARGEST: Final = 2**20  # bytes of a bundle
@@ -37,11 +40,16 @@ _PLAIN: Final = bundles.PLAIN
 
 
 def size_of_bundles(cost: float | None, calls: int, slots: int) -> int:
-    """Return how many calls of ``cost`` µs make a bundle, if there are so many for so many slots; 1 if none."""
-    if cost is None:
-        return 1
-    most = min(int(WORTHWHILE / max(cost, 1.0)), calls // (SHARES * max(slots, 1)), bundles.LARGEST)
+    """Return how many calls of ``cost`` µs, if it is known, make a bundle, of so many for so many slots; 1: none do."""
+    most = min(calls // (SHARES * max(slots, 1)), bundles.LARGEST)
+    if cost is not None:
+        most = min(most, int(WORTHWHILE / max(cost, 1.0)))
     return most if most >= LEAST else 1
+
+
+def is_worthwhile(cost: float | None) -> bool:
+    """Return whether calls that were put together shall go so, now that their ``cost`` in µs may be known."""
+    return cost is None or cost <= TOO_LONG
 
 
 class Owner(Protocol):
@@ -63,11 +71,15 @@ class Owner(Protocol):
 class Bundler:
     """Puts calls of one group together."""
 
-    def __init__(self, owner: Owner, collection: Collection, most: Callable[[bytes], int]) -> None:
-        """``most`` tells for the key of a function how many calls of it make a bundle."""
+    def __init__(
+        self, owner: Owner, collection: Collection, cost: Callable[[bytes], float | None], calls: int, slots: int
+    ) -> None:
+        """Put together what is worth it of so many calls for so many slots; ``cost`` tells the µs of a function's."""
         self._owner = owner
         self._collection = collection
-        self._most = most
+        self._cost = cost
+        self._calls = calls
+        self._slots = slots
         self._gathered: dict[int, _Gathered | None] = {}  # by function; None: its calls stay alone
 
     def knows(self, function: Any) -> bool:
@@ -76,8 +88,10 @@ class Bundler:
 
     def note(self, function: Any, blob: FunctionBlob, retries: int, timeout: float) -> None:
         """Take in what is the same for all calls of a function."""
-        most = self._most(blob.key) if retries and not timeout else 1
-        self._gathered[id(function)] = _Gathered(blob, retries, most) if most > 1 else None
+        cost = self._cost(blob.key)
+        most = size_of_bundles(cost, self._calls, self._slots) if retries and not timeout else 1
+        alone = FIRST if cost is None else 0
+        self._gathered[id(function)] = _Gathered(blob, retries, most, alone) if most > 1 else None
 
     def note_alone(self, function: Any) -> None:
         """Note that the calls of a function stay alone."""
@@ -98,6 +112,9 @@ class Bundler:
             elif type(value) not in _PLAIN:
                 return False
         if size > SMALL:
+            return False
+        if gathered.alone:
+            gathered.alone -= 1
             return False
         entries = gathered.entries
         entries.append(call.args)
@@ -132,12 +149,13 @@ class Bundler:
 class _Gathered:
     """Calls of one function that are no bundle yet."""
 
-    __slots__ = ("blob", "entries", "indexes", "most", "retries", "size")
+    __slots__ = ("alone", "blob", "entries", "indexes", "most", "retries", "size")
 
-    def __init__(self, blob: FunctionBlob, retries: int, most: int) -> None:
+    def __init__(self, blob: FunctionBlob, retries: int, most: int, alone: int) -> None:
         self.blob = blob
         self.retries = retries
         self.most = most
+        self.alone = alone  # calls that go alone yet
         self.entries: list[Entry] = []
         self.indexes: list[int] = []
         self.size = 0  # bytes of text and the like

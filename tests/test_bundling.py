@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import skyward as sky
-from skyward.bundling import LEAST, SHARES, SMALL, WORTHWHILE, Bundler, size_of_bundles
+from skyward.bundling import (
+    FIRST,
+    LEAST,
+    SHARES,
+    SMALL,
+    TOO_LONG,
+    WORTHWHILE,
+    Bundler,
+    is_worthwhile,
+    size_of_bundles,
+)
 from skyward.errors import NodeLostError, RemoteError
 from skyward.results import CancelledError, Collection
 from skyward.wire import bundles, failures, payload
@@ -61,14 +71,14 @@ class Owner:
 
 
 class Group:
-    """A group of calls, in bundles of three."""
+    """A group of calls, in bundles of up to four."""
 
-    def __init__(self, *calls: Any, most: int = 3, return_exceptions: bool = True) -> None:
+    def __init__(self, *calls: Any, most: int = 4, cost: float | None = 1.0, return_exceptions: bool = True) -> None:
         self.owner = Owner()
         self.cancelled: list[Sequence[Task]] = []
         options: dict[str, Any] = {"return_exceptions": return_exceptions, "cancel": self.cancelled.append}
         self.all = Collection(len(calls), **options)
-        bundler = Bundler(self.owner, self.all, lambda _: most)
+        bundler = Bundler(self.owner, self.all, lambda _: cost, most * SHARES, 1)
         for function in (f, g):
             bundler.note(function, BLOB, 3, 0.0)
         self.tasks: list[Task] = []
@@ -102,7 +112,8 @@ def mixed(values: dict[int, Any], failed: Sequence[int] = (), left: Sequence[int
 @pytest.mark.parametrize(
     ("cost", "calls", "slots", "size"),
     [
-        (None, 10_000, 2, 1),
+        (None, 10_000, 2, LARGEST),
+        (None, SHARES * 2 * LEAST - 1, 2, 1),
         (WORTHWHILE / LEAST, 10_000, 2, LEAST),
         (WORTHWHILE / LEAST + 1, 10_000, 2, 1),
         (1.0, 10_000, 2, LARGEST),
@@ -117,11 +128,24 @@ def test_bundles_are_as_large_as_is_wise(cost: float | None, calls: int, slots: 
     assert size_of_bundles(cost, calls, slots) == size
 
 
+def test_function_that_has_not_run_is_tried_first() -> None:
+    """Some of its calls go alone, before its bundles."""
+    group = Group(*[f(i) for i in range(FIRST + 10)], most=5, cost=None)
+    assert group.alone == list(range(FIRST))
+    assert [task.count for task in group.tasks] == [5, 5]
+
+
+@pytest.mark.parametrize(("cost", "worth"), [(None, True), (TOO_LONG, True), (TOO_LONG + 1, False)])
+def test_long_calls_have_no_advantage(cost: float | None, worth: bool) -> None:
+    """Once it is known that they are."""
+    assert is_worthwhile(cost) is worth
+
+
 def test_calls_of_each_function_go_together() -> None:
     """In the order of the group; what is left over is a smaller bundle, or a task."""
-    group = Group(*[function(i) for i in range(4) for function in (f, g)])
-    assert [task.count for task in group.tasks] == [3, 3, 1, 1]
-    assert [bundles.unpack(task.data) for task in group.tasks[:2]] == [[(0,), (1,), (2,)]] * 2
+    group = Group(*[function(i) for i in range(5) for function in (f, g)])
+    assert [task.count for task in group.tasks] == [4, 4, 1, 1]
+    assert [bundles.unpack(task.data) for task in group.tasks[:2]] == [[(0,), (1,), (2,), (3,)]] * 2
     assert [(task.index, payload.loads_call(task.data)) for task in group.tasks[2:]] == [
         (6, ((3,), {})),
         (7, ((3,), {})),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skyward.bundling import Bundle, Bundler, size_of_bundles
+from skyward.bundling import Bundle, Bundler, is_worthwhile, size_of_bundles
 from skyward.results import Collection
 from skyward.wire import bundles
 
@@ -32,10 +32,9 @@ class Bundling:
         engine = self._engine
         if not self.possible or not isinstance(sink, Collection) or engine.max_payload < bundles.SIZE:
             return None
-        cost = engine.scheduler.assignment.durations.cost
-        if size_of_bundles(0.0, calls, slots) == 1:
+        if size_of_bundles(None, calls, slots) == 1:
             return None
-        return Bundler(self, sink, lambda key: size_of_bundles(cost(key), calls, slots))
+        return Bundler(self, sink, engine.scheduler.assignment.durations.cost, calls, slots)
 
     def new_id(self) -> int:
         """Return an id for a task."""
@@ -67,10 +66,8 @@ class Bundling:
             self.again(tasks, done=0, failed=0)
 
     def dissolve(self, mate: Mate, tasks: Sequence[Task]) -> Sequence[Task]:
-        """Return the tasks that the node can be sent; of others the calls run by themselves."""
-        if mate.link is None or mate.link.bundles:
-            return tasks
-        packed = [task for task in tasks if isinstance(task.sink, Bundle)]
+        """Return the tasks to send; of bundles that the node does not take, or that take long, the calls run alone."""
+        packed = [task for task in tasks if task.count > 1 and not self._may_go(mate, task)]
         if not packed:
             return tasks
         self._engine.scheduler.on_dissolve(mate.rank, packed)
@@ -78,4 +75,8 @@ class Bundling:
             alone = task.sink.dissolve(task)
             self._engine.window.released += task.size
             self.again(alone, done=0, failed=0)
-        return [task for task in tasks if not isinstance(task.sink, Bundle)]
+        return [task for task in tasks if task not in packed]
+
+    def _may_go(self, mate: Mate, task: Task) -> bool:
+        cost = self._engine.scheduler.assignment.durations.cost
+        return mate.link is not None and mate.link.bundles and is_worthwhile(cost(task.function.key))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import skyward as sky
-from skyward.bundling import Bundler
+from skyward.bundling import TOO_LONG, Bundler
 from skyward.results import Collection
 from skyward.wire import bundles
 from skyward.wire.bundles import Interim, Mixed
@@ -28,7 +28,7 @@ def send(mesh: Mesh, count: int = 3) -> tuple[Task, Collection]:
     """Hand in a bundle of calls; return it, and where their outcomes will be."""
     engine = mesh.engine
     collection = Collection(count, return_exceptions=True, cancel=engine.cancel)
-    bundler = Bundler(engine.bundling, collection, lambda _: count)
+    bundler = Bundler(engine.bundling, collection, lambda _: 1.0, 1_000, 1)
     bundler.note(f, blob(), 3, 0.0)
     for index in range(count):
         bundler.take(f(index), index, collection.tasks)
@@ -118,6 +118,18 @@ def test_node_that_takes_none_gets_the_calls_alone(mesh: Mesh) -> None:
     assert values(mesh, collection) == (7, 7, 7)
     assert counts(mesh) == (0, 0, 3, 0)
     assert mesh.engine.window.outstanding == 0
+
+
+def test_calls_that_are_known_to_take_long_by_now_go_alone(mesh: Mesh) -> None:
+    """Nothing was known when the bundle was made."""
+    (node,) = mesh.open(slots=4, bundles=True)
+    mesh.engine.scheduler.assignment.durations.observe(blob().key, TOO_LONG + 1)
+    _, collection = send(mesh)
+    batch = node.expect(Tasks)
+    assert (len(batch.ids), batch.counts) == (3, [])
+    node.finish(batch.ids, 7)
+    assert values(mesh, collection) == (7, 7, 7)
+    assert counts(mesh) == (0, 0, 3, 0)
 
 
 def test_only_large_groups_have_bundles(mesh: Mesh) -> None:

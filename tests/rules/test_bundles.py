@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import skyward as sky
-from skyward import bundling
+from skyward import bundling, feeding
+from skyward.bundling import FIRST
 from tests.rules.work import LONG, until
 
 if TYPE_CHECKING:
@@ -160,6 +161,13 @@ def test_values_come_in_order(pool: sky.Compute, made: list[int], tmp_path: Path
     assert sky.gather(*mixed) >> pool == tuple(i for i in range(MANY) for _ in range(2))
     assert pool.snapshot().done == before + 3 * MANY
     assert max(made) > 4
+
+
+@pytest.mark.rule("R10")
+def test_first_group_of_a_function_has_bundles(pool: sky.Compute, made: list[int]) -> None:
+    """A few calls show that it is short, before the others go."""
+    assert sky.gather(*map(deed, range(MANY))) >> pool == tuple(range(MANY))
+    assert sum(made) == MANY - FIRST * (1 + (MANY > feeding.FIRST))
 
 
 @pytest.mark.rule("R13")
