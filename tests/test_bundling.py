@@ -147,8 +147,8 @@ def test_calls_of_each_function_go_together() -> None:
     assert [task.count for task in group.tasks] == [4, 4, 1, 1]
     assert [bundles.unpack(task.data) for task in group.tasks[:2]] == [[(0,), (1,), (2,), (3,)]] * 2
     assert [(task.index, payload.loads_call(task.data)) for task in group.tasks[2:]] == [
-        (6, ((3,), {})),
-        (7, ((3,), {})),
+        (8, ((4,), {})),
+        (9, ((4,), {})),
     ]
 
 

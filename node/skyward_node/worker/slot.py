@@ -84,14 +84,15 @@ class Slot:
         id, key, data, buffers, count = entry
         if count > 1:
             return self._run_bundle(id, key, data)
-        self.started = perf_counter_ns()
         try:
             function = self._load(key)
+            self.started = perf_counter_ns()  # what its module takes to import tells nothing about the next one
             args, kwargs = payload.loads_call(data, opened(buffers, self._mappings.open) if buffers else buffers)
             if kwargs or Placeholder in map(type, args):
                 args, kwargs = fill(self.streams, id, args, kwargs)
             output = self.printing.begin(id, function, thread=self.thread)
         except BaseException as error:
+            self.started = perf_counter_ns()
             status, value = _failed(_not_loaded(error))
         else:
             status, value = self._run(id, function, args, kwargs)
@@ -128,12 +129,13 @@ class Slot:
     # --- bundles ----------------------------------------------------------------------------
 
     def _run_bundle(self, id: int, key: bytes, data: Buffer) -> Outcome:
-        self.started = perf_counter_ns()
         try:
             function = self._load(key)
+            self.started = perf_counter_ns()
             bundle = Bundle(id, bundles.unpack(data))
             output = self.printing.begin(id, function, thread=self.thread)
         except BaseException as error:
+            self.started = perf_counter_ns()
             status, value = _failed(_not_loaded(error))
         else:
             self.bundle = bundle
