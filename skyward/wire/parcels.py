@@ -11,6 +11,7 @@ never more than ``limit`` at a time; pieces that do not follow one another are r
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
@@ -81,6 +82,8 @@ class Joiner:
             raise ProtocolError(f"the piece at {part.offset} of parcel {number} does not follow")
         frame[at:end] = piece
         self._filled[number] = end
+        if at < SIZE <= end:
+            _use_huge_pages(frame)
 
     def _begin(self, number: int, size: int) -> memoryview:
         if not LARGEST < size <= self._limit - self.held:
@@ -113,3 +116,11 @@ class Joiner:
             if index >= len(body) or len(body[index]):
                 raise ProtocolError(f"parcel {number} stands for no frame")
             body[index] = frame
+
+
+def _use_huge_pages(frame: memoryview) -> None:
+    """Have the rest of a frame come in huge pages, a fifth of the work: before, they would cost more than has come."""
+    pages = frame.obj
+    assert isinstance(pages, mmap.mmap)
+    with suppress(OSError):  # a kernel without them
+        pages.madvise(mmap.MADV_HUGEPAGE)
