@@ -29,6 +29,7 @@ from skyward.transport.sockets import (
     send_frames,
     use_family,
 )
+from skyward.wire.messages import PROTOCOL, Part
 from skyward.wire.parcels import Cutter
 from skyward.wire.shelf import CALLS, Shelf
 from skyward.wire.unconfirmed import Unconfirmed
@@ -50,6 +51,7 @@ EVENTS: Final = HANDSHAKES | CONNECTED | DISCONNECTED  # that a link hears of it
 RETRANSMITS: Final = 2  # the byte of Linux's `struct tcp_info` that counts how often in a row what was sent was again
 GOODBYE: Final = 200  # milliseconds that the last message may take
 COPIED: Final = 2  # frames of a message that come as bytes, header and blob: the others may become arrays
+PIECE: Final = bytes((PROTOCOL, Part.TYPE))  # how a piece of a large frame begins: it is copied to its place, once
 
 
 class Connection(Enum):
@@ -182,7 +184,7 @@ class Link:
         messages: list[list[Buffer]] = []
         try:
             while True:
-                messages.append(receive_frames(self.socket, COPIED))
+                messages.append(receive_frames(self.socket, COPIED, passing=PIECE))
                 if not poll_now(self._alone, 0):  # cheaper than being told by an exception
                     break
                 if len(messages) == READS:

@@ -203,15 +203,21 @@ class Reader:
             self.user = ""
 
 
-def receive_frames(socket: Socket, copied: int, most: int = MOST_FRAMES) -> list[Buffer]:
+def receive_frames(
+    socket: Socket, copied: int, most: int = MOST_FRAMES, *, passing: bytes | None = None
+) -> list[Buffer]:
     """Return one message without blocking; raises `zmq.Again` if there is none.
 
-    The first ``copied`` frames come as bytes, the rest as writable views of the memory they arrived in.
+    The first ``copied`` frames come as bytes, the rest as writable views of the memory they arrived in; all but the
+    header if that begins with ``passing``, as that of what is copied from there at once, or not kept.
     A message of more than ``most`` frames is cut to ``most + 1``, so that it costs no memory and can be told.
     """
     receive = socket.recv
     frame = receive(_NOW, False)
-    frames: list[Buffer] = [frame.bytes]
+    header = frame.bytes
+    frames: list[Buffer] = [header]
+    if passing is not None and header.startswith(passing):
+        copied = 1
     while frame.more:
         frame = receive(_NOW, False)
         if len(frames) < copied:
