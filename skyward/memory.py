@@ -9,7 +9,9 @@ A region is used again, with pages that are warm, when nobody can be reading it 
 - What a client has written for a task is free when the task has ended on its worker: the worker makes copies of the
   pages that are still in use then (`Mappings.let_go`). If the task ended in any other way its worker may still read,
   and the arena is given up as a whole (`Arena.retire`): the kernel frees it when the last mapping is gone.
-- What a worker has written for a result is free when the client says so, having dropped its last mapping (`Lease`).
+- What a worker has written for a result is free when the client says so, having dropped its last mapping (`Lease`), or
+  when its daemon has sent the bytes and knows that they have come.
+- What a daemon has put together for a task is free when nobody refers to it any more: it knows how each worker ends.
 
 Whoever runs out of room, or of descriptors, does without: the bytes then travel as other bytes do.
 """
@@ -17,6 +19,7 @@ Whoever runs out of room, or of descriptors, does without: the bytes then travel
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import threading
@@ -28,7 +31,7 @@ from typing import TYPE_CHECKING, Final
 from skyward.wire.frames import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from skyward.wire.frames import Buffer
 
@@ -39,6 +42,21 @@ MAPPINGS: Final = 256  # mappings of regions that a process has at a time: each 
 FILES: Final = 64  # arenas whose files a process keeps open, so that opening one is rare; see `Files`
 EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE))
 POPULATE_WRITE: Final = 23  # MADV_POPULATE_WRITE, since Linux 5.14; Python does not name it
+
+
+def create_file(size: int) -> int:
+    """Return the descriptor of memory without a name, of ``size`` bytes for ever; raises `OSError`.
+
+    Nobody who has it open can take bytes away under those who have it mapped: they would die of it.
+    """
+    fd = os.memfd_create("skyward-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 class Segment:
@@ -123,6 +141,15 @@ class Region:
         self._size = size
         self._kept = False
 
+    @property
+    def view(self) -> memoryview:
+        """Return its memory, to be written; the view does not keep it."""
+        return self._segment.view[self._offset : self._offset + self._size]
+
+    def open(self, ref: Ref) -> Buffer:
+        """Return what lies here as memory of our own, which keeps the region; raises `OSError`."""
+        return _map(self._segment, ref, self)
+
     def __del__(self) -> None:
         if not self._kept:
             self._segment.give_back(self._offset, self._size)
@@ -152,7 +179,13 @@ class Arena:
     def put(self, buffer: Buffer) -> Ref | None:
         """Copy a buffer into a free region and return a reference, which keeps the region; None if there is no room."""
         view = memoryview(buffer)
-        length = view.nbytes
+        ref = self.reserve(view.nbytes)
+        if ref is not None:
+            ref.owner.view[: view.nbytes] = view
+        return ref
+
+    def reserve(self, length: int) -> Ref | None:
+        """Return a reference to ``length`` bytes that are to be written into the region that owns it; None as above."""
         size = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
         with self._lock:
             segment = self._segment
@@ -163,23 +196,15 @@ class Arena:
                 return None
             self._count += 1
             number, (pid, fd), arena = self._count, self._seen_as or (os.getpid(), segment.fd), self._id
-        region = Region(segment, offset, size)
-        segment.view[offset : offset + length] = view
         ref = Ref.make(pid, fd, arena, number, offset, length)
-        ref.owner = region
+        ref.owner = Region(segment, offset, size)
         return ref
 
     def _open(self) -> Segment | None:
         try:
-            fd = os.memfd_create("skyward-arena", os.MFD_CLOEXEC)
+            return self._adopt(create_file(self._limit))
         except OSError:
             return None
-        try:
-            os.ftruncate(fd, self._limit)
-        except OSError:
-            os.close(fd)
-            return None
-        return self._adopt(fd)
 
     def _adopt(self, fd: int) -> Segment | None:
         try:
@@ -259,7 +284,7 @@ class Files:
 _mapped: Final[dict[int, weakref.ref[mmap.mmap]]] = {}  # the mappings there are, by their ids
 
 
-def _map(file: File, ref: Ref, keep: object) -> memoryview | bytearray:
+def _map(file: File | Segment, ref: Ref, keep: object) -> memoryview | bytearray:
     """Return what a reference refers to, as memory of our own; ``keep`` lives as long as the mapping does."""
     _, _, _, _, offset, length = ref.fields
     size = os.fstat(file.fd).st_size
@@ -275,7 +300,7 @@ def _map(file: File, ref: Ref, keep: object) -> memoryview | bytearray:
     return read_copy(file, ref)
 
 
-def read_copy(file: File, ref: Ref) -> bytearray:
+def read_copy(file: File | Segment, ref: Ref) -> bytearray:
     """Return a copy of what a reference refers to; raises `OSError`."""
     _, _, _, _, offset, length = ref.fields
     copied = bytearray(length)
@@ -362,6 +387,6 @@ def make_own(pages: mmap.mmap) -> None:
             pages[at] = pages[at]
 
 
-def opened(buffers: tuple[Buffer, ...], open_ref: Callable[[Ref], Buffer]) -> tuple[Buffer, ...]:
+def opened(buffers: Sequence[Buffer], open_ref: Callable[[Ref], Buffer]) -> tuple[Buffer, ...]:
     """Return buffers with what references stand for in place of these."""
     return tuple([open_ref(buffer) if type(buffer) is Ref else buffer for buffer in buffers])

@@ -78,7 +78,9 @@ def _serve(
     import zmq
 
     from skyward.transport.sockets import IO_THREADS, make_router
+    from skyward.memory import Arena
     from skyward_node.core import Core, Limits
+    from skyward_node.executors.arenas import SHARE
     from skyward_node.executors.supervisor import Supervisor
     from skyward_node.identity import make_identity
     from skyward_node.router import Router
@@ -102,7 +104,13 @@ def _serve(
     logger = Logger(config.log_level, config.log_format, sink, node=node)
     stack.callback(logger.close, LAST_WORDS)
     core = Core(limits, identity, time.monotonic())
-    router = Router(socket, frame_limit(limit), curve=door is not None)
+    router = Router(
+        socket,
+        frame_limit(limit),
+        curve=door is not None,
+        arena=Arena(available_memory() // SHARE),
+        bytes_of=supervisor.arenas.bytes_of,
+    )
     metrics = _open_metrics(core, config, stack)
     server = Server(config, core, router, supervisor, signals=signals, logger=logger, door=door, metrics=metrics)
     place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}

@@ -211,7 +211,8 @@ class _Worker:
 
     def _instruct(self, slot: Slot, context: Context) -> None:
         slot.max_payload = context.max_payload
-        slot.share = self._share if context.shared else None
+        slot.share = self._share
+        slot.shares_elements = context.shared
 
     # --- what comes down the data pipe --------------------------------------------------------
 

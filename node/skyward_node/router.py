@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING, Any, Final
 import zmq
 
 from skyward.errors import ProtocolError
+from skyward.memory import opened
 from skyward.transport.sockets import READABLE, Reader, poll_now, send_frames
 from skyward.wire.codec import Decoder, check_body, encode, mark_refs
 from skyward.wire.kinds import CLIENT_MESSAGES
 from skyward.wire.lone import Call
-from skyward.wire.messages import PROTOCOL, Hello, Items, Parcels, Part, Tasks
+from skyward.wire.messages import PROTOCOL, Hello, Items, Parcels, Part, Results, Tasks
 from skyward.wire.parcels import LARGEST, Cutter, Joiner
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from skyward.memory import Arena
     from skyward.transport.sockets import Socket
-    from skyward.wire.frames import Buffer
+    from skyward.wire.frames import Buffer, Ref
     from skyward.wire.messages import Message
     from skyward_node.core.actions import Event
 
@@ -62,9 +64,22 @@ class _Backlog:
 class Router:
     """All connections of a node."""
 
-    def __init__(self, socket: Socket, limit: int, *, curve: bool = False) -> None:
-        """``limit``: bytes of large frames of one connection that may be incomplete."""
+    def __init__(
+        self,
+        socket: Socket,
+        limit: int,
+        *,
+        curve: bool = False,
+        arena: Arena | None = None,
+        bytes_of: Callable[[Ref], Buffer] | None = None,
+    ) -> None:
+        """``limit``: bytes of large frames of one connection that may be incomplete.
+
+        Workers read ``arena``; ``bytes_of`` returns what they have written, for clients that cannot read it there.
+        """
         self.socket = socket
+        self._arena = arena
+        self._bytes_of = bytes_of
         self._curve = curve
         self._limit = limit
         self._joiners: dict[bytes, Joiner] = {}
@@ -129,19 +144,27 @@ class Router:
         if type(message) is Hello:
             self._joiners.pop(peer, None)  # whoever greets begins anew
         elif (joiner := self._joiners.get(peer)) is not None:
-            joiner.join(body)
+            joiner.join(message, body)
         check_body(message, body)
         if type(message) is Part:
-            self._joiners.setdefault(peer, Joiner(self._limit)).add(message, body[0])
+            self._joiner(peer).add(message, body[0])
         elif type(message) is Parcels:
-            self._joiners.setdefault(peer, Joiner(self._limit)).expect(message)
+            self._joiner(peer).expect(message)
         elif isinstance(message, _SHARING) and message.shared:
             mark_refs(message, body)
+
+    def _joiner(self, peer: bytes) -> Joiner:
+        joiner = self._joiners.get(peer)
+        if joiner is None:
+            joiner = self._joiners[peer] = Joiner(self._limit, self._arena.reserve if self._arena is not None else None)
+        return joiner
 
     # --- out ---------------------------------------------------------------------------------
 
     def send(self, peer: bytes, message: Message, body: Sequence[Buffer]) -> Event | None:
         """Send a message, now or when the connection takes it; return what that says about the connection."""
+        if len(body) > 1 and isinstance(message, Results) and not message.shared and self._bytes_of is not None:
+            body = opened(body, self._bytes_of)
         if self._curve and len(body) and max(map(len, body)) > LARGEST:
             return self._send_in_pieces(peer, message, body)
         return self._send(peer, [peer, encode(message), *body])
@@ -158,6 +181,8 @@ class Router:
         """Drop what is there of a connection that is gone, or not served any more."""
         for kept in (self._joiners, self._cutters, self._backlogs):
             kept.pop(peer, None)
+        if self._arena is not None and not self._joiners:
+            self._arena.retire()  # nobody is about to fill it again: its pages go with the last task that reads them
 
     def _send(self, peer: bytes, frames: list[Buffer]) -> Event | None:
         backlog = self._backlogs.get(peer)

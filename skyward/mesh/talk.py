@@ -205,7 +205,7 @@ class Talk:
             return  # a hint we do not know
         body = frames[1:]
         if link.joiner is not None:
-            link.joiner.join(body)
+            link.joiner.join(message, body)
         if body or type(message) is not Reply:
             check_body(message, body)
         if link is mate.link and isinstance(message, Results):  # first, for there are many

@@ -220,6 +220,11 @@ def _pickles(sizes: list[int], buffers: list[int]) -> set[int]:
     return {start for size, start in zip(sizes, starts, strict=False) if not size}
 
 
+def buffer_places(sizes: list[int], buffers: list[int]) -> set[int]:
+    """Return which body frames of a batch are buffers, and so may be references."""
+    return set(range(1, 1 + sum(buffers))) - _pickles(sizes, buffers)
+
+
 def _check_refs(shared: list[int], frames: Sequence[Buffer], pickles: set[int]) -> None:
     if min(shared) < 1 or max(shared) >= len(frames) or len(set(shared)) < len(shared):
         raise ProtocolError("'shared' names a frame that is no buffer, or one twice")

@@ -4,6 +4,9 @@ ZeroMQ sends a message whole. On a link to another machine a frame of a gigabyte
 result behind it, and CURVE encrypts it in one go. So a sender cuts large frames into PART messages, one *parcel* a
 frame; says with PARCELS which frames of the next message they are; and sends that message with these frames empty.
 
+Whoever receives tasks that others run may put frames together where these can read them: then a reference takes the
+frame's place (`skyward.memory`).
+
 It owns how pieces are numbered and joined. Invariants: what a peer claims costs memory only as its bytes come, and
 never more than ``limit`` at a time; pieces that do not follow one another are refused. PURE: no sockets.
 """
@@ -15,11 +18,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
-from skyward.wire.codec import encode
-from skyward.wire.messages import Parcels, Part
+from skyward.wire.codec import buffer_places, encode
+from skyward.wire.frames import Ref
+from skyward.wire.messages import Parcels, Part, Tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from skyward.wire.frames import Buffer
     from skyward.wire.messages import Message
@@ -62,11 +66,13 @@ def _pieces(epoch: int, number: int, frame: memoryview) -> Iterator[list[Buffer]
 class Joiner:
     """Puts together what came over one connection."""
 
-    __slots__ = ("_expected", "_filled", "_frames", "_limit", "held")
+    __slots__ = ("_expected", "_filled", "_frames", "_limit", "_refs", "_reserve", "held")
 
-    def __init__(self, limit: int) -> None:
-        """``limit``: bytes of parcels that may wait for their messages."""
+    def __init__(self, limit: int, reserve: Callable[[int], Ref | None] | None = None) -> None:
+        """``limit``: bytes of parcels that may wait for their messages; ``reserve`` gives memory that others read."""
         self._limit = limit
+        self._reserve = reserve
+        self._refs: dict[int, Ref] = {}  # to frames that lie in such memory
         self._frames: dict[int, memoryview] = {}
         self._filled: dict[int, int] = {}
         self._expected: Parcels | None = None
@@ -82,16 +88,18 @@ class Joiner:
             raise ProtocolError(f"the piece at {part.offset} of parcel {number} does not follow")
         frame[at:end] = piece
         self._filled[number] = end
-        if at < SIZE <= end:
+        if at < SIZE <= end and number not in self._refs:
             _use_huge_pages(frame)
 
     def _begin(self, number: int, size: int) -> memoryview:
         if not LARGEST < size <= self._limit - self.held:
             raise ProtocolError(f"a parcel of {size} bytes: too small for one, or too much for {self._limit}")
-        try:
-            frame = memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-        except (OSError, OverflowError, ValueError) as error:
-            raise ProtocolError(f"no memory for a parcel of {size} bytes") from error
+        ref = self._reserve(size) if self._reserve is not None else None
+        if ref is not None:
+            self._refs[number] = ref
+            frame = ref.owner.view[:size]
+        else:
+            frame = _allocate(size)
         self._frames[number] = frame
         self._filled[number] = 0
         self.held += size
@@ -103,11 +111,15 @@ class Joiner:
             raise ProtocolError("parcels that belong to no message")
         self._expected = parcels
 
-    def join(self, body: list[Buffer]) -> None:
-        """Complete the body of a message, in place. Raises `ProtocolError` if a parcel is not there as a whole."""
+    def join(self, message: Message, body: list[Buffer]) -> None:
+        """Complete the body of a message, in place. Raises `ProtocolError` if a parcel is not there as a whole.
+
+        References stay for buffers of tasks alone: whoever takes on a task knows when its memory may be used again.
+        """
         parcels, self._expected = self._expected, None
         if parcels is None:
             return
+        places = buffer_places(message.sizes, message.buffers) if self._refs and isinstance(message, Tasks) else ()
         for index, number in zip(parcels.frames, parcels.numbers, strict=True):
             frame = self._frames.pop(number, None)
             if frame is None or self._filled.pop(number) != frame.nbytes:
@@ -115,7 +127,18 @@ class Joiner:
             self.held -= frame.nbytes
             if index >= len(body) or len(body[index]):
                 raise ProtocolError(f"parcel {number} stands for no frame")
-            body[index] = frame
+            ref = self._refs.pop(number, None)
+            if ref is None:
+                body[index] = frame
+            else:
+                body[index] = ref if index in places else ref.owner.open(ref)
+
+
+def _allocate(size: int) -> memoryview:
+    try:
+        return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    except (OSError, OverflowError, ValueError) as error:
+        raise ProtocolError(f"no memory for a parcel of {size} bytes") from error
 
 
 def _use_huge_pages(frame: memoryview) -> None:

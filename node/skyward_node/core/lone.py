@@ -108,7 +108,7 @@ def _is_calm(node: Node, session: Session) -> bool:
     """Return whether nothing else is to be done at the end of the turn."""
     if len(node.turns) > 1 or node.draining or node.stuck or node.dead_starts or not node.limits.reuse:
         return False
-    return not session.queued and session.draining == inf and not session.graves
+    return not session.queued and session.draining == inf and not session.graves and not session.outbox.lends
 
 
 WAYS: Final[dict[type, Callable[[Node, Any, float], bool]]] = {Incoming: give, Received: finish}

@@ -146,8 +146,11 @@ class Core:
                 returned, session.returned = session.returned, []
                 for some in batches(returned):
                     node.say(session, Returned(node.epoch, some))
+            outbox = session.outbox
+            if outbox.spent:
+                spent, outbox.spent = outbox.spent, []
+                intake.on_release(node, session, spent)
             if session.graves:
-                outbox = session.outbox
                 node.actions += [Bury(worker) for worker in session.graves.settle(outbox.seq, outbox.acked)]
 
     def _see_off(self) -> None:

@@ -1,7 +1,8 @@
 """Results of a session: merged per turn, numbered, and kept until the client has acknowledged them.
 
 Invariants: numbers are 1, 2, 3, … without gaps; a message once made never changes, so that sending it
-again says the same; ``size`` is the bytes of all that is not acknowledged, sent or not.
+again says the same; ``size`` is the bytes of all that is not acknowledged, sent or not. What lies in the memory of its
+worker stays there until then; who cannot read it there is sent the bytes.
 
 PURE: no sockets, no clock.
 """
@@ -15,7 +16,7 @@ from msgspec.msgpack import Encoder
 
 from skyward.errors import ProtocolError
 from skyward.wire.codec import pack_body
-from skyward.wire.frames import Payload, shared_among, size_of
+from skyward.wire.frames import Payload, Ref, shared_among, size_of
 from skyward.wire.lone import MAX_SMALL, Reply
 from skyward.wire.messages import MAX_BATCH, MAX_BUFFERS, Results
 from skyward.wire.statuses import OK
@@ -54,12 +55,15 @@ def failures(outcomes: Iterable[tuple[int, Failure]]) -> Part:
 class Outbox:
     """All unacknowledged results of one session."""
 
-    __slots__ = ("_parts", "_unacked", "done", "entries", "failed", "replies", "seq", "size")
+    __slots__ = ("_lent", "_parts", "_unacked", "done", "entries", "failed", "replies", "seq", "shared", "size", "spent")
 
     def __init__(self) -> None:
         self._parts: list[Part] = []  # of this turn, not yet numbered
         self._unacked: deque[tuple[int, Results | Reply, Sequence[Buffer]]] = deque()  # size, message, body
         self.replies = False  # the client knows `Reply`
+        self.shared = False  # the client reads the memory of workers, and says itself when it has done so
+        self.spent: list[int] = []  # regions of workers that need not be kept any more
+        self._lent = 0  # those that must be
         self.seq = 0
         self.size = 0
         self.entries = 0
@@ -73,6 +77,11 @@ class Outbox:
     def weight(self) -> int:
         """Return about how many bytes of memory all results take that are not acknowledged."""
         return self.size + ENTRY * self.entries
+
+    @property
+    def lends(self) -> bool:
+        """Return whether an acknowledgement may free memory of a worker."""
+        return self._lent > 0
 
     @property
     def fresh(self) -> bool:
@@ -119,16 +128,24 @@ class Outbox:
             data = bytes(part.body[0])
             return Reply(epoch, self.seq, part.ids[0], part.statuses[0], part.elapsed[0], data), ()
         columns = part.ids, part.statuses, part.sizes, part.buffers, part.elapsed
-        return Results(epoch, self.seq, *columns, shared_among(part.body)), part.body
+        refs = shared_among(part.body)
+        if not self.shared:
+            self._lent += len(refs)
+            refs = []
+        return Results(epoch, self.seq, *columns, refs), part.body
 
     def ack(self, seq: int) -> None:
         """Forget results up to ``seq``; raises `ProtocolError` for one that was never sent."""
         if seq > self.seq:
             raise ProtocolError(f"results up to {seq} acknowledged, but only {self.seq} were sent")
         while self._unacked and self._unacked[0][1].seq <= seq:
-            size, message, _ = self._unacked.popleft()
+            size, message, body = self._unacked.popleft()
             self.size -= size
             self.entries -= len(message.ids)
+            if self._lent and not self.shared:
+                regions = [frame.number for frame in body if type(frame) is Ref]
+                self._lent -= len(regions)
+                self.spent += regions
 
     @property
     def acked(self) -> int:

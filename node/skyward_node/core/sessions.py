@@ -101,7 +101,7 @@ class Session:
         self.max_payload = min(hello.max_payload or max_payload, max_payload)
         self.retries = hello.retries
         self.timeout = hello.timeout
-        self.shared = hello.shared
+        self.shared = self.outbox.shared = hello.shared
         self.outbox.replies = hello.replies
 
     def confirm(self, heard: int) -> None:

@@ -20,12 +20,13 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from skyward.config import available_memory
 from skyward.errors import ProtocolError
 from skyward.wire.codec import Decoder, check_body, mark_refs
+from skyward.wire.frames import Ref
 from skyward.wire.lone import Reply
 from skyward.wire.messages import Cancel, Items, Output, Results
 from skyward_node.cells import Cells
+from skyward_node.executors.arenas import Arenas
 from skyward_node.executors.channel import Channel
 from skyward_node.executors.descriptors import check_reserve
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost, WorkerEvent
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from skyward.wire.frames import Buffer
     from skyward_node.template import TemplateHandle
 
-ARENA_SHARE: Final = 4  # of the memory that is available: more than that one worker's results in flight never are
 STDERR_LINES: Final = 20  # last lines kept for the error of a crash: a Python traceback's end
 STDERR_LINE: Final = 1000  # characters of each
 _TAIL: Final = 4 * STDERR_LINES * STDERR_LINE  # bytes that may hold them: UTF-8 takes at most 4 a character
@@ -86,8 +86,7 @@ class Supervisor:
         self.config = config
         self._template = template
         self._workers: dict[int, _Worker] = {}
-        self._arenas: dict[int, int] = {}  # descriptors of the memory of workers, also of dead ones; see `bury`
-        self._arena_size = available_memory() // ARENA_SHARE  # of which only pages that are written to exist
+        self.arenas = Arenas()
         self._epoll = select.epoll()
         self._output_poll = select.epoll()  # apart, so that output can be read between results and their report
         self._handlers: dict[int, Callable[[int], None]] = {}
@@ -123,17 +122,16 @@ class Supervisor:
                 theirs.append(write)
             cells, fd = Cells.create(slots)
             theirs.append(fd)
-            arena = os.memfd_create("skyward-arena", os.MFD_CLOEXEC)
+            arena = self.arenas.create()
             mine.append(arena)
-            os.truncate(arena, self._arena_size)
             theirs.append(os.dup(arena))
             check_reserve(arena)
         except OSError:
             _close_all([*mine, *theirs])
             raise
-        self._arenas[worker] = arena
+        self.arenas.add(worker, arena)
         self._adopt(worker, mine[:-1], cells)
-        where = (self._arena_size, os.getpid(), arena)
+        where = (self.arenas.size, os.getpid(), arena)
         request = {"do": "spawn", "worker": worker, "slots": slots, "env": env, "arena": where}
         self._request(json.dumps(request).encode(), tuple(theirs))
 
@@ -189,9 +187,7 @@ class Supervisor:
 
     def bury(self, worker: int) -> None:
         """Forget the memory of a worker that is gone."""
-        arena = self._arenas.pop(worker, None)
-        if arena is not None:
-            os.close(arena)
+        self.arenas.bury(worker)
 
     def close(self) -> None:
         """Kill and reap everything. Nothing is left, and no event comes any more."""
@@ -200,8 +196,7 @@ class Supervisor:
             _close_all(fds)
         for worker in list(self._workers.values()):
             self._release(worker)
-        _close_all(list(self._arenas.values()))
-        self._arenas.clear()
+        self.arenas.close()
         self._output_poll.close()
         self._epoll.close()
 
@@ -272,7 +267,9 @@ class Supervisor:
                 if body or type(message) is not Reply:
                     check_body(message, body)
                 if isinstance(message, _SHARING) and message.shared:
-                    mark_refs(message, body)
+                    for frame in mark_refs(message, body):
+                        if type(frame) is Ref:
+                            self.arenas.check(worker.id, frame)
                 elif isinstance(message, Output) and message.stream == 2:
                     worker.tail = (worker.tail + bytes(body[0]) + b"\n")[-_TAIL:]
                 self._received.append(Received(worker.id, message, body))

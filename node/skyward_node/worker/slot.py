@@ -47,7 +47,7 @@ class Slot:
 
     __slots__ = (
         "_load", "_loop", "_mappings", "bundle", "current", "ended", "interrupts", "leave_fork", "max_payload",
-        "places", "printing", "reported", "seat", "share", "started", "streams", "thread",
+        "places", "printing", "reported", "seat", "share", "shares_elements", "started", "streams", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +74,8 @@ class Slot:
         self.reported: int | None = None  # the last one reported as started
         self.seat = 0  # the slot of the node that the current one runs on: see `seats`
         self.leave_fork: Callable[[BaseException | None], object] | None = None  # set in a forked child
-        self.share: Callable[[Buffer], Buffer] | None = None  # puts a large buffer where the client can read it
+        self.share: Callable[[Buffer], Buffer] | None = None  # puts a large buffer where the daemon can read it
+        self.shares_elements = False  # the client can, too: only then may elements of a stream lie there
         self._load = load
         self._mappings = mappings
         self._loop: AbstractEventLoop | None = None
@@ -158,7 +159,7 @@ class Slot:
         self._check_fork()
         if type(value) in _GENERATORS:
             raise _unexpected(function)
-        status, packed = self._pack(value, shared=False)
+        status, packed = self._pack_here(value)
         if status != OK:
             raise Unsendable(status, packed)
         return bundles.as_value(packed), len(packed.data) + size_of(packed.buffers)
@@ -179,7 +180,7 @@ class Slot:
 
     def _stream(self, id: int, generator: Generator[Any, Any, Any] | AsyncGenerator[Any, Any]) -> tuple[int, Payload]:
         """Send what a generator yields; return the outcome of the task, which is how the generator ended."""
-        emitter = Emitter(self.streams, id, self._pack)
+        emitter = Emitter(self.streams, id, self._pack if self.shares_elements else self._pack_here)
         try:
             if isinstance(generator, AsyncGenerator):
                 self._drive_async(id, drive_async(emitter, generator, self.interrupts))
@@ -239,7 +240,15 @@ class Slot:
             return Failure(REFUSED, type_name="DeadlockError", message=str(error))
         return failures.from_exception(error)
 
-    def _pack(self, value: Any, *, shared: bool = True) -> tuple[int, Payload]:
+    def _pack(self, value: Any) -> tuple[int, Payload]:
+        status, result = self._pack_here(value)
+        if result.buffers and self.share is not None:
+            share = self.share
+            shared = [share(buffer) if memoryview(buffer).nbytes >= LEAST else buffer for buffer in result.buffers]
+            result = Payload(result.data, tuple(shared))
+        return status, result
+
+    def _pack_here(self, value: Any) -> tuple[int, Payload]:
         try:
             result = payload.dumps_value(value)
         except Exception as error:
@@ -249,10 +258,6 @@ class Slot:
             size = len(result.data) + (size_of(result.buffers) if result.buffers else 0)
             if size > limit:
                 return _failed(Failure(TOO_LARGE, type_name="ResultTooLargeError", size=size, limit=limit))
-        if result.buffers and shared and self.share is not None:
-            share = self.share
-            placed = [share(buffer) if memoryview(buffer).nbytes >= LEAST else buffer for buffer in result.buffers]
-            result = Payload(result.data, tuple(placed))
         return OK, result
 
 
