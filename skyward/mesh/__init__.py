@@ -7,6 +7,7 @@
 - ``talk``: messages to and from nodes
 - ``nesting``: calls that tasks make; ``streaming``: values that flow while a task runs
 - ``sharing``: memory that this machine's workers read and write
+- ``spares``: memory for large results, used again
 - ``launching``: threads in which providers start and end nodes
 - ``window``: how many bytes may be under way; ``timers``: what is to be done later
 - ``console``: what tasks print; ``watching``, ``view``, ``area``: how the pool stands, live

@@ -151,6 +151,7 @@ class Engine:
 
     def _close_rest(self, patience: float) -> None:
         self.loop.release_fd()
+        self.talk.spares.close()
         if self.sharing is not None:
             self.sharing.close()
         self.watching.close(timeout=CANCEL_WAIT)  # what it has to say is no work of anybody
@@ -174,7 +175,8 @@ class Engine:
         """Poll once and handle what came."""
         if self._closed:
             return
-        for source in self.hub.poll(timeout, eager=awaited and self.scheduler.unsettled == 1):
+        eager = awaited and self.scheduler.unsettled == 1 and not self.talk.gathers
+        for source in self.hub.poll(timeout, eager=eager):
             if isinstance(source, Link):
                 self.read(source)
             elif isinstance(source, News):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from skyward.config import frame_limit
 from skyward.errors import ProtocolError
 from skyward.mesh.outcomes import Outcomes
+from skyward.mesh.spares import Spares
 from skyward.versions import package_versions
 from skyward.wire.bundles import Interim
 from skyward.wire.codec import Decoder, check_body, encode, pack_body
@@ -71,6 +72,8 @@ class Talk:
         self._outcomes = Outcomes(engine)
         self._decode = Decoder(NODE_MESSAGES).decode
         self._versions = package_versions(sys.path)
+        self.spares = Spares()
+        self._gathering: Link | None = None  # over which the last piece of a large frame came
 
     # --- to the node -----------------------------------------------------------------------
 
@@ -163,6 +166,8 @@ class Talk:
         if link is not None and link.ready:
             link.unacked = 0
             link.said = link.shown
+            if now:
+                self.spares.trim(now)
             self.release(mate)
             frame = encode(Beat(link.epoch, link.seen, now, link.heard, link.shown))
             link.send([frame])  # also to find out if the node knows this connection
@@ -294,11 +299,18 @@ class Talk:
     def _join(self, link: Link, message: Part | Parcels, body: list[Buffer]) -> None:
         """Take in a piece of a large frame, or where such frames belong."""
         if link.joiner is None:
-            link.joiner = Joiner(frame_limit(self._engine.max_payload))
+            link.joiner = Joiner(frame_limit(self._engine.max_payload), allocate=self.spares.allocate)
         if isinstance(message, Part):
             link.joiner.add(message, body[0])
+            self._gathering = link
         else:
             link.joiner.expect(message)
+
+    @property
+    def gathers(self) -> bool:
+        """Return whether more pieces of a large frame are about to come."""
+        link = self._gathering
+        return link is not None and link.joiner is not None and link.joiner.held > 0
 
     def took(self, mate: Mate, size: int) -> None:
         """Count bytes that the node keeps until it knows that we have them; tell it when they are many."""

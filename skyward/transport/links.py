@@ -238,6 +238,7 @@ class Link:
     def close(self) -> None:
         """Close the socket, with whatever waits; only what was sent last is given a moment."""
         self._pending.clear()
+        self.joiner = None
         if self.monitor is not None:
             self.socket.disable_monitor()
             self.monitor.close(0)

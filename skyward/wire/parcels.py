@@ -14,7 +14,6 @@ never more than ``limit`` at a time; pieces that do not follow one another are r
 from __future__ import annotations
 
 import mmap
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
@@ -63,15 +62,32 @@ def _pieces(epoch: int, number: int, frame: memoryview) -> Iterator[list[Buffer]
         yield [encode(Part(epoch, number, size, offset)), frame[offset : offset + SIZE]]
 
 
+def allocate(size: int) -> memoryview:
+    """Return fresh memory, of which only the pages that are written to exist. Raises `ProtocolError`."""
+    try:
+        return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    except (OSError, OverflowError, ValueError) as error:
+        raise ProtocolError(f"no memory for a parcel of {size} bytes") from error
+
+
 class Joiner:
     """Puts together what came over one connection."""
 
-    __slots__ = ("_expected", "_filled", "_frames", "_limit", "_refs", "_reserve", "held")
+    __slots__ = ("_allocate", "_expected", "_filled", "_frames", "_limit", "_refs", "_reserve", "held")
 
-    def __init__(self, limit: int, reserve: Callable[[int], Ref | None] | None = None) -> None:
-        """``limit``: bytes of parcels that may wait for their messages; ``reserve`` gives memory that others read."""
+    def __init__(
+        self,
+        limit: int,
+        reserve: Callable[[int], Ref | None] | None = None,
+        allocate: Callable[[int], memoryview] = allocate,
+    ) -> None:
+        """``limit``: bytes of parcels that may wait for their messages.
+
+        ``reserve`` gives memory that others read, and ``allocate`` what is used where that gives none.
+        """
         self._limit = limit
         self._reserve = reserve
+        self._allocate = allocate
         self._refs: dict[int, Ref] = {}  # to frames that lie in such memory
         self._frames: dict[int, memoryview] = {}
         self._filled: dict[int, int] = {}
@@ -88,8 +104,6 @@ class Joiner:
             raise ProtocolError(f"the piece at {part.offset} of parcel {number} does not follow")
         frame[at:end] = piece
         self._filled[number] = end
-        if at < SIZE <= end and number not in self._refs:
-            _use_huge_pages(frame)
 
     def _begin(self, number: int, size: int) -> memoryview:
         if not LARGEST < size <= self._limit - self.held:
@@ -99,7 +113,7 @@ class Joiner:
             self._refs[number] = ref
             frame = ref.owner.view[:size]
         else:
-            frame = _allocate(size)
+            frame = self._allocate(size)
         self._frames[number] = frame
         self._filled[number] = 0
         self.held += size
@@ -132,18 +146,3 @@ class Joiner:
                 body[index] = frame
             else:
                 body[index] = ref if index in places else ref.owner.open(ref)
-
-
-def _allocate(size: int) -> memoryview:
-    try:
-        return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-    except (OSError, OverflowError, ValueError) as error:
-        raise ProtocolError(f"no memory for a parcel of {size} bytes") from error
-
-
-def _use_huge_pages(frame: memoryview) -> None:
-    """Have the rest of a frame come in huge pages, a fifth of the work: before, they would cost more than has come."""
-    pages = frame.obj
-    assert isinstance(pages, mmap.mmap)
-    with suppress(OSError):  # a kernel without them
-        pages.madvise(mmap.MADV_HUGEPAGE)
