@@ -77,8 +77,8 @@ def _serve(
 ) -> int:
     import zmq
 
-    from skyward.transport.sockets import IO_THREADS, make_router
     from skyward.memory import Arena
+    from skyward.transport.sockets import IO_THREADS, make_router
     from skyward_node.core import Core, Limits
     from skyward_node.executors.arenas import SHARE
     from skyward_node.executors.supervisor import Supervisor

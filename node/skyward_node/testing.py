@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from skyward.calls import function as mark
+from skyward.memory import opened
 from skyward.model import NodeConfig
 from skyward.wire import failures, payload
 from skyward.wire.codec import encode, pack_body, split_body
@@ -192,7 +193,8 @@ class Rig:
 
     def _keep(self, message: Results, body: Sequence[Any]) -> None:
         rows = split_body(message.sizes, message.buffers, body)
-        for task, status, (data, buffers) in zip(message.ids, message.statuses, rows, strict=True):
+        for task, status, (data, frames) in zip(message.ids, message.statuses, rows, strict=True):
+            buffers = opened(frames, self.supervisor.arenas.bytes_of)
             value = payload.loads_value(data, buffers) if status == OK else failures.decode(data)
             self.repeated += [task] if task in self.results else []
             self.results[task] = status, value

@@ -175,8 +175,7 @@ class Engine:
         """Poll once and handle what came."""
         if self._closed:
             return
-        eager = awaited and self.scheduler.unsettled == 1 and not self.talk.gathers
-        for source in self.hub.poll(timeout, eager=eager):
+        for source in self.hub.poll(timeout, eager=awaited and self.scheduler.unsettled == 1 and not self.talk.gathers):
             if isinstance(source, Link):
                 self.read(source)
             elif isinstance(source, News):

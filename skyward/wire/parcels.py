@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
 from skyward.wire.codec import buffer_places, encode
-from skyward.wire.frames import Ref
 from skyward.wire.messages import Parcels, Part, Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from skyward.wire.frames import Buffer
+    from skyward.wire.frames import Buffer, Ref
     from skyward.wire.messages import Message
 
 SIZE: Final = 2**20  # bytes of a piece: the fastest on plain and on encrypted links
@@ -111,7 +110,7 @@ class Joiner:
         ref = self._reserve(size) if self._reserve is not None else None
         if ref is not None:
             self._refs[number] = ref
-            frame = ref.owner.view[:size]
+            frame: memoryview = ref.owner.view[:size]
         else:
             frame = self._allocate(size)
         self._frames[number] = frame

@@ -166,7 +166,7 @@ def test_half_a_message_of_a_dead_worker_is_dropped(rig: Rig) -> None:
     worker = rig.spawn()
     rig.call(worker, abs, -1)
     pid = rig.pid(worker)
-    task = rig.submit(worker, lambda: bytes(50_000_000))
+    task = rig.submit(worker, lambda: list(range(10_000_000)))
 
     def sending() -> bool:  # blocked in sendmsg: its result is larger than the socket's buffer, and we do not read
         with suppress(OSError), open(f"/proc/{pid}/wchan", encoding="ascii") as wchan:
@@ -282,7 +282,7 @@ def test_many_workers_can_be_ordered_at_once() -> None:
 def test_received_bodies_belong_to_the_receiver(rig: Rig) -> None:
     """A large result arrives in a buffer of its own, which the receiver may keep."""
     worker = rig.spawn()
-    tasks = [rig.submit(worker, lambda n: bytes([n]) * 300_000, n) for n in range(5)]
+    tasks = [rig.submit(worker, lambda n: [n] * 300_000, n) for n in range(5)]
     for task in tasks:
         rig.value(task)
     bodies = [e.body for e in rig.events if isinstance(e, Received) and isinstance(e.message, Results)]

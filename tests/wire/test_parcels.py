@@ -33,7 +33,7 @@ def receive(joiner: Joiner, messages: Sequence[Sequence[Buffer]]) -> list[tuple[
         message = decode(header)
         assert message is not None
         body: list[Buffer] = list(frames)
-        joiner.join(body)
+        joiner.join(message, body)
         if isinstance(message, Part):
             check_body(message, body)
             joiner.add(message, body[0])
@@ -85,7 +85,7 @@ def test_joined_frame_is_writable() -> None:
     *pieces, expect, (_, *rest) = Cutter().cut(7, tasks([b"a", frame]), [b"a", frame])
     receive(joiner, [*pieces, expect])
     body: list[Any] = list(rest)
-    joiner.join(body)
+    joiner.join(tasks([b""]), body)
     body[1][0] = 5
     assert body[1][0] == 5
 
@@ -99,7 +99,7 @@ def test_parcels_may_alternate() -> None:
             joiner.add(Part(7, number, size, offset), bytes([number]) * min(SIZE, size - offset))
     joiner.expect(Parcels(7, [0, 1], [2, 1]))
     body: list[Buffer] = [b"", b""]
-    joiner.join(body)
+    joiner.join(tasks([b""]), body)
     assert (bytes(body[0]), bytes(body[1])) == (b"\2" * size, b"\1" * size)
 
 
@@ -151,7 +151,7 @@ def test_parcel_must_be_whole_and_have_a_place(
     joiner.add(Part(7, 2, LARGEST + 1, 0), b"x")
     joiner.expect(Parcels(7, frames, numbers))
     with pytest.raises(ProtocolError, match=reason):
-        joiner.join(body)
+        joiner.join(tasks([b""]), body)
 
 
 @pytest.mark.rule("R43")

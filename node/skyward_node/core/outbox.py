@@ -55,7 +55,9 @@ def failures(outcomes: Iterable[tuple[int, Failure]]) -> Part:
 class Outbox:
     """All unacknowledged results of one session."""
 
-    __slots__ = ("_lent", "_parts", "_unacked", "done", "entries", "failed", "replies", "seq", "shared", "size", "spent")
+    __slots__ = (
+        "_lent", "_parts", "_unacked", "done", "entries", "failed", "replies", "seq", "shared", "size", "spent",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._parts: list[Part] = []  # of this turn, not yet numbered
@@ -80,7 +82,7 @@ class Outbox:
 
     @property
     def lends(self) -> bool:
-        """Return whether an acknowledgement may free memory of a worker."""
+        """Return whether bytes are to be sent, again or for the first time, that lie in the memory of a worker."""
         return self._lent > 0
 
     @property
@@ -96,6 +98,8 @@ class Outbox:
         self._parts.append(part)
         self.entries += len(part.ids)
         self.size += size_of(part.body)
+        if not self.shared:
+            self._lent += len(shared_among(part.body))
 
     def pass_on(self, reply: Reply, epoch: int) -> Reply:
         """Take in the result of a worker, when there is no other; return the message to send now."""
@@ -128,11 +132,7 @@ class Outbox:
             data = bytes(part.body[0])
             return Reply(epoch, self.seq, part.ids[0], part.statuses[0], part.elapsed[0], data), ()
         columns = part.ids, part.statuses, part.sizes, part.buffers, part.elapsed
-        refs = shared_among(part.body)
-        if not self.shared:
-            self._lent += len(refs)
-            refs = []
-        return Results(epoch, self.seq, *columns, refs), part.body
+        return Results(epoch, self.seq, *columns, shared_among(part.body) if self.shared else []), part.body
 
     def ack(self, seq: int) -> None:
         """Forget results up to ``seq``; raises `ProtocolError` for one that was never sent."""

@@ -264,7 +264,7 @@ def on_exited(node: Node, worker: Worker, event: Exited) -> None:
     worker.tasks.clear()
     node.running += worker.measure()
     crew.remove(node, worker)
-    if session is not None:
+    if session is not None and (session.shared or session.outbox.lends):
         session.graves.add(worker.id)
     else:
         node.actions.append(Bury(worker.id))
