@@ -39,6 +39,10 @@ class Spares:
     def __init__(self) -> None:
         self._spares: list[_Spare] = []  # the last one is the one used last
 
+    def __len__(self) -> int:
+        """Return how many pieces of memory it keeps an eye on."""
+        return len(self._spares)
+
     def allocate(self, size: int) -> memoryview:
         """Return memory of ``size`` bytes that nobody else has. Raises `ProtocolError` if there is none."""
         spares = self._spares

@@ -6,8 +6,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from skyward.results import Single
+from skyward.wire.codec import pack_body
 from skyward.wire.lone import Call
-from skyward.wire.messages import Tasks
+from skyward.wire.messages import Results, Tasks
+from skyward.wire.parcels import LARGEST, Cutter
+from skyward.wire.payload import dumps_value
+from skyward.wire.statuses import OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,3 +47,27 @@ def test_only_who_waits_for_the_only_task_stays_awake(mesh: Mesh, monkeypatch: p
     mesh.outcome(first)
     mesh.outcome(second)
     assert eager == [True, False]
+
+
+def test_nobody_stays_awake_while_pieces_come(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads that decrypt them need the processors."""
+    (node,) = mesh.open(calls=True)
+    gathers: list[bool] = []
+    alone = Single()
+    mesh.submit(mesh.task(sink=alone))
+    call = node.expect(Call)
+    value = bytes(LARGEST + 1)
+    sizes, buffers, body = pack_body([dumps_value(value)])
+    message = Results(node.epoch, 1, [call.id], [OK], sizes, buffers, [5])
+    messages = list(Cutter().cut(node.epoch, message, body))
+    handle = mesh.engine.talk.handle
+
+    def note(*args: Any) -> None:
+        handle(*args)
+        gathers.append(mesh.engine.talk.gathers)
+
+    monkeypatch.setattr(mesh.engine.talk, "handle", note)
+    for frames in messages:
+        node.send_frames(frames)
+    assert mesh.outcome(alone) == value
+    assert gathers == [*[True] * (len(messages) - 1), False]

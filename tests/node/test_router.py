@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import zmq
 
+from skyward.memory import Arena, Files, Mappings
 from skyward.transport.keys import make_pair
 from skyward.transport.sockets import make_dealer, make_router, send_frames
 from skyward.wire.codec import encode
-from skyward.wire.messages import PROTOCOL, Beat, Hello, Module, Parcels, Pulse
+from skyward.wire.frames import Ref
+from skyward.wire.messages import PROTOCOL, Beat, Hello, Module, Parcels, Pulse, Results, Tasks
+from skyward.wire.parcels import LARGEST, Cutter
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
 from skyward_node.router import Router
 from tests.transport.curve import Port
@@ -18,6 +21,8 @@ from tests.transport.curve import Port
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from skyward_node.core.actions import Event
 
 WAIT = 10_000  # ms for what takes one
 ALICE = make_pair()
@@ -183,3 +188,63 @@ def test_message_under_no_key_is_never_decoded(ends: tuple[Router, Any]) -> None
     assert isinstance(event, Nonsense)
     assert (event.code, event.reason) == ("auth", "a message that came under no key")
     assert router.receive() == []
+
+
+def large_task(size: int) -> tuple[Tasks, list[bytes]]:
+    """Return a task with an argument of so many bytes."""
+    return Tasks(1, 0, [b"k" * 16], [1], [0], [4], [1]), [b"data", b"x" * size]
+
+
+def events_of(router: Router, count: int) -> list[Event]:
+    """Return what comes of so many messages."""
+    events: list[Event] = []
+    while len(events) < count:
+        events += receive(router)
+    return events
+
+
+@pytest.mark.rule("R20")
+def test_large_argument_is_put_together_where_workers_read_it(ends: tuple[Router, Any]) -> None:
+    """Its memory is used again when the task is gone, and given up when nobody sends in pieces any more."""
+    plain, dealer = ends
+    arena = Arena(64 * 2**20)
+    router, cutter = Router(plain.socket, 2**30, arena=arena), Cutter()
+    message, body = large_task(LARGEST + 1)
+
+    def send() -> tuple[bytes, int]:
+        messages = list(cutter.cut(1, message, body))
+        for frames in messages:
+            send_frames(dealer, frames)
+        *_, last = events_of(router, len(messages))
+        assert isinstance(last, Incoming)
+        assert last.message == message
+        [data, frame] = last.body
+        assert isinstance(frame, Ref)
+        assert (bytes(data), bytes(Mappings(Files()).open(frame))) == (body[0], body[1])
+        return last.peer, frame.fields[4]
+
+    peer, offset = send()
+    assert send() == (peer, offset)
+    router.forget(peer)
+    assert arena._segment is None
+
+
+@pytest.mark.rule("R20")
+def test_result_that_its_client_cannot_read_is_sent_as_bytes(ends: tuple[Router, Any]) -> None:
+    """One that it can read is sent as it is."""
+    plain, dealer = ends
+    asked: list[Ref] = []
+
+    def bytes_of(ref: Ref) -> bytes:
+        asked.append(ref)
+        return b"bytes"
+
+    send_frames(dealer, [encode(Module(1, bytes(16), "m")), b"source"])
+    peer = receive(plain)[0].peer
+    router = Router(plain.socket, 2**30, bytes_of=bytes_of)
+    ref = Ref.make(1, 2, 3, 4, 5, 6)
+    for shared, expected in (([], b"bytes"), ([1], bytes(ref))):
+        message = Results(1, 1, [1], [0], [4], [1], [5], shared)
+        assert router.send(peer, message, [b"data", ref]) is None
+        assert dealer.recv_multipart() == [encode(message), b"data", expected]
+    assert asked == [ref]

@@ -42,6 +42,19 @@ def kind(request: pytest.FixtureRequest) -> Any:
     return {"provider": sky.Local(transport=request.param)}
 
 
+@pytest.fixture(params=["ipc", "tcp"])
+def provider(request: pytest.FixtureRequest) -> sky.Local:
+    """Return who starts nodes whose workers share memory with us, or with their daemon only."""
+    return sky.Local(transport=request.param)
+
+
+@pytest.fixture
+def one(provider: sky.Local) -> Iterator[sky.Compute]:
+    """Return a pool of one node of one slot, of either kind."""
+    with sky.Compute(provider, nodes=1) as pool:
+        yield pool
+
+
 @pytest.fixture
 def near() -> Iterator[sky.Compute]:
     """Return a pool of one node of one slot, whose memory is shared."""
@@ -74,7 +87,25 @@ def scribble(value: np.ndarray[Any, Any]) -> bool:
     return bool(value.flags.writeable)
 
 
+@sky.function
+def place_of(value: np.ndarray[Any, Any]) -> str:
+    """Return what the memory of the argument is a mapping of."""
+    address = value.ctypes.data
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        first, last = (int(end, 16) for end in line.split(maxsplit=1)[0].split("-"))
+        if first <= address < last:
+            return line
+    return ""
+
+
 KEPT: list[Any] = []  # of the worker
+
+
+@sky.function
+def call_with_large(count: int) -> float:
+    """Send a large argument to another task, and take its large result."""
+    value = echo(np.ones(count)) >> sky
+    return float(value.sum())
 
 
 @sky.function
@@ -167,6 +198,34 @@ def test_bulk_does_not_pass_through_the_daemon(near: sky.Compute) -> None:
     assert peaks[1] < 60_000  # KiB
 
 
+@pytest.mark.rule("R20")
+def test_task_reads_a_large_argument_where_it_was_put(one: sky.Compute) -> None:
+    """By the client, or by the daemon that has put its pieces together: no pipe brings it."""
+    assert "skyward-arena" in (place_of(np.ones(MIB)) >> one)
+
+
+@pytest.mark.rule("R20")
+def test_large_results_that_are_kept_stay_as_they_were(one: sky.Compute) -> None:
+    """Their memory is used again when nobody refers to it: neither to an array, nor to a part of one."""
+    results = [ones(MIB, float(i)) >> one for i in range(8)]
+    views = [result[10:20] for result in results]
+    del results[1::2]
+    for _ in range(8):
+        again = ones(MIB, -1.0) >> one
+        assert (again == -1).all()
+    assert all((result == 2.0 * index).all() for index, result in enumerate(results))
+    assert all((view == index).all() for index, view in enumerate(views))
+
+
+@pytest.mark.rule("R20")
+def test_large_pickles_and_nested_calls_arrive_over_tcp() -> None:
+    """What is no buffer of a task's arguments finds another way out of where its pieces were put together."""
+    with sky.Compute(sky.Local(transport="tcp"), nodes=2) as pool:
+        text = ["x" * 1_000 + str(i) for i in range(5_000)]
+        assert (echo(text) >> pool) == text
+        assert call_with_large(3 * MIB) >> pool == 3.0 * MIB
+
+
 def daemon_of(pool: sky.Compute) -> int:
     """Return the process of a pool's only node."""
     engine = pool._engine
@@ -178,22 +237,22 @@ def daemon_of(pool: sky.Compute) -> int:
 
 
 @pytest.mark.rule("R20")
-def test_argument_that_a_task_keeps_stays_as_it_was(near: sky.Compute) -> None:
+def test_argument_that_a_task_keeps_stays_as_it_was(one: sky.Compute) -> None:
     """Its memory is used again by the next calls, its pages are the task's own by then."""
-    keep(np.full(MIB, 7.0)) >> near
+    keep(np.full(MIB, 7.0)) >> one
     for i in range(5):
-        echo(np.full(MIB, float(i))) >> near
-    assert ((kept() >> near) == 7).all()
+        echo(np.full(MIB, float(i))) >> one
+    assert ((kept() >> one) == 7).all()
 
 
 @pytest.mark.rule("R20")
 @pytest.mark.rule("R50")
-def test_child_of_a_task_keeps_its_argument(near: sky.Compute, tmp_path: Path) -> None:
+def test_child_of_a_task_keeps_its_argument(one: sky.Compute, tmp_path: Path) -> None:
     """A forked child that outlives its task sees what it saw at the fork."""
-    child = fork_and_keep(np.full(MIB, 7.0), str(tmp_path)) >> near
+    child = fork_and_keep(np.full(MIB, 7.0), str(tmp_path)) >> one
     runs(tmp_path, "child")
     for i in range(5):
-        echo(np.full(MIB, float(i))) >> near
+        echo(np.full(MIB, float(i))) >> one
     let_go(tmp_path, "child")
     until((tmp_path / "child-done").exists)
     assert (tmp_path / "child-done").read_text() == "(7.0, 7.0)"
@@ -201,12 +260,12 @@ def test_child_of_a_task_keeps_its_argument(near: sky.Compute, tmp_path: Path) -
 
 
 @pytest.mark.rule("R20")
-def test_results_that_are_kept_stay_as_they_were(near: sky.Compute) -> None:
+def test_results_that_are_kept_stay_as_they_were(one: sky.Compute) -> None:
     """Hundreds of them, beyond the bound on mappings, while more come."""
-    results = [ones(LEAST // 8, float(i)) >> near for i in range(300)]
+    results = [ones(LEAST // 8, float(i)) >> one for i in range(300)]
     views = [result[10:20] for result in results[::7]]
     for i in range(100):
-        ones(LEAST // 8, -1.0) >> near
+        ones(LEAST // 8, -1.0) >> one
         if i == 50:
             del results[1::2]
     assert all((result == 2.0 * index).all() for index, result in enumerate(results))
@@ -215,40 +274,41 @@ def test_results_that_are_kept_stay_as_they_were(near: sky.Compute) -> None:
 
 @pytest.mark.rule("R20")
 @pytest.mark.rule("R39")
-def test_thread_over_its_time_keeps_its_argument(threads: sky.Compute, tmp_path: Path) -> None:
+def test_thread_over_its_time_keeps_its_argument(provider: sky.Local, tmp_path: Path) -> None:
     """It cannot be stopped, so what it reads is not used again."""
-    let_go(tmp_path, "warm")
-    hold_array(np.ones(1), str(tmp_path), "warm") >> threads
-    call = hold_array(np.full(MIB, 7.0), str(tmp_path), "late").with_timeout(0.5)
-    with pytest.raises(sky.TaskTimeoutError):
-        call >> threads
-    for i in range(5):
-        echo(np.full(MIB, float(i))) >> threads
-    let_go(tmp_path, "late")
-    until((tmp_path / "late-done").exists)
-    until(lambda: (tmp_path / "late-done").read_text() == "(7.0, 7.0)")
+    with sky.Compute(provider, nodes=1, executor="thread", concurrency=2) as threads:
+        let_go(tmp_path, "warm")
+        hold_array(np.ones(1), str(tmp_path), "warm") >> threads
+        call = hold_array(np.full(MIB, 7.0), str(tmp_path), "late").with_timeout(0.5)
+        with pytest.raises(sky.TaskTimeoutError):
+            call >> threads
+        for i in range(5):
+            echo(np.full(MIB, float(i))) >> threads
+        let_go(tmp_path, "late")
+        until((tmp_path / "late-done").exists)
+        until(lambda: (tmp_path / "late-done").read_text() == "(7.0, 7.0)")
 
 
 @pytest.mark.rule("R38")
 @pytest.mark.rule("R20")
-def test_worker_that_dies_with_large_arguments_loses_none(near: sky.Compute, tmp_path: Path) -> None:
+def test_worker_that_dies_with_large_arguments_loses_none(one: sky.Compute, tmp_path: Path) -> None:
     """The task runs once more with the same bytes, and a result outlives its worker."""
-    future = hold_array(np.full(MIB, 7.0), str(tmp_path), "first") > near
-    early = ones(MIB, 3.0) > near
+    future = hold_array(np.full(MIB, 7.0), str(tmp_path), "first") > one
+    early = ones(MIB, 3.0) > one
     runs(tmp_path, "first")
     os.kill(int((tmp_path / "first-runs").read_text()), signal.SIGKILL)
     let_go(tmp_path, "first")
     assert future.result() == (7.0, 7.0)
     with pytest.raises(sky.WorkerCrashedError):
-        die_by(signal.SIGKILL).with_retries(0) >> near
+        die_by(signal.SIGKILL).with_retries(0) >> one
     assert (early.result() == 3.0).all()
 
 
 @pytest.mark.rule("R36")
 @pytest.mark.rule("R20")
-def test_node_that_dies_with_large_arguments_loses_none(tmp_path: Path) -> None:
+def test_node_that_dies_with_large_arguments_loses_none(provider: sky.Local, tmp_path: Path) -> None:
     """They run again on its successor, and results of the dead node stay readable."""
-    with sky.Compute(nodes=1) as pool:
+    with sky.Compute(provider, nodes=1) as pool:
         before = ones(MIB, 3.0) >> pool
         unread = ones(MIB, 4.0) > pool
         until(unread.done)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from skyward.errors import ProtocolError
 from skyward.wire import parcels
 from skyward.wire.codec import Decoder, check_body, encode
+from skyward.wire.frames import Ref
 from skyward.wire.kinds import CLIENT_MESSAGES
-from skyward.wire.messages import Message, Parcels, Part, Tasks
+from skyward.wire.messages import Answer, Message, Parcels, Part, Tasks
 from skyward.wire.parcels import LARGEST, SIZE, Cutter, Joiner
 
 if TYPE_CHECKING:
@@ -88,6 +89,46 @@ def test_joined_frame_is_writable() -> None:
     joiner.join(tasks([b""]), body)
     body[1][0] = 5
     assert body[1][0] == 5
+
+
+class Reserved:
+    """Memory that others read, as the owner of a reference to it."""
+
+    def __init__(self, size: int) -> None:
+        self.view = memoryview(bytearray(2 * size))
+
+    def open(self, ref: Ref) -> bytes:
+        """Return a copy."""
+        return bytes(self.view[: ref.length])
+
+
+def reserve(size: int) -> Ref | None:
+    """Return a reference, unless there is no room."""
+    if size > 4 * LARGEST:
+        return None
+    ref = Ref.make(1, 2, 3, 4, 5, size)
+    ref.owner = Reserved(size)
+    return ref
+
+
+@pytest.mark.rule("R20")
+def test_buffers_of_tasks_stay_where_their_reader_finds_them() -> None:
+    """References take the place of buffers alone: pickles, and frames of other messages, are the bytes themselves."""
+    frame, larger = b"x" * (LARGEST + 1), b"y" * (4 * LARGEST + 1)
+    body = [frame, frame, frame, larger]
+    message = Tasks(7, 0, [b"k" * 16], [1, 2], [0, 0], [len(frame), 0], [0, 3])
+    other = Answer(7, 1, [1, 2], [0, 0], [len(frame), 0], [0, 3], [0, 0])
+    for sent, kinds in ((message, [bytes, bytes, Ref, memoryview]), (other, [bytes, bytes, bytes, memoryview])):
+        joiner = Joiner(LIMIT, reserve)
+        *parts, expect, (_, *rest) = Cutter().cut(7, sent, body)
+        receive(joiner, [*parts, expect])
+        joined: list[Buffer] = list(rest)
+        joiner.join(sent, joined)
+        assert [type(got) for got in joined] == kinds
+        check_body(sent, joined)
+        opened = [got.owner.open(got) if isinstance(got, Ref) else bytes(got) for got in joined]
+        assert opened == body
+        assert joiner.held == 0
 
 
 def test_parcels_may_alternate() -> None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from skyward.wire.frames import Ref
+from skyward.wire.lone import Call
 from skyward.wire.messages import Beat, Part, Release, Results, Tasks
 from skyward.wire.statuses import OK
-from skyward_node.core.actions import Bury, Give, Gone
+from skyward_node.core.actions import Bury, Give, Gone, Send
 from skyward_node.core.graves import Graves
+from tests.node.core.conftest import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,3 +135,41 @@ def test_pieces_are_no_business_of_the_session(rig: Rig) -> None:
     """They are put together where they come in."""
     rig.open()
     assert rig.say(Part(EPOCH, 1, 3_000_000, 0)) == []
+
+
+@pytest.mark.rule("R20")
+def test_result_in_a_workers_memory_stays_until_its_client_has_the_bytes(make_rig: Callable[..., Rig]) -> None:
+    """Who cannot read it there is sent what it stands for; the acknowledgement frees the region."""
+    rig = make_rig(1)
+    rig.open()
+    rig.submit(1)
+    message, body = shared_result(1, 1)
+    sent = rig.hear(1, message, body)
+    assert Send(b"peer1", Results(EPOCH, 1, [1], [OK], [4], [1], [50_000]), body) in sent
+    free = Give(1, Release(0, [(1 << 32) + 1]))
+    assert free not in rig.say(Beat(EPOCH, 0, 0.0))
+    assert free in rig.say(Beat(EPOCH, 1, 0.0))
+    assert free not in rig.say(Beat(EPOCH, 1, 0.0))
+
+
+@pytest.mark.rule("R38")
+def test_worker_is_buried_when_its_bytes_have_arrived(make_rig: Callable[..., Rig]) -> None:
+    """Until then they may have to be sent again."""
+    rig = make_rig(1)
+    rig.open()
+    rig.submit(1)
+    rig.hear(1, *shared_result(1, 1))
+    assert Bury(1) not in rig.die(1)
+    assert Bury(1) not in rig.say(Beat(EPOCH, 0, 0.0))
+    assert Bury(1) in rig.say(Beat(EPOCH, 1, 0.0))
+
+
+@pytest.mark.rule("R20")
+def test_short_way_frees_memory_just_as_soon(make_rig: Callable[..., Rig]) -> None:
+    """A lone call that acknowledges a large result says so to its worker before that runs the call."""
+    rig = make_rig(1)
+    rig.open()
+    rig.submit(1)
+    rig.hear(1, *shared_result(1, 1))
+    actions = rig.say(Call(EPOCH, 1, KEY, 2, b"args"))
+    assert [type(action.message) for action in actions if isinstance(action, Give)] == [Release, Call]
