@@ -393,30 +393,3 @@ def test_lease_belongs_to_the_process_that_has_it(arena: Arena, monkeypatch: pyt
     monkeypatch.setattr(os, "getpid", lambda: -1)
     with pytest.raises(OSError, match="fork"):
         ref.owner[1].open(ref)
-
-
-@pytest.mark.rule("R20")
-def test_reserved_region_is_written_in_place(arena: Arena) -> None:
-    """A reader sees what was put into its view; the region is used again when nobody has it, or a mapping of it."""
-    ref = arena.reserve(MIB)
-    assert ref is not None
-    ref.owner.view[:MIB] = b"a" * MIB
-    assert read(ref) == b"a" * MIB
-    offset, opened = offset_of(ref), ref.owner.open(ref)
-    del ref
-    gc.collect()
-    assert offset_of(put(arena, b"b" * MIB)) != offset
-    assert bytes(opened) == b"a" * MIB
-    del opened
-    assert offset_of(put(arena, b"c" * MIB)) == offset
-
-
-@pytest.mark.rule("F18")
-def test_nobody_takes_pages_away_from_those_who_read_them(arena: Arena) -> None:
-    """A file that has become shorter would kill whoever has mapped it."""
-    ref = put(arena, b"a" * PAGE)
-    pid, number, name, *_ = ref.fields
-    file = File(pid, number, name)
-    with pytest.raises(PermissionError):
-        os.ftruncate(file.fd, 0)
-    assert read(ref) == b"a" * PAGE

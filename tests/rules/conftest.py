@@ -43,6 +43,19 @@ def pool() -> Iterator[sky.Compute]:
         pool.close(cancel=True)  # a test that has failed may have left calls that are held
 
 
+@pytest.fixture(params=["ipc", "tcp"])
+def provider(request: pytest.FixtureRequest) -> sky.Local:
+    """Return who starts nodes whose workers share memory with us, or with their daemon only."""
+    return sky.Local(transport=request.param)
+
+
+@pytest.fixture
+def one(provider: sky.Local) -> Iterator[sky.Compute]:
+    """Return a pool of one node of one slot, of either kind."""
+    with sky.Compute(provider, nodes=1) as pool:
+        yield pool
+
+
 @pytest.fixture
 def threads() -> Iterator[sky.Compute]:
     """Return an open pool of one node with two threads."""

@@ -42,19 +42,6 @@ def kind(request: pytest.FixtureRequest) -> Any:
     return {"provider": sky.Local(transport=request.param)}
 
 
-@pytest.fixture(params=["ipc", "tcp"])
-def provider(request: pytest.FixtureRequest) -> sky.Local:
-    """Return who starts nodes whose workers share memory with us, or with their daemon only."""
-    return sky.Local(transport=request.param)
-
-
-@pytest.fixture
-def one(provider: sky.Local) -> Iterator[sky.Compute]:
-    """Return a pool of one node of one slot, of either kind."""
-    with sky.Compute(provider, nodes=1) as pool:
-        yield pool
-
-
 @pytest.fixture
 def near() -> Iterator[sky.Compute]:
     """Return a pool of one node of one slot, whose memory is shared."""
@@ -87,25 +74,7 @@ def scribble(value: np.ndarray[Any, Any]) -> bool:
     return bool(value.flags.writeable)
 
 
-@sky.function
-def place_of(value: np.ndarray[Any, Any]) -> str:
-    """Return what the memory of the argument is a mapping of."""
-    address = value.ctypes.data
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        first, last = (int(end, 16) for end in line.split(maxsplit=1)[0].split("-"))
-        if first <= address < last:
-            return line
-    return ""
-
-
 KEPT: list[Any] = []  # of the worker
-
-
-@sky.function
-def call_with_large(count: int) -> float:
-    """Send a large argument to another task, and take its large result."""
-    value = echo(np.ones(count)) >> sky
-    return float(value.sum())
 
 
 @sky.function
@@ -196,34 +165,6 @@ def test_bulk_does_not_pass_through_the_daemon(near: sky.Compute) -> None:
         peaks.append(int(status.split("VmHWM:")[1].split()[0]))
     assert node.rank == 0
     assert peaks[1] < 60_000  # KiB
-
-
-@pytest.mark.rule("R20")
-def test_task_reads_a_large_argument_where_it_was_put(one: sky.Compute) -> None:
-    """By the client, or by the daemon that has put its pieces together: no pipe brings it."""
-    assert "skyward-arena" in (place_of(np.ones(MIB)) >> one)
-
-
-@pytest.mark.rule("R20")
-def test_large_results_that_are_kept_stay_as_they_were(one: sky.Compute) -> None:
-    """Their memory is used again when nobody refers to it: neither to an array, nor to a part of one."""
-    results = [ones(MIB, float(i)) >> one for i in range(8)]
-    views = [result[10:20] for result in results]
-    del results[1::2]
-    for _ in range(8):
-        again = ones(MIB, -1.0) >> one
-        assert (again == -1).all()
-    assert all((result == 2.0 * index).all() for index, result in enumerate(results))
-    assert all((view == index).all() for index, view in enumerate(views))
-
-
-@pytest.mark.rule("R20")
-def test_large_pickles_and_nested_calls_arrive_over_tcp() -> None:
-    """What is no buffer of a task's arguments finds another way out of where its pieces were put together."""
-    with sky.Compute(sky.Local(transport="tcp"), nodes=2) as pool:
-        text = ["x" * 1_000 + str(i) for i in range(5_000)]
-        assert (echo(text) >> pool) == text
-        assert call_with_large(3 * MIB) >> pool == 3.0 * MIB
 
 
 def daemon_of(pool: sky.Compute) -> int:

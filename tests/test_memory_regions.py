@@ -1,0 +1,72 @@
+"""Regions that are written in place, and files that stay as long as they are."""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from skyward.memory import Arena, File, Files, Mappings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from skyward.wire.frames import Ref
+
+PAGE = mmap.PAGESIZE
+MIB = 2**20
+
+
+def put(arena: Arena, data: bytes) -> Ref:
+    """Put bytes where there is room."""
+    ref = arena.put(data)
+    assert ref is not None
+    return ref
+
+
+def offset_of(ref: Ref) -> int:
+    """Return where its region begins."""
+    return ref.fields[4]
+
+
+def read(ref: Ref) -> bytes:
+    """Return a copy of what a reference stands for."""
+    return bytes(Mappings(Files()).open(ref))
+
+
+@pytest.fixture
+def arena() -> Iterator[Arena]:
+    """Return an arena of 16 MiB."""
+    arena = Arena(16 * MIB)
+    yield arena
+    arena.retire()
+
+
+@pytest.mark.rule("R20")
+def test_reserved_region_is_written_in_place(arena: Arena) -> None:
+    """A reader sees what was put into its view; the region is used again when nobody has it, or a mapping of it."""
+    ref = arena.reserve(MIB)
+    assert ref is not None
+    ref.owner.view[:MIB] = b"a" * MIB
+    assert read(ref) == b"a" * MIB
+    offset, opened = offset_of(ref), ref.owner.open(ref)
+    del ref
+    gc.collect()
+    assert offset_of(put(arena, b"b" * MIB)) != offset
+    assert bytes(opened) == b"a" * MIB
+    del opened
+    assert offset_of(put(arena, b"c" * MIB)) == offset
+
+
+@pytest.mark.rule("F18")
+def test_nobody_takes_pages_away_from_those_who_read_them(arena: Arena) -> None:
+    """A file that has become shorter would kill whoever has mapped it."""
+    ref = put(arena, b"a" * PAGE)
+    pid, number, name, *_ = ref.fields
+    file = File(pid, number, name)
+    with pytest.raises(PermissionError):
+        os.ftruncate(file.fd, 0)
+    assert read(ref) == b"a" * PAGE
