@@ -70,6 +70,7 @@ class Segment:
         self._freed: deque[tuple[int, int]] = deque()  # by finalizers, which may run in the middle of anything
         self._lock = threading.Lock()
         self._warm = 0  # bytes of free regions that have pages
+        self._pid = os.getpid()
 
     def take(self, size: int) -> int | None:
         """Return the offset of ``size`` free bytes, the lowest: pages are warm there. None if there are none."""
@@ -119,7 +120,9 @@ class Segment:
         self._free = joined
 
     def _cool(self, offset: int, size: int) -> None:
-        """Return the pages to the system."""
+        """Return the pages to the system; in a forked child they are not ours."""
+        if os.getpid() != self._pid:
+            return
         with suppress(OSError):
             self._map.madvise(mmap.MADV_REMOVE, offset, size)
             self._warm -= size
@@ -232,7 +235,8 @@ class File:
     __slots__ = ("fd",)
 
     def __init__(self, pid: int, number: int, arena: int) -> None:
-        self.fd = os.open(f"/proc/{pid}/fd/{number}", os.O_RDWR | os.O_CLOEXEC)
+        # To be read only: a task may write rubbish to every descriptor that its process has.
+        self.fd = os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY | os.O_CLOEXEC)
         # A task that was given up may look for its arguments when the descriptor has another file already.
         if os.pread(self.fd, 8, 0) != arena.to_bytes(8, "big"):
             raise OSError(errno.ESTALE, f"descriptor {number} of process {pid} is not the shared memory any more")

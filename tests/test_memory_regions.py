@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from skyward import memory
 from skyward.memory import Arena, File, Files, Mappings
 
 if TYPE_CHECKING:
@@ -65,8 +66,35 @@ def test_reserved_region_is_written_in_place(arena: Arena) -> None:
 def test_nobody_takes_pages_away_from_those_who_read_them(arena: Arena) -> None:
     """A file that has become shorter would kill whoever has mapped it."""
     ref = put(arena, b"a" * PAGE)
+    segment = arena._segment
+    assert segment is not None
+    with pytest.raises(PermissionError):
+        os.ftruncate(segment.fd, 0)
+    assert read(ref) == b"a" * PAGE
+
+
+@pytest.mark.rule("F18")
+def test_reader_cannot_write(arena: Arena) -> None:
+    """A task that writes rubbish to all descriptors it finds harms nobody else's arguments."""
+    ref = put(arena, b"a" * PAGE)
     pid, number, name, *_ = ref.fields
     file = File(pid, number, name)
-    with pytest.raises(PermissionError):
-        os.ftruncate(file.fd, 0)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.write(file.fd, b"rubbish")
     assert read(ref) == b"a" * PAGE
+
+
+@pytest.mark.rule("R50")
+def test_forked_child_takes_no_pages_from_its_parent(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it lets go of is the parent's all the same."""
+    ref = put(arena, b"a" * MIB)
+    monkeypatch.setattr(memory, "WARM", 0)
+    child = os.fork()
+    if child == 0:
+        try:
+            del ref
+            gc.collect()
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert read(ref) == b"a" * MIB
