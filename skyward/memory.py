@@ -301,17 +301,17 @@ def _map(file: File | Segment, ref: Ref, keep: object) -> memoryview | bytearray
             _mapped[number] = weakref.ref(pages)
             weakref.finalize(pages, _unmapped, number, keep).atexit = False
             return memoryview(pages)
-    return read_copy(file, ref)
+    return read_copy(file.fd, ref)
 
 
-def read_copy(file: File | Segment, ref: Ref) -> bytearray:
+def read_copy(fd: int, ref: Ref) -> bytearray:
     """Return a copy of what a reference refers to; raises `OSError`."""
     _, _, _, _, offset, length = ref.fields
     copied = bytearray(length)
     view = memoryview(copied)
     at = 0
     while at < length:
-        count = os.preadv(file.fd, [view[at:]], offset + at)
+        count = os.preadv(fd, [view[at:]], offset + at)
         if not count:
             raise OSError(f"shared memory of {length} bytes ends after {at}")
         at += count

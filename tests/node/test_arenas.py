@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,18 @@ def test_result_is_read_where_it_lies(arenas: Arenas) -> None:
     arenas.bury(WORKER)
     assert view == b"x" * 200_000
     assert view.readonly
+
+
+@pytest.mark.rule("F61")
+def test_result_is_copied_where_it_cannot_be_mapped(arenas: Arenas, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon without descriptors sends it all the same."""
+
+    def refuse(*_: object) -> mmap.mmap:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    ref = worker_writes(arenas, b"x" * 200_000)
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    assert arenas.bytes_of(ref) == b"x" * 200_000
 
 
 @pytest.mark.rule("F18")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.config import available_memory
 from skyward.errors import ProtocolError
-from skyward.memory import create_file
+from skyward.memory import create_file, read_copy
 
 if TYPE_CHECKING:
     from skyward.wire.frames import Buffer, Ref
@@ -49,7 +49,10 @@ class Arenas:
         worker = number >> 32
         view = self._views.get(worker)
         if view is None:
-            pages = mmap.mmap(self._fds[worker], self.size, mmap.MAP_SHARED, mmap.PROT_READ)
+            try:
+                pages = mmap.mmap(self._fds[worker], self.size, mmap.MAP_SHARED, mmap.PROT_READ)
+            except OSError:  # out of descriptors or of address space
+                return read_copy(self._fds[worker], ref)
             view = self._views[worker] = memoryview(pages)
         return view[offset : offset + length]
 

@@ -47,7 +47,7 @@ _LAST_WORDS: Final = 2**30  # bytes read from a dead worker's pipe, in case a pr
 _FATAL: Final = "Fatal Python error: "
 _TURN: Final = 64  # descriptors looked after in one turn; the rest stays ready
 _REPLY: Final = 4096  # bytes of a template's message
-PER_WORKER: Final = 8  # descriptors: two sockets, two pipes, the process, its memory, and two that pass through
+PER_WORKER: Final = 9  # descriptors: two sockets, two pipes, the process, its memory twice, and two that pass through
 _SHARING: Final = (Results, Items)
 _IN: Final = select.EPOLLIN | select.EPOLLRDHUP
 

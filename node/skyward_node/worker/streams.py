@@ -16,15 +16,14 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
-from skyward.memory import Files, read_copy
+from skyward.memory import Files, opened, read_copy
 from skyward.wire.codec import mark_refs, split_body
-from skyward.wire.frames import Ref
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Generator, Sequence
 
-    from skyward.wire.frames import Buffer
+    from skyward.wire.frames import Buffer, Ref
     from skyward.wire.messages import Credit, Items, Message
     from skyward_node.pipe_messages import Deadlock
 
@@ -152,9 +151,11 @@ class Streams:
 
     def open_memory(self, buffers: tuple[Buffer, ...]) -> tuple[Buffer, ...]:
         """Return buffers of an element, with copies of those that lie in the client's memory."""
-        return tuple(
-            [read_copy(self._files.of(buffer), buffer) if type(buffer) is Ref else buffer for buffer in buffers]
-        )
+        return opened(buffers, self._copy)
+
+    def _copy(self, ref: Ref) -> bytearray:
+        file = self._files.of(ref)  # which stays open at least for as long as we refer to it
+        return read_copy(file.fd, ref)
 
     def end(self, task: int) -> None:
         """Forget a task that has ended."""
