@@ -119,15 +119,15 @@ def test_wait_that_a_task_leaves_behind_ends_with_it(executor: Any, tmp_path: Pa
     """What still awaits when its task ends neither keeps the slot lent nor takes that of the next task."""
 
     @sky.function
-    async def outer(directory: str) -> str:
-        waiting = asyncio.ensure_future(asyncio.wait([asyncio.ensure_future(_await(hold(directory, "a") > sky))]))
+    async def outer(directory: str, name: str) -> str:
+        waiting = asyncio.ensure_future(asyncio.wait([asyncio.ensure_future(_await(hold(directory, name) > sky))]))
         await (add(1) > sky)
         return repr(waiting.done())
 
     with sky.Compute(nodes=1, executor=executor) as pool:
-        for _ in range(3):
-            assert (outer(str(tmp_path)) > pool).result(LONG) == "False"
-            let_go(tmp_path, "a")  # a thread cannot be stopped
+        for name in "abc":
+            assert (outer(str(tmp_path), name) > pool).result(LONG) == "False"
+            let_go(tmp_path, name)  # a thread cannot be stopped
         until(lambda: (pool.snapshot().in_flight, pool.snapshot().queued) == (0, 0))
         assert (gathers() > pool).result(LONG) == [0, 1, 2]
 
