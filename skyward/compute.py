@@ -217,6 +217,13 @@ class Compute(PoolOperations):
             engine.wait_for_room(size)
         engine.hand_in(tasks, size)
 
+    def _submit_alone(self, task: Task) -> None:
+        engine, size = self._engine, task.size
+        if engine is None or not engine.window.has_room(size):
+            self._wait_for_room_and_submit([task])
+        else:
+            engine.hand_in((task,), size)
+
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         engine = self._open_engine()
         if wait_for is None:

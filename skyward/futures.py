@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 from skyward.callbacks import InLoop, loop_of
 from skyward.errors import PoolClosedError
 from skyward.lending import Waiters
-from skyward.results import CancelledError, Collection, Given, Outcome, Sink, failed, unwrap, was_cancelled
+from skyward.results import CancelledError, Collection, Given, Outcome, Sink, failed, load, unwrap, was_cancelled
 from skyward.waiting import Waiter
+from skyward.wire.statuses import OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -117,7 +118,10 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
 
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Take the outcome of the call."""
-        self.settle(outcome)
+        if type(outcome) is tuple and outcome[0] == OK:  # nearly all are
+            self._settle(_FINISHED, outcome)
+        else:
+            self.settle(outcome)
 
     def give(self, index: int, stream: Any) -> None:
         """Take the iterator of a call that yields."""
@@ -152,8 +156,9 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
                 condition.notify_all()
                 for waiter in self._notify or ():
                     (waiter.add_cancelled if state == _CANCELLED else waiter.add_result)(self)
-        for waiter in list(self._watchers or ()):
-            waiter.finish()
+        if self._watchers:
+            for waiter in list(self._watchers):
+                waiter.finish()
         if self._callbacks:
             self._hand_out_callbacks()
 
@@ -211,7 +216,8 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
 
     def result(self, timeout: float | None = None) -> T:
         """Return the value, or raise the call's failure; `TimeoutError` after ``timeout`` seconds."""
-        self._await_outcome(timeout)
+        if not self._decoded:
+            self._await_outcome(timeout)
         if self._exc is not None:
             try:
                 raise self._exc
@@ -225,7 +231,7 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
         return self._exc
 
     def _await_outcome(self, timeout: float | None) -> None:
-        if not self.done():
+        if self._state != _FINISHED and not self.done():
             deadline = None if timeout is None else time.monotonic() + timeout
             try:
                 ended = self.wait_done(deadline)
@@ -271,19 +277,19 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
         outcome = self._outcome
         if type(outcome) is tuple and len(outcome[1]) < SMALL:
             # Making a lock takes longer than unpickling this; of two threads that do so at once, the first one counts.
-            decoded = _decoded(outcome)
+            value, error = _decoded(outcome)
             with _creation:
-                self._keep(*decoded)
+                if not self._decoded:
+                    self._keep(value, error)
             return
         with self._condition:  # once, whoever asks first
             if not self._decoded:
                 self._keep(*_decoded(cast("Outcome | Collection", self._outcome)))
 
     def _keep(self, value: Any, error: BaseException | None) -> None:
-        if not self._decoded:
-            self._value, self._exc = value, error
-            self._outcome = None
-            self._decoded = True
+        self._value, self._exc = value, error
+        self._outcome = None
+        self._decoded = True
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Call ``fn(self)`` when the call has ended; now if it has.
@@ -323,6 +329,8 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
 def _decoded(outcome: Outcome | Collection) -> tuple[Any, BaseException | None]:
     """Return the value and the exception that an outcome stands for."""
     try:
+        if type(outcome) is tuple and outcome[0] == OK:  # nearly all are
+            return load(outcome[1], outcome[2]), None
         return (outcome.values() if isinstance(outcome, Collection) else unwrap(outcome)), None
     except KeyboardInterrupt:  # the client's own: whoever asks again gets the outcome
         raise

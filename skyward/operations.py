@@ -17,6 +17,7 @@ from skyward.futures import Future
 from skyward.groups import GroupOperations
 from skyward.mistakes import described
 from skyward.pending import PendingFunction, is_call, is_group
+from skyward.plain import plain_task
 from skyward.pumping import disown, refuse_broadcast, take_inputs
 from skyward.results import Collection, Single, Sink, broadcast_values, unwrap
 from skyward.runtime import active_pool
@@ -256,11 +257,19 @@ class PoolOperations(GroupOperations):
             return self._group_future(call)
         _require_call(call)
         future: Future[Any] = Future(self)
+        task = plain_task(call, future, self._ids, self._functions, self._options, self._max_payload)
+        if task is not None:
+            future.tasks = (task,)
+            self._submit_alone(task)
+            return future
         tasks = self.make_tasks([call], future, snapshot=True)
         if not call.function.yields:
             future.tasks = tasks
         self._wait_for_room_and_submit(tasks)
         return future
+
+    def _submit_alone(self, task: Task) -> None:
+        self._wait_for_room_and_submit([task])
 
     def _wait_for_room_and_submit(self, tasks: Sequence[Task]) -> None:
         self._wait_for_room(total_size(tasks))

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
 
 BURST: Final = 4  # tasks handed in one by one since the last look: whoever does that will go on for a while
+CROWD: Final = 128  # unsettled tasks, some of them ahead on nodes, among which 2 ms more make no difference to any
 CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at close
 CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
 
@@ -263,9 +264,9 @@ class Engine:
     def _take_in(self) -> None:
         self._taking_in = False  # first: whoever hands in after this calls again
         tasks = [self._handed_in.popleft() for _ in range(len(self._handed_in))]
-        if len(tasks) > BURST:
-            self.loop.doze()
         self.submit(tasks, admitted=True)
+        if len(tasks) > BURST:
+            self.loop.doze(deaf=self.scheduler.unsettled > CROWD and bool(self.scheduler.assignment.crowded))
 
     def submit(self, tasks: Sequence[Task], *, urgent: bool = False, admitted: bool = False) -> None:
         """Take in tasks; ``admitted`` ones are counted in the window already."""

@@ -35,7 +35,7 @@ class Window:
 
     def has_room(self, size: int) -> bool:
         """Return whether ``size`` more bytes fit. An empty window takes anything: what exceeds it must run, too."""
-        outstanding = self.outstanding
+        outstanding = self._admitted - self.released
         return outstanding <= 0 or outstanding + size <= self.limit
 
     def when_room(self, size: int, waiter: Waiter) -> None:

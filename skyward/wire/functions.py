@@ -61,10 +61,19 @@ class FunctionStore:
 
         Raises `SerializationError` with the path to what cannot be pickled.
         """
+        version = self._current(function) or self._renew(function)
+        return version.blob_with(extra_modules) if extra_modules else version.blob
+
+    def known(self, function: Function[..., Any]) -> FunctionBlob | None:
+        """Return the function if it has been serialized and is as it was then, else None."""
+        version = self._current(function)
+        return None if version is None else version.blob
+
+    def _current(self, function: Function[..., Any]) -> _Version | None:
         version = self._versions.get(id(function))
         if version is None or version.owner() is not function or not version.is_current():
-            version = self._renew(function)
-        return version.blob_with(extra_modules) if extra_modules else version.blob
+            return None
+        return version
 
     def _renew(self, function: Function[..., Any]) -> _Version:
         with self._lock:

@@ -15,6 +15,7 @@ from skyward.errors import (
     NoNodesError,
     ProvisionError,
 )
+from skyward.mesh.engine import BURST, CROWD
 from skyward.mesh.launching import free_port
 from skyward.model import Nodes
 from skyward.results import CancelledError, Single
@@ -25,6 +26,7 @@ from skyward.wire.statuses import CANCELLED, Failure
 from tests.mesh.scripted import LONG, blob
 
 if TYPE_CHECKING:
+    from skyward.dispatch.tasks import Task
     from tests.mesh.meshes import Mesh
 
 GIVEN_UP = failures.encode(Failure(CANCELLED))
@@ -245,6 +247,31 @@ def test_empty_window_takes_anything(mesh: Mesh) -> None:
     """What alone exceeds the window must still be able to run."""
     mesh.open(window=10)
     mesh.engine.wait_for_room(1000)
+
+
+def test_owner_rests_only_while_many_tasks_are_ahead(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes meanwhile is late then: not for free slots, nor for those who wait for a few tasks."""
+    (node,) = mesh.open()
+    rests: list[bool] = []
+    monkeypatch.setattr(mesh.engine.loop, "doze", lambda *, deaf: rests.append(deaf))
+
+    def hand_in(count: int) -> list[Task]:
+        tasks = [mesh.task(sink=Single()) for _ in range(count)]
+        mesh.engine.hand_in(tasks, sum(task.size for task in tasks))
+        mesh.do(lambda: None)
+        return tasks
+
+    first = hand_in(CROWD + 2)[0]  # it is not known yet how long they take: they wait here
+    assert node.tasks() == [first.id]
+    assert rests == [False]
+    single = first.sink
+    node.finish([first.id])
+    mesh.outcome(single)
+    assert len(node.tasks()) > 1
+    hand_in(BURST)
+    assert rests == [False]
+    hand_in(BURST + 1)
+    assert rests == [False, True]
 
 
 def test_wait_idle_returns_when_nothing_is_unsettled(mesh: Mesh) -> None:

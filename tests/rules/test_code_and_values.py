@@ -211,6 +211,24 @@ def test_running_tasks_keep_what_they_started_with(pool: sky.Compute, tmp_path: 
     assert (first.result(), second.result()) == ("old", "new")
 
 
+@pytest.mark.rule("R48")
+def test_edit_between_two_futures_is_new_code_for_the_second(module: Any, tmp_path: Path) -> None:
+    """However quickly calls follow each other, each has the code that its file had when it was made."""
+    source = "import skyward as sky\n@sky.function\ndef version(_): return {}\n"
+    work = module("skytest_quick", source.format(0))
+    path = tmp_path / "lib" / "skytest_quick.py"
+    with sky.Compute(nodes=2) as pool:
+        futures = []
+        for edition in range(1, 5):
+            futures += [work.version(number) > pool for number in range(100)]
+            new = tmp_path / "new.py"
+            new.write_text(source.format(edition))
+            futures += [work.version(number) > pool for number in range(100)]
+            new.replace(path)  # the quickest way to change a file
+        got = [future.result() for future in futures]
+    assert got == [edition for edition in range(4) for _ in range(200)]
+
+
 @pytest.mark.rule("R47")
 def test_arguments_are_snapshotted_at_dispatch(pool: sky.Compute, tmp_path: Path) -> None:
     """Changing an array after `>`, or while a stream runs, affects no run."""

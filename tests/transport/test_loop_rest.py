@@ -1,0 +1,86 @@
+"""When the background thread does not look for what comes, and what ends that."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from skyward.waiting import Waiter
+from tests.transport.rigs import LONG, Rig, thread
+
+if TYPE_CHECKING:
+    import pytest
+
+
+class Alarm:
+    """Stands for what ends a rest: tells that one has begun, and ends it when the test says so."""
+
+    def __init__(self) -> None:
+        self.rests = threading.Event()
+        self.over = threading.Event()
+
+    def poll(self, _milliseconds: int) -> None:
+        """Rest."""
+        self.rests.set()
+        assert self.over.wait(LONG)
+
+
+def test_deaf_background_rests_between_two_turns(running: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands gather meanwhile, and run when it is over."""
+    alarm = Alarm()
+    monkeypatch.setattr(running.loop, "_alarm", alarm)
+    ran = threading.Event()
+    running.loop.post(lambda: running.loop.doze(deaf=True))
+    assert alarm.rests.wait(LONG)
+    running.loop.post(ran.set)
+    assert not ran.is_set()
+    assert not running.inside.locked()
+    alarm.over.set()
+    assert ran.wait(LONG)
+
+
+def test_whoever_begins_to_wait_ends_the_rest(running: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """He takes over, and rests for nobody."""
+    monkeypatch.setattr("skyward.transport.loop.REST", 1000 * LONG)
+    begin = time.monotonic()
+    for _ in range(20):
+        running.loop.post(lambda: running.loop.doze(deaf=True))
+        waiter = Waiter()
+        running.on_turn.append(lambda: running.loop.doze(deaf=True))
+        running.on_turn.append(waiter.finish)
+        running.due = 0.0
+        assert running.loop.wait(waiter)
+    assert time.monotonic() - begin < LONG
+
+
+def test_nobody_rests_while_somebody_waits(running: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the turn before has taken the wake-up for another."""
+    monkeypatch.setattr("skyward.transport.loop.REST", 1000 * LONG)
+    waiter = Waiter()
+    waiting: list[threading.Thread] = []
+
+    def come_and_wait() -> None:
+        waiting.append(thread(lambda: running.loop.wait(waiter)))
+        while waiter not in running.loop._parked:
+            pass
+        os.eventfd_read(running.loop.wake_fd)
+        running.on_turn.append(waiter.finish)
+        running.due = 0.0
+
+    running.on_turn.append(come_and_wait)
+    begin = time.monotonic()
+    running.loop.post(lambda: running.loop.doze(deaf=True))
+    while not waiter.done and time.monotonic() < begin + LONG:
+        pass
+    assert waiter.done
+    waiting[0].join(LONG)
+
+
+def test_loop_closes_while_its_background_rests(running: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for the rest to be over."""
+    monkeypatch.setattr("skyward.transport.loop.REST", 1000 * LONG)
+    running.loop.post(lambda: running.loop.doze(deaf=True))
+    running.loop.close(LONG)
+    assert not running.loop._thread.is_alive()
