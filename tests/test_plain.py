@@ -67,7 +67,7 @@ def test_short_way_leads_to_the_same_task(call: PendingFunction[Any], options: d
 @pytest.mark.parametrize(
     "call",
     [double([1]), double(b"x"), double(number=1), double(1).on(0), double(1).named("x"), count(2), total(iter([1]))],
-    ids=repr,
+    ids=("list", "bytes", "keyword", "rank", "label", "generator", "fed"),
 )
 def test_other_calls_take_the_long_way(call: PendingFunction[Any]) -> None:
     """Those with values that could change, with names or options of their own, and those that stream."""

@@ -1,9 +1,8 @@
 """A worker: what a process forked by the template does for the rest of its life.
 
 The main thread reads tasks from the data pipe, runs them (process mode) or hands them to its threads
-(thread mode), and sends outcomes in batches: when all that has come is done, when a millisecond has
-passed, when much has gathered, and at once when an outcome refers to memory that the next task could
-change. EOF on the data pipe means: finish and go. See ``docs/workers.md``.
+(thread mode), and sends outcomes in batches: when all that has come is done, or sooner, as `worker.telling`
+says. EOF on the data pipe means: finish and go. See ``docs/workers.md``.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ import socket
 import sys
 import threading
 from collections import deque
-from time import perf_counter_ns
-from typing import TYPE_CHECKING, Final, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
 
 from skyward import runtime
 from skyward.errors import ForkedPoolError, ProtocolError
@@ -38,6 +37,7 @@ from skyward_node.worker.process import flush_streams, prepare
 from skyward_node.worker.seats import Seats
 from skyward_node.worker.slot import Slot
 from skyward_node.worker.streams import Streams
+from skyward_node.worker.telling import Teller
 from skyward_node.worker.waits import Waits
 
 if TYPE_CHECKING:
@@ -49,10 +49,6 @@ if TYPE_CHECKING:
     from skyward.wire.messages import Message
     from skyward_node.pipe_messages import Waiting
     from skyward_node.template import Birth
-    from skyward_node.worker.outbox import Outcome
-
-FLUSH_NS: Final = 1_000_000  # ns outcomes may gather: a message costs 20 µs, so 2 % of the time
-FLUSH_SIZE: Final = 256 * 1024  # bytes that may gather: what a socket buffer takes without waiting
 
 
 def main(birth: Birth, config: NodeConfig) -> NoReturn:
@@ -111,8 +107,6 @@ class _Worker:
         self._waits = Waits(self._tell, self._lend, self._take_back)
         self._sharing = threading.Lock()
         self._nested: NestedPool | None = None
-        self._size = 0  # bytes of the outcomes that wait
-        self._gathered_since = 0  # perf_counter_ns when the first of them may have been put there
         os.register_at_fork(after_in_child=self._forget_link)
         self._cells = Cells.open(birth.cells, birth.slots)
         self._control.start()
@@ -127,6 +121,7 @@ class _Worker:
         slot = self._new_slot(interrupts)
         order, pending, control, done = self._order, self._inbox.pending, self._control, self._outbox.done
         running = self._cells.view
+        take = Teller(self._outbox, order, partial(self._read, wait=False)).take
         while True:
             while order:
                 slot.current = id = order.popleft()
@@ -135,7 +130,7 @@ class _Worker:
                     if (pending or done or entry[4] > 1) and not control.watching:
                         control.watch()
                     running[0] = id
-                    self._take(slot.run(entry), slot.ended)
+                    take(slot.run(entry), slot.started, slot.ended)
                     self._end_calls(id)
                     slot.current = entry = None  # an idle worker keeps no arguments
                     if not reuse:
@@ -145,15 +140,6 @@ class _Worker:
             self._outbox.flush()
             if not self._read():
                 return
-
-    def _take(self, outcome: Outcome, now: int) -> None:
-        self._outbox.done.append(outcome)
-        data, buffers = outcome[2]
-        self._size += len(data)
-        if buffers or self._size > FLUSH_SIZE or now - self._gathered_since > FLUSH_NS:
-            self._outbox.flush()
-            self._size = 0
-            self._gathered_since = now
 
     # --- thread mode ------------------------------------------------------------------------
 
@@ -216,15 +202,13 @@ class _Worker:
 
     # --- what comes down the data pipe --------------------------------------------------------
 
-    def _read(self) -> bool:
-        """Wait for bytes, and act on the messages they complete; False at EOF."""
-        received = self._reader.read()
+    def _read(self, *, wait: bool = True) -> bool:
+        """Wait for bytes, or take those that are there, and act on the messages they complete; False at EOF."""
+        received = self._reader.read(wait=wait)
         if received is None:
             return False
         for header, *body in received:
             self._on_message(self._decoder.decode(header), body)
-        self._size = 0
-        self._gathered_since = perf_counter_ns()
         return True
 
     def _read_shielded(self) -> bool:

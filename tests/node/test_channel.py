@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from skyward.errors import ProtocolError
+from skyward.wire import pipe
 from skyward_node.executors.channel import Channel
 from skyward_node.worker.pipes import PipeReader, PipeWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from skyward.wire.frames import Buffer
 
 
 @pytest.fixture
@@ -40,6 +43,27 @@ def test_messages_pass_both_ways(pair: tuple[Channel, socket.socket]) -> None:
     assert received(channel) == [[b"a"], [b"b", b"c"]]
     assert channel.receive() == []
     assert not channel.eof
+
+
+def test_reader_that_does_not_wait_takes_what_is_there(pair: tuple[Channel, socket.socket]) -> None:
+    """Nothing, a part of a message, which stays, or whole ones; what ends the stream is told as ever."""
+    channel, theirs = pair
+    reader = PipeReader(theirs)
+    assert reader.read(wait=False) == []
+    (whole,) = pipe.pack([b"a message"])
+    channel.socket.send(bytes(whole)[:10])
+    assert reader.read(wait=False) == []
+    channel.socket.send(bytes(whole)[10:])
+    assert reader.read(wait=False) == [[b"a message"]]
+    large = [b"head", bytes(1_000_000)]
+    channel.send(large)
+    got: list[list[Buffer]] = []
+    while not got:
+        got += reader.read(wait=False) or []
+        channel.flush()
+    assert [[bytes(frame) for frame in frames] for frames in got] == [large]
+    channel.close()
+    assert reader.read(wait=False) is None
 
 
 def test_backlog_keeps_order_and_content(pair: tuple[Channel, socket.socket]) -> None:

@@ -4,7 +4,9 @@ Sessions take turns, one chunk each; within a session tasks start in order. A ch
 millisecond of work, so that pipes and wake-ups cost little per task, and never more than an even share
 of what waits, so that no worker idles while another queues. While a worker runs a short chunk it gets
 the next one ahead. Of a function that has never run, and of one that may not run twice, a worker gets
-one task at a time. What sits behind a task that takes long is taken back when a slot is free.
+one task at a time. The only worker of a node with a single session gets larger chunks: nobody else could
+do with them, and each wakes both sides up. What sits behind a task that takes long is taken back when a
+slot is free.
 
 PURE: no pipes, no processes.
 """
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from skyward_node.core.workers import Worker
 
 CHUNK: Final = 1_000.0  # µs of work in one chunk: some ten times what handing it over costs
+ALONE: Final = 4_000.0  # µs where nobody else waits for the slot and no other worker could take any of it
 MOST: Final = 256  # tasks in one chunk; bounds what waits behind a task that is longer than expected
 LONG: Final = 0.005  # seconds after which what was given ahead waits too long: some times what a chunk of it takes
 SHORT: Final = 12_000.0  # µs: to fetch the next task costs a per cent of this; a longer one waits in no worker's queue
@@ -78,7 +81,12 @@ def _chunk(node: Node, session: Session, free: int) -> list[Task]:
     if session.head().code.cost == inf or not node.limits.reuse:
         return session.take(1, 0.0)
     share = -(-session.queued // max(free, 1))
-    return session.take(min(MOST, share), CHUNK)
+    return session.take(min(MOST, share), _budget(node))
+
+
+def _budget(node: Node) -> float:
+    """Return how many µs of work a worker may get at once; and it gets more while it has no more than that."""
+    return ALONE if node.limits.concurrency == 1 and len(node.turns) == 1 else CHUNK
 
 
 def _send_ahead(node: Node) -> None:
@@ -89,7 +97,7 @@ def _send_ahead(node: Node) -> None:
         return
     session = waiting[0]
     for worker in session.workers.values():
-        if worker.tasks and session.wants_slot() and _has_room_ahead(worker, session.head()):
+        if worker.tasks and session.wants_slot() and _has_room_ahead(node, worker, session.head()):
             head, pace = next(iter(worker.tasks)), worker.pace
             give(node, worker, _chunk(node, session, node.limits.concurrency))
             if not worker.threads and node.limits.concurrency > 1:  # else nobody else here could run them
@@ -106,13 +114,13 @@ def note_late(node: Node, worker: Worker, head: int) -> None:
         node.stuck[worker.id] = worker
 
 
-def _has_room_ahead(worker: Worker, task: Task) -> bool:
+def _has_room_ahead(node: Node, worker: Worker, task: Task) -> bool:
     if worker.leaving or worker.stuck or not worker.load or worker.load < worker.slots:
         return False
     if not task.retries or task.crashes or task.cost > SHORT or worker.pace > SHORT:
         return False
     held = len(worker.tasks)
-    return held <= worker.slots or held * worker.pace <= CHUNK * worker.slots
+    return held <= worker.slots or held * worker.pace <= _budget(node) * worker.slots
 
 
 def give(node: Node, worker: Worker, chunk: list[Task]) -> None:

@@ -2,7 +2,7 @@
 
 It sleeps in one poll and costs nothing until it is needed. It is *watching*, which means that it wakes
 up every few milliseconds, only while a task runs that others wait behind: then it reports a task that
-takes long, and sends the outcomes that its slot had gathered before. A lone task wakes nobody: the
+takes long, and sends the outcomes that its slot has gathered. A lone task wakes nobody: the
 daemon knows when it started.
 """
 
@@ -118,6 +118,7 @@ class Control:
         for slot in self.slots:
             if (bundle := slot.bundle) is not None:
                 bundle.look(now - slot.started)
+        self._outbox.flush()  # what has gathered costs the slot nothing while its task sleeps, or computes in C
         if any(_is_long(slot, now) for slot in self.slots):
             self._report(now)
         if self.streams is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from socket import MSG_DONTWAIT
 from typing import TYPE_CHECKING, Final
 
 from skyward.wire import pipe
@@ -26,23 +27,29 @@ class PipeReader:
         self._socket = sock
         self._unpacker = pipe.Unpacker(MAX_FRAME)
 
-    def read(self) -> list[list[Buffer]] | None:
-        """Wait for bytes, and return the messages they complete; None at EOF."""
+    def read(self, *, wait: bool = True) -> list[list[Buffer]] | None:
+        """Wait for bytes, and return the messages they complete; None at EOF.
+
+        Without ``wait`` only what is there is read.
+        """
         unpacker = self._unpacker
         view = unpacker.want()
+        flags = 0 if wait else MSG_DONTWAIT
         try:
             if view is None:
-                data = self._socket.recv(READ)
+                data = self._socket.recv(READ, flags)
                 if not data:
                     return None
                 if (frame := unpacker.alone(data)) is not None:
                     return [[frame]]
                 unpacker.feed(data)
             else:
-                count = self._socket.recv_into(view)
+                count = self._socket.recv_into(view, 0, flags)
                 if not count:
                     return None
                 unpacker.filled(count)
+        except BlockingIOError:
+            return []
         except OSError:  # the daemon is gone, or the user's code has closed our descriptors
             return None
         return unpacker.messages()

@@ -158,6 +158,20 @@ def test_short_tasks_are_given_in_chunks_and_ahead(rig: Rig) -> None:
     assert chunks == [list(range(1, 11)), list(range(11, 21)), list(range(21, 31)), list(range(31, 41))]
 
 
+@pytest.mark.rule("R18")
+def test_only_worker_gets_larger_chunks_while_there_is_one_session(make_rig: Callable[..., Rig]) -> None:
+    """Nobody else could do with what it has in hand; once there is another session, somebody could."""
+    rig = make_rig(1)
+    rig.open()
+    rig.teach(1000)
+    actions = rig.submit(*range(1, 101))
+    messages = [action.message for action in actions if isinstance(action, Give)]
+    assert [message.ids for message in messages if isinstance(message, Tasks)] == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    rig.hello(session=b"t" * 16, peer=b"peer2")
+    assert not any(isinstance(action, Give) for action in rig.finish(1, *range(1, 7), elapsed=1000))
+    assert rig.give(1, 9) in rig.finish(1, 7, elapsed=1000)
+
+
 @pytest.mark.rule("R17")
 def test_few_tasks_are_shared_evenly(rig: Rig) -> None:
     """No worker gets a second task while another has none, however short they are."""

@@ -113,7 +113,7 @@ def test_sessions_take_turns(make_rig: Callable[..., Rig]) -> None:
     rig = make_rig(1)
     rig.open()
     rig.teach(100)
-    rig.submit(*range(1, 101))
+    rig.submit(*range(1, 201))
     second = b"t" * 16
     rig.hello(session=second, peer=b"peer2")
     rig.say(rig.function(), [BLOB], peer=b"peer2")
@@ -121,7 +121,7 @@ def test_sessions_take_turns(make_rig: Callable[..., Rig]) -> None:
     rig.submit(*range(1, 101), peer=b"peer2")
     rig.core.node.sessions[second].library.code(rig.key).observe(100.0)
     order: list[int] = []
-    held = {1: list(range(1, 21)), 2: []}
+    held = {1: list(range(1, 81)), 2: []}  # larger chunks, while there was nobody else
     for _ in range(12):
         busy = 1 if held[1] else 2
         for action in rig.finish(busy, *held[busy], elapsed=100):

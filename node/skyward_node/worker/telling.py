@@ -1,0 +1,54 @@
+"""When a process tells what its tasks came to: in few messages, and before it has nothing left to do.
+
+A message costs the task behind it more than the writing: whoever is woken by it may take this processor, and has the
+next ones wait. So outcomes gather as long as there is work in hand, and are told when as many tasks have been done as
+are left: then others come in time. Meanwhile the control thread sends what has gathered, every few milliseconds, if the
+task that runs lets it.
+
+Knows no pipes: it is lent a way to take in what has come.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sized
+
+    from skyward_node.worker.outbox import Outbox, Outcome
+
+MOST_NS: Final = 4_000_000  # ns of work whose outcomes may gather, should the control thread not come by
+LEAST_NS: Final = 200_000  # ns of work that is worth a message while something is left to do: ten times its cost
+MOST_SIZE: Final = 256 * 1024  # bytes that may gather: what a socket buffer takes without waiting
+
+
+class Teller:
+    """Puts outcomes into the outbox, and has them sent when it is time."""
+
+    __slots__ = ("_look", "_order", "_outbox", "_since", "_size")
+
+    def __init__(self, outbox: Outbox, order: Sized, look: Callable[[], bool]) -> None:
+        """``order``: what is left to do; ``look`` takes in what has come, and returns whether more may come."""
+        self._outbox = outbox
+        self._order = order
+        self._look = look
+        self._size = 0  # bytes that have gathered
+        self._since = 0  # when the first of their tasks began, by perf_counter_ns
+
+    def take(self, outcome: Outcome, started: int, ended: int) -> None:
+        """Take the outcome of a task that ran from ``started`` to ``ended``."""
+        done = self._outbox.done
+        if not done:  # whatever was here has been sent
+            self._size, self._since = 0, started
+        done.append(outcome)
+        data, buffers = outcome[2]
+        self._size += len(data)
+        work = ended - self._since
+        # One that refers to memory is told at once: the next task could change that.
+        if buffers or self._size > MOST_SIZE or work > MOST_NS or (work > LEAST_NS and self._runs_low()):
+            self._outbox.flush()
+
+    def _runs_low(self) -> bool:
+        """Return whether no more is left to do than has been done since the daemon heard of us."""
+        done, order = self._outbox.done, self._order
+        return len(order) <= len(done) and (not self._look() or len(order) <= len(done))

@@ -1,0 +1,117 @@
+"""When outcomes are told: as few times as may be, and before the worker has nothing to do."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from skyward.wire.frames import Payload
+from skyward.wire.statuses import OK
+from skyward_node.worker.outbox import Outbox
+from skyward_node.worker.telling import LEAST_NS, MOST_NS, MOST_SIZE, Teller
+
+MS = 1_000_000  # ns
+
+
+class Desk:
+    """A teller whose outbox and pipe are lists."""
+
+    def __init__(self, *ahead: int) -> None:
+        self.told: list[list[int]] = []
+        self.coming: list[list[int]] = []  # what each look finds
+        self.looks = 0
+        self.order = list(ahead)
+        self.outbox = Outbox(cast("Any", self), lambda: None)
+        self.teller = Teller(self.outbox, self.order, self.look)
+        self.now = 0
+
+    def write(self, *messages: Any) -> None:
+        """Stand for the pipe: `Outbox.take` is replaced by what it takes."""
+        self.told += messages
+
+    def look(self) -> bool:
+        """Take in what has come."""
+        self.looks += 1
+        self.order += self.coming.pop(0) if self.coming else []
+        return True
+
+    def run(self, took: int, data: bytes = b"", buffers: tuple[bytes, ...] = ()) -> None:
+        """Do the next task, which takes so many ns."""
+        id = self.order.pop(0)
+        self.now += took
+        self.teller.take((id, OK, Payload(data, buffers), 0), self.now - took, self.now)
+
+
+@pytest.fixture(autouse=True)
+def ids_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have an outbox send the ids of its outcomes."""
+
+    def take(self: Outbox) -> list[Any]:
+        ids = [outcome[0] for outcome in self.done]
+        self.done.clear()
+        return [ids]
+
+    monkeypatch.setattr(Outbox, "take", take)
+
+
+def test_outcomes_are_told_when_half_of_the_work_is_done() -> None:
+    """Of six tasks in hand the first three are, in one message; the next tasks come while the others run."""
+    desk = Desk(1, 2, 3, 4, 5, 6)
+    for _ in range(3):
+        assert desk.told == []
+        desk.run(MS)
+    assert desk.told == [[1, 2, 3]]
+
+
+def test_last_but_one_is_told_at_once() -> None:
+    """Else the worker would run dry while its client waits for nothing."""
+    desk = Desk(1, 2)
+    desk.run(LEAST_NS + 1)
+    assert desk.told == [[1]]
+
+
+def test_what_has_come_meanwhile_is_work_in_hand() -> None:
+    """It is looked for before anything is told, and only when it matters."""
+    desk = Desk(1, 2, 3)
+    desk.coming = [[4, 5, 6]]
+    desk.run(MS)
+    assert desk.looks == 0
+    desk.run(MS)
+    assert (desk.looks, desk.told) == (1, [])
+    desk.run(MS)
+    assert (desk.looks, desk.told) == (2, [[1, 2, 3]])
+
+
+def test_little_work_is_not_worth_a_message() -> None:
+    """Tasks of some microseconds gather until there are no more, or have taken long together."""
+    desk = Desk(*range(100))
+    for _ in range(99):
+        desk.run(LEAST_NS // 100)
+    assert (desk.looks, desk.told) == (0, [])
+    desk = Desk(*range(1000))
+    while not desk.told:
+        desk.run(MS // 100)
+    assert desk.now == MOST_NS + MS // 100
+    assert desk.looks == 0
+
+
+def test_much_is_told_at_once() -> None:
+    """Large values, and all that refers to memory that the next task could change."""
+    desk = Desk(*range(10))
+    desk.run(1, bytes(MOST_SIZE // 2))
+    assert desk.told == []
+    desk.run(1, bytes(MOST_SIZE // 2 + 1))
+    assert desk.told == [[0, 1]]
+    desk.run(1, bytes(MOST_SIZE // 2))
+    desk.run(1, b"", (b"buffer",))
+    assert desk.told == [[0, 1], [2, 3]]
+
+
+def test_what_others_have_told_counts_no_more() -> None:
+    """The control thread may have sent what had gathered: work and size begin anew."""
+    desk = Desk(*range(100))
+    for _ in range(9):
+        desk.run(MOST_NS - 1, bytes(MOST_SIZE - 1))
+        desk.outbox.done.clear()
+    assert desk.told == []
