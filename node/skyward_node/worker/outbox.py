@@ -8,6 +8,7 @@ came before it, so that the daemon sees tasks start and end in order.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
@@ -32,11 +33,12 @@ Outcome = tuple[int, int, "Payload", int]  # id, status, value or Failure, micro
 class Outbox:
     """What a worker sends."""
 
-    __slots__ = ("_flush_output", "_writer", "done", "lock")
+    __slots__ = ("_flush_output", "_writer", "done", "lock", "ready")
 
     def __init__(self, writer: PipeWriter, flush_output: Callable[[], object]) -> None:
         self.done: deque[Outcome] = deque()
         self.lock = threading.Lock()
+        self.ready = False  # what the tasks of all outcomes have printed is out: another thread may send them
         self._writer = writer
         self._flush_output = flush_output
 
@@ -46,6 +48,21 @@ class Outbox:
             self._flush_output()
             with self.lock:
                 self.write(self.take())
+
+    def make_ready(self) -> None:
+        """Let another thread send the outcomes there are (the thread that runs the tasks)."""
+        self._flush_output()
+        self.ready = True
+
+    def send_ready(self) -> None:
+        """Send outcomes that are ready.
+
+        Output is not touched: who flushes a stream holds its lock, and a task that forks meanwhile keeps it for ever.
+        """
+        with self.lock:
+            count = len(self.done)  # asked first: whoever adds one says before that it is not ready
+            if count and self.ready:
+                self.write(self.take(count))
 
     def send(self, message: Message, frames: Sequence[Buffer] = ()) -> None:
         """Send a message behind all outcomes there are."""
@@ -58,20 +75,22 @@ class Outbox:
         """Return tasks that were not started."""
         self.send(Returned(0, ids))
 
-    def take(self) -> list[Sequence[Buffer]]:
-        """Remove all outcomes; return them as messages. The caller holds the lock."""
+    def take(self, most: int = sys.maxsize) -> list[Sequence[Buffer]]:
+        """Remove all outcomes, or so many; return them as messages. The caller holds the lock."""
         if len(self.done) == 1:
             return [_results([self.done.popleft()])]
         messages: list[Sequence[Buffer]] = []
-        while self.done:
-            messages.append(_results(self._pop()))
+        while self.done and most > 0:
+            batch = self._pop(min(most, MOST))
+            most -= len(batch)
+            messages.append(_results(batch))
         return messages
 
-    def _pop(self) -> list[Outcome]:
+    def _pop(self, most: int) -> list[Outcome]:
         done = self.done
         batch: list[Outcome] = []
         room = MAX_BUFFERS
-        while done and len(batch) < MOST:  # slots may append meanwhile; only the lock's holder removes
+        while done and len(batch) < most:  # slots may append meanwhile; only the lock's holder removes
             room -= 1 + len(done[0][2].buffers)  # its pickle may be a frame, too
             if room < 0 and batch:
                 break

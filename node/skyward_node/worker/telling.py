@@ -37,7 +37,9 @@ class Teller:
 
     def take(self, outcome: Outcome, started: int, ended: int) -> None:
         """Take the outcome of a task that ran from ``started`` to ``ended``."""
-        done = self._outbox.done
+        outbox = self._outbox
+        done = outbox.done
+        outbox.ready = False
         if not done:  # whatever was here has been sent
             self._size, self._since = 0, started
         done.append(outcome)
@@ -45,8 +47,13 @@ class Teller:
         self._size += len(data)
         work = ended - self._since
         # One that refers to memory is told at once: the next task could change that.
-        if buffers or self._size > MOST_SIZE or work > MOST_NS or (work > LEAST_NS and self._runs_low()):
-            self._outbox.flush()
+        if buffers or self._size > MOST_SIZE or work > MOST_NS:
+            outbox.flush()
+        elif work > LEAST_NS:
+            if self._runs_low():
+                outbox.flush()
+            else:
+                outbox.make_ready()
 
     def _runs_low(self) -> bool:
         """Return whether no more is left to do than has been done since the daemon heard of us."""
