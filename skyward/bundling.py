@@ -52,6 +52,9 @@ def is_worthwhile(cost: float | None) -> bool:
     return cost is None or cost <= TOO_LONG
 
 
+Like = tuple["FunctionBlob", int, float]  # of all calls of a function that have no options: retries, timeout
+
+
 class Owner(Protocol):
     """Who has tasks run, and counts calls. But for `new_id`, called where outcomes are delivered."""
 
@@ -82,27 +85,26 @@ class Bundler:
         self._slots = slots
         self._gathered: dict[int, _Gathered | None] = {}  # by function; None: its calls stay alone
 
-    def knows(self, function: Any) -> bool:
-        """Return whether `note` was told of the function."""
-        return id(function) in self._gathered
-
-    def note(self, function: Any, blob: FunctionBlob, retries: int, timeout: float) -> None:
-        """Take in what is the same for all calls of a function."""
+    def _begin(self, like: Like | None) -> _Gathered | None:
+        if like is None:
+            return None
+        blob, retries, timeout = like
         cost = self._cost(blob.key)
         most = size_of_bundles(cost, self._calls, self._slots) if retries and not timeout else 1
-        alone = FIRST if cost is None else 0
-        self._gathered[id(function)] = _Gathered(blob, retries, most, alone) if most > 1 else None
+        return _Gathered(blob, retries, most, FIRST if cost is None else 0) if most > 1 else None
 
-    def note_alone(self, function: Any) -> None:
-        """Note that the calls of a function stay alone."""
-        self._gathered[id(function)] = None
-
-    def take(self, call: PendingFunction[Any], index: int, tasks: list[Task]) -> bool:
+    def take(
+        self, call: PendingFunction[Any], index: int, tasks: list[Task], look: Callable[[Any], Like | None]
+    ) -> bool:
         """Take in a call, member ``index`` of the group, if it may be part of a bundle; return whether it is.
 
-        A bundle that is full joins ``tasks``. The function must be known.
+        A bundle that is full joins ``tasks``. ``look`` tells what all calls of a function have in common.
         """
-        gathered = self._gathered[id(call.function)]
+        function = call.function
+        try:
+            gathered = self._gathered[id(function)]
+        except KeyError:
+            gathered = self._gathered[id(function)] = self._begin(look(function))
         if gathered is None or type(call) is not PendingFunction or call.kwargs:
             return False
         size = 0

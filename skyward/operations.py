@@ -8,6 +8,7 @@ in how tasks get to a scheduler and in who polls; those are the abstract methods
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
 from skyward.callbacks import running_loop
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import itertools
     from collections.abc import Callable, Coroutine, Iterable, Sequence
 
-    from skyward.bundling import Bundler
+    from skyward.bundling import Bundler, Like
     from skyward.calls import BoundFunction, Function
     from skyward.config import Options
     from skyward.mapping import MapIterator
@@ -46,9 +47,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 A = TypeVar("A")
 Ts = TypeVarTuple("Ts")
-
-
-_Plain = tuple["FunctionBlob", int, float]  # of all calls of a function that have no options: retries, timeout
 
 
 class _Dispatching(threading.local):
@@ -76,13 +74,14 @@ class PoolOperations(GroupOperations):
         """Serialize calls, members of a group from index ``start`` on; raises `SerializationError`."""
         calls = list(calls) if not isinstance(calls, (list, tuple)) else calls
         known: dict[int, FunctionBlob] = {}
-        plain: dict[int, _Plain] = {}
+        plain: dict[int, Like] = {}
         bundler = self._bundler(sink, len(calls))
+        look = partial(self._note_plain, known=known, plain=plain)
         outer, _dispatching.pool = _dispatching.pool, self  # it may be an argument, and a function may refer to it
         tasks: list[Task] = []
         try:
             for index, call in enumerate(calls, start):
-                if bundler is None or not self._bundle(bundler, call, index, tasks, known, plain):
+                if bundler is None or not bundler.take(call, index, tasks, look):
                     tasks.append(self._make(call, sink, index, known, plain, snapshot))
             if bundler is not None:
                 bundler.close(tasks)
@@ -100,7 +99,7 @@ class PoolOperations(GroupOperations):
         sink: Sink,
         index: int,
         known: dict[int, FunctionBlob],
-        plain: dict[int, _Plain],
+        plain: dict[int, Like],
         snapshot: bool,
     ) -> Task:
         """Serialize one call. What is the same for all calls of a function is looked up once for a group."""
@@ -125,25 +124,6 @@ class PoolOperations(GroupOperations):
         """Return who puts short calls of a group together; None if nobody does."""
         return None
 
-    def _bundle(
-        self,
-        bundler: Bundler,
-        call: PendingFunction[Any],
-        index: int,
-        tasks: list[Task],
-        known: dict[int, FunctionBlob],
-        plain: dict[int, _Plain],
-    ) -> bool:
-        """Make the call part of a bundle, if that is possible; add the bundle to the tasks once it is full."""
-        function = call.function
-        if not bundler.knows(function):
-            like = self._note_plain(function, known, plain)
-            if like is None:
-                bundler.note_alone(function)
-            else:
-                bundler.note(function, *like)
-        return bundler.take(call, index, tasks)
-
     def _resolve(self, function: Function[..., Any], modules: frozenset[str]) -> FunctionBlob:
         blob = self._functions.resolve(function, modules)
         if len(blob.body) > self._max_payload:
@@ -160,8 +140,8 @@ class PoolOperations(GroupOperations):
         )
 
     def _note_plain(
-        self, function: Function[..., Any], known: dict[int, FunctionBlob], plain: dict[int, _Plain]
-    ) -> _Plain | None:
+        self, function: Function[..., Any], known: dict[int, FunctionBlob], plain: dict[int, Like]
+    ) -> Like | None:
         if function.inputs is not None or function.yields:
             return None
         blob = known[id(function)] = self._resolve(function, NO_MODULES)

@@ -79,10 +79,10 @@ class Group:
         options: dict[str, Any] = {"return_exceptions": return_exceptions, "cancel": self.cancelled.append}
         self.all = Collection(len(calls), **options)
         bundler = Bundler(self.owner, self.all, lambda _: cost, most * SHARES, 1)
-        for function in (f, g):
-            bundler.note(function, BLOB, 3, 0.0)
         self.tasks: list[Task] = []
-        self.alone = [i for i, call in enumerate(calls) if not bundler.take(call, i, self.tasks)]
+        self.alone = [
+            i for i, call in enumerate(calls) if not bundler.take(call, i, self.tasks, lambda _: (BLOB, 3, 0.0))
+        ]
         bundler.close(self.tasks)
         self.all.tasks = list(self.tasks)
 

@@ -203,9 +203,8 @@ class Engine:
 
     def is_busy(self) -> bool:
         """Return whether anything is under way."""
-        if self._timers or self._idle_waiters or self.window.waiting or not self.scheduler.is_idle():
-            return True
-        return not self.crew.is_settled()
+        busy = self._timers or self._idle_waiters or self.window.waiting or not self.scheduler.is_idle()
+        return bool(busy) or not self.crew.is_settled()
 
     def on_bug(self, error: Exception) -> None:
         """Our own code has failed: end everything with that, so that nobody waits for ever."""

@@ -29,9 +29,8 @@ def send(mesh: Mesh, count: int = 3) -> tuple[Task, Collection]:
     engine = mesh.engine
     collection = Collection(count, return_exceptions=True, cancel=engine.cancel)
     bundler = Bundler(engine.bundling, collection, lambda _: 1.0, 1_000, 1)
-    bundler.note(f, blob(), 3, 0.0)
     for index in range(count):
-        bundler.take(f(index), index, collection.tasks)
+        bundler.take(f(index), index, collection.tasks, lambda _: (blob(), 3, 0.0))
     bundler.close(collection.tasks)
     (task,) = collection.tasks
     mesh.submit(task)
