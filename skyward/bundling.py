@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from skyward.dispatch.tasks import Task
+from skyward.dispatch.tasks import NOWHERE, Task
 from skyward.errors import NodeLostError, ProtocolError, RemoteError
 from skyward.pending import PendingFunction
 from skyward.results import CancelledError, Given, Run, Sink
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from skyward.results import Collection, Outcome
-    from skyward.wire.bundles import Entry, Mixed
+    from skyward.wire.bundles import Arguments, Mixed
     from skyward.wire.frames import Buffer
     from skyward.wire.functions import FunctionBlob
 
@@ -33,10 +33,6 @@ TOO_LONG: Final = 2_000.0  # µs of a call that has no advantage of a bundle, al
 FIRST: Final = 8  # calls of a function that go alone, and before its bundles, if nothing is known of it
 SHARES: Final = 8  # bundles for each slot, at least
 SMALL: Final = 8_192  # bytes of the arguments of a call that may be part of one
-LARGEST: Final = 2**20  # bytes of a bundle
-
-_SIZED: Final = frozenset((str, bytes))
-_PLAIN: Final = bundles.PLAIN
 
 
 def size_of_bundles(cost: float | None, calls: int, slots: int) -> int:
@@ -58,8 +54,8 @@ Like = tuple["FunctionBlob", int, float]  # of all calls of a function that have
 class Owner(Protocol):
     """Who has tasks run, and counts calls. But for `new_id`, called where outcomes are delivered."""
 
-    def note_failed(self, calls: int) -> None:
-        """Count calls that have failed."""
+    def note_failure(self) -> None:
+        """Count a call that has failed."""
         ...
 
     def new_id(self) -> int:
@@ -109,16 +105,22 @@ class Bundler:
             return False
         size = 0
         for value in call.args:
-            if type(value) in _SIZED:
-                size += len(cast("str | bytes", value))
-            elif type(value) not in _PLAIN:
+            kind = cast("type[object]", type(value))
+            if kind is int:
+                if not -bundles.WIDE < value < bundles.WIDE:
+                    return False
+            elif kind is str:
+                size += len(value) if value.isascii() else 4 * len(value)
+            elif kind is bytes:
+                size += len(value)
+            elif kind not in bundles.PLAIN:
                 return False
         if size > SMALL:
             return False
         if gathered.alone:
             gathered.alone -= 1
             return False
-        entries = gathered.entries
+        entries = gathered.calls
         entries.append(call.args)
         gathered.indexes.append(index)
         gathered.size += size
@@ -129,20 +131,20 @@ class Bundler:
     def close(self, tasks: list[Task]) -> None:
         """Add what has been gathered to ``tasks``."""
         for gathered in self._gathered.values():
-            if gathered is not None and gathered.entries:
+            if gathered is not None and gathered.calls:
                 self._close(gathered, tasks)
 
     def _close(self, gathered: _Gathered, tasks: list[Task]) -> None:
-        entries, indexes = gathered.entries, gathered.indexes
-        gathered.entries, gathered.indexes, gathered.size = [], [], 0
+        entries, indexes = gathered.calls, gathered.indexes
+        gathered.calls, gathered.indexes, gathered.size = [], [], 0
         data, blob = bundles.pack(entries), gathered.blob
         bundle = Bundle(self._owner, self._collection, blob, indexes, data)
-        if len(entries) == 1 or len(data) > LARGEST:  # there are large integers, too
-            tasks += bundle.singles(range(len(entries)), gathered.retries)
+        if len(entries) == 1:
+            tasks += bundle.singles([0], gathered.retries)
             return
         tasks.append(
             Task(
-                self._owner.new_id(), blob, data, (), bundle, 0, gathered.retries,
+                self._owner.new_id(), blob, data, (), bundle, indexes[0], gathered.retries,
                 name=blob.name, size=len(data), movable=True, count=len(entries),
             )
         )  # fmt: skip
@@ -151,14 +153,14 @@ class Bundler:
 class _Gathered:
     """Calls of one function that are no bundle yet."""
 
-    __slots__ = ("alone", "blob", "entries", "indexes", "most", "retries", "size")
+    __slots__ = ("alone", "blob", "calls", "indexes", "most", "retries", "size")
 
     def __init__(self, blob: FunctionBlob, retries: int, most: int, alone: int) -> None:
         self.blob = blob
         self.retries = retries
         self.most = most
         self.alone = alone  # calls that go alone yet
-        self.entries: list[Entry] = []
+        self.calls: list[Arguments] = []
         self.indexes: list[int] = []
         self.size = 0  # bytes of text and the like
 
@@ -166,7 +168,7 @@ class _Gathered:
 class Bundle(Sink):
     """The sink of a bundle: tells apart what has become of its calls, members ``indexes`` of a group."""
 
-    __slots__ = ("_blob", "_collection", "_data", "_indexes", "_over", "_owner")
+    __slots__ = ("_blob", "_collection", "_data", "_gone", "_indexes", "_owner")
 
     def __init__(
         self, owner: Owner, collection: Collection, blob: FunctionBlob, indexes: Sequence[int], data: bytes
@@ -176,44 +178,65 @@ class Bundle(Sink):
         self._blob = blob
         self._indexes = indexes
         self._data = data
-        self._over: set[int] = set()  # places of calls that have ended before the bundle, or were given to others
+        self._gone: set[int] = set()  # places of calls that have an outcome, or that others run
 
     def deliver(self, task: Task, outcome: Outcome) -> None:
         """Tell the members what has become of them."""
         if isinstance(outcome, tuple):
             status, data, _, rank, *_ = outcome
-            if status == OK and not self._over:
+            if status == OK and not self._gone:
                 self._collection.take_run(Run(self._indexes, data))
             elif status in (OK, MIXED):
-                self._take_mixed(task, status, data, rank)
-            elif status == CRASHED and not task.cancelled:
-                self._again(task, self._rest(), done=True, failed=True, guilty=failures.decode(data).place)
+                self._deliver_mixed(task, status, data, rank)
+            elif status == CRASHED:
+                self._deliver_crash(task, outcome)
             else:
-                self._give_all(outcome)
-        elif isinstance(outcome, NodeLostError) and self._over and 0 < task.losses <= task.retries:
+                self._give(self._rest(), outcome)
+        elif isinstance(outcome, NodeLostError) and self._gone and task.losses <= task.retries:
             self._again(task, self._rest(), failed=True)
         else:
-            self._give_all(outcome)
+            self._give(self._rest(), outcome)
 
-    def _take_mixed(self, task: Task, status: int, data: Buffer, rank: int) -> None:
+    def _deliver_mixed(self, task: Task, status: int, data: Buffer, rank: int) -> None:
         total = len(self._indexes)
         try:
             mixed = bundles.unpack_mixed(data, total) if status == MIXED else bundles.as_mixed(data, total)
+            if len(mixed.values) + len(mixed.failures) + len(mixed.left) < total:
+                raise ProtocolError("a bundle's outcome leaves out some of its calls")
         except ProtocolError as error:
-            self._give_all(RemoteError(type(error).__name__, str(error), reason="the results make no sense"))
+            self._give(self._rest(), RemoteError(type(error).__name__, str(error), reason="the results make no sense"))
         else:
             self._again(task, self._take(task, mixed, rank), done=True)
+
+    def _deliver_crash(self, task: Task, outcome: Outcome) -> None:
+        """The call that ran is to blame, if it is known; what ran before it may have ended, and its value be lost."""
+        guilty = failures.decode(cast("Any", outcome)[1]).place
+        rest = self._rest()
+        if task.cancelled:
+            again, over = [], [guilty] if guilty in rest else rest
+        elif task.retries > task.losses:
+            again, over = rest, []
+        else:
+            again = [place for place in rest if 0 <= guilty < place]
+            over = [place for place in rest if place not in again]
+        self._give(over, outcome)
+        if task.cancelled:
+            self._give(self._rest(), CancelledError())
+        self._again(task, again, done=True, failed=True, guilty=guilty)
 
     def interim(self, task: Task, data: Buffer, rank: int) -> tuple[int, int, list[Task]]:
         """Take in what has become of the calls so far; return how many have ended, and are left, and those as tasks.
 
         Raises `ProtocolError` for what makes no sense.
         """
-        mixed = bundles.unpack_mixed(data, len(self._indexes))
-        before = len(self._over)
+        total, gone = len(self._indexes), self._gone
+        mixed = bundles.unpack_mixed(data, total)
+        if len(gone.union(mixed.values, mixed.failures, mixed.left)) == total:
+            raise ProtocolError("a bundle that still runs, and none of its calls does")
+        before = len(gone)
         left = self._take(task, mixed, rank)
-        ended = len(self._over) - before
-        self._over.update(left)
+        ended = len(gone) - before
+        gone.update(left)
         return ended, len(left), self._wanted(task, left)
 
     def dissolve(self, task: Task) -> list[Task]:
@@ -228,42 +251,48 @@ class Bundle(Sink):
         """Pass it on."""
         self._collection.on_cancel()
 
-    def singles(self, places: Iterable[int], retries: int, *, losses: int = 0, guilty: int = -1) -> list[Task]:
-        """Return calls as tasks of their own; the ``guilty`` one has brought a worker down."""
-        entries, tasks = bundles.unpack(self._data), list[Task]()
+    def singles(
+        self, places: Iterable[int], retries: int, losses: int = 0, start: int = NOWHERE, guilty: int = -1
+    ) -> list[Task]:
+        """Return calls as tasks of their own; the ``guilty`` one has brought a worker down.
+
+        ``start``: the place in its queue that the bundle's first call had.
+        """
+        calls, tasks = bundles.unpack(self._data), list[Task]()
         for place in places:
-            data = bundles.pack_alone(entries[place])
+            data = bundles.pack_alone(calls[place])
             crashes = int(place == guilty)
             tasks.append(
                 Task(
                     self._owner.new_id(), self._blob, data, (), self._collection, self._indexes[place],
                     retries - crashes, name=self._blob.name, size=len(data), movable=True, losses=losses,
-                    crashes=crashes,
+                    place=start + place if start else NOWHERE, crashes=crashes,
                 )
             )  # fmt: skip
         return tasks
 
     def _rest(self) -> list[int]:
-        return [place for place in range(len(self._indexes)) if place not in self._over]
+        return [place for place in range(len(self._indexes)) if place not in self._gone]
 
-    def _give_all(self, outcome: Outcome) -> None:
-        for place in self._rest():
+    def _give(self, places: Iterable[int], outcome: Outcome) -> None:
+        for place in places:
+            self._gone.add(place)
             self._collection.take(self._indexes[place], outcome)
 
     def _take(self, task: Task, mixed: Mixed, rank: int) -> list[int]:
         """Give values and failures to the members that have none; return the places of calls that are left."""
-        over, take, indexes, name = self._over, self._collection.take, self._indexes, self._blob.name
+        gone, take, indexes, name = self._gone, self._collection.take, self._indexes, self._blob.name
         for place, value in mixed.values.items():
-            if place not in over:
-                over.add(place)
+            if place not in gone:
+                gone.add(place)
                 own = cast("tuple[bytes, tuple[bytes, ...]] | None", value if type(value) is tuple else None)
                 take(indexes[place], Given(value) if own is None else (OK, *own, rank, task.id, name))
         for place, (status, failure) in mixed.failures.items():
-            if place not in over:
-                over.add(place)
-                self._owner.note_failed(1)
+            if place not in gone:
+                gone.add(place)
+                self._owner.note_failure()
                 take(indexes[place], (status, failure, (), rank, task.id, name))
-        return [place for place in mixed.left if place not in over]
+        return [place for place in mixed.left if place not in gone]
 
     def _again(
         self, task: Task, places: list[int], *, done: bool = False, failed: bool = False, guilty: int = -1
@@ -279,9 +308,8 @@ class Bundle(Sink):
         if collection.done or not places:
             return []
         if task.cancelled:
-            for place in places:
-                collection.take(self._indexes[place], CancelledError())
+            self._give(places, CancelledError())
             return []
-        tasks = self.singles(places, task.retries, losses=task.losses, guilty=guilty)
+        tasks = self.singles(places, task.retries, task.losses, task.place, guilty)
         collection.tasks += tasks  # in place: whoever cancels the group means these, too
         return tasks

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
 from skyward.callbacks import running_loop
@@ -56,6 +57,7 @@ class _Dispatching(threading.local):
 
 
 _dispatching = _Dispatching()
+_index = attrgetter("index")
 
 
 class PoolOperations(GroupOperations):
@@ -85,6 +87,7 @@ class PoolOperations(GroupOperations):
                     tasks.append(self._make(call, sink, index, known, plain, snapshot))
             if bundler is not None:
                 bundler.close(tasks)
+                tasks.sort(key=_index)  # a bundle stands where its first call does
             return tasks
         except BaseException:
             for task in tasks:
@@ -321,7 +324,7 @@ class PoolOperations(GroupOperations):
         try:
             self._submit(tasks, waiter)
         except BaseException:  # an interrupt cancels what this thread waits on
-            self.cancel_tasks(tasks)
+            self.cancel_tasks([*tasks, *waiter.tasks] if isinstance(waiter, Collection) else tasks)
             raise
 
     @overload  # type: ignore[override]  # unlike any pool, it checks the items against the function

@@ -48,7 +48,10 @@ class Run:
         try:
             ours = bundles.unpack_values(self._data, len(self.indexes))
         except ProtocolError as error:
-            raise RemoteError(type(error).__name__, str(error), reason="results cannot be unpickled here") from error
+            remote = RemoteError(type(error).__name__, str(error), reason="results cannot be unpickled here")
+            if not in_place:
+                raise remote from error
+            ours = [remote] * len(self.indexes)
         if tuple in map(type, ours):
             ours = [_own(value, in_place=in_place) if isinstance(value, tuple) else value for value in ours]
         indexes = self.indexes

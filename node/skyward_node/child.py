@@ -190,6 +190,7 @@ class _Worker:
             self._cells.places,
             thread=self._threads,
         )
+        slot.end_calls = self._end_calls
         self._control.slots.append(slot)
         if self._context is not None:
             self._instruct(slot, self._context)

@@ -58,17 +58,13 @@ class Scheduler:
         self._node_wait = node_wait
         self._first = self._last = NOWHERE  # places given to nested calls, and to all others
         self._unsettled = 0  # calls, as all such numbers: a bundle stands for several
-        self._submitted = 0
         self._starved_since: float | None = None  # when calls began to wait without any node
 
     # --- events about tasks ----------------------------------------------------------------
 
     def on_submit(self, tasks: Sequence[Task], *, urgent: bool = False) -> list[Action]:
         """Take in tasks. ``urgent`` ones (nested calls) go before all others, or parents pile up."""
-        count = total_count(tasks)
-        self._unsettled += count
-        self._submitted += count
-        self._give_places(tasks, urgent=urgent)
+        self._unsettled += self._give_places(tasks, urgent=urgent)
         if len(tasks) == 1 and (node := self.assignment.take_alone(tasks[0])) is not None:
             return [Send(node.rank, tasks)]
         anywhere = [task for task in tasks if task.rank == ANY and not task.cancelled]
@@ -176,20 +172,15 @@ class Scheduler:
         rest = [task for task in tasks if task.size <= limit]
         return [*actions, Send(rank, rest)] if rest else actions
 
-    def on_split(self, task: Task, ended: int, left: int) -> None:
+    def note_split(self, task: Task, ended: int, left: int) -> None:
         """Of a bundle that runs, some calls have ended, and some are left to other tasks; it does not run again."""
         task.count -= ended + left
         task.movable = False
         self.done += ended
         self._unsettled -= ended + left
 
-    def on_again(self, calls: int, done: int) -> None:
-        """Calls that were part of a bundle are submitted once more, by themselves; so many were counted as done."""
-        self._submitted -= calls
-        self.done -= done
-
-    def on_dissolve(self, rank: int, tasks: Sequence[Task]) -> None:
-        """Forget bundles of a `Send` to a node that takes none; their calls come again as tasks of their own."""
+    def note_dissolved(self, rank: int, tasks: Sequence[Task]) -> None:
+        """Forget bundles of a `Send` to a node that shall not get them; their calls come again as tasks."""
         node = self.nodes[rank]
         for task in tasks:
             del node.in_flight[task.id]
@@ -197,6 +188,18 @@ class Scheduler:
             task.state = SETTLED
         self._unsettled -= total_count(tasks)
         self.assignment.note(node)
+
+    def note_again(self, calls: int, done: int) -> None:
+        """Calls that were part of a bundle are about to come again; so many of them were counted as done."""
+        self._unsettled += calls
+        self.done -= done
+
+    def on_again(self, tasks: list[Task], *, closing: bool) -> list[Action]:
+        """Take in calls that were part of a bundle, which have the places that they had in it."""
+        if closing:
+            return [self._settle(tasks, Cancelled())]
+        self.queue.insert(tasks)
+        return self.dispatch()
 
     def on_cancel(self, tasks: Iterable[Task]) -> list[Action]:
         """Drop what is queued; ask nodes to stop what was sent."""
@@ -296,7 +299,7 @@ class Scheduler:
                 again.append(task)
             else:
                 failed.append(task)
-        self.reruns += len(again)
+        self.reruns += total_count(again)
         actions: list[Action] = []
         if cancelled:
             actions.append(self._settle(cancelled, Cancelled()))
@@ -321,15 +324,18 @@ class Scheduler:
 
     # --- bookkeeping -----------------------------------------------------------------------
 
-    def _give_places(self, tasks: Sequence[Task], *, urgent: bool) -> None:
-        count = len(tasks)
+    def _give_places(self, tasks: Sequence[Task], *, urgent: bool) -> int:
+        """Give each call a place, a bundle as many as it has; return how many calls these are."""
+        count = total_count(tasks)
         if urgent:
-            self._first = start = self._first - count
+            self._first = place = self._first - count
         else:
-            start = self._last + 1
+            place = self._last + 1
             self._last += count
-        for place, task in enumerate(tasks, start):
+        for task in tasks:
             task.place = place
+            place += task.count
+        return count
 
     def _requeue(self, tasks: list[Task], verdict: Lost) -> list[Action]:
         cancelled: list[Task] = []
@@ -372,7 +378,7 @@ class Scheduler:
     @property
     def submitted(self) -> int:
         """Return how many calls there have been."""
-        return self._submitted
+        return self._last - self._first
 
     @property
     def unsettled(self) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from skyward.dispatch.liveness import BEATS, Hearing, Liveness
 from skyward.dispatch.load import Load, survey
 from skyward.dispatch.membership import Change, Launch, Membership, Retire
+from skyward.dispatch.tasks import total_count
 from skyward.errors import ProvisionError
 from skyward.mesh.launching import Launcher
 from skyward.mesh.mate import Mate
@@ -369,7 +370,7 @@ class Crew:
         for rank, state in sorted(self.membership.states.items()):
             mate = self.mates.get(rank)
             held = self._engine.scheduler.nodes.get(rank)
-            in_flight = len(held.in_flight) if held else 0
+            in_flight = total_count(list(held.in_flight.values())) if held else 0
             if mate is None:
                 nodes.append(NodeSnapshot(rank, state, "", 0, 0, in_flight, 0.0))
                 continue

@@ -354,11 +354,13 @@ class Engine:
             raise
 
     def _send(self, action: Send) -> None:
-        mate, tasks = self.crew.mates[action.rank], action.tasks
+        mate = self.crew.mates[action.rank]
+        if not (tasks := self.bundling.dissolve(mate, action.tasks)):
+            return
         # More would end the connection; unless the node takes less than we, calls have been checked.
         if 0 < mate.max_payload < self.max_payload and max([task.size for task in tasks]) > mate.max_payload:
             self.perform(self.scheduler.on_too_large(action.rank, mate.max_payload, tasks))
-        elif tasks := self.bundling.dissolve(mate, tasks):
+        else:
             self.talk.tasks(mate, tasks)
 
     def _perform(self, action: Action) -> None:

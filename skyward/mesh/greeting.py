@@ -64,7 +64,7 @@ class Greeting:
             mate.max_payload = message.max_payload
             link.calls = message.calls
             link.bundles = message.bundles
-            engine.bundling.possible = engine.bundling.possible and message.bundles
+            engine.bundling.welcomed(message)
             engine.console.tell(mate.rank, differences(self._versions, message.versions))
             engine.crew.ready(mate, message.slots)
         elif message.epoch != link.epoch:

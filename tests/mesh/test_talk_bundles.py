@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 import skyward as sky
 from skyward.bundling import TOO_LONG, Bundler
 from skyward.results import Collection
@@ -90,17 +92,17 @@ def test_what_was_said_meanwhile_counts_at_once(mesh: Mesh) -> None:
     assert counts(mesh) == (0, 0, 3, 0)
 
 
-def test_what_makes_no_sense_loses_the_node(mesh: Mesh) -> None:
-    """As any such message; of a task that it does not have, it is late."""
-    node, other = mesh.open(2, bundles=True)
+def test_what_makes_no_sense_meanwhile_is_ignored(mesh: Mesh) -> None:
+    """A task can write on the pipe of its worker; the outcome of the bundle is still to come."""
+    (node,) = mesh.open(bundles=True)
     task, collection = send(mesh)
     node.expect(Tasks)
     node.send(Interim(node.epoch, task.id + 1, b"rubbish"))
     node.send(Interim(node.epoch, task.id, b"rubbish"))
-    assert other.expect(Tasks).counts == [3]
-    assert len(mesh.engine.crew.ready_mates()) == 1
-    other.finish([task.id], data=bundles.pack_values([1, 2, 3]))
+    node.send(Interim(node.epoch, task.id, bundles.pack_mixed(Mixed({0: 1, 1: 2}, {}, [2]))))
+    node.finish([task.id], data=bundles.pack_values([1, 2, 3]))
     assert values(mesh, collection) == (1, 2, 3)
+    assert counts(mesh) == (0, 0, 3, 0)
 
 
 def test_node_that_takes_none_gets_the_calls_alone(mesh: Mesh) -> None:
@@ -129,6 +131,29 @@ def test_calls_that_are_known_to_take_long_by_now_go_alone(mesh: Mesh) -> None:
     node.finish(batch.ids, 7)
     assert values(mesh, collection) == (7, 7, 7)
     assert counts(mesh) == (0, 0, 3, 0)
+
+
+def test_node_that_takes_fewer_bytes_gets_the_calls_alone(mesh: Mesh) -> None:
+    """The limit is one of each call."""
+    (node,) = mesh.open(slots=3, bundles=True, max_payload=30)
+    assert not mesh.engine.bundling.possible
+    _, collection = send(mesh)
+    batch = node.expect(Tasks)
+    assert (len(batch.ids), batch.counts) == (3, [])
+    node.finish(batch.ids, 7)
+    assert values(mesh, collection) == (7, 7, 7)
+
+
+@pytest.mark.rule("R17")
+def test_calls_that_are_left_keep_their_place(mesh: Mesh) -> None:
+    """They run before what was handed in after their group."""
+    (node,) = mesh.open(bundles=True)
+    task, _ = send(mesh)
+    later = mesh.task()
+    mesh.submit(later)
+    node.expect(Tasks)
+    node.finish([task.id], status=MIXED, data=bundles.pack_mixed(Mixed({0: 1}, {}, [1, 2])))
+    assert later.id not in node.expect(Tasks).ids
 
 
 def test_only_large_groups_have_bundles(mesh: Mesh) -> None:

@@ -22,9 +22,8 @@ PLACES = st.lists(st.sampled_from(["value", "failure", "left", "nowhere"]), max_
 @given(st.lists(st.tuples(st.integers(), st.text(max_size=5)), min_size=1, max_size=6))
 def test_call_of_a_bundle_is_that_of_a_task_of_its_own(calls: list[tuple[Any, ...]]) -> None:
     """Arguments are the same, however they travel."""
-    entries: list[Any] = [payload.dumps_call(args, {})[0].data if len(args[1]) > 2 else args for args in calls]
-    for entry, args in zip(bundles.unpack(bundles.pack(entries)), calls, strict=True):
-        assert payload.loads_call(bundles.pack_alone(entry)) == (args, {})
+    for arguments, args in zip(bundles.unpack(bundles.pack(calls)), calls, strict=True):
+        assert payload.loads_call(bundles.pack_alone(arguments)) == (args, {})
 
 
 @given(st.lists(st.one_of(st.integers(), st.floats(allow_nan=False), st.none()), max_size=6))
@@ -69,6 +68,14 @@ def evil() -> bytes:
         lambda: pickle.dumps(({}, {0: 1}, [])),
         lambda: pickle.dumps(({}, {0: (1, "text")}, [])),
         lambda: pickle.dumps(7),
+        lambda: pickle.dumps(([], {}, [])),
+        lambda: pickle.dumps(({}, [], [])),
+        lambda: pickle.dumps(({}, {}, {})),
+        lambda: pickle.dumps(({1.0: 1}, {}, [])),
+        lambda: pickle.dumps(({True: 1}, {}, [])),
+        lambda: pickle.dumps(({0: "text"}, {}, [])),
+        lambda: pickle.dumps(({0: (b"pickle", b"buffer")}, {}, [])),
+        lambda: pickle.dumps(({}, {0: (0, b"failure")}, [])),
         evil,
     ],
 )
@@ -78,8 +85,11 @@ def test_nonsense_for_an_outcome_is_an_error(make: Callable[[], bytes]) -> None:
         bundles.unpack_mixed(make(), 3)
 
 
-@pytest.mark.parametrize("data", [b"rubbish", pickle.dumps([1, 2]), pickle.dumps((1, 2, 3)), pickle.dumps(None)])
+@pytest.mark.parametrize(
+    "data",
+    [b"rubbish", pickle.dumps([1, 2]), pickle.dumps([1, 2, "text"]), pickle.dumps((1, 2, 3)), pickle.dumps(None)],
+)
 def test_nonsense_for_values_is_an_error(data: bytes) -> None:
     """Likewise, as is a list of another length."""
-    with pytest.raises(ProtocolError, match="values of a bundle"):
+    with pytest.raises(ProtocolError, match="bundle"):
         bundles.unpack_values(data, 3)

@@ -161,6 +161,8 @@ def _welcome(node: Node, session: Session, *, resumed: bool) -> None:
     node.settle_lines(session, session.outbox.tasks())
     for message, body in session.outbox.unacked():
         node.say(session, message, body)
+    for interim in [task.interim for task in session.tasks.values() if task.interim is not None]:
+        node.say(session, interim)
     if session.draining < inf:
         node.say(session, Draining(node.epoch, max(0.0, session.draining - node.now), "it was draining before"))
     intake.ask_again(node, session)

@@ -159,9 +159,12 @@ def on_progress(node: Node, worker: Worker, started: Sequence[int]) -> None:
 def on_interim(node: Node, worker: Worker, message: Interim) -> None:
     """Pass on what has become of a bundle so far; its calls go elsewhere, so it does not run again as a whole."""
     session, task = worker.session, worker.tasks.get(message.id)
-    if session is not None and task is not None:
+    if session is not None and task is not None and task.count > 1:
         task.committed = True
-        node.say(session, Interim(node.epoch, message.id, message.data))
+        task.interim = Interim(node.epoch, message.id, message.data)
+        if session.backlog:
+            node.settle_lines(session, [task.id])
+        node.say(session, task.interim)
 
 
 def on_returned(node: Node, worker: Worker, ids: Sequence[int]) -> None:
@@ -327,5 +330,11 @@ def crashed(task: Task, event: Exited, *, guilty: bool) -> Failure:
         memory_limit=event.memory_limit or 0,
         oom=event.oom,
         attempts=task.crashes + 1,
-        place=event.calls.get(task.id, -1) if guilty and task.count > 1 else -1,
+        place=_place(task, event) if guilty else -1,
     )
+
+
+def _place(task: Task, event: Exited) -> int:
+    """Return which call of a bundle its worker ran when it died; -1 if none, or if it is no bundle."""
+    place = event.calls.get(task.id, task.count)
+    return place if 1 < task.count > place else -1

@@ -17,6 +17,7 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from skyward.wire.bundles import Interim
     from skyward.wire.frames import Buffer
     from skyward_node.core.library import Code
     from skyward_node.core.sessions import Session
@@ -76,6 +77,7 @@ class Task(Struct, eq=False, gc=False):
     timeout: float = 0.0  # seconds from its start; 0: none
     count: int = 1  # calls: of several it is a bundle, see `skyward.wire.bundles`
     crashes: int = 0  # workers that died under it
+    interim: Interim | None = None  # what was said of a bundle: again, where that may have been lost
     expires: float = 0.0  # the moment that is, counted from its latest start
     state: int = QUEUED
     wish: int = KEEP

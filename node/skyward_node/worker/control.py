@@ -17,7 +17,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
-from skyward.wire.bundles import Interim, pack_mixed
+from skyward.wire.bundles import Interim
 from skyward.wire.codec import Decoder, encode
 from skyward.wire.messages import Answer, Cancel, Credit, Items, Progress, Release
 from skyward_node.pipe_messages import CONTROL_MESSAGES, Deadlock
@@ -223,7 +223,7 @@ class Control:
 
 def _is_long(slot: Slot, now: int) -> bool:
     current, bundle = slot.current, slot.bundle
-    if current is None or current == slot.reported or now - slot.started <= LONG:
+    if current is None or current != slot.begun or current == slot.reported or now - slot.started <= LONG:
         return False
     return bundle is None or bundle.stuck
 
@@ -233,5 +233,5 @@ def _interim(slot: Slot, ids: list[int]) -> Interim | None:
     bundle = slot.bundle
     if bundle is None or bundle.id not in ids:
         return None
-    bundle.take_rest()
-    return Interim(0, bundle.id, pack_mixed(bundle.so_far()))
+    data = bundle.part()
+    return None if data is None else Interim(0, bundle.id, data)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator
 from concurrent.futures import CancelledError
-from contextlib import suppress
 from time import perf_counter_ns
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -20,6 +19,7 @@ from skyward.wire import bundles, failures, payload
 from skyward.wire.frames import Payload, size_of
 from skyward.wire.placeholders import Placeholder
 from skyward.wire.statuses import CANCELLED, CRASHED, IMPORT_FAILED, OK, REFUSED, TOO_LARGE, UNSERIALIZABLE, Failure
+from skyward_node.cells import IDLE
 from skyward_node.worker.bundles import Bundle
 from skyward_node.worker.driving import drive, drive_async
 from skyward_node.worker.inputs import fill
@@ -46,8 +46,9 @@ class Slot:
     """Runs tasks, one after the other, in one thread."""
 
     __slots__ = (
-        "_load", "_loop", "_mappings", "bundle", "current", "ended", "interrupts", "leave_fork", "max_payload",
-        "places", "printing", "reported", "seat", "share", "shares_elements", "started", "streams", "thread",
+        "_load", "_loop", "_mappings", "begun", "bundle", "current", "end_calls", "ended", "interrupts", "leave_fork",
+        "max_payload", "places", "printing", "reported", "seat", "share", "shares_elements", "started", "streams",
+        "thread",
     )  # fmt: skip
 
     def __init__(
@@ -69,7 +70,9 @@ class Slot:
         self.interrupts = interrupts
         self.max_payload = 0  # bytes; 0: no limit
         self.current: int | None = None  # set before the task is taken from the inbox: see there
-        self.started = 0  # when the current one was, by perf_counter_ns
+        self.begun: int | None = None  # the one that ``started`` is about: a bundle has begun with its first call
+        self.started = 0  # when that was, by perf_counter_ns
+        self.end_calls: Callable[[int], object] = int  # forgets what a call has left behind; set by the worker
         self.ended = 0  # and when the last one did
         self.reported: int | None = None  # the last one reported as started
         self.seat = 0  # the slot of the node that the current one runs on: see `seats`
@@ -85,6 +88,8 @@ class Slot:
         id, key, data, buffers, count = entry
         if count > 1:
             return self._run_bundle(id, key, data)
+        self.started = perf_counter_ns()
+        self.begun = id
         try:
             function = self._load(key)
             self.started = perf_counter_ns()  # what its module takes to import tells nothing about the next one
@@ -113,7 +118,7 @@ class Slot:
                 interrupts.arm(id)
                 value = function(*args, **kwargs)
                 if type(value) is CoroutineType:
-                    value = self._run_coroutine(cast("Coroutine[Any, Any, Any]", value))
+                    value = self.run_coroutine(cast("Coroutine[Any, Any, Any]", value))
             finally:
                 interrupts.armed = None
         except BaseException as error:
@@ -130,32 +135,27 @@ class Slot:
     # --- bundles ----------------------------------------------------------------------------
 
     def _run_bundle(self, id: int, key: bytes, data: Buffer) -> Outcome:
+        self.places[self.seat] = IDLE
         try:
             function = self._load(key)
-            self.started = perf_counter_ns()
             bundle = Bundle(id, bundles.unpack(data))
             output = self.printing.begin(id, function, thread=self.thread)
         except BaseException as error:
             self.started = perf_counter_ns()
             status, value = _failed(_not_loaded(error))
         else:
+            self.started = perf_counter_ns()
             self.bundle = bundle
-            with suppress(KeyboardInterrupt):  # in between two calls: whoever sent it knows the calls that are missing
-                try:
-                    self.interrupts.arm(id)
-                    bundle.run(function, self)
-                finally:
-                    self.interrupts.armed = None
+            self.begun = id
+            bundle.run(function, self)
             self.bundle = None
             self.printing.end(output)
-            status, value = bundle.outcome(_encoded(_CANCELLED))
+            status, value = bundle.outcome(_encoded(_CANCELLED) if self.interrupts.hit == id else None)
         self.ended = perf_counter_ns()
         return id, status, value, (self.ended - self.started) // 1000
 
     def finish(self, function: Callable[..., Any], value: Any) -> tuple[Any, int]:
         """Return what stands for the value of a call of a bundle, and its bytes; raises what keeps it back."""
-        if type(value) is CoroutineType:
-            value = self._run_coroutine(cast("Coroutine[Any, Any, Any]", value))
         self._check_fork()
         if type(value) in _GENERATORS:
             raise _unexpected(function)
@@ -203,13 +203,14 @@ class Slot:
     def _drive_async(self, id: int, coroutine: Coroutine[Any, Any, None]) -> None:
         try:
             self.interrupts.armed = id
-            self._run_coroutine(coroutine)
+            self.run_coroutine(coroutine)
         finally:
             self.interrupts.armed = None
 
     # --- async ------------------------------------------------------------------------------
 
-    def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Return what the coroutine of a task that is armed returns."""
         import asyncio  # 50 ms: only workers that need it pay
 
         if self._loop is None:  # kept for the worker's life, for clients and caches bound to it

@@ -9,7 +9,7 @@ import pytest
 from skyward.wire.bundles import Interim
 from skyward.wire.messages import Tasks
 from skyward.wire.statuses import CRASHED, OK, Failure
-from skyward_node.core.actions import Give, Send
+from skyward_node.core.actions import Give, Gone, Send
 from skyward_node.core.assign import CHUNK
 from skyward_node.executors.events import Exited
 from tests.node.core.conftest import EPOCH, KEY
@@ -40,12 +40,13 @@ def test_bundle_goes_to_a_worker_as_one(make_rig: Callable[..., Rig]) -> None:
 
 def test_worker_is_given_as_much_as_all_calls_take(make_rig: Callable[..., Rig]) -> None:
     """The time of a bundle is that of all its calls."""
-    rig = make_rig(1)
+    rig = make_rig(2)
     rig.open()
     rig.teach(10)
     most = int(CHUNK / 10 / 20)
-    batches = given(rig.submit(*range(1, most + 2), counts=[20] * (most + 1)))
-    assert [len(batch.ids) for batch in batches] == [most, 1]
+    batches = given(rig.submit(*range(1, 4 * most), counts=[20] * (4 * most - 1)))
+    assert len(batches[0].ids) == most
+    assert max(len(batch.ids) for batch in batches) == most
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -68,6 +69,17 @@ def test_what_became_of_a_bundle_so_far_is_passed_on(make_rig: Callable[..., Rig
     rig.spawned(1)
     assert rig.hear(1, Interim(0, 1, b"so far")) == [Send(rig.peer, Interim(EPOCH, 1, b"so far"))]
     assert rig.hear(1, Interim(0, 2, b"so far")) == []
+
+
+def test_what_became_of_a_bundle_so_far_is_said_again(make_rig: Callable[..., Rig]) -> None:
+    """It may have been lost with the connection."""
+    rig = make_rig(1)
+    rig.open()
+    rig.submit(1, counts=[5])
+    rig.spawned(1)
+    rig.handle(Gone(rig.peer))
+    assert rig.hear(1, Interim(0, 1, b"so far")) == []
+    assert Send(b"peer2", Interim(EPOCH, 1, b"so far")) in rig.hello(peer=b"peer2", epoch=EPOCH)
 
 
 @pytest.mark.rule("R38")
