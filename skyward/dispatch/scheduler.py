@@ -57,14 +57,14 @@ class Scheduler:
         self.reruns = 0
         self._node_wait = node_wait
         self._first = self._last = NOWHERE  # places given to nested calls, and to all others
-        self._unsettled = 0  # calls, as all such numbers: a bundle stands for several
+        self.unsettled = 0  # calls without an outcome; as in all such numbers, a bundle counts for several
         self._starved_since: float | None = None  # when calls began to wait without any node
 
     # --- events about tasks ----------------------------------------------------------------
 
     def on_submit(self, tasks: Sequence[Task], *, urgent: bool = False) -> list[Action]:
         """Take in tasks. ``urgent`` ones (nested calls) go before all others, or parents pile up."""
-        self._unsettled += self._give_places(tasks, urgent=urgent)
+        self.unsettled += self._give_places(tasks, urgent=urgent)
         if len(tasks) == 1 and (node := self.assignment.take_alone(tasks[0])) is not None:
             return [Send(node.rank, tasks)]
         anywhere = [task for task in tasks if task.rank == ANY and not task.cancelled]
@@ -125,7 +125,7 @@ class Scheduler:
             self._durations.observe(key, total / number)
         node.load = load
         self.done += count
-        self._unsettled -= count
+        self.unsettled -= count
         if count:
             node.served += count
             node.recalled = False
@@ -144,7 +144,7 @@ class Scheduler:
         if not task.cancelled:
             self._durations.observe(task.function.key, elapsed / count)
         self.done += count
-        self._unsettled -= count
+        self.unsettled -= count
         node.served += count
         node.recalled = False
         self.assignment.note(node)
@@ -164,10 +164,7 @@ class Scheduler:
         """End those tasks of a `Send` that have more than the ``limit`` bytes that the node takes; send the others."""
         node = self.nodes[rank]
         large = [task for task in tasks if task.size > limit]
-        for task in large:
-            del node.in_flight[task.id]
-            node.load -= task.cost
-        self.assignment.note(node)
+        self._withdraw(node, large)
         actions: list[Action] = [self._settle(large, TooLarge(limit))]
         rest = [task for task in tasks if task.size <= limit]
         return [*actions, Send(rank, rest)] if rest else actions
@@ -177,21 +174,18 @@ class Scheduler:
         task.count -= ended + left
         task.movable = False
         self.done += ended
-        self._unsettled -= ended + left
+        self.unsettled -= ended + left
 
     def note_dissolved(self, rank: int, tasks: Sequence[Task]) -> None:
         """Forget bundles of a `Send` to a node that shall not get them; their calls come again as tasks."""
-        node = self.nodes[rank]
+        self._withdraw(self.nodes[rank], tasks)
         for task in tasks:
-            del node.in_flight[task.id]
-            node.load -= task.cost
             task.state = SETTLED
-        self._unsettled -= total_count(tasks)
-        self.assignment.note(node)
+        self.unsettled -= total_count(tasks)
 
     def note_again(self, calls: int, done: int) -> None:
-        """Calls that were part of a bundle are about to come again; so many of them were counted as done."""
-        self._unsettled += calls
+        """Calls of a bundle are about to come again; so many of them were counted as done."""
+        self.unsettled += calls
         self.done -= done
 
     def on_again(self, tasks: list[Task], *, closing: bool) -> list[Action]:
@@ -324,14 +318,19 @@ class Scheduler:
 
     # --- bookkeeping -----------------------------------------------------------------------
 
+    def _withdraw(self, node: Node, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            del node.in_flight[task.id]
+            node.load -= task.cost
+        self.assignment.note(node)
+
     def _give_places(self, tasks: Sequence[Task], *, urgent: bool) -> int:
         """Give each call a place, a bundle as many as it has; return how many calls these are."""
         count = total_count(tasks)
         if urgent:
             self._first = place = self._first - count
         else:
-            place = self._last + 1
-            self._last += count
+            place, self._last = self._last + 1, self._last + count
         for task in tasks:
             task.place = place
             place += task.count
@@ -357,7 +356,7 @@ class Scheduler:
     def _settle(self, tasks: list[Task], verdict: Verdict) -> Settle:
         for task in tasks:
             task.state = SETTLED
-        self._unsettled -= total_count(tasks)
+        self.unsettled -= total_count(tasks)
         return Settle(tasks, verdict)
 
     # --- questions -------------------------------------------------------------------------
@@ -373,17 +372,12 @@ class Scheduler:
 
     def waiting(self) -> int:
         """Return how many calls have not been sent."""
-        return self._unsettled - self.in_flight()
+        return self.unsettled - self.in_flight()
 
     @property
     def submitted(self) -> int:
         """Return how many calls there have been."""
         return self._last - self._first
-
-    @property
-    def unsettled(self) -> int:
-        """Return how many calls have no outcome."""
-        return self._unsettled
 
     def holds(self, rank: int, id: int) -> bool:
         """Return whether the node was sent the task, and has neither ended it nor handed it back."""
@@ -392,7 +386,7 @@ class Scheduler:
 
     def is_idle(self) -> bool:
         """Return whether no task is unsettled."""
-        return self._unsettled == 0
+        return self.unsettled == 0
 
 
 def enqueue(queue: Queue, tasks: list[Task], *, urgent: bool) -> None:

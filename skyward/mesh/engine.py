@@ -93,8 +93,7 @@ class Engine:
         self._idle_waiters: list[Waiter] = []
         self._stranded: list[Task] = []  # in nobody's hands, because what handled them has failed
         self._handed_in: deque[Task] = deque()
-        self._taking_in = False
-        self._closed = False
+        self._taking_in = self._closed = False
 
     # --- life (any thread) -----------------------------------------------------------------
 
@@ -355,12 +354,11 @@ class Engine:
 
     def _send(self, action: Send) -> None:
         mate = self.crew.mates[action.rank]
-        if not (tasks := self.bundling.dissolve(mate, action.tasks)):
-            return
+        tasks = self.bundling.dissolve(mate, action.tasks)
         # More would end the connection; unless the node takes less than we, calls have been checked.
-        if 0 < mate.max_payload < self.max_payload and max([task.size for task in tasks]) > mate.max_payload:
+        if 0 < mate.max_payload < self.max_payload and any([task.size > mate.max_payload for task in tasks]):
             self.perform(self.scheduler.on_too_large(action.rank, mate.max_payload, tasks))
-        else:
+        elif tasks:
             self.talk.tasks(mate, tasks)
 
     def _perform(self, action: Action) -> None:

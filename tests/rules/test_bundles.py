@@ -35,6 +35,13 @@ async def awaited(number: int) -> int:
     return number
 
 
+@sky.function
+def awaited_file(path: str, number: int) -> int:
+    """Return the number once the file is there."""
+    until(Path(path).exists)
+    return number
+
+
 def _raise(number: int, _: Path) -> None:
     raise ValueError(number)
 
@@ -85,6 +92,15 @@ def _mutter(number: int, _: Path) -> int:
     return number
 
 
+def _fork(number: int, path: Path) -> int:
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+        return number
+    _note(number, path)
+    return -1
+
+
 DEEDS: Final[dict[str, Callable[[int, Path], Any]]] = {
     "raise": _raise,
     "wait": _wait,
@@ -94,6 +110,7 @@ DEEDS: Final[dict[str, Callable[[int, Path], Any]]] = {
     "exit": lambda _, __: sys.exit(4),
     "begin": _begin,
     "note": _note,
+    "fork": _fork,
     "where": _where,
     "mutter": _mutter,
     "pair": lambda number, _: (number, [number]),
@@ -224,15 +241,43 @@ def test_crash_after_the_others_were_told(pool: sky.Compute, made: list[int], tm
     assert deaths.read_text() == "xx"
 
 
+@pytest.mark.rule("R50")
+def test_forked_child_runs_nothing_else(pool: sky.Compute, made: list[int], tmp_path: Path) -> None:
+    """Its copy of the call ends it; the calls behind it run once."""
+    warm(pool)
+    forked, note = tmp_path / "forked", tmp_path / "note"
+    assert run(pool, at300=("fork", forked), at301=("note", note))[300] == 300
+    assert (forked.read_text(), note.read_text()) == ("x", "x")
+
+
+@pytest.mark.rule("R13")
+def test_calls_that_fill_no_bundle_keep_their_turn(pool: sky.Compute, made: list[int], tmp_path: Path) -> None:
+    """Their failure is not known after all others only."""
+    warm(pool)
+    begun = tmp_path / "begun"
+    slow = [awaited_file(str(begun), i) for i in range(40)]
+    with pytest.raises(ValueError, match="1"):
+        sky.gather(deed(0), deed(1, "raise"), *slow) >> pool
+    begun.touch()
+
+
 @pytest.mark.rule("R36")
-def test_calls_of_a_lost_node_run_elsewhere(pool: sky.Compute, made: list[int], tmp_path: Path) -> None:
+def test_calls_of_a_lost_node_run_elsewhere(
+    pool: sky.Compute, made: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those that had begun as well, because they may; those that had ended do not."""
     warm(pool)
-    before, mark, went = (tmp_path / name for name in ("before", "mark", "went"))
-    special = {"at299": ("note", before), "at300": ("where", went), "at301": ("touch", mark)}
-    future = sky.gather(*calls(**special), return_exceptions=True) > pool
-    until(mark.exists)  # the bundle was taken apart, and the client knows
+    before, went, told = tmp_path / "before", tmp_path / "went", list[Any]()
+    interim = bundling.Bundle.interim
+
+    def note(self: bundling.Bundle, *said: Any) -> Any:
+        told.append(interim(self, *said))
+        return told[-1]
+
+    monkeypatch.setattr(bundling.Bundle, "interim", note)
+    future = sky.gather(*calls(at299=("note", before), at300=("where", went)), return_exceptions=True) > pool
     until(went.exists)
+    until(lambda: told)  # the bundle was taken apart
     os.kill(pool.snapshot().nodes[int(went.read_text())].pid, signal.SIGKILL)
     assert future.result(LONG)[300] == "back"
     assert before.read_text() == "x"
