@@ -356,7 +356,7 @@ class Engine:
         mate = self.crew.mates[action.rank]
         tasks = self.bundling.dissolve(mate, action.tasks)
         # More would end the connection; unless the node takes less than we, calls have been checked.
-        if 0 < mate.max_payload < self.max_payload and any([task.size > mate.max_payload for task in tasks]):
+        if 0 < mate.max_payload < self.max_payload and any(task.size > mate.max_payload for task in tasks):
             self.perform(self.scheduler.on_too_large(action.rank, mate.max_payload, tasks))
         elif tasks:
             self.talk.tasks(mate, tasks)
