@@ -107,11 +107,17 @@ class NestedPool(PoolOperations):
                 if task is not None:  # else it was cancelled meanwhile
                     self._settle(task, (status, data, buffers, rank, task.id, task.name))
 
-    def ended(self, parent: int) -> None:
-        """A task has ended: what it has not awaited is not answered any more."""
+    def ended(self, parent: int, *, goes_on: bool = False) -> None:
+        """A task has ended: what it has not awaited is not answered any more.
+
+        ``goes_on``: it is a bundle, of which a call has ended, so that the node has to be told.
+        """
         with self._lock:
-            for task in self.awaited.pop(parent, {}).values():
+            awaited = self.awaited.pop(parent, {})
+            for task in awaited.values():
                 self._settle(task, CancelledError())
+        if awaited and goes_on:
+            self._revoke(parent, list(awaited))
 
     def _settle(self, task: Task, outcome: Outcome) -> None:
         task.state = SETTLED
@@ -222,8 +228,11 @@ class NestedPool(PoolOperations):
                         revoked.setdefault(parent, []).append(task.id)
                         self._settle(task, CancelledError())
         for parent, calls in revoked.items():
-            for start in range(0, len(calls), BATCH):
-                self._send(Revoke(0, parent, calls[start : start + BATCH]), ())
+            self._revoke(parent, calls)
+
+    def _revoke(self, parent: int, calls: list[int]) -> None:
+        for start in range(0, len(calls), BATCH):
+            self._send(Revoke(0, parent, calls[start : start + BATCH]), ())
 
     # --- streams of values -------------------------------------------------------------------
 

@@ -190,7 +190,7 @@ class _Worker:
             self._cells.places,
             thread=self._threads,
         )
-        slot.end_calls = self._end_calls
+        slot.end_calls = partial(self._end_calls, goes_on=True)
         self._control.slots.append(slot)
         if self._context is not None:
             self._instruct(slot, self._context)
@@ -336,13 +336,13 @@ class _Worker:
     def _thread_of(self, task: int) -> Slot | None:
         return next((slot for slot in self._control.slots if slot.current == task), None) if self._threads else None
 
-    def _end_calls(self, task: int) -> None:
-        """A task has ended: forget its waits, its streams, and the calls that it has made and not awaited."""
+    def _end_calls(self, task: int, *, goes_on: bool = False) -> None:
+        """A task, or a call of a bundle, has ended: forget its waits and streams, and calls that it has not awaited."""
         self._waits.forget(task)
         if self._streams.producers or self._streams.consumers:
             self._streams.end(task)
         if self._nested is not None and self._nested.awaited:
-            self._nested.ended(task)
+            self._nested.ended(task, goes_on=goes_on)
 
     # --- fork ---------------------------------------------------------------------------------
 
