@@ -8,6 +8,7 @@ import platform
 import click
 
 from skyward_scripts.bench.command import bench
+from skyward_scripts.bench.curves.command import curves
 from skyward_scripts.meshes.admitting import keys
 from skyward_scripts.meshes.diagnosis import doctor
 from skyward_scripts.meshes.exits import Commands
@@ -30,6 +31,7 @@ def main() -> None:
 
 for _command in (
     up, status, nodes, logs, run, execute, ping, resize, keys, down, gc, doctor, simulate, elastic, bench,
+    curves,
 ):  # fmt: skip
     main.add_command(_command)
 

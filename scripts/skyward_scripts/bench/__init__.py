@@ -8,6 +8,8 @@
     launches       what is measured from outside: process start, import
     environments   virtual environments of the peers; stage: the files that contestants' processes find
 
+    curves/        ``skyward-mesh curves``: what a call of skyward alone costs, from small to large
+
     runner         one contestant's process, seen from inside
     contestant     what a contestant can do; ours, references/, peers/: those who do
     measures/      how each workload is measured

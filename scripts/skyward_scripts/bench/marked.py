@@ -43,6 +43,15 @@ def nap(seconds: float) -> int:
 
 
 @sky.function
+def spin(seconds: float) -> int:
+    """Work for so much CPU time: who waits for a CPU has done nothing."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+    return os.getpid()
+
+
+@sky.function
 def hold(path: str) -> int:
     """Wait until a file is there."""
     while not os.path.exists(path):

@@ -20,14 +20,15 @@ Row = tuple[str, ...]
 
 def render(results: Results, workloads: Sequence[Workload], entries: Sequence[Entry], *, quick: bool) -> str:
     """Return the whole report."""
-    parts = ["\n".join(_head(results.facts, quick=quick))]
+    parts = ["\n".join(head(results.facts, quick=quick))]
     parts += [text for workload in workloads if (text := _workload(results, workload, entries))]
     parts += ["\n".join(lines) for lines in (_legend(results, entries), _failures(results, entries)) if lines]
     parts.append(_targets(results))
     return "\n\n".join(parts)
 
 
-def _head(facts: dict[str, Any], *, quick: bool) -> Iterator[str]:
+def head(facts: dict[str, Any], *, quick: bool) -> Iterator[str]:
+    """Yield what a reader must know before any figure."""
     versions = ", ".join(f"{name} {text}" for name, text in facts["versions"].items() if text)
     yield f"{facts['date']}  commit {facts['commit'] or 'unknown'}"
     yield f"{facts['cpus']} × {facts['cpu']}, {facts['memory'] / 2**30:.0f} GiB, {facts['system']}"

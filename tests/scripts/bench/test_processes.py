@@ -6,8 +6,12 @@ import os
 import subprocess
 import sys
 import uuid
+from typing import TYPE_CHECKING
 
 from skyward_scripts.bench import processes
+
+if TYPE_CHECKING:
+    import pytest
 
 DAEMON = """
 import os, time
@@ -31,7 +35,8 @@ def test_daemon_that_has_run_away_is_ended() -> None:
         pid = int(said.readline())
         assert started.wait() == 0
         assert processes.marked(token) == [pid]
-        assert processes.busy_seconds(token) >= 0
+        assert processes.busy_seconds(token) > 0
+        assert processes.memory(token) > 10**6
         assert processes.end(token) == 1
         assert processes.marked(token) == []
         assert said.read() == b""  # the other end is closed
@@ -49,3 +54,11 @@ def test_process_that_goes_by_itself_is_not_killed() -> None:
     started = subprocess.Popen(["sleep", "0.1"], env=env)
     assert processes.end(token, grace=60) == 0
     assert started.wait() == 0
+
+
+def test_process_that_is_gone_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may end between the look at who is there and the look at what it costs."""
+    started = subprocess.Popen(["true"])
+    assert started.wait() == 0
+    monkeypatch.setattr(processes, "marked", lambda _: [started.pid])
+    assert (processes.busy_seconds("any"), processes.memory("any")) == (0, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from skyward_scripts.bench.catalogue import choose
 from skyward_scripts.bench.chart import panels
@@ -11,19 +10,7 @@ from skyward_scripts.bench.facts import gather_facts, warnings
 from skyward_scripts.bench.report import render, table
 from skyward_scripts.bench.results import Results, from_json
 from skyward_scripts.bench.workloads import BY_NAME, WORKLOADS
-
-FACTS: dict[str, Any] = {
-    "date": "2030-01-01T00:00:00+00:00",
-    "cpu": "Some CPU",
-    "cpus": 2,
-    "memory": 2**34,
-    "system": "Linux 6",
-    "python": "3.11.0",
-    "libzmq": "4.3.5",
-    "versions": {"skyward": "0.1.0", "numpy": ""},
-    "commit": "abc",
-    "load": 0.0,
-}
+from tests.scripts.bench.facts import FACTS
 
 
 def some() -> Results:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from skyward_scripts.bench.measures import arrays, calls, memory, values
+from skyward_scripts.bench.measures import arrays, calls, costs, memory, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,9 @@ MEASURES: Final[dict[str, Measure]] = {
     "blocks": values.blocks,
     "memory-gather": memory.gather,
     "memory-futures": memory.futures,
+    "by-size": costs.by_size,
+    "by-time": costs.by_time,
+    "by-nodes": costs.by_nodes,
 }
 
 PREPARATIONS: Final[dict[str, Preparation]] = {
