@@ -90,6 +90,7 @@ CURVES: Final[tuple[Curve, ...]] = (
         ("1", "2"), {**MOMENT, "calls": 20, "idle": 50}, workers=1, alone=True,
     ),
     _waiting("waiting-gather", "memory-gather", "the client's memory for each call that waits in a gather"),
+    _waiting("waiting-alone", "memory-alone", "the same, if calls are not put together"),
     _waiting("waiting-futures", "memory-futures", "the client's memory for each call that waits for its future"),
 )  # fmt: skip
 

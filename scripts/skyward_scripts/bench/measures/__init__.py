@@ -34,6 +34,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "blocks": values.blocks,
     "memory-gather": memory.gather,
     "memory-futures": memory.futures,
+    "memory-alone": memory.alone,
     "by-size": costs.by_size,
     "by-time": costs.by_time,
     "by-nodes": costs.by_nodes,

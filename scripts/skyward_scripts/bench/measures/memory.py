@@ -28,17 +28,22 @@ def gather(setting: Setting, seed: int) -> dict[str, float]:
     return _pending(setting, setting.contestant.hold_gather)
 
 
+def alone(setting: Setting, seed: int) -> dict[str, float]:
+    """Measure calls of one gather whose arguments can change: nobody may put such calls together."""
+    return _pending(setting, setting.contestant.hold_gather, item=lambda number: [number])
+
+
 def futures(setting: Setting, seed: int) -> dict[str, float]:
     """Measure calls with a future each."""
     return _pending(setting, setting.contestant.hold_futures)
 
 
-def _pending(setting: Setting, dispatch: Callable[[Any], Any]) -> dict[str, float]:
+def _pending(setting: Setting, dispatch: Callable[[Any], Any], item: Callable[[int], Any] = int) -> dict[str, float]:
     contestant, count = setting.contestant, setting.affordable(setting.sizes["calls"], BUDGET, LEAST)
     quiet = setting.sizes["quiet"] / 1e3
     gate = os.path.join(setting.scratch, "gate")
     blockers = contestant.hold_futures(contestant.describe([(setting.tasks.hold, gate)] * setting.workers))
-    described = contestant.describe([(setting.tasks.noop, number) for number in range(count)])
+    described = contestant.describe([(setting.tasks.noop, item(number)) for number in range(count)])
     gc.collect()
     before = _settled(quiet)
     held = dispatch(described)
