@@ -95,6 +95,17 @@ def test_gather_is_about_as_long_as_wanted(clock: Clock, pace: float) -> None:
     assert clock.now <= 2 * seconds + 0.5
 
 
+def test_few_calls_do_not_promise_too_much(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few that fit into what lies ready anyway are done at once, and more of them take their time."""
+    steady = Steady(clock, 1_000.0)
+    gather = steady.gather
+    monkeypatch.setattr(steady, "gather", lambda calls: [SOMEBODY] * 16 if len(calls) == 16 else gather(calls))
+    ticks = iter(range(1_000))
+    monkeypatch.setattr(clock, "perf_counter", lambda: clock.now + 1e-6 * next(ticks))
+    assert 0.5 <= costs.by_size(setting(steady, bytes=0), 0)["tasks"] / 1_000 <= 1.5
+    assert clock.now <= 3
+
+
 def test_gather_has_no_more_calls_than_there_may_be(clock: Clock) -> None:
     """Neither by their number, nor by the bytes of all their arguments."""
     fast = Steady(clock, 1e9)
