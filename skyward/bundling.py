@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from skyward.wire.functions import FunctionBlob
 
 LEAST: Final = 4  # calls that are worth a bundle
-WORTHWHILE: Final = 500.0  # µs of work in a bundle: many times what a task costs on its way, and no wait to speak of
+WORTHWHILE: Final = 1_000.0  # µs of work in a bundle: many times what a task costs on its way, and no wait to speak of
 TOO_LONG: Final = 2_000.0  # µs of a call that has no advantage of a bundle, also if it was slow to begin
 FIRST: Final = 8  # calls of a function that go alone, and before its bundles, if nothing is known of it
 SHARES: Final = 8  # bundles for each slot, at least
