@@ -324,7 +324,7 @@ class PoolOperations(GroupOperations):
         try:
             self._submit(tasks, waiter)
         except BaseException:  # an interrupt cancels what this thread waits on
-            self.cancel_tasks(isinstance(waiter, Collection) and waiter.tasks or tasks)  # the group's, or these
+            self.cancel_tasks((isinstance(waiter, Collection) and waiter.tasks) or tasks)  # the group's, or these
             raise
 
     @overload  # type: ignore[override]  # unlike any pool, it checks the items against the function
