@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from skyward.waiting import Waiter
-from tests.transport.rigs import LONG, Rig, thread
+from tests.transport.rigs import LONG, Rig
 
 if TYPE_CHECKING:
     import pytest
@@ -53,29 +52,6 @@ def test_whoever_begins_to_wait_ends_the_rest(running: Rig, monkeypatch: pytest.
         running.due = 0.0
         assert running.loop.wait(waiter)
     assert time.monotonic() - begin < LONG
-
-
-def test_nobody_rests_while_somebody_waits(running: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also if the turn before has taken the wake-up for another."""
-    monkeypatch.setattr("skyward.transport.loop.REST", 1000 * LONG)
-    waiter = Waiter()
-    waiting: list[threading.Thread] = []
-
-    def come_and_wait() -> None:
-        waiting.append(thread(lambda: running.loop.wait(waiter)))
-        while waiter not in running.loop._parked:
-            pass
-        os.eventfd_read(running.loop.wake_fd)
-        running.on_turn.append(waiter.finish)
-        running.due = 0.0
-
-    running.on_turn.append(come_and_wait)
-    begin = time.monotonic()
-    running.loop.post(lambda: running.loop.doze(deaf=True))
-    while not waiter.done and time.monotonic() < begin + LONG:
-        pass
-    assert waiter.done
-    waiting[0].join(LONG)
 
 
 def test_loop_closes_while_its_background_rests(running: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
