@@ -14,30 +14,13 @@ import pytest
 from skyward import memory
 from skyward.memory import HEAD, Arena, File, Files, Lease, Mappings
 from skyward.wire.frames import Ref
+from tests.regions import MIB, offset_of, put, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 PAGE = mmap.PAGESIZE
-MIB = 2**20
-
-
-def put(arena: Arena, data: bytes) -> Ref:
-    """Put bytes where there is room."""
-    ref = arena.put(data)
-    assert ref is not None
-    return ref
-
-
-def offset_of(ref: Ref) -> int:
-    """Return where its region begins."""
-    return ref.fields[4]
-
-
-def read(ref: Ref, files: Files | None = None) -> bytes:
-    """Return a copy of what a reference stands for."""
-    return bytes(Mappings(files or Files()).open(ref))
 
 
 def pages_of(arena: Arena) -> int:

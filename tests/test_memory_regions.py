@@ -10,32 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from skyward import memory
-from skyward.memory import Arena, File, Files, Mappings
+from skyward.memory import Arena, File
+from tests.regions import MIB, offset_of, put, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from skyward.wire.frames import Ref
 
 PAGE = mmap.PAGESIZE
-MIB = 2**20
-
-
-def put(arena: Arena, data: bytes) -> Ref:
-    """Put bytes where there is room."""
-    ref = arena.put(data)
-    assert ref is not None
-    return ref
-
-
-def offset_of(ref: Ref) -> int:
-    """Return where its region begins."""
-    return ref.fields[4]
-
-
-def read(ref: Ref) -> bytes:
-    """Return a copy of what a reference stands for."""
-    return bytes(Mappings(Files()).open(ref))
 
 
 @pytest.fixture
