@@ -121,7 +121,8 @@ class _Worker:
         slot = self._new_slot(interrupts)
         order, pending, control, done = self._order, self._inbox.pending, self._control, self._outbox.done
         running = self._cells.view
-        take = Teller(self._outbox, order, partial(self._read, wait=False)).take
+        teller = Teller(self._outbox, order, partial(self._read, wait=False))
+        take = teller.take
         while True:
             while order:
                 slot.current = id = order.popleft()
@@ -138,6 +139,7 @@ class _Worker:
                         return
             slot.current = None
             self._outbox.flush()
+            teller.paused = True
             if not self._read():
                 return
 

@@ -77,9 +77,8 @@ class Link:
 
     __slots__ = (
         "_alone", "_endpoint", "_fd", "_last", "_pending", "_poller", "broken", "brought", "bundles", "calls", "cutter",
-        "epoch",
-        "failures", "fresh", "functions", "greeted", "heard", "joiner", "learned", "linger", "modules", "monitor",
-        "rank", "ready", "refusals", "said", "seen", "shown", "socket", "unacked", "unconfirmed",
+        "epoch", "failures", "fresh", "functions", "greeted", "heard", "joiner", "learned", "linger", "modules",
+        "monitor", "rank", "ready", "refusals", "said", "seen", "shown", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(

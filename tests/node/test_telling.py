@@ -24,6 +24,7 @@ class Desk:
         self.order = list(ahead)
         self.outbox = Outbox(cast("Any", self), lambda: None)
         self.teller = Teller(self.outbox, self.order, self.look)
+        self.teller.paused = False
         self.now = 0
 
     def write(self, *messages: Any) -> None:
@@ -51,6 +52,18 @@ def ids_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         return [[self.done.popleft()[0] for _ in range(min(most, len(self.done)))]]
 
     monkeypatch.setattr(Outbox, "take", take)
+
+
+def test_first_outcome_after_a_pause_is_told_at_once() -> None:
+    """And no other one for that; a little work is not worth it."""
+    desk = Desk(*range(1, 11))
+    desk.teller.paused = True
+    desk.run(LEAST_NS)
+    assert desk.told == []
+    desk.run(MS)
+    assert desk.told == [[1, 2]]
+    desk.run(MS)
+    assert desk.told == [[1, 2]]
 
 
 def test_outcomes_are_told_when_half_of_the_work_is_done() -> None:

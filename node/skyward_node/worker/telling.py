@@ -2,8 +2,8 @@
 
 A message costs the task behind it more than the writing: whoever is woken by it may take this processor, and has the
 next ones wait. So outcomes gather as long as there is work in hand, and are told when as many tasks have been done as
-are left: then others come in time. Meanwhile the control thread sends what has gathered, every few milliseconds, if the
-task that runs lets it.
+are left: then others come in time. The first one after a pause is told at once: somebody may wait for it. Meanwhile
+the control thread sends what has gathered, every few milliseconds, if the task that runs lets it.
 
 Knows no pipes: it is lent a way to take in what has come.
 """
@@ -25,7 +25,7 @@ MOST_SIZE: Final = 256 * 1024  # bytes that may gather: what a socket buffer tak
 class Teller:
     """Puts outcomes into the outbox, and has them sent when it is time."""
 
-    __slots__ = ("_look", "_order", "_outbox", "_since", "_size")
+    __slots__ = ("_look", "_order", "_outbox", "_since", "_size", "paused")
 
     def __init__(self, outbox: Outbox, order: Sized, look: Callable[[], bool]) -> None:
         """``order``: what is left to do; ``look`` takes in what has come, and returns whether more may come."""
@@ -34,6 +34,7 @@ class Teller:
         self._look = look
         self._size = 0  # bytes that have gathered
         self._since = 0  # when the first of their tasks began, by perf_counter_ns
+        self.paused = True  # nothing has been told since there was nothing to do
 
     def take(self, outcome: Outcome, started: int, ended: int) -> None:
         """Take the outcome of a task that ran from ``started`` to ``ended``."""
@@ -50,7 +51,8 @@ class Teller:
         if buffers or self._size > MOST_SIZE or work > MOST_NS:
             outbox.flush()
         elif work > LEAST_NS:
-            if self._runs_low():
+            if self.paused or self._runs_low():
+                self.paused = False
                 outbox.flush()
             else:
                 outbox.make_ready()
