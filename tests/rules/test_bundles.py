@@ -255,7 +255,7 @@ def test_calls_that_fill_no_bundle_keep_their_turn(pool: sky.Compute, made: list
     """Their failure is not known after all others only."""
     warm(pool)
     begun = tmp_path / "begun"
-    slow = [awaited_file(str(begun), i) for i in range(40)]
+    slow = [awaited_file(str(begun), i) for i in range(100)]
     with pytest.raises(ValueError, match="1"):
         sky.gather(deed(0), deed(1, "raise"), *slow) >> pool
     begun.touch()
