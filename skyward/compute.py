@@ -13,6 +13,7 @@ import os
 import threading
 import time
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -215,19 +216,28 @@ class Compute(PoolOperations):
         size = total_size(tasks)
         if not engine.window.has_room(size) and not must_not_block():
             engine.wait_for_room(size)
-        engine.hand_in(tasks, size)
+        engine.intake.hand_in(tasks, size)
 
     def _submit_alone(self, task: Task) -> None:
         engine, size = self._engine, task.size
         if engine is None or not engine.window.has_room(size):
             self._wait_for_room_and_submit([task])
         else:
-            engine.hand_in((task,), size)
+            engine.intake.hand_in((task,), size)
+
+    def _run_alone(self, task: Task, waiter: Waiter) -> None:
+        engine = self._engine
+        assert engine is not None  # whoever runs a call has looked
+        try:
+            engine.loop.wait(waiter, start=partial(engine.intake.submit_alone, task))
+        except BaseException:  # an interrupt cancels what this thread waits on
+            self.cancel_tasks((task,))
+            raise
 
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         engine = self._open_engine()
         if wait_for is None:
-            engine.hand_in(tasks, total_size(tasks))
+            engine.intake.hand_in(tasks, total_size(tasks))
         else:
             engine.loop.wait(wait_for, start=lambda: engine.submit(tasks))
 

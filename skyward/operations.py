@@ -222,12 +222,14 @@ class PoolOperations(GroupOperations):
         if not is_call(call):
             return self.run_group(call) if is_group(call) else _refuse(call)
         single = Single()
-        if call.function.yields:
+        task = plain_task(call, single, self._ids, self._functions, self._options, self._max_payload)
+        if task is not None:
+            self._run_alone(task, single)
+        elif call.function.yields:
             self._wait_for_room_and_submit(self.make_tasks([call], single, snapshot=True))
-            return unwrap(cast("Outcome", single.outcome))
-        self._run_to_end(self.make_tasks([call], single, snapshot=False), single)
-        assert single.outcome is not None
-        return unwrap(single.outcome)
+        else:
+            self._run_to_end(self.make_tasks([call], single, snapshot=False), single)
+        return unwrap(cast("Outcome", single.outcome))
 
     @overload
     def run_async(self, call: PendingFunction[T]) -> Future[T]: ...
@@ -317,6 +319,9 @@ class PoolOperations(GroupOperations):
         copy = Task(next(self._ids), task.function, task.data, task.buffers, sink, index, *same)
         self._feed_by(copy, tuple([pump.again() for pump in task.feeds]))
         return copy
+
+    def _run_alone(self, task: Task, waiter: Waiter) -> None:
+        self._run_to_end((task,), waiter)
 
     def _run_to_end(self, tasks: Sequence[Task], waiter: Waiter) -> None:
         if not tasks:

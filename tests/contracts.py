@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from skyward.config import Options
 from skyward.dispatch.scheduler import Scheduler
@@ -85,7 +85,7 @@ class Silent:
 class NoParents:
     """Calls of tasks, of which there are none."""
 
-    has_parents = False
+    parents: ClassVar[dict[tuple[int, int], object]] = {}
 
 
 class Client:

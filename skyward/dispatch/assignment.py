@@ -161,11 +161,27 @@ class Assignment:
             nodes = self._in_turn(self.open)
             if nodes:
                 node = nodes[0] if len(nodes) == 1 else min(nodes, key=_held)  # the first of those that hold least
-                self._assign(task, node, self._cost(task))
-                self._turn = node.rank + 1
-                self.note(node)
+                self.give(task, node)
                 return node
         return None
+
+    def give(self, task: Task, node: Node) -> None:
+        """Give a task the node whose turn it is."""
+        self._assign(task, node, self._cost(task))
+        self._turn = node.rank + 1
+        self.note(node)
+
+    def whose_turn(self) -> Node | None:
+        """Return the node that `take_alone` gives a task that may go anywhere, while no node has anything to do."""
+        nodes, rank = self.open, self._turn
+        if self.core is None:
+            node = nodes.get(rank)
+            if node is not None:
+                return node
+            if nodes and rank > max(nodes):
+                return nodes[min(nodes)]
+        in_turn = self._in_turn(nodes)
+        return in_turn[0] if in_turn else None
 
     def _finish(self, batches: Batches) -> None:
         """Give nodes that leave what is bound to them."""

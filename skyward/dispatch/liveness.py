@@ -30,8 +30,8 @@ class Liveness:
 
     def heard(self, rank: int, now: float | None = None) -> None:
         """Note that the node said something; without ``now``, that it was at the last look."""
-        since = 0.0 if now is None or self._looked is None else now - self._looked
-        self._silence[rank] = -max(since, 0.0)
+        looked = self._looked
+        self._silence[rank] = 0.0 if now is None or looked is None or now < looked else looked - now
 
     def forget(self, rank: int) -> None:
         """Stop watching the node."""

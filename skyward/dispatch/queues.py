@@ -36,6 +36,13 @@ class Queue:
         """Take in tasks whose places come after all others."""
         self.tasks.extend(tasks)
 
+    def take_in(self, tasks: list[Task], *, urgent: bool) -> None:
+        """Take in tasks whose places come behind or, of urgent ones, before all others."""
+        if urgent:
+            self.insert(tasks)
+        else:
+            self.add(tasks)
+
     def insert(self, tasks: list[Task]) -> None:
         """Take in tasks at their places. Cheap if these are near the front, as they are of tasks that had left."""
         if not tasks:

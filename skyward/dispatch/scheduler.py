@@ -40,8 +40,6 @@ from skyward.dispatch.tasks import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from skyward.dispatch.queues import Queue
-
 __all__ = ["BATCH", "Scheduler"]
 
 
@@ -68,11 +66,21 @@ class Scheduler:
         if len(tasks) == 1 and (node := self.assignment.take_alone(tasks[0])) is not None:
             return [Send(node.rank, tasks)]
         anywhere = [task for task in tasks if task.rank == ANY and not task.cancelled]
-        enqueue(self.queue, anywhere, urgent=urgent)
+        self.queue.take_in(anywhere, urgent=urgent)
         if len(anywhere) == len(tasks):
             return self.assignment.dispatch()
         others = [task for task in tasks if task.rank != ANY or task.cancelled]
         return self._sort_out(others, urgent=urgent) + self.assignment.dispatch()
+
+    def calm(self) -> Node | None:
+        """Return the node that a task gets if it comes now, and nothing else is under way; else None."""
+        return None if self.unsettled else self.assignment.whose_turn()
+
+    def on_sent(self, task: Task, node: Node) -> None:
+        """Take in a task that this node, which `calm` has named, has got already."""
+        self._last = task.place = self._last + 1
+        self.unsettled += 1
+        self.assignment.give(task, node)
 
     def _sort_out(self, tasks: list[Task], *, urgent: bool) -> list[Action]:
         """Take in tasks bound to a rank; settle those of absent ranks, and those cancelled before they came here."""
@@ -89,7 +97,7 @@ class Scheduler:
             if node is None or node.draining:
                 actions.append(self._settle(bound, Absent(rank, self.ready_ranks())))
             else:
-                enqueue(node.pinned, bound, urgent=urgent)
+                node.pinned.take_in(bound, urgent=urgent)
                 self.assignment.note(node)
         return actions
 
@@ -135,8 +143,7 @@ class Scheduler:
     def on_result(self, rank: int, id: int, elapsed: int) -> Task | None:
         """Take in one outcome; as `on_results`."""
         node = self.nodes.get(rank)
-        task = node.in_flight.pop(id, None) if node is not None else None
-        if node is None or task is None:
+        if node is None or (task := node.in_flight.pop(id, None)) is None:
             return None
         task.state = SETTLED
         node.load -= task.cost
@@ -387,11 +394,3 @@ class Scheduler:
     def is_idle(self) -> bool:
         """Return whether no task is unsettled."""
         return self.unsettled == 0
-
-
-def enqueue(queue: Queue, tasks: list[Task], *, urgent: bool) -> None:
-    """Add tasks behind or, urgent ones, before all others."""
-    if urgent:
-        queue.insert(tasks)
-    else:
-        queue.add(tasks)

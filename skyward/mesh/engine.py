@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +21,7 @@ from skyward.mesh.bundling import Bundling
 from skyward.mesh.console import Console
 from skyward.mesh.crew import Crew
 from skyward.mesh.greeting import Greeting
+from skyward.mesh.intake import Intake
 from skyward.mesh.launching import free_port
 from skyward.mesh.nesting import Nesting
 from skyward.mesh.reach import Reach
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from skyward.results import Outcome, Sink
     from skyward.transport.keys import KeyPair
 
-BURST: Final = 4  # tasks handed in one by one since the last look: whoever does that will go on for a while
-CROWD: Final = 128  # unsettled tasks, some of them ahead on nodes, among which 2 ms more make no difference to any
 CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at close
 CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
 
@@ -81,6 +79,7 @@ class Engine:
         self.hub.watch(self.loop.wake_fd)
         self.crew = Crew(self, provider, spec, nodes)
         self.talk = Talk(self)
+        self.intake = Intake(self)
         self.greeting = Greeting(self)
         self.reach = Reach(self)
         self.streaming = Streaming(self)
@@ -92,8 +91,7 @@ class Engine:
         self._next_tick = 0.0
         self._idle_waiters: list[Waiter] = []
         self._stranded: list[Task] = []  # in nobody's hands, because what handled them has failed
-        self._handed_in: deque[Task] = deque()
-        self._taking_in = self._closed = False
+        self._closed = False
 
     # --- life (any thread) -----------------------------------------------------------------
 
@@ -184,13 +182,14 @@ class Engine:
                 os.eventfd_read(source)
             elif not self.reach.answered(source):
                 self.crew.died(source)
-        if self.nesting.has_answers:
+        if self.nesting.answering:
             for rank, message, body in self.nesting.flush(self.crew.epoch):
                 self.talk.answer(self.crew.mates[rank], message, body)
         now = time.monotonic()
         if now >= self._next_tick:
             self._tick(now)
-        self._timers.run(now)
+        if self._timers.heap:
+            self._timers.run(now)
 
     def next_deadline(self) -> float:
         """Return when `turn` must be called again."""
@@ -202,7 +201,7 @@ class Engine:
 
     def is_busy(self) -> bool:
         """Return whether anything is under way."""
-        busy = self._timers or self._idle_waiters or self.window.waiting or not self.scheduler.is_idle()
+        busy = self.scheduler.unsettled or self._timers.heap or self._idle_waiters or self.window.waiting
         return bool(busy) or not self.crew.is_settled()
 
     def on_bug(self, error: Exception) -> None:
@@ -250,21 +249,6 @@ class Engine:
         self._next_tick = self.crew.next_tick(now)
 
     # --- tasks -----------------------------------------------------------------------------
-
-    def hand_in(self, tasks: Sequence[Task], size: int) -> None:
-        """Take in tasks of ``size`` bytes from any thread; those that come before the owner looks go as one batch."""
-        self.window.admit(size)
-        self._handed_in.extend(tasks)
-        if not self._taking_in:
-            self._taking_in = True
-            self.loop.post(self._take_in)
-
-    def _take_in(self) -> None:
-        self._taking_in = False  # first: whoever hands in after this calls again
-        tasks = [self._handed_in.popleft() for _ in range(len(self._handed_in))]
-        self.submit(tasks, admitted=True)
-        if len(tasks) > BURST:
-            self.loop.doze(deaf=self.scheduler.unsettled > CROWD and bool(self.scheduler.assignment.crowded))
 
     def submit(self, tasks: Sequence[Task], *, urgent: bool = False, admitted: bool = False) -> None:
         """Take in tasks; ``admitted`` ones are counted in the window already."""
@@ -316,7 +300,7 @@ class Engine:
 
     def after_settling(self) -> None:
         """See what may go on now that tasks have ended; called once per batch."""
-        if actions := self.scheduler.dispatch():
+        if self.scheduler.unsettled and (actions := self.scheduler.dispatch()):
             self.perform(actions)
         if self.window.waiting:
             self.window.look(closing=self.closing)

@@ -123,20 +123,20 @@ class Nesting:
 
     def __init__(self, new_id: Callable[[], int]) -> None:
         self._new_id = new_id
-        self._parents: dict[tuple[int, int], Parent] = {}
-        self._answering: list[Parent] = []  # those with answers to flush, once per turn
+        self.parents: dict[tuple[int, int], Parent] = {}  # tasks that have submitted calls
+        self.answering: list[Parent] = []  # those with answers to `flush`, once per turn
 
     def _note_answers(self, parent: Parent) -> None:
-        self._answering.append(parent)
+        self.answering.append(parent)
 
     def submit(
         self, rank: int, message: Submit, body: Sequence[Buffer], functions: Sequence[FunctionBlob]
     ) -> list[Task]:
         """Return the tasks for nested calls of these functions that came from a node."""
-        parent = self._parents.get((rank, message.parent))
+        parent = self.parents.get((rank, message.parent))
         if parent is None:
             parent = Parent(rank, message.parent, self._note_answers)
-            self._parents[rank, message.parent] = parent
+            self.parents[rank, message.parent] = parent
         tasks: list[Task] = []
         count = len(message.calls)
         rows = split_body(message.sizes, message.buffers, body)
@@ -153,44 +153,34 @@ class Nesting:
 
     def revoke(self, rank: int, parent_id: int, calls: Iterable[int]) -> list[Task]:
         """Return the tasks of calls that their parent no longer wants."""
-        parent = self._parents.get((rank, parent_id))
+        parent = self.parents.get((rank, parent_id))
         if parent is None:
             return []
         return parent.release(calls)
 
     def task_of(self, rank: int, parent_id: int, call: int) -> tuple[Parent, Task] | None:
         """Return a parent and the task of one of its calls; None when that has ended."""
-        parent = self._parents.get((rank, parent_id))
+        parent = self.parents.get((rank, parent_id))
         task = None if parent is None else parent.tasks.get(call)
         return None if parent is None or task is None else (parent, task)
 
     def parent_ended(self, rank: int, parent_id: int) -> list[Task]:
         """Forget a parent; return what is to be cancelled."""
-        parent = self._parents.pop((rank, parent_id), None)
+        parent = self.parents.pop((rank, parent_id), None)
         return parent.release(list(parent.tasks)) if parent is not None else []
 
     def node_lost(self, rank: int) -> list[Task]:
         """Forget the parents on a node; return what is to be cancelled."""
-        keys = [key for key in self._parents if key[0] == rank]
+        keys = [key for key in self.parents if key[0] == rank]
         return [task for key in keys for task in self.parent_ended(*key)]
-
-    @property
-    def has_parents(self) -> bool:
-        """Return whether any task has submitted calls."""
-        return bool(self._parents)
-
-    @property
-    def has_answers(self) -> bool:
-        """Return whether `flush` has something to say."""
-        return bool(self._answering)
 
     def flush(self, epoch_of: Callable[[int], int | None]) -> list[tuple[int, Any, list[Buffer]]]:
         """Return (rank, Answer, body) for what every parent that still lives is to be told."""
-        answering, self._answering = self._answering, []
+        answering, self.answering = self.answering, []
         out: list[tuple[int, Any, list[Buffer]]] = []
         for parent in answering:
             epoch = epoch_of(parent.rank)
-            if (parent.rank, parent.id) in self._parents and epoch is not None:
+            if (parent.rank, parent.id) in self.parents and epoch is not None:
                 out += [(parent.rank, message, body) for message, body in parent.flush(epoch)]
             else:
                 parent.answers.clear()

@@ -44,7 +44,7 @@ class Outcomes:
         if not all(tasks) and not engine.closing:
             _note_foreign(rank, [id for id, task in zip(message.ids, tasks, strict=True) if task is None])
         rows = split_body(message.sizes, message.buffers, body)
-        nested, settled = engine.nesting.has_parents, engine.settled
+        nested, settled = engine.nesting.parents, engine.settled
         try:
             engine.console.settle(rank, message.ids)
             for task, status, (data, buffers) in zip(tasks, message.statuses, rows, strict=True):
@@ -66,16 +66,17 @@ class Outcomes:
             return
         engine, rank, id, data = self._engine, mate.rank, message.id, message.data
         task = engine.scheduler.on_result(rank, id, message.elapsed)
-        if task is None and not engine.closing:
-            _note_foreign(rank, [id])
         try:
-            engine.console.settle(rank, [id])
+            engine.console.settle(rank, (id,))
             if task is not None:
-                if message.status not in _WELL:
+                status = message.status
+                if status not in _WELL:
                     engine.failed += task.count
-                engine.settled(task, (message.status, data, (), rank, id, task.name))
-                if engine.nesting.has_parents:
+                engine.settled(task, (status, data, (), rank, id, task.name))
+                if engine.nesting.parents:
                     engine.ended(rank, id)
+            elif not engine.closing:
+                _note_foreign(rank, [id])
         except Exception:
             engine.strand([task])
             raise

@@ -42,7 +42,7 @@ class Sharing:
         """``limit``: bytes of arguments that wait for their tasks to end."""
         self._arena = Arena(limit)
         self._files = Files()
-        self._released: dict[int, deque[int]] = {}  # regions that nobody reads any more, by rank
+        self.waiting: dict[int, deque[int]] = {}  # regions that nobody reads any more, by rank; nodes wait for them
         self._lent: dict[int, int] = {}  # regions that were not said to be released, by rank
 
     # --- arguments -------------------------------------------------------------------------
@@ -70,7 +70,7 @@ class Sharing:
 
     def receive(self, rank: int, refs: Iterable[Buffer]) -> None:
         """Make sure that results of a node can be read for as long as somebody refers to them."""
-        released = self._released.setdefault(rank, deque())
+        released = self.waiting.setdefault(rank, deque())
         for ref in refs:
             if type(ref) is Ref:
                 ref.owner = Lease(self._file_of(ref), ref.number, released.append)
@@ -78,7 +78,7 @@ class Sharing:
 
     def lends(self, rank: int) -> bool:
         """Return whether somebody may still read what lies in the memory of a node."""
-        return self._lent.get(rank, 0) > len(self._released.get(rank, ()))
+        return self._lent.get(rank, 0) > len(self.waiting.get(rank, ()))
 
     def _file_of(self, ref: Ref) -> File | OSError:
         try:
@@ -90,7 +90,7 @@ class Sharing:
 
     def released(self, rank: int) -> list[int]:
         """Return regions of a node that nobody reads any more, each once; at most as many as fit a message."""
-        waiting = self._released.get(rank)
+        waiting = self.waiting.get(rank)
         regions: list[int] = []
         while waiting and len(regions) < MAX_BATCH:
             regions.append(waiting.popleft())
@@ -105,5 +105,5 @@ class Sharing:
 
     def forget(self, rank: int) -> None:
         """The node is gone, and its memory with it."""
-        self._released.pop(rank, None)
+        self.waiting.pop(rank, None)
         self._lent.pop(rank, None)

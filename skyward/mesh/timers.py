@@ -24,26 +24,23 @@ class Timers:
     """Commands, each with its moment."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Callable[..., None], weakref.ref[Any] | None]] = []
+        self.heap: list[tuple[float, int, Callable[..., None], weakref.ref[Any] | None]] = []
         self._ids = itertools.count()
         self._sweep_at = SWEEP
-
-    def __len__(self) -> int:
-        return len(self._heap)
 
     def add(self, moment: float, command: Callable[..., None], owner: Any = None) -> None:
         """Note that ``command`` is due at ``moment``: on ``owner``, if one was named and is still there."""
         entry = (moment, next(self._ids), command, None if owner is None else weakref.ref(owner))
-        heapq.heappush(self._heap, entry)
-        if len(self._heap) >= self._sweep_at:
-            self._heap = [kept for kept in self._heap if kept[3] is None or kept[3]() is not None]
-            heapq.heapify(self._heap)
-            self._sweep_at = max(SWEEP, 2 * len(self._heap))
+        heapq.heappush(self.heap, entry)
+        if len(self.heap) >= self._sweep_at:
+            self.heap = [kept for kept in self.heap if kept[3] is None or kept[3]() is not None]
+            heapq.heapify(self.heap)
+            self._sweep_at = max(SWEEP, 2 * len(self.heap))
 
     def run(self, now: float) -> None:
         """Do what is due."""
-        while self._heap and self._heap[0][0] <= now:
-            _, _, command, ref = heapq.heappop(self._heap)
+        while self.heap and self.heap[0][0] <= now:
+            _, _, command, ref = heapq.heappop(self.heap)
             if ref is None:
                 command()
             elif (owner := ref()) is not None:
@@ -51,8 +48,8 @@ class Timers:
 
     def next(self) -> float:
         """Return the moment at which something is due; infinite if nothing is."""
-        return self._heap[0][0] if self._heap else inf
+        return self.heap[0][0] if self.heap else inf
 
     def clear(self) -> None:
         """Forget everything."""
-        self._heap.clear()
+        self.heap.clear()

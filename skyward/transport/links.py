@@ -26,6 +26,7 @@ from skyward.transport.sockets import (
     make_dealer,
     poll_now,
     receive_frames,
+    send_frame,
     send_frames,
     use_family,
 )
@@ -144,6 +145,17 @@ class Link:
         """
         if self.is_open:
             self._send(frames)
+
+    def send_one(self, frame: bytes) -> None:
+        """Send a message of one small frame; as `send`."""
+        if self._pending or self.greeted or self.fresh:
+            self.send([frame])
+            return
+        self._poller.used(self.socket)
+        try:
+            send_frame(self.socket, frame)
+        except zmq.Again:
+            self._send([frame])
 
     def send_last(self, frames: Sequence[Buffer]) -> None:
         """Send a message that may still leave when the link closes, which is next."""

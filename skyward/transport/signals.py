@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from importlib import import_module
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -66,11 +67,10 @@ class Guard:
         return bool(self._saved)
 
     def _defer(self) -> None:
-        for number, handler in zip(_DEFERRED, map(_handler, _DEFERRED), strict=True):  # each is asked for in its turn
-            if callable(handler):
-                # Saved before it is replaced: an interrupt in between finds both in order.
-                self._saved.append((number, handler))
-                _signal.signal(number, self._note)
+        for number in compress(_DEFERRED, map(callable, map(_handler, _DEFERRED))):  # each is asked for in its turn
+            # Saved before it is replaced: an interrupt in between finds both in order.
+            self._saved.append((number, _handler(number)))
+            _signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.pending.setdefault(number, frame)

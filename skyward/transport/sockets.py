@@ -135,6 +135,11 @@ def _harden(socket: Socket) -> None:
     socket.setsockopt(zmq.RCVHWM, QUEUE)
 
 
+def send_frame(socket: Socket, frame: bytes) -> None:
+    """Send a message of one frame, which is copied, without blocking; raises `zmq.Again`."""
+    _send(socket, frame, _NOW)
+
+
 def send_frames(socket: Socket, frames: Sequence[Buffer]) -> None:
     """Send one message without blocking.
 

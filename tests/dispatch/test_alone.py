@@ -37,7 +37,11 @@ class Script:
 
     def submit(self, number: int) -> list[Action]:
         """One task; some may not run twice, some are bound to a node."""
-        return self.made.on_submit([self._new(number)], urgent=number % 13 == 12)
+        made, task, urgent = self.made, self._new(number), number % 13 == 12
+        if not self.usual and task.movable and not urgent and (node := made.calm()) is not None:
+            made.on_sent(task, node)
+            return [Send(node.rank, [task])]
+        return made.on_submit([task], urgent=urgent)
 
     def submit_two(self, number: int) -> list[Action]:
         """Two tasks at once."""
@@ -73,6 +77,11 @@ class Script:
     def lose(self, number: int) -> list[Action]:
         """A node is lost."""
         return self.made.on_node_lost(number % 4, "it was unplugged")
+
+    def shrink(self, number: int) -> list[Action]:
+        """Only some of the nodes take turns."""
+        self.made.assignment.core = number % 5 or None
+        return []
 
     def drain(self, number: int) -> list[Action]:
         """A node takes no more."""

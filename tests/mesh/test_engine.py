@@ -15,7 +15,7 @@ from skyward.errors import (
     NoNodesError,
     ProvisionError,
 )
-from skyward.mesh.engine import BURST, CROWD
+from skyward.mesh.intake import BURST, CROWD
 from skyward.mesh.launching import free_port
 from skyward.model import Nodes
 from skyward.results import CancelledError, Single
@@ -257,7 +257,7 @@ def test_owner_rests_only_while_many_tasks_are_ahead(mesh: Mesh, monkeypatch: py
 
     def hand_in(count: int) -> list[Task]:
         tasks = [mesh.task(sink=Single()) for _ in range(count)]
-        mesh.engine.hand_in(tasks, sum(task.size for task in tasks))
+        mesh.engine.intake.hand_in(tasks, sum(task.size for task in tasks))
         mesh.do(lambda: None)
         return tasks
 

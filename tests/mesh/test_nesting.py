@@ -71,7 +71,7 @@ def test_answers_leave_together() -> None:
     three.sink.deliver(three, AbsentRankError(3, ()))
     one.sink.deliver(one, value(b"first"))
     two.sink.deliver(two, value(b"second"))
-    assert bool(nested.has_answers)
+    assert bool(nested.answering)
     ((rank, answer, body),) = nested.flush(EPOCHS.get)
     assert list(nested.flush(EPOCHS.get)) == []
     assert (rank, answer.epoch, answer.parent) == (0, 7, 1)
@@ -148,9 +148,9 @@ def test_parent_that_ended_gives_up_its_calls() -> None:
     one.sink.deliver(one, value())
     assert nested.parent_ended(0, 1) == [two]
     assert nested.parent_ended(0, 1) == []
-    assert nested.has_answers
+    assert nested.answering
     assert nested.flush(EPOCHS.get) == []
-    assert not nested.has_answers
+    assert not nested.answering
 
 
 def test_lost_node_gives_up_the_calls_of_its_tasks() -> None:

@@ -186,7 +186,7 @@ def test_node_lends_while_somebody_may_read_its_memory(sharing: Sharing, arena: 
 def test_many_releases_fit_a_message_each(sharing: Sharing) -> None:
     """The rest waits for the next one."""
     sharing.receive(0, [])
-    sharing._released[0].extend(range(MAX_BATCH + 5))
+    sharing.waiting[0].extend(range(MAX_BATCH + 5))
     assert [len(sharing.released(0)) for _ in range(3)] == [MAX_BATCH, 5, 0]
 
 

@@ -215,7 +215,7 @@ def test_stall_at_a_port_that_hangs_up_is_asked_about_at_the_next_look(
     place.accept()[0].close()
     while look(mesh):
         pass
-    assert not mesh.engine._timers
+    assert not mesh.engine._timers.heap
     assert len(look(mesh, now + STEP)) == 1
     assert mesh.causes() == []
 

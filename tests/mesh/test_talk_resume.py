@@ -99,7 +99,7 @@ def test_call_of_a_parent_that_has_ended_is_dropped(mesh: Mesh) -> None:
     while not mesh.engine.scheduler.nodes[0].draining:
         mesh.do(lambda: None)
     assert mesh.leaves_alone(other)
-    assert mesh.engine.nesting._parents == {}
+    assert mesh.engine.nesting.parents == {}
     assert mesh.engine.scheduler.is_idle()
 
 

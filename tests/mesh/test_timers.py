@@ -23,7 +23,7 @@ def test_commands_run_when_they_are_due_and_in_order() -> None:
         timers.add(moment, lambda name=name: done.append(name))
     assert timers.next() == 1.0
     timers.run(2.0)
-    assert (done, timers.next(), len(timers)) == (["a", "b", "c"], 3.0, 1)
+    assert (done, timers.next(), len(timers.heap)) == (["a", "b", "c"], 3.0, 1)
     timers.clear()
     assert timers.next() == inf
 
@@ -39,6 +39,6 @@ def test_command_goes_with_its_owner() -> None:
     del gone
     for _ in range(2 * SWEEP):
         timers.add(2.0, lambda who: who.done.append("late"), Owner())
-    assert len(timers) <= SWEEP
+    assert len(timers.heap) <= SWEEP
     timers.run(1.0)
     assert (owner.done, done) == (["here"], [])
