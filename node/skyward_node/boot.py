@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 CANNOT_SERVE: Final = 2  # exit code; click uses the same for wrong usage
 LAST_WORDS: Final = 2.0  # seconds that what is logged at the end may wait for structlog
 MOST_DESCRIPTORS: Final = 65_536  # where the system sets no limit
-OWN_DESCRIPTORS: Final = 24  # of the daemon, without workers and clients
+OWN_DESCRIPTORS: Final = 25  # of the daemon, without workers and clients
 YOUNG: Final = 50_000  # allocations between looks for garbage: tasks make none that needs a collector
 
 
@@ -78,11 +78,13 @@ def _serve(
     import zmq
 
     from skyward.memory import Arena
+    from skyward.transport import lanes
     from skyward.transport.sockets import IO_THREADS, make_router
     from skyward_node.core import Core, Limits
     from skyward_node.executors.arenas import SHARE
     from skyward_node.executors.supervisor import Supervisor
     from skyward_node.identity import make_identity
+    from skyward_node.lanes import Lanes
     from skyward_node.router import Router
     from skyward_node.server import GOODBYE, Server
 
@@ -97,8 +99,15 @@ def _serve(
     supervisor = Supervisor(config, handle)
     stack.callback(supervisor.close)
     identity = make_identity(config)
+    listener = lanes.listen(beside) if path and (beside := lanes.path_beside(path)) else None
     limits = Limits(
-        config.concurrency, config.executor == "thread", config.reuse_processes, config.lease, limit, config.alone
+        config.concurrency,
+        config.executor == "thread",
+        config.reuse_processes,
+        config.lease,
+        limit,
+        config.alone,
+        listener is not None,
     )
     node = f"{identity.hostname}:{identity.pid}"
     logger = Logger(config.log_level, config.log_format, sink, node=node)
@@ -112,7 +121,13 @@ def _serve(
         bytes_of=supervisor.arenas.bytes_of,
     )
     metrics = _open_metrics(core, config, stack)
-    server = Server(config, core, router, supervisor, signals=signals, logger=logger, door=door, metrics=metrics)
+    ways = None
+    if listener is not None:
+        ways = Lanes(listener, beside, router.decode)
+        stack.callback(ways.close)
+    server = Server(
+        config, core, router, supervisor, signals=signals, logger=logger, door=door, metrics=metrics, lanes=ways
+    )
     place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
     port = {"metrics": metrics.port} if metrics is not None else {}
     launcher.tell({**place, "pid": os.getpid(), **port})

@@ -121,6 +121,10 @@ class Router:
         self.more = True
         return events
 
+    def decode(self, peer: bytes, frame: bytes) -> Event | None:
+        """Return what a message of one frame says that has come by another way than the socket."""
+        return self._decode([peer, frame])
+
     def _decode(self, frames: list[Buffer], user: str = "") -> Event | None:
         peer: Any = frames[0]
         if self._curve and not user:  # ZeroMQ admits nobody without one: it is our own bug, or worse

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from skyward_node.core.actions import Action, Event
     from skyward_node.door import Door
     from skyward_node.executors.supervisor import Supervisor
+    from skyward_node.lanes import Lanes
     from skyward_node.logs import Logger
     from skyward_node.metrics import Metrics
     from skyward_node.router import Router
@@ -68,6 +69,7 @@ class Server:
         logger: Logger,
         door: Door | None = None,
         metrics: Metrics | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         self._config = config
         self._core = core
@@ -76,6 +78,7 @@ class Server:
         self._signals = signals
         self._door = door
         self._metrics = metrics
+        self._lanes = lanes
         self._logger = logger
         self.orphaned = False  # it ends because its launcher is gone
         self._code: int | None = None
@@ -94,6 +97,8 @@ class Server:
             self._follow_up.append(Admitted(door.zap.admitted))
         if metrics is not None:
             self._serve[metrics.fileno()] = partial(self._on_question, metrics)
+        if lanes is not None:
+            self._serve[lanes.listener.fileno()] = partial(self._on_new_lane, lanes)
         for source in self._serve:
             self._poller.register(source)
         self._accelerators = core.node.identity.accelerators
@@ -104,7 +109,7 @@ class Server:
             Control: lambda action: supervisor.send(action.worker, [encode(action.message), *action.body], True),
             Kill: lambda action: supervisor.kill(action.worker),
             Retire: lambda action: supervisor.retire(action.worker),
-            Forget: lambda action: router.forget(action.peer),
+            Forget: self._forget,
             Bury: lambda action: supervisor.bury(action.worker),
             Log: lambda action: logger.log(action.level, action.event, action.fields),
             Exit: self._exit,
@@ -123,7 +128,8 @@ class Server:
                 events += self._router.retry()
                 self._poller.used(self._router.socket)
             for source, _ in ready:
-                events += self._serve[source]()
+                if (serve := self._serve.get(source)) is not None:  # else it was a lane that is gone since
+                    events += serve()
             if self._code is None:
                 self._perform(self._core.handle(events, now))
         return self._code
@@ -159,6 +165,25 @@ class Server:
         if self._router.more:
             self._poller.used(self._router.socket)
         return events
+
+    def _on_new_lane(self, lanes: Lanes) -> Sequence[Event]:
+        if (fd := lanes.take_in()) >= 0:
+            self._serve[fd] = partial(self._on_lane, lanes, fd)
+            self._poller.register(fd)
+        return ()
+
+    def _on_lane(self, lanes: Lanes, fd: int) -> Sequence[Event]:
+        try:
+            event = lanes.receive(fd)
+        except EOFError:
+            self._drop_lane(lanes, fd)
+            return ()
+        return () if event is None else (event,)
+
+    def _drop_lane(self, lanes: Lanes, fd: int) -> None:
+        self._poller.unregister(fd)
+        del self._serve[fd]
+        lanes.drop(fd)
 
     def _on_lifeline(self) -> Sequence[Event]:
         if os.read(self._config.lifeline_fd, 4096) == b"":
@@ -204,10 +229,17 @@ class Server:
             perform[type(action)](action)
 
     def _send(self, action: Send) -> None:
+        if self._lanes is not None and self._lanes.answer(action.peer, action.message):
+            return
         self._poller.used(self._router.socket)
         event = self._router.send(action.peer, action.message, action.body)
         if event is not None:
             self._follow_up.append(event)
+
+    def _forget(self, action: Forget) -> None:
+        self._router.forget(action.peer)
+        if self._lanes is not None and (fd := self._lanes.fileno_of(action.peer)) >= 0:
+            self._drop_lane(self._lanes, fd)
 
     def _spawn(self, action: Spawn) -> None:
         try:

@@ -57,6 +57,9 @@ class Greeting:
         assert link is not None
         link.greeted = link.refusals = link.shown = link.said = 0
         engine.crew.welcomed(mate, link)
+        engine.hub.close_lane(link)
+        if message.lane:
+            engine.hub.open_lane(link, message.lane)
         if not link.ready:
             link.epoch = message.epoch
             link.ready = True

@@ -45,7 +45,7 @@ class Intake:
         engine = self._engine
         scheduler = engine.scheduler
         node = None if engine.closing else scheduler.calm()
-        if node is None or not engine.talk.call(engine.crew.mates[node.rank], task):
+        if node is None or not engine.talk.call(engine.crew.mates[node.rank], task, alone=True):
             engine.submit((task,))
             return
         try:

@@ -66,6 +66,8 @@ class Outcomes:
             return
         engine, rank, id, data = self._engine, mate.rank, message.id, message.data
         task = engine.scheduler.on_result(rank, id, message.elapsed)
+        if not link.level:
+            link.note_end(id)
         try:
             engine.console.settle(rank, (id,))
             if task is not None:

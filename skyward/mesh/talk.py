@@ -126,8 +126,11 @@ class Talk:
         link.unacked = 0
         self.send(mate, message, body)
 
-    def call(self, mate: Mate, task: Task) -> bool:
-        """Send a task in one frame, if it is small enough for that; return whether it is."""
+    def call(self, mate: Mate, task: Task, *, alone: bool = False) -> bool:
+        """Send a task in one frame, if it is small enough for that; return whether it is.
+
+        ``alone``: nothing else is under way, and somebody waits for the outcome.
+        """
         link, data = mate.link, task.data
         if link is None or not link.calls or not 0 < len(data) <= (mate.max_payload or MAX_SMALL):
             return False
@@ -142,7 +145,10 @@ class Talk:
         link.unacked = 0
         if type(data) is not bytes:
             data = bytes(data)
-        link.send_one(encode(Call(link.epoch, link.seen, key, task.id, data, task.retries - task.losses, task.timeout)))
+        id = task.id
+        frame = encode(Call(link.epoch, link.seen, key, id, data, task.retries - task.losses, task.timeout))
+        if not (alone and link.send_by_lane(frame)):
+            link.send_task(frame, id)
         return True
 
     def function(self, mate: Mate, blob: FunctionBlob) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import zmq
 
 from skyward.dispatch.alertness import Alertness
+from skyward.transport import lanes
 from skyward.transport.links import Connection, Link
 from skyward.transport.polling import Poller
 from skyward.transport.sockets import IO_THREADS, READABLE, WRITABLE
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 # Descriptors that ZeroMQ may need at once. It ends the whole process, or waits for ever, where one is missing.
 CONTEXT: Final = 8  # threads and what wakes them
-LINK: Final = 6  # a socket, its monitor, its connection
+LINK: Final = 7  # a socket, its monitor, its connection, its lane
 
 
 class News(NamedTuple):
@@ -42,6 +43,7 @@ class Hub:
         self._answers = Alertness()
         self._links: dict[Socket, Link] = {}
         self._monitors: dict[Socket, Link] = {}
+        self._lanes: dict[int, Link] = {}  # by descriptor
         self._watched: set[int] = set()
 
     def connect(self, endpoint: str, rank: int, server_key: str = "", *, urgent: bool = False) -> Link:
@@ -64,10 +66,28 @@ class Hub:
         """Close a link."""
         if self._links.pop(link.socket, None) is not None:
             self._poller.unregister(link.socket)
+            self.close_lane(link)
             if link.monitor is not None:
                 del self._monitors[link.monitor]
                 self._poller.unregister(link.monitor)
             link.close()
+
+    def open_lane(self, link: Link, token: bytes) -> None:
+        """Open a lane beside a link, if the node takes it in."""
+        self.close_lane(link)
+        lane = lanes.dial(link.endpoint, token)
+        if lane is not None:
+            link.lane = lane
+            self._lanes[lane.fileno()] = link
+            self._poller.register(lane.fileno())
+
+    def close_lane(self, link: Link) -> None:
+        """Close the lane beside a link, if there is one."""
+        lane, link.lane = link.lane, None
+        if lane is not None:
+            del self._lanes[lane.fileno()]
+            self._poller.unregister(lane.fileno())
+            lane.close()
 
     def watch(self, fd: int) -> None:
         """Report the descriptor when it is readable."""
@@ -89,7 +109,12 @@ class Hub:
         ready: list[Link | News | int] = []
         for source, events in self._poller.poll(timeout, self._answers if eager else None):
             if isinstance(source, int):
-                ready.append(source)
+                if (link := self._lanes.get(source)) is None:
+                    ready.append(source)
+                elif link.look_at_lane():
+                    ready.append(link)
+                else:
+                    self.close_lane(link)
             elif (link := self._links.get(source)) is not None:
                 if events & WRITABLE:
                     link.flush()

@@ -17,6 +17,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from skyward.dispatch.stalls import Flow
+from skyward.transport import lanes
 from skyward.transport.sockets import (
     BULK,
     HANDSHAKES,
@@ -77,9 +78,10 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_alone", "_endpoint", "_fd", "_last", "_pending", "_poller", "broken", "brought", "bundles", "calls", "cutter",
-        "epoch", "failures", "fresh", "functions", "greeted", "heard", "joiner", "learned", "linger", "modules",
-        "monitor", "rank", "ready", "refusals", "said", "seen", "shown", "socket", "unacked", "unconfirmed",
+        "_alone", "_fd", "_last", "_pending", "_poller", "_tail", "_waiting", "broken", "brought", "bundles", "calls",
+        "cutter", "endpoint", "epoch", "failures", "fresh", "functions", "greeted", "heard", "joiner", "lane",
+        "learned", "level", "linger", "modules", "monitor", "rank", "ready", "refusals", "said", "seen", "shown",
+        "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -99,13 +101,17 @@ class Link:
         self.monitor: Socket | None = self.socket.get_monitor_socket(EVENTS) if server_key else None
         self._last: Connection | None = None  # what was heard of the connection since it was dialled
         self._fd = -1  # of the connection; ZeroMQ owns it
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         use_family(self.socket, endpoint)
         self.socket.connect(endpoint)
         self.cutter = Cutter() if server_key else None  # of large frames, where they travel in pieces
         self.joiner: Joiner | None = None  # of those that come in pieces
         self.failures = 0  # handshakes in a row that have failed
         self._pending: deque[Sequence[Buffer]] = deque()
+        self.lane: socket.socket | None = None
+        self.level = False  # nothing that we have said can still be under way: the lane may be used
+        self._tail = 0  # id of the task that was the last we have said, or 0
+        self._waiting: list[bytes] = []  # what the lane has brought
         self._poller = poller
         self._alone = [(self.socket, READABLE)]
         poller.register(self.socket)
@@ -136,6 +142,7 @@ class Link:
         self.fresh = False
         self._pending.clear()
         self.joiner = None
+        self._waiting.clear()
         self._send(frames)
 
     def send(self, frames: Sequence[Buffer]) -> None:
@@ -146,16 +153,28 @@ class Link:
         if self.is_open:
             self._send(frames)
 
-    def send_one(self, frame: bytes) -> None:
-        """Send a message of one small frame; as `send`."""
+    def send_task(self, frame: bytes, id: int) -> None:
+        """Send a message of one small frame which is a task; as `send`."""
+        self.level = False
         if self._pending or self.greeted or self.fresh:
             self.send([frame])
-            return
-        self._poller.used(self.socket)
-        try:
-            send_frame(self.socket, frame)
-        except zmq.Again:
-            self._send([frame])
+        else:
+            self._poller.used(self.socket)
+            try:
+                send_frame(self.socket, frame)
+            except zmq.Again:
+                self._send([frame])
+        self._tail = id
+
+    def send_by_lane(self, frame: bytes) -> bool:
+        """Send a task that is alone by the lane; return whether that was possible."""
+        lane = self.lane
+        return self.level and lane is not None and not self.fresh and lanes.send(lane, frame)
+
+    def note_end(self, id: int) -> None:
+        """Note that the outcome of a task has come, with which all that was said before it has arrived."""
+        if id == self._tail:
+            self.level = True
 
     def send_last(self, frames: Sequence[Buffer]) -> None:
         """Send a message that may still leave when the link closes, which is next."""
@@ -168,6 +187,8 @@ class Link:
         return not self.greeted and not self.fresh
 
     def _send(self, frames: Sequence[Buffer]) -> None:
+        self.level = False
+        self._tail = 0
         if self._pending:
             self._pending.append(frames)
         elif not self._try_send(frames):
@@ -192,6 +213,9 @@ class Link:
 
     def receive(self) -> list[list[Buffer]]:
         """Return the messages that have arrived, as lists of frames; bounded."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            return [[message] for message in waiting]
         messages: list[list[Buffer]] = []
         try:
             while True:
@@ -204,6 +228,13 @@ class Link:
         except zmq.Again:
             pass
         return messages
+
+    def look_at_lane(self) -> bool:
+        """Take in what has come by the lane; return whether there may be more another time."""
+        message = b"" if self.lane is None else lanes.receive(self.lane)
+        if message:
+            self._waiting.append(message)
+        return message != b""
 
     def news(self) -> list[Connection]:
         """Return what has become of the connection since the last time."""
@@ -243,8 +274,8 @@ class Link:
         self.broken = True
         self._fd = -1
         self._poller.used(self.socket)
-        self.socket.disconnect(self._endpoint)
-        self.socket.connect(self._endpoint)
+        self.socket.disconnect(self.endpoint)
+        self.socket.connect(self.endpoint)
 
     def close(self) -> None:
         """Close the socket, with whatever waits; only what was sent last is given a moment."""

@@ -273,6 +273,7 @@ class Welcome(Message, frozen=True):
     max_payload: U64 = 0  # bytes of the arguments of one call that the node takes; 0: it does not say
     calls: bool = False  # the node knows Call
     bundles: bool = False  # it takes bundles, and Tasks.crashes
+    lane: Annotated[bytes, Meta(max_length=64)] = b""  # what a lane to this node begins with; empty: it takes none
 
 
 class Progress(Message, frozen=True):

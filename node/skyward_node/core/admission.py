@@ -150,6 +150,7 @@ def _greeting(node: Node, session: Session, *, resumed: bool) -> Welcome:
         max_payload=node.limits.max_payload,
         calls=True,
         bundles=node.limits.reuse and not node.limits.threads,
+        lane=session.peer if node.limits.lanes and session.peer is not None else b"",
     )
 
 

@@ -64,6 +64,7 @@ class Limits(Struct, frozen=True):
     lease: float  # seconds
     max_payload: int  # bytes
     alone: float = 0.0  # seconds without any session after which the daemon ends; 0: it does not
+    lanes: bool = False  # there is a place where it takes in lanes
 
 
 class Node:

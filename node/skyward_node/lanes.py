@@ -1,0 +1,113 @@
+"""The node's end of lanes: tasks that are alone come by them, and their outcomes leave by them.
+
+What a lane is, and why nothing overtakes anything, is told in `skyward.transport.lanes`. Here the answer takes the
+lane if its task has come by it, if the client knows all results before, and if nothing was said to it since.
+
+This is a driver: it decides nothing about tasks.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from skyward.transport import lanes
+from skyward.wire.codec import encode
+from skyward.wire.lone import Call, Reply
+from skyward_node.core.actions import Incoming, Nonsense
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from skyward.wire.messages import Message
+    from skyward_node.core.actions import Event
+
+MOST: Final = 1_024  # lanes of one node: clients beyond it have the road
+
+
+class Lane:
+    """One client's."""
+
+    __slots__ = ("ack", "level", "peer", "socket")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.peer = b""  # the client's connection; empty until it has said that
+        self.level = False  # nothing was said to the client since its last task came by here
+        self.ack = 0  # the last of our results that the client had when it sent that
+
+
+class Lanes:
+    """All lanes of a node."""
+
+    def __init__(self, listener: socket.socket, path: str, decode: Callable[[bytes, bytes], Event | None]) -> None:
+        """``decode`` makes an event of a message of a connection."""
+        self.listener = listener
+        self._path = path
+        self._decode = decode
+        self._lanes: dict[int, Lane] = {}  # by descriptor
+        self._of_peer: dict[bytes, Lane] = {}
+
+    def take_in(self) -> int:
+        """Take in a lane that waits; return its descriptor, or -1 if there is none."""
+        try:
+            sock, _ = self.listener.accept()
+        except OSError:  # none waits any more, or there are too few descriptors
+            return -1
+        if len(self._lanes) >= MOST:
+            sock.close()
+            return -1
+        sock.setblocking(False)
+        self._lanes[sock.fileno()] = Lane(sock)
+        return sock.fileno()
+
+    def receive(self, fd: int) -> Event | None:
+        """Return what has come by a lane; raises `EOFError` when that has ended, which has to be dropped then."""
+        lane = self._lanes[fd]
+        message = lanes.receive(lane.socket)
+        if not message:
+            if message is None:
+                return None
+            raise EOFError
+        peer = lane.peer
+        if not peer:
+            lane.peer = message
+            self._of_peer[message] = lane
+            return None
+        event = self._decode(peer, message)
+        if type(event) is Incoming:
+            if type(event.message) is not Call:
+                return Nonsense(peer, "protocol", f"{type(event.message).__name__} does not belong on a lane")
+            lane.level = True
+            lane.ack = event.message.ack
+        return event
+
+    def answer(self, peer: bytes, message: Message) -> bool:
+        """Note that something is to be said to a client; return whether it has been said by the lane."""
+        lane = self._of_peer.get(peer)
+        if lane is None or not lane.level:
+            return False
+        lane.level = False
+        return type(message) is Reply and message.seq == lane.ack + 1 and lanes.send(lane.socket, encode(message))
+
+    def fileno_of(self, peer: bytes) -> int:
+        """Return the descriptor of a client's lane, or -1 if it has none."""
+        lane = self._of_peer.get(peer)
+        return -1 if lane is None else lane.socket.fileno()
+
+    def drop(self, fd: int) -> None:
+        """Close a lane."""
+        lane = self._lanes.pop(fd)
+        if self._of_peer.get(lane.peer) is lane:
+            del self._of_peer[lane.peer]
+        lane.socket.close()
+
+    def close(self) -> None:
+        """Close all."""
+        for fd in list(self._lanes):
+            self.drop(fd)
+        self.listener.close()
+        with suppress(OSError):
+            os.unlink(self._path)

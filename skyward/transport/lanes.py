@@ -1,0 +1,84 @@
+"""Lanes: beside its ZeroMQ connection, a way between client and daemon of one machine for calls that are alone.
+
+ZeroMQ hands every message to a thread of its own, on either side. For a call that somebody waits for, and its answer,
+that makes four wake-ups, which take longer than all the rest. A lane is a plain Unix socket, and has none of them.
+
+Nothing overtakes anything by that: a message takes the lane only while nothing can be under way on the *road*, which
+is the ZeroMQ connection, in its direction. The client knows it when the last that it has said there was a task, and
+the outcome has come. A node knows it when the task that it answers came by the lane and confirms all results before,
+and nothing has been said since. So a lane needs no numbers, no acknowledgements and no heartbeats of its own. When it
+ends nothing is lost but speed: what matters is said on the road, and said again there after a break.
+
+This is a driver: who may use the lane is decided by those who have it (`links`, `skyward_node.lanes`).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from typing import Final
+
+LONGEST: Final = 107  # bytes of a Unix socket's path on Linux, without the final NUL
+MOST: Final = 16_384  # bytes of a message: more than any task or outcome of one frame has
+WAITING: Final = 64  # lanes that may wait to be taken in
+_SUFFIX: Final = ".lane"
+_SCHEME: Final = "ipc://"
+_KIND: Final = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC  # which keeps messages apart
+
+
+def path_beside(path: str) -> str:
+    """Return where a daemon whose ROUTER has this path takes in lanes; "" if no socket can be there."""
+    beside = path.removesuffix(".sock") + _SUFFIX
+    return beside if len(os.fsencode(beside)) <= LONGEST else ""
+
+
+def listen(path: str) -> socket.socket | None:
+    """Return a socket that takes in lanes of our own user; None if there can be none."""
+    listener = socket.socket(socket.AF_UNIX, _KIND)
+    mask = os.umask(0o177)
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(path)  # of a daemon that was killed: another one that serves here would have the ROUTER's path
+        listener.bind(path)
+        listener.listen(WAITING)
+    except OSError:
+        listener.close()
+        return None
+    finally:
+        os.umask(mask)
+    return listener
+
+
+def dial(endpoint: str, token: bytes) -> socket.socket | None:
+    """Return a lane to the daemon at an ``ipc://`` endpoint, which knows us by the token; None if there is none."""
+    path = path_beside(endpoint.removeprefix(_SCHEME)) if endpoint.startswith(_SCHEME) else ""
+    if not path:
+        return None
+    lane = socket.socket(socket.AF_UNIX, _KIND)
+    try:
+        lane.connect(path)
+        lane.send(token)
+    except OSError:  # also if too many wait there already
+        lane.close()
+        return None
+    return lane
+
+
+def receive(lane: socket.socket) -> bytes | None:
+    """Return the next message without blocking; empty when the lane has ended, None if there is none."""
+    try:
+        return lane.recv(MOST)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
+def send(lane: socket.socket, message: bytes) -> bool:
+    """Send a message without blocking; return whether it has gone."""
+    try:
+        lane.send(message)
+    except OSError:  # full, or at its end
+        return False
+    return True
