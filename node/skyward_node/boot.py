@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from skyward.config import available_memory, frame_limit
@@ -24,6 +25,7 @@ from skyward_node import endpoint, notify, processes, template
 from skyward_node.logs import FileSink, Logger, Sink
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
     from types import FrameType
 
@@ -32,13 +34,15 @@ if TYPE_CHECKING:
     from skyward.model import NodeConfig
     from skyward_node.core import Core
     from skyward_node.door import Door
+    from skyward_node.lanes import Lanes
     from skyward_node.metrics import Metrics
+    from skyward_node.router import Router
     from skyward_node.template import TemplateHandle
 
 CANNOT_SERVE: Final = 2  # exit code; click uses the same for wrong usage
 LAST_WORDS: Final = 2.0  # seconds that what is logged at the end may wait for structlog
 MOST_DESCRIPTORS: Final = 65_536  # where the system sets no limit
-OWN_DESCRIPTORS: Final = 25  # of the daemon, without workers and clients
+OWN_DESCRIPTORS: Final = 26  # of the daemon, without workers and clients
 YOUNG: Final = 50_000  # allocations between looks for garbage: tasks make none that needs a collector
 
 
@@ -84,7 +88,6 @@ def _serve(
     from skyward_node.executors.arenas import SHARE
     from skyward_node.executors.supervisor import Supervisor
     from skyward_node.identity import make_identity
-    from skyward_node.lanes import Lanes
     from skyward_node.router import Router
     from skyward_node.server import GOODBYE, Server
 
@@ -121,10 +124,7 @@ def _serve(
         bytes_of=supervisor.arenas.bytes_of,
     )
     metrics = _open_metrics(core, config, stack)
-    ways = None
-    if listener is not None:
-        ways = Lanes(listener, beside, router.decode)
-        stack.callback(ways.close)
+    ways = None if listener is None else _make_lanes(listener, beside, core, router, stack)
     server = Server(
         config, core, router, supervisor, signals=signals, logger=logger, door=door, metrics=metrics, lanes=ways
     )
@@ -141,8 +141,20 @@ def _serve(
     gc.set_threshold(YOUNG)
     code = server.run()
     if server.orphaned and path:
+        if ways is not None:
+            ways.close()  # first, for the directory goes only when nothing is in it
         endpoint.remove_for_launcher(path)
     return code
+
+
+def _make_lanes(listener: socket.socket, path: str, core: Core, router: Router, stack: ExitStack) -> Lanes:
+    """Return the node's lanes, which are closed at the end."""
+    from skyward_node.core.admission import owner_of
+    from skyward_node.lanes import Lanes
+
+    ways = Lanes(listener, path, router.decode, partial(owner_of, core.node))
+    stack.callback(ways.close)
+    return ways
 
 
 def _open(

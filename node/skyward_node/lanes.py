@@ -1,13 +1,15 @@
 """The node's end of lanes: tasks that are alone come by them, and their outcomes leave by them.
 
 What a lane is, and why nothing overtakes anything, is told in `skyward.transport.lanes`. Here the answer takes the
-lane if its task has come by it, if the client knows all results before, and if nothing was said to it since.
+lane if its task has come by it, if the client knows all results before, and if nothing was said to it since. What a
+client has said by its lane comes before all that it has said on the road and that nobody has acted upon.
 
 This is a driver: it decides nothing about tasks.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -19,12 +21,13 @@ from skyward_node.core.actions import Incoming, Nonsense
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from skyward.wire.messages import Message
     from skyward_node.core.actions import Event
 
 MOST: Final = 1_024  # lanes of one node: clients beyond it have the road
+_FULL: Final = (errno.EMFILE, errno.ENFILE)  # there are no descriptors
 
 
 class Lane:
@@ -42,11 +45,19 @@ class Lane:
 class Lanes:
     """All lanes of a node."""
 
-    def __init__(self, listener: socket.socket, path: str, decode: Callable[[bytes, bytes], Event | None]) -> None:
-        """``decode`` makes an event of a message of a connection."""
+    def __init__(
+        self,
+        listener: socket.socket,
+        path: str,
+        decode: Callable[[bytes, bytes], Event | None],
+        owner_of: Callable[[bytes], bytes],
+    ) -> None:
+        """``decode`` makes an event of a message of a connection, which ``owner_of`` returns for a token, if any."""
         self.listener = listener
         self._path = path
         self._decode = decode
+        self._owner_of = owner_of
+        self._spare = _make_spare()
         self._lanes: dict[int, Lane] = {}  # by descriptor
         self._of_peer: dict[bytes, Lane] = {}
 
@@ -54,7 +65,9 @@ class Lanes:
         """Take in a lane that waits; return its descriptor, or -1 if there is none."""
         try:
             sock, _ = self.listener.accept()
-        except OSError:  # none waits any more, or there are too few descriptors
+        except OSError as error:  # none waits any more, or there are too few descriptors
+            if error.errno in _FULL:
+                self._turn_away()
             return -1
         if len(self._lanes) >= MOST:
             sock.close()
@@ -62,6 +75,14 @@ class Lanes:
         sock.setblocking(False)
         self._lanes[sock.fileno()] = Lane(sock)
         return sock.fileno()
+
+    def _turn_away(self) -> None:
+        """Take a lane from the queue all the same, which would keep us busy for ever, and close it."""
+        if self._spare >= 0:
+            os.close(self._spare)
+        with suppress(OSError):
+            self.listener.accept()[0].close()
+        self._spare = _make_spare()
 
     def receive(self, fd: int) -> Event | None:
         """Return what has come by a lane; raises `EOFError` when that has ended, which has to be dropped then."""
@@ -73,8 +94,10 @@ class Lanes:
             raise EOFError
         peer = lane.peer
         if not peer:
-            lane.peer = message
-            self._of_peer[message] = lane
+            lane.peer = self._owner_of(message)
+            if not lane.peer or not lanes.send(lane.socket, message):
+                raise EOFError
+            self._of_peer[lane.peer] = lane
             return None
         event = self._decode(peer, message)
         if type(event) is Incoming:
@@ -83,6 +106,18 @@ class Lanes:
             lane.level = True
             lane.ack = event.message.ack
         return event
+
+    def before(self, events: Sequence[Event]) -> list[Event]:
+        """Return what was said by lanes before their owners said these things on the road, if it has not been read."""
+        found: list[Event] = []
+        for peer in {event.peer for event in events if type(event) is Incoming}:
+            lane = self._of_peer.get(peer)
+            if lane is not None:
+                with suppress(EOFError):  # which is told to whoever waits for it
+                    event = self.receive(lane.socket.fileno())
+                    if event is not None:
+                        found.append(event)
+        return found
 
     def answer(self, peer: bytes, message: Message) -> bool:
         """Note that something is to be said to a client; return whether it has been said by the lane."""
@@ -109,5 +144,16 @@ class Lanes:
         for fd in list(self._lanes):
             self.drop(fd)
         self.listener.close()
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
         with suppress(OSError):
             os.unlink(self._path)
+
+
+def _make_spare() -> int:
+    """Return a descriptor to be given up when there are no others; -1 if there is none even now."""
+    try:
+        return os.eventfd(0, os.EFD_CLOEXEC)
+    except OSError:
+        return -1

@@ -164,7 +164,7 @@ class Server:
         events = self._router.receive()
         if self._router.more:
             self._poller.used(self._router.socket)
-        return events
+        return events if self._lanes is None else self._lanes.before(events) + events
 
     def _on_new_lane(self, lanes: Lanes) -> Sequence[Event]:
         if (fd := lanes.take_in()) >= 0:

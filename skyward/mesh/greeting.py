@@ -91,6 +91,7 @@ class Greeting:
             tasks = list(node.in_flight.values())
             for batch in split(tasks):
                 talk.tasks(mate, batch)
+            mate.link.note_repeats()
             if cancelled := [task.id for task in tasks if task.cancelled]:
                 talk.cancel(mate, cancelled, running=True)
 

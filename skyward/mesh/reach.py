@@ -100,8 +100,17 @@ class Reach:
                 link.failures += 1
                 if link.failures >= FAILURES and not link.ready:
                     self._refuse(mate, NOT_PROVEN)
+            case Connection.CUT:
+                self._go_on(mate, link)
             case _:
                 assert_never(what)
+
+    def _go_on(self, mate: Mate, link: Link) -> None:
+        """Say again what may have been lost with a lane, as if the connection had broken."""
+        node = self._engine.scheduler.nodes.get(mate.rank)
+        if link.asked and link.is_open and not link.linger and node is not None and node.in_flight:
+            link.fresh = True
+            self._engine.read(link)
 
     def _refuse(self, mate: Mate, reason: str) -> None:
         launched, keys = mate.launched, self._engine.hub.keys

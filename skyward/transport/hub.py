@@ -77,7 +77,7 @@ class Hub:
         self.close_lane(link)
         lane = lanes.dial(link.endpoint, token)
         if lane is not None:
-            link.lane = lane
+            link.lay(lane, token)
             self._lanes[lane.fileno()] = link
             self._poller.register(lane.fileno())
 
@@ -87,7 +87,7 @@ class Hub:
         if lane is not None:
             del self._lanes[lane.fileno()]
             self._poller.unregister(lane.fileno())
-            lane.close()
+            lanes.close(lane)
 
     def watch(self, fd: int) -> None:
         """Report the descriptor when it is readable."""
@@ -115,6 +115,7 @@ class Hub:
                     ready.append(link)
                 else:
                     self.close_lane(link)
+                    ready.append(News(link, Connection.CUT))
             elif (link := self._links.get(source)) is not None:
                 if events & WRITABLE:
                     link.flush()

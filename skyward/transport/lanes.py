@@ -6,8 +6,12 @@ that makes four wake-ups, which take longer than all the rest. A lane is a plain
 Nothing overtakes anything by that: a message takes the lane only while nothing can be under way on the *road*, which
 is the ZeroMQ connection, in its direction. The client knows it when the last that it has said there was a task, and
 the outcome has come. A node knows it when the task that it answers came by the lane and confirms all results before,
-and nothing has been said since. So a lane needs no numbers, no acknowledgements and no heartbeats of its own. When it
-ends nothing is lost but speed: what matters is said on the road, and said again there after a break.
+and nothing has been said since. What is said on the road after that cannot overtake it either: whoever reads the road
+looks at the lane before it acts on what has come, and what the lane has brought goes first. So a lane needs no numbers,
+no acknowledgements and no heartbeats of its own.
+
+A lane begins with a token from the node, which the node sends back when it knows whose lane it is; before that nobody
+uses it. When a lane ends under a task the client greets again, and what was not confirmed is said again on the road.
 
 This is a driver: who may use the lane is decided by those who have it (`links`, `skyward_node.lanes`).
 """
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from contextlib import suppress
 from typing import Final
 
@@ -25,6 +30,7 @@ WAITING: Final = 64  # lanes that may wait to be taken in
 _SUFFIX: Final = ".lane"
 _SCHEME: Final = "ipc://"
 _KIND: Final = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC  # which keeps messages apart
+_QUIETLY: Final = socket.MSG_NOSIGNAL  # a lane that has ended is no reason to be killed, where SIGPIPE is not ignored
 
 
 def path_beside(path: str) -> str:
@@ -35,11 +41,15 @@ def path_beside(path: str) -> str:
 
 def listen(path: str) -> socket.socket | None:
     """Return a socket that takes in lanes of our own user; None if there can be none."""
-    listener = socket.socket(socket.AF_UNIX, _KIND)
+    try:
+        listener = socket.socket(socket.AF_UNIX, _KIND)
+    except OSError:
+        return None
     mask = os.umask(0o177)
     try:
         with suppress(FileNotFoundError):
-            os.unlink(path)  # of a daemon that was killed: another one that serves here would have the ROUTER's path
+            if stat.S_ISSOCK(os.lstat(path).st_mode):  # of a daemon that was killed: one that serves has the road, too
+                os.unlink(path)
         listener.bind(path)
         listener.listen(WAITING)
     except OSError:
@@ -55,10 +65,13 @@ def dial(endpoint: str, token: bytes) -> socket.socket | None:
     path = path_beside(endpoint.removeprefix(_SCHEME)) if endpoint.startswith(_SCHEME) else ""
     if not path:
         return None
-    lane = socket.socket(socket.AF_UNIX, _KIND)
+    try:
+        lane = socket.socket(socket.AF_UNIX, _KIND)
+    except OSError:  # no descriptor is left: there is the road
+        return None
     try:
         lane.connect(path)
-        lane.send(token)
+        lane.send(token, _QUIETLY)
     except OSError:  # also if too many wait there already
         lane.close()
         return None
@@ -78,7 +91,14 @@ def receive(lane: socket.socket) -> bytes | None:
 def send(lane: socket.socket, message: bytes) -> bool:
     """Send a message without blocking; return whether it has gone."""
     try:
-        lane.send(message)
+        lane.send(message, _QUIETLY)
     except OSError:  # full, or at its end
         return False
     return True
+
+
+def close(lane: socket.socket) -> None:
+    """End a lane; forked children may have a copy of it."""
+    with suppress(OSError):
+        lane.shutdown(socket.SHUT_RDWR)
+    lane.close()

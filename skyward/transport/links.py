@@ -64,6 +64,7 @@ class Connection(Enum):
     STRANGE = "strange"  # whoever listens there does not speak CURVE; ZeroMQ does not dial again
     FAILED = "failed"  # the handshake came to nothing: a wrong key of the node's, or a break
     DOWN = "down"  # it was up, and broke
+    CUT = "cut"  # the lane beside it has ended
 
 
 _NEWS: Final = {
@@ -78,10 +79,10 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_alone", "_fd", "_last", "_pending", "_poller", "_tail", "_waiting", "broken", "brought", "bundles", "calls",
-        "cutter", "endpoint", "epoch", "failures", "fresh", "functions", "greeted", "heard", "joiner", "lane",
-        "learned", "level", "linger", "modules", "monitor", "rank", "ready", "refusals", "said", "seen", "shown",
-        "socket", "unacked", "unconfirmed",
+        "_alone", "_fd", "_last", "_pending", "_poller", "_tail", "_token", "_waiting", "asked", "broken", "brought",
+        "bundles", "calls", "cutter", "endpoint", "epoch", "failures", "fresh", "functions", "greeted", "heard",
+        "joiner", "lane", "learned", "level", "linger", "modules", "monitor", "rank", "ready", "refusals", "said",
+        "seen", "shown", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -111,7 +112,9 @@ class Link:
         self.lane: socket.socket | None = None
         self.level = False  # nothing that we have said can still be under way: the lane may be used
         self._tail = 0  # id of the task that was the last we have said, or 0
+        self._token = b""  # what the node says first on the lane; then it is empty, and the lane may be used
         self._waiting: list[bytes] = []  # what the lane has brought
+        self.asked = False  # a task was sent by the lane, and nothing has come by it since
         self._poller = poller
         self._alone = [(self.socket, READABLE)]
         poller.register(self.socket)
@@ -166,15 +169,28 @@ class Link:
                 self._send([frame])
         self._tail = id
 
+    def lay(self, lane: socket.socket, token: bytes) -> None:
+        """Have a lane, which may be used once the node has sent the token back."""
+        self.lane = lane
+        self._token = token
+        self.level = self.asked = False
+
     def send_by_lane(self, frame: bytes) -> bool:
         """Send a task that is alone by the lane; return whether that was possible."""
         lane = self.lane
-        return self.level and lane is not None and not self.fresh and lanes.send(lane, frame)
+        if not self.level or lane is None or self.fresh or not lanes.send(lane, frame):
+            return False
+        self.asked = True
+        return True
 
     def note_end(self, id: int) -> None:
         """Note that the outcome of a task has come, with which all that was said before it has arrived."""
-        if id == self._tail:
+        if id == self._tail and not self._token:
             self.level = True
+
+    def note_repeats(self) -> None:
+        """Note that tasks were said again: their outcomes may be of the first time, and show nothing."""
+        self._tail = 0
 
     def send_last(self, frames: Sequence[Buffer]) -> None:
         """Send a message that may still leave when the link closes, which is next."""
@@ -227,14 +243,23 @@ class Link:
                     break
         except zmq.Again:
             pass
+        if messages and self.asked:  # what the lane has brought by now was said before some of these
+            self.look_at_lane()
+            messages[:0] = [[message] for message in self._waiting]
+            self._waiting.clear()
         return messages
 
     def look_at_lane(self) -> bool:
         """Take in what has come by the lane; return whether there may be more another time."""
         message = b"" if self.lane is None else lanes.receive(self.lane)
-        if message:
-            self._waiting.append(message)
-        return message != b""
+        if not message:
+            return message is None
+        if self._token:
+            fits, self._token = message == self._token, b""
+            return fits
+        self._waiting.append(message)
+        self.asked = False
+        return True
 
     def news(self) -> list[Connection]:
         """Return what has become of the connection since the last time."""

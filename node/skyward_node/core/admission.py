@@ -26,6 +26,7 @@ CONTROL: Final = "control"
 CHANNELS: Final = ("data", CONTROL)
 LOOK: Final = 2.0  # seconds between two looks that count, when nobody says how often: time asleep does not
 SPARED: Final = 0.75  # heartbeats before the next pulse is due: a beat that comes sooner gets no answer of its own
+SESSION: Final = 16  # bytes of a session's key, which its own client alone knows
 REFUSALS: Final = 4_096  # connections remembered as told; each is told once
 
 
@@ -150,8 +151,15 @@ def _greeting(node: Node, session: Session, *, resumed: bool) -> Welcome:
         max_payload=node.limits.max_payload,
         calls=True,
         bundles=node.limits.reuse and not node.limits.threads,
-        lane=session.peer if node.limits.lanes and session.peer is not None else b"",
+        lane=session.peer + session.key if node.limits.lanes and session.peer is not None else b"",
     )
+
+
+def owner_of(node: Node, token: bytes) -> bytes:
+    """Return the connection that a lane belongs to by what it begins with; empty if it is nobody's."""
+    peer, key = token[:-SESSION], token[-SESSION:]
+    session = node.peers.get(peer)
+    return peer if session is not None and session.peer == peer and session.key == key else b""
 
 
 def _welcome(node: Node, session: Session, *, resumed: bool) -> None:
