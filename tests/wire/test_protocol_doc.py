@@ -109,6 +109,7 @@ WORDS: Final[dict[str, Any]] = {
     "name": Annotated[str, msgspec.Meta(max_length=1_024)],
     "text": Annotated[str, msgspec.Meta(max_length=65_536)],
     "bin": bytes,
+    "bin, at most 64": Annotated[bytes, msgspec.Meta(max_length=64)],
     "member": wire.Member,
     "1 or 2": Annotated[int, msgspec.Meta(ge=1, le=2)],
     "1 … 1,048,576": Annotated[int, msgspec.Meta(ge=1, le=1_048_576)],
