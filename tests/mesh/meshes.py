@@ -19,7 +19,7 @@ from skyward.model import Nodes
 from skyward.providers.base import Launched, LaunchSpec, Provider
 from skyward.results import Single, unwrap_in_place
 from skyward.wire.messages import Beat, Roster
-from tests.mesh.scripted import LONG, Node, blob
+from tests.mesh.scripted import LONG, TOKEN, Node, blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -131,16 +131,23 @@ class Mesh:
         mortal: bool = False,
         calls: bool = False,
         bundles: bool = False,
+        lanes: bool = False,
         **options: Any,
     ) -> list[Node]:
         """Open an engine with so many nodes that have been welcomed, and return them."""
         nodes = self.nodes(count, slots=slots)
+        for node in nodes if lanes else ():
+            node.listen()
+        token: dict[str, Any] = {"lane": TOKEN} if lanes else {}
         self.make(Nodes(count), mortal=mortal, **options)
         with self.opening():
             for ready, node in enumerate(nodes, 1):
-                node.welcome(executor=self.engine.options.worker.executor, calls=calls, bundles=bundles)
+                executor = self.engine.options.worker.executor
+                node.welcome(executor=executor, calls=calls, bundles=bundles, **token)
                 for other in nodes[:ready]:
                     assert len(other.expect(Roster).members) == ready
+                if lanes:
+                    node.take_in()
         return nodes
 
     @contextlib.contextmanager
@@ -187,6 +194,10 @@ class Mesh:
     def submit(self, *tasks: Task) -> None:
         """Hand tasks to the scheduler; a bug on the way is the engine's."""
         self.engine.loop.run(lambda: self.engine.submit(tasks))
+
+    def submit_alone(self, task: Task) -> None:
+        """Hand in a task as a thread does that waits for it."""
+        self.do(lambda: self.engine.intake.submit_alone(task))
 
     def send(self, node: Node, *, retries: int = 3) -> tuple[Task, Single]:
         """Return a task that the node has, and where its outcome will be."""

@@ -7,18 +7,20 @@ for heartbeats is welcomed as soon as it is seen.
 from __future__ import annotations
 
 import os
+import select
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import zmq
 
 from skyward.providers.base import Launched
+from skyward.transport import lanes
 from skyward.wire import payload
 from skyward.wire.codec import Decoder, check_body, encode, pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward.wire.functions import FunctionBlob, ModuleBlob
 from skyward.wire.kinds import CLIENT_MESSAGES
-from skyward.wire.lone import Reply
+from skyward.wire.lone import Call, Reply
 from skyward.wire.messages import (
     PROTOCOL,
     Beat,
@@ -36,11 +38,13 @@ from skyward.wire.messages import (
 from skyward.wire.statuses import OK
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
     from skyward.wire.frames import Buffer
 
 LONG = 20.0  # seconds that nothing here takes
+TOKEN = b"come in"  # what a lane begins with
 
 M = TypeVar("M", bound=Message)
 
@@ -73,6 +77,8 @@ class Node:
         self.told: list[Message] = []  # what has come over it
         self._greeters: set[bytes] = set()  # connections that have said hello since it listens
         self._death_fd = -1
+        self._listener: socket.socket | None = None
+        self.lane: socket.socket | None = None  # the last that was taken in
         self._decode = Decoder(CLIENT_MESSAGES).decode
         self.bind()
 
@@ -91,6 +97,10 @@ class Node:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        self.cut()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def launch(self, *, mortal: bool) -> Launched:
         """Return what its provider says of it."""
@@ -109,6 +119,52 @@ class Node:
             os.close(self._death_fd)
             self._death_fd = -1
         self.ended.set()
+
+    # --- lanes -----------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Take in lanes, too: it has to say so in its welcome."""
+        self._listener = lanes.listen(lanes.path_beside(self.endpoint.removeprefix("ipc://")))
+        assert self._listener is not None
+
+    def take_in(self) -> None:
+        """Take in the lane that the client has opened before it has said anything after the welcome."""
+        assert self._listener is not None
+        self.cut()
+        self.lane, _ = self._listener.accept()
+        self.lane.setblocking(False)
+        assert lanes.receive(self.lane) == TOKEN
+        assert lanes.send(self.lane, TOKEN)
+
+    def cut(self) -> None:
+        """Close the lane."""
+        if self.lane is not None:
+            self.lane.close()
+            self.lane = None
+
+    def call_by_lane(self) -> Call:
+        """Return the next task, which comes by the lane."""
+        assert self.lane is not None
+        assert select.select([self.lane], [], [], LONG)[0], "nothing comes by the lane"
+        message = self._decode(lanes.receive(self.lane) or b"")
+        assert isinstance(message, Call)
+        return message
+
+    def reply_by_lane(self, id: int, value: object = None) -> None:
+        """Send the result of one task by the lane."""
+        self._seq += 1
+        data = bytes(payload.dumps_value(value).data)
+        self.say_by_lane(encode(Reply(self.epoch, self._seq, id, OK, 1000, data)))
+
+    def say_by_lane(self, frame: bytes) -> None:
+        """Say anything by the lane."""
+        assert self.lane is not None
+        assert lanes.send(self.lane, frame)
+
+    def lane_is_quiet(self) -> bool:
+        """Return whether nothing has come by the lane."""
+        assert self.lane is not None
+        return lanes.receive(self.lane) is None
 
     # --- talking ---------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import select
-import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +22,7 @@ from skyward_node.lanes import Lanes
 from skyward_node.router import Router
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
     from pathlib import Path
 

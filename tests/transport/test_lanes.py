@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import socket
 import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import pytest
 from skyward.transport import lanes
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
