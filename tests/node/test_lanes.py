@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import resource
 import select
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import zmq
 
 from skyward.transport import lanes
-from skyward.transport.sockets import make_router
+from skyward.transport.sockets import make_dealer, make_router, send_frames
 from skyward.wire.codec import encode
 from skyward.wire.lone import Call, Reply
-from skyward.wire.messages import Beat, Output, Progress, Pulse
+from skyward.wire.messages import Beat, Cancel, Output, Progress, Pulse
 from skyward.wire.statuses import OK
 from skyward_node import lanes as node_lanes
 from skyward_node.core.actions import Incoming, Nonsense
 from skyward_node.lanes import Lanes
 from skyward_node.router import Router
+from skyward_node.server import Server
 
 if TYPE_CHECKING:
     import socket
@@ -53,7 +55,8 @@ class Rig:
         assert listener is not None
         self.known = {PEER.upper(): PEER, OTHER.upper(): OTHER}
         owner_of = lambda token: self.known.get(token, b"")  # noqa: E731 - what the core says
-        self.lanes = Lanes(listener, path, Router(self.socket, 2**30).decode, owner_of)
+        self.router = Router(self.socket, 2**30)
+        self.lanes = Lanes(listener, path, self.router.decode, owner_of)
         self.clients: list[socket.socket] = []
 
     def dial(self, token: bytes) -> tuple[socket.socket, int]:
@@ -86,6 +89,26 @@ def rig(short_path: Path) -> Iterator[Rig]:
     rig = Rig(f"{short_path}/n0.sock")
     yield rig
     rig.close()
+
+
+@pytest.fixture
+def server(rig: Rig) -> Iterator[Server]:
+    """Return a server whose core and workers do nothing."""
+    nothing: Any = SimpleNamespace
+    fds = [os.eventfd(0) for _ in range(2)]
+    server = Server(
+        nothing(lifeline_fd=-1),
+        nothing(node=nothing(identity=nothing(accelerators=[]))),
+        rig.router,
+        nothing(fileno=lambda: fds[0], events=list),
+        signals=fds[1],
+        logger=nothing(),
+        lanes=rig.lanes,
+    )
+    yield server
+    server._poller.close()
+    for fd in fds:
+        os.close(fd)
 
 
 def ended(client: socket.socket) -> bool:
@@ -184,7 +207,15 @@ def test_lane_comes_before_the_road(rig: Rig) -> None:
 
 
 @pytest.mark.rule("R43")
-@pytest.mark.parametrize("frame", [b"?", b"\x01\x02?", encode(Beat(7, 0, 1.0)), encode(reply())])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(b"?", id="no header"),
+        pytest.param(b"\x01\x02?", id="no message"),
+        pytest.param(encode(Beat(7, 0, 1.0)), id="beat"),
+        pytest.param(encode(reply()), id="reply"),
+    ],
+)
 def test_nonsense_is_told(rig: Rig, frame: bytes) -> None:
     """What is no message, or does not belong on a lane, ends the connection, as on the road."""
     client, fd = rig.open()
@@ -272,3 +303,24 @@ def test_nothing_is_left(rig: Rig, short_path: Path) -> None:
     assert ended(client)
     assert [path.suffix for path in short_path.iterdir()] == []
     assert lanes.dial(rig.endpoint, PEER.upper()) is None
+
+
+@pytest.mark.rule("R7")
+def test_server_acts_on_lanes_before_the_road(rig: Rig, server: Server) -> None:
+    """A cancellation that is read while its task waits on the lane would find nothing to cancel."""
+    rig.socket.bind(rig.endpoint)
+    dealer = make_dealer(rig.context)
+    dealer.connect(rig.endpoint)
+    assert dealer.poll(int(1000 * WAIT), zmq.POLLOUT)
+    send_frames(dealer, [encode(Beat(7, 0, 1.0))])
+    assert rig.socket.poll(int(1000 * WAIT))
+    (event,) = server._on_router()
+    assert isinstance(event, Incoming)
+    rig.known[b"NEW"] = event.peer
+    client, fd = rig.dial(b"NEW")
+    rig.lanes.receive(fd)
+    client.send(encode(call()))
+    send_frames(dealer, [encode(Cancel(7, [1], True))])
+    assert rig.socket.poll(int(1000 * WAIT))
+    assert [type(getattr(event, "message", None)) for event in server._on_router()] == [Call, Cancel]
+    dealer.close(0)

@@ -151,6 +151,7 @@ def test_task_of_a_link_that_has_to_greet_does_not_take_the_lane(ends: Ends) -> 
     assert not ends.link.send_by_lane(b"by lane")
 
 
+@pytest.mark.rule("R37")
 def test_lane_is_not_used_before_the_node_has_said_so(ends: Ends) -> None:
     """Until it knows whose lane it is, it cannot tell what is to come first."""
     far = ends.dial()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import structs
 
 from skyward.wire.messages import Beat, Bye, Draining, Need, Refused, Returned
 from skyward_node.core import admission
@@ -258,3 +259,30 @@ def test_lease_and_loneliness_add_up(make_rig: Callable[..., Rig]) -> None:
         assert actions in ([], [Kill(1)], [Exit(0)])
         assert (Kill(1) in actions) == (seconds == 6)
     assert seconds == 9
+
+
+# --- lanes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.rule("F37")
+def test_lane_is_its_clients_alone(rig: Rig) -> None:
+    """It begins with what a node has told that client, and nobody else can know."""
+    rig.open()
+    node = rig.core.node
+    token = rig.peer + rig.session
+    assert admission.owner_of(node, token) == rig.peer
+    for other in (rig.peer, rig.session, rig.peer + b"t" * 16, b"peer2" + rig.session, b"", token + b"x"):
+        assert admission.owner_of(node, other) == b""
+    rig.hello(channel="control", peer=b"peer2")
+    assert admission.owner_of(node, b"peer2" + rig.session) == b""
+    rig.hello(peer=b"peer3")
+    assert admission.owner_of(node, token) == b""
+
+
+def test_welcome_says_what_a_lane_begins_with(rig: Rig) -> None:
+    """If the node takes in any."""
+    rig.start()
+    assert [action.message.lane for action in rig.hello()] == [b""]
+    rig.core.node.limits = structs.replace(rig.limits, lanes=True)
+    (welcome, *_) = rig.hello()
+    assert welcome.message.lane == rig.peer + rig.session
