@@ -309,18 +309,17 @@ def test_nothing_is_left(rig: Rig, short_path: Path) -> None:
 def test_server_acts_on_lanes_before_the_road(rig: Rig, server: Server) -> None:
     """A cancellation that is read while its task waits on the lane would find nothing to cancel."""
     rig.socket.bind(rig.endpoint)
-    dealer = make_dealer(rig.context)
-    dealer.connect(rig.endpoint)
-    assert dealer.poll(int(1000 * WAIT), zmq.POLLOUT)
-    send_frames(dealer, [encode(Beat(7, 0, 1.0))])
-    assert rig.socket.poll(int(1000 * WAIT))
-    (event,) = server._on_router()
-    assert isinstance(event, Incoming)
-    rig.known[b"NEW"] = event.peer
-    client, fd = rig.dial(b"NEW")
-    rig.lanes.receive(fd)
-    client.send(encode(call()))
-    send_frames(dealer, [encode(Cancel(7, [1], True))])
-    assert rig.socket.poll(int(1000 * WAIT))
-    assert [type(getattr(event, "message", None)) for event in server._on_router()] == [Call, Cancel]
-    dealer.close(0)
+    with make_dealer(rig.context) as dealer:
+        dealer.connect(rig.endpoint)
+        assert dealer.poll(int(1000 * WAIT), zmq.POLLOUT)
+        send_frames(dealer, [encode(Beat(7, 0, 1.0))])
+        assert rig.socket.poll(int(1000 * WAIT))
+        (event,) = server._on_router()
+        assert isinstance(event, Incoming)
+        rig.known[b"NEW"] = event.peer
+        client, fd = rig.dial(b"NEW")
+        rig.lanes.receive(fd)
+        client.send(encode(call()))
+        send_frames(dealer, [encode(Cancel(7, [1], True))])
+        assert rig.socket.poll(int(1000 * WAIT))
+        assert [type(getattr(event, "message", None)) for event in server._on_router()] == [Call, Cancel]
