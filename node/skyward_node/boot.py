@@ -99,7 +99,8 @@ def _serve(
     supervisor = Supervisor(config, handle)
     stack.callback(supervisor.close)
     identity = make_identity(config)
-    listener = lanes.listen(beside) if path and (beside := lanes.path_beside(path)) else None
+    beside = lanes.path_beside(path) if path else ""
+    listener = lanes.listen(beside) if beside else None
     limits = Limits(
         config.concurrency,
         config.executor == "thread",
