@@ -75,7 +75,7 @@ NODE = (
     VALUES
     | CALLS
     | {"config", "cpus", "memory", "versions", "wire", "nested"}
-    | {"transport.keys", "transport.polling", "transport.sockets"}
+    | {"transport.keys", "transport.lanes", "transport.polling", "transport.sockets"}
 )
 
 # Third parties have one home each: (package, the files that may import it).

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import zmq
 
     from skyward.model import NodeConfig
-    from skyward_node.core import Core
+    from skyward_node.core import Core, Limits
     from skyward_node.door import Door
     from skyward_node.metrics import Metrics
     from skyward_node.template import TemplateHandle
@@ -78,9 +78,8 @@ def _serve(
     import zmq
 
     from skyward.memory import Arena
-    from skyward.transport import lanes
     from skyward.transport.sockets import IO_THREADS, make_router
-    from skyward_node.core import Core, Limits
+    from skyward_node.core import Core
     from skyward_node.executors.arenas import SHARE
     from skyward_node.executors.supervisor import Supervisor
     from skyward_node.identity import make_identity
@@ -99,21 +98,6 @@ def _serve(
     supervisor = Supervisor(config, handle)
     stack.callback(supervisor.close)
     identity = make_identity(config)
-    beside = lanes.path_beside(path) if path else ""
-    listener = lanes.listen(beside) if beside else None
-    limits = Limits(
-        config.concurrency,
-        config.executor == "thread",
-        config.reuse_processes,
-        config.lease,
-        limit,
-        config.alone,
-        listener is not None,
-    )
-    node = f"{identity.hostname}:{identity.pid}"
-    logger = Logger(config.log_level, config.log_format, sink, node=node)
-    stack.callback(logger.close, LAST_WORDS)
-    core = Core(limits, identity, time.monotonic())
     router = Router(
         socket,
         frame_limit(limit),
@@ -121,13 +105,14 @@ def _serve(
         arena=Arena(available_memory() // SHARE),
         bytes_of=supervisor.arenas.bytes_of,
     )
+    lanes = Lanes.open(path, router.decode, stack)
+    node = f"{identity.hostname}:{identity.pid}"
+    logger = Logger(config.log_level, config.log_format, sink, node=node)
+    stack.callback(logger.close, LAST_WORDS)
+    core = Core(_limits(config, limit, lanes=lanes is not None), identity, time.monotonic())
     metrics = _open_metrics(core, config, stack)
-    ways = None
-    if listener is not None:
-        ways = Lanes(listener, beside, router.decode)
-        stack.callback(ways.close)
     server = Server(
-        config, core, router, supervisor, signals=signals, logger=logger, door=door, metrics=metrics, lanes=ways
+        config, core, router, supervisor, signals=signals, logger=logger, door=door, metrics=metrics, lanes=lanes
     )
     place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
     port = {"metrics": metrics.port} if metrics is not None else {}
@@ -142,8 +127,18 @@ def _serve(
     gc.set_threshold(YOUNG)
     code = server.run()
     if server.orphaned and path:
+        if lanes is not None:
+            lanes.close()
         endpoint.remove_for_launcher(path)
     return code
+
+
+def _limits(config: NodeConfig, most: int, *, lanes: bool) -> Limits:
+    """Return what the core needs to know; ``most``: bytes of the arguments of a call."""
+    from skyward_node.core import Limits
+
+    threads = config.executor == "thread"
+    return Limits(config.concurrency, threads, config.reuse_processes, config.lease, most, config.alone, lanes)
 
 
 def _open(

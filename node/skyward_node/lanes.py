@@ -20,6 +20,7 @@ from skyward_node.core.actions import Incoming, Nonsense
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from contextlib import ExitStack
 
     from skyward.wire.messages import Message
     from skyward_node.core.actions import Event
@@ -49,6 +50,17 @@ class Lanes:
         self._decode = decode
         self._lanes: dict[int, Lane] = {}  # by descriptor
         self._of_peer: dict[bytes, Lane] = {}
+
+    @classmethod
+    def open(cls, path: str, decode: Callable[[bytes, bytes], Event | None], stack: ExitStack) -> Lanes | None:
+        """Take in lanes beside the ROUTER's path, until the stack unwinds; None where there can be none."""
+        beside = lanes.path_beside(path) if path else ""
+        listener = lanes.listen(beside) if beside else None
+        if listener is None:
+            return None
+        opened = cls(listener, beside, decode)
+        stack.callback(opened.close)
+        return opened
 
     def take_in(self) -> int:
         """Take in a lane that waits; return its descriptor, or -1 if there is none."""

@@ -127,10 +127,7 @@ class Talk:
         self.send(mate, message, body)
 
     def call(self, mate: Mate, task: Task, *, alone: bool = False) -> bool:
-        """Send a task in one frame, if it is small enough for that; return whether it is.
-
-        ``alone``: nothing else is under way, and somebody waits for the outcome.
-        """
+        """Send a task in one frame, if it is small enough; return whether it is. ``alone``: nothing is under way."""
         link, data = mate.link, task.data
         if link is None or not link.calls or not 0 < len(data) <= (mate.max_payload or MAX_SMALL):
             return False
