@@ -236,7 +236,7 @@ class Engine:
                     self.talk.handle(mate, link, frames)
                 except ProtocolError as error:
                     self.crew.lose(mate, f"it sent a message that makes no sense: {error}")
-                if self.crew.of(link) is not mate:
+                if link.closed:
                     return
             if not link.fresh:  # else nothing of the old connection may come after the answer to the greeting
                 return

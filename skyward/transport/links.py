@@ -79,7 +79,7 @@ class Link:
 
     __slots__ = (
         "_alone", "_fd", "_last", "_pending", "_poller", "_tail", "_waiting", "broken", "brought", "bundles", "calls",
-        "cutter", "endpoint", "epoch", "failures", "fresh", "functions", "greeted", "heard", "joiner", "lane",
+        "closed", "cutter", "endpoint", "epoch", "failures", "fresh", "functions", "greeted", "heard", "joiner", "lane",
         "learned", "level", "linger", "modules", "monitor", "rank", "ready", "refusals", "said", "seen", "shown",
         "socket", "unacked", "unconfirmed",
     )  # fmt: skip
@@ -118,6 +118,7 @@ class Link:
         self.rank = rank
         self.linger = 0  # milliseconds that unsent messages may take when the link closes
         self.broken = False  # the connection has broken at least once
+        self.closed = False
         self.fresh = False  # the connection is a new one, which knows nothing of us, and has to be greeted
         self.greeted = 0  # hellos that have not been answered: until they are, nothing else is said
         self.refusals = 0  # since the node's last Welcome
@@ -279,6 +280,7 @@ class Link:
 
     def close(self) -> None:
         """Close the socket, with whatever waits; only what was sent last is given a moment."""
+        self.closed = True
         self._pending.clear()
         self.joiner = None
         if self.monitor is not None:
