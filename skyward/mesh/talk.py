@@ -217,9 +217,9 @@ class Talk:
         message = self._decode(frames[0])
         if message is None:
             return  # a hint we do not know
-        if type(message) is Reply and link.joiner is None and len(frames) == 1 and link is mate.link:  # in a hurry
-            if message.epoch == link.epoch:
-                self._outcomes.on_reply(mate, link, message)
+        alone = len(frames) == 1 and link.joiner is None  # there is nothing to check, or to put together
+        if alone and type(message) is Reply and link is mate.link and message.epoch == link.epoch:
+            self._outcomes.on_reply(mate, link, message)
             return
         body = frames[1:]
         if link.joiner is not None:
