@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, cast
@@ -185,6 +184,8 @@ def merge_options(options: Options | None, spec: dict[str, Any]) -> Options:
     known = _OPTIONS | _WORKER | {"worker"}
     for name in spec:
         if name not in known:
+            import difflib
+
             near = difflib.get_close_matches(name, known | _PLACES, n=1)
             if name in _ELSEWHERE:
                 raise TypeError(

@@ -1,0 +1,121 @@
+"""The launcher's side of a nursery: a process that forks daemons from what they all import.
+
+It is started before anybody needs a daemon, and boots while the launcher does other things. Whatever it cannot do is
+no error: then a daemon is started by itself, as it is without a nursery. See `skyward_node.nursery`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from skyward.providers.daemon import close_lifeline, gone, open_ends
+from skyward.providers.interpreter import command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PATIENCE: Final = 10.0  # seconds for a pid: many times what its imports take on a machine that is busy
+ENDING: Final = 1.5  # seconds to end after its socket
+FIRST_FREE: Final = 3  # the lowest descriptor that is no standard stream
+
+# What Python ignores or handles by itself, and a program that is executed should find as the system has it.
+_DEFAULT: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+class Nursery:
+    """One nursery; its daemons begin with the environment ``env``."""
+
+    def __init__(self, path: tuple[str, ...], env: Mapping[str, str]) -> None:
+        """Start it; raises `OSError`, or `ProvisionError` if nobody knows which Python this is."""
+        self.env = env
+        self._works = True
+        self._lock = threading.Lock()  # held by whoever sends, or reaps
+        self._socket, theirs = open_ends(_pair)
+        self._pid = 0
+        try:
+            self._pid = _start(command(path, "--nursery-fd", "0"), env, theirs)
+        finally:
+            os.close(theirs)
+            if not self._pid:
+                close_lifeline(self._socket)
+
+    def fork(self, *fds: int) -> int | None:
+        """Return the pid of a new daemon, a child of this process, that gets these descriptors; None if it cannot."""
+        answer, told = os.pipe()
+        try:
+            config, log, *rest = fds
+            if not self._send([config, log, told, *rest]):
+                return None
+        finally:
+            os.close(told)
+            pid = self._hear(answer)
+            os.close(answer)
+        return pid
+
+    def _send(self, fds: list[int]) -> bool:
+        with self._lock:
+            if self._works:
+                try:
+                    with socket.socket(fileno=os.dup(self._socket)) as requests:
+                        socket.send_fds(requests, [b"fork"], fds)
+                except OSError:
+                    self._works = False
+            return self._works
+
+    def _hear(self, answer: int) -> int | None:
+        """Return the number that is written, or None when that end is closed without one."""
+        poller = select.poll()
+        poller.register(answer, select.POLLIN)
+        if not poller.poll(PATIENCE * 1000):
+            self._works = False
+            self.end(0.0)  # else it could still fork one when nobody knows of it
+        text = os.read(answer, 32)
+        self._works = self._works and bool(text)
+        return int(text) if text else None
+
+    def hang_up(self) -> None:
+        """Have it end: who waits for a daemon hears that there is none."""
+        self._works = False
+        close_lifeline(self._socket)
+
+    def end(self, grace: float = ENDING) -> None:
+        """Return when it is gone; its daemons are not concerned."""
+        self.hang_up()
+        with self._lock, suppress(ChildProcessError):  # who waits for any child has heard of its end
+            if self._pid:
+                _end(self._pid, grace)
+            self._pid = 0
+
+
+def _pair() -> tuple[int, int]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return ours.detach(), theirs.detach()
+
+
+def _start(argv: list[str], env: Mapping[str, str], requests: int) -> int:
+    """Start a process in a session of its own that has ``requests`` as its stdin, and no other descriptor of ours."""
+    high = fcntl.fcntl(requests, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)  # a duplicate of 0 on 0 would be closed
+    try:
+        streams = [(os.POSIX_SPAWN_DUP2, high, 0)]
+        streams += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_WRONLY, 0) for fd in (1, 2)]
+        return os.posix_spawn(argv[0], argv, env, file_actions=streams, setsid=True, setsigdef=_DEFAULT)
+    finally:
+        os.close(high)
+
+
+def _end(pid: int, grace: float) -> None:
+    pidfd = os.pidfd_open(pid)
+    try:
+        if not gone(pidfd, grace):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    finally:
+        os.close(pidfd)
