@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from skyward.choosing import choose
+from skyward.config import CANCEL_WAIT, CLOSE_WAIT
 from skyward.dispatch.tasks import SETTLED, total_size
 from skyward.errors import ForkedPoolError, NoNodesError, PoolClosedError
-from skyward.mesh.engine import CANCEL_WAIT, CLOSE_WAIT, Engine
+from skyward.mesh.launching import Launcher
 from skyward.model import Nodes
 from skyward.operations import PoolOperations, must_not_block
 from skyward.providers.base import LaunchSpec
@@ -38,12 +39,14 @@ if TYPE_CHECKING:
     from skyward.dispatch.tasks import Task
     from skyward.futures import Future
     from skyward.image import Image
+    from skyward.mesh.engine import Engine
     from skyward.mesh.view import Tally
     from skyward.model import PoolSnapshot
     from skyward.pending import Group
     from skyward.providers.base import Provider
     from skyward.pumping import Pump
     from skyward.results import Sink
+    from skyward.transport.keys import KeyPair
     from skyward.waiting import Waiter
     from skyward.wire.frames import Payload
 
@@ -98,13 +101,16 @@ class Compute(PoolOperations):
             raise PoolClosedError("a pool is opened once: make another sky.Compute(...)")
         nodes = self._nodes
         provider = self._provider.for_pool()
+        launcher: Launcher | None = None
         try:
             provider.accept(self._image)
             provider.prepare()
             keys = provider.keys()
             public = keys.public if keys else ""
             spec = LaunchSpec.of(self._options, nodes.most, provider=provider, image=self._image, client_key=public)
-            self._engine = Engine(self._options, provider, spec, nodes, keys)
+            launcher = Launcher(provider, spec)
+            launcher.begin(nodes.desired)
+            self._engine = self._make_engine(launcher, keys)
             self._ids = self._engine.ids
             self._max_payload = self._engine.max_payload
             self._window_size = self._engine.window.limit
@@ -112,11 +118,18 @@ class Compute(PoolOperations):
             self._max_payload = self._engine.payload_limit()
         except BaseException:
             self._end(CANCEL_WAIT)
+            if launcher is not None:
+                launcher.close()
             provider.close()
             raise
         _open_pools.add(self)
         self._activation = activate(self)
         return self
+
+    def _make_engine(self, launcher: Launcher, keys: KeyPair | None) -> Engine:
+        from skyward.mesh.engine import Engine  # the greatest part of a pool, which is imported while nodes start
+
+        return Engine(self._options, launcher, self._nodes, keys)
 
     def close(self, *, cancel: bool = False) -> None:
         """Wait for all calls, or with ``cancel`` cancel them, and end every node. Doing it again does nothing."""

@@ -13,7 +13,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from skyward.config import available_memory
+from skyward.config import CANCEL_WAIT, CLOSE_WAIT, available_memory
 from skyward.dispatch.scheduler import Scheduler
 from skyward.dispatch.tasks import SETTLED, Action, Send, Settle, Stop, total_size
 from skyward.errors import PoolClosedError, ProtocolError
@@ -44,21 +44,19 @@ if TYPE_CHECKING:
     from skyward.config import Options
     from skyward.dispatch.tasks import Task
     from skyward.model import Nodes
-    from skyward.providers.base import LaunchSpec, Provider
+    from skyward.mesh.launching import Launcher
     from skyward.results import Outcome, Sink
     from skyward.transport.keys import KeyPair
 
 BURST: Final = 4  # tasks handed in one by one since the last look: whoever does that will go on for a while
 CROWD: Final = 128  # unsettled tasks, some of them ahead on nodes, among which 2 ms more make no difference to any
-CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at close
-CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
 
 
 class Engine:
     """Drives one pool; see the module."""
 
     def __init__(
-        self, options: Options, provider: Provider, spec: LaunchSpec, nodes: Nodes, keys: KeyPair | None = None
+        self, options: Options, launcher: Launcher, nodes: Nodes, keys: KeyPair | None = None
     ) -> None:
         self.options = options
         self.max_payload = options.payload_limit()
@@ -75,17 +73,17 @@ class Engine:
         self.failed = 0
         self.closing = False
         self.bug: Exception | None = None
-        self.sharing = Sharing(available_memory() // ARENA_SHARE) if provider.shares_memory else None
+        self.sharing = Sharing(available_memory() // ARENA_SHARE) if launcher.provider.shares_memory else None
         self.hub = Hub(keys)
         self.loop = Loop(self, f"skyward-pool-{self.session[:3].hex()}")
         self.hub.watch(self.loop.wake_fd)
-        self.crew = Crew(self, provider, spec, nodes)
+        self.crew = Crew(self, launcher, nodes)
         self.talk = Talk(self)
         self.greeting = Greeting(self)
         self.reach = Reach(self)
         self.streaming = Streaming(self)
         self.watching = Watching(self, enabled=options.console)
-        provider.listener = self.watching.tell
+        launcher.listen(self.watching.tell)
         self._opening = Waiter()
         self._open_error: BaseException | None = None
         self._timers = Timers()

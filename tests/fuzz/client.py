@@ -255,7 +255,8 @@ def make_engine() -> Engine:
         for name, double in DOUBLES.items():
             setattr(engine_module, name, double)
         nobody = Nobody()
-        engine = Engine(OPTIONS, nobody, LaunchSpec.of(OPTIONS, 1, provider=nobody), Nodes(1))
+        launcher = Launcher(nobody, LaunchSpec.of(OPTIONS, 1, provider=nobody))
+        engine = Engine(OPTIONS, launcher, Nodes(1))
     finally:
         for name, thing in own.items():
             setattr(engine_module, name, thing)
