@@ -18,16 +18,14 @@ from weakref import WeakSet
 
 from skyward.choosing import choose
 from skyward.config import CANCEL_WAIT, CLOSE_WAIT
-from skyward.dispatch.tasks import SETTLED, total_size
 from skyward.errors import ForkedPoolError, NoNodesError, PoolClosedError
+from skyward.later import arrive, later
 from skyward.mesh.launching import Launcher
 from skyward.model import Nodes
 from skyward.operations import PoolOperations, must_not_block
 from skyward.providers.base import LaunchSpec
 from skyward.runtime import Activation, activate, deactivate
-from skyward.tallying import label_of
 from skyward.transport.signals import Guard
-from skyward.wire.functions import FunctionStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 
     from skyward.bundling import Bundler
     from skyward.config import Options
-    from skyward.dispatch.tasks import Task
+    from skyward.dispatch.tasks import SETTLED, Task, total_size
     from skyward.futures import Future
     from skyward.image import Image
     from skyward.mesh.engine import Engine
@@ -46,9 +44,20 @@ if TYPE_CHECKING:
     from skyward.providers.base import Provider
     from skyward.pumping import Pump
     from skyward.results import Sink
+    from skyward.tallying import label_of
     from skyward.transport.keys import KeyPair
     from skyward.waiting import Waiter
     from skyward.wire.frames import Payload
+    from skyward.wire.functions import FunctionStore
+
+later(
+    globals(),
+    {
+        "skyward.dispatch.tasks": ("SETTLED", "total_size"),
+        "skyward.tallying": ("label_of",),
+        "skyward.wire.functions": ("FunctionStore",),
+    },
+)
 
 _CANCEL_SLACK = 1.0  # seconds beyond `cancel_grace` that `Future.cancel` waits: a kill and a new worker fit in
 _NO_NODE_PAUSE = 0.05  # seconds between looks for a node to broadcast to
@@ -79,7 +88,6 @@ class Compute(PoolOperations):
     ) -> None:
         chosen = choose(provider, mesh, nodes, image, options, spec)
         self._provider, self._nodes, self._image, self._options = chosen
-        self._functions = FunctionStore()
         self._ids = itertools.count(1)
         self._max_payload = 0
         self._window_size = 0
@@ -127,8 +135,12 @@ class Compute(PoolOperations):
         return self
 
     def _make_engine(self, launcher: Launcher, keys: KeyPair | None) -> Engine:
-        from skyward.mesh.engine import Engine  # the greatest part of a pool, which is imported while nodes start
+        # The greatest part of a pool, which is imported while nodes start; and what the first call needs.
+        from skyward.mesh.engine import Engine
+        from skyward.wire import pickler  # noqa: F401
 
+        arrive()
+        self._functions = FunctionStore()
         return Engine(self._options, launcher, self._nodes, keys)
 
     def close(self, *, cancel: bool = False) -> None:

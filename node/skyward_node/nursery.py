@@ -36,6 +36,7 @@ NEEDED: Final = (
     "skyward_node.child",
     "skyward.wire.pickler",
     "skyward.nested",
+    "encodings.ascii",  # of what the system tells about itself
 )
 
 
