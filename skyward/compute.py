@@ -136,6 +136,8 @@ class Compute(PoolOperations):
 
     def _make_engine(self, launcher: Launcher, keys: KeyPair | None) -> Engine:
         # The greatest part of a pool, which is imported while nodes start; and what the first call needs.
+        import hashlib  # noqa: F401
+
         from skyward.mesh.engine import Engine
         from skyward.wire import pickler  # noqa: F401
 

@@ -7,7 +7,6 @@ paid for. Values of ``env`` may be secret: they stand in no repr and in no error
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -93,6 +92,7 @@ class Image:
     def content_hash(self, root: str) -> str:
         """Return a hash of all that it says, and of what the included files below ``root`` contain."""
         import hashlib
+        import json
 
         said = {"python": self.python, "pip": self.pip, "apt": self.apt, "env": dict(sorted(self.env.items()))}
         digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from skyward.mesh.engine import Engine
-    from skyward.model import Nodes
     from skyward.mesh.launching import Launcher
+    from skyward.model import Nodes
     from skyward.providers.base import Launched
     from skyward.transport.links import Link
 

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     from skyward.config import Options
     from skyward.dispatch.tasks import Task
-    from skyward.model import Nodes
     from skyward.mesh.launching import Launcher
+    from skyward.model import Nodes
     from skyward.results import Outcome, Sink
     from skyward.transport.keys import KeyPair
 
@@ -55,9 +55,7 @@ CROWD: Final = 128  # unsettled tasks, some of them ahead on nodes, among which 
 class Engine:
     """Drives one pool; see the module."""
 
-    def __init__(
-        self, options: Options, launcher: Launcher, nodes: Nodes, keys: KeyPair | None = None
-    ) -> None:
+    def __init__(self, options: Options, launcher: Launcher, nodes: Nodes, keys: KeyPair | None = None) -> None:
         self.options = options
         self.max_payload = options.payload_limit()
         self.window = Window(options.window_size())

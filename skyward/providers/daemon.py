@@ -10,7 +10,6 @@ Nobody else may hold a lifeline: it is closed on exec, and in every child that i
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -33,6 +32,7 @@ LOG_LINES: Final = 50  # lines of a log that are worth showing
 LOG_BYTES: Final = 65_536  # read from the end of a log to find them
 ENDING: Final = 1.5  # seconds to end after the lifeline: the user's program exits within two in any case
 AFTERMATH: Final = 2.0  # seconds that a killed daemon's template gets to end the workers
+
 
 def _run(argv: list[str], env: Mapping[str, str], passed: tuple[int, ...], log: int) -> int:
     """Start a process in a session of its own, and return its pid."""
@@ -66,8 +66,9 @@ class Daemon:
     ) -> None:
         """Start it. ``make_config(ready_fd=…, lifeline_fd=…, parent=…)`` returns its configuration.
 
-        A ``nursery`` is asked to fork it, which is faster. It logs to ``log``, the descriptor of a file, which is closed at its end; by default to memory. One with a
-        ``log_file`` has no lifeline and watches no parent: see `let_go`.
+        A ``nursery`` is asked to fork it, which is faster. It logs to ``log``, the descriptor of a file, which is
+        closed at its end; by default to memory. One with a ``log_file`` has no lifeline and watches no parent: see
+        `let_go`.
         """
         self._lock = threading.Lock()  # held by the thread that waits for the daemon, to serve or to be gone
         self._log_lock = threading.Lock()
@@ -163,6 +164,8 @@ class Daemon:
         return line
 
     def _understand(self, line: bytes) -> dict[str, Any]:
+        import json
+
         try:
             said: dict[str, Any] = json.loads(line)
             if "error" not in said:

@@ -12,7 +12,6 @@ import select
 import signal
 import socket
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -104,8 +103,8 @@ def _start(argv: list[str], env: Mapping[str, str], requests: int) -> int:
     """Start a process in a session of its own that has ``requests`` as its stdin, and no other descriptor of ours."""
     high = fcntl.fcntl(requests, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)  # a duplicate of 0 on 0 would be closed
     try:
-        streams = [(os.POSIX_SPAWN_DUP2, high, 0)]
-        streams += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_WRONLY, 0) for fd in (1, 2)]
+        silent = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_WRONLY, 0) for fd in (1, 2)]
+        streams = [(os.POSIX_SPAWN_DUP2, high, 0), *silent]
         return os.posix_spawn(argv[0], argv, env, file_actions=streams, setsid=True, setsigdef=_DEFAULT)
     finally:
         os.close(high)

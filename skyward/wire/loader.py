@@ -283,7 +283,7 @@ class _Finder:
         if source.kind == "namespace":
             return _namespace(source, path)
         loader = _Loader(source)
-        spec = ModuleSpec(fullname, loader, origin=source.path, is_package=source.kind == "package")
+        spec = ModuleSpec(fullname, cast("Any", loader), origin=source.path, is_package=source.kind == "package")
         spec.has_location = True  # gives the module its __file__
         if spec.submodule_search_locations is not None:
             spec.submodule_search_locations.append(source.path.rpartition("/")[0])

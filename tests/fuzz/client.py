@@ -15,6 +15,7 @@ from skyward.dispatch.tasks import Task
 from skyward.errors import ProtocolError
 from skyward.mesh import engine as engine_module
 from skyward.mesh.engine import Engine
+from skyward.mesh.launching import Launcher
 from skyward.model import Nodes
 from skyward.providers.base import Launched, LaunchSpec, Provider
 from skyward.results import Sink

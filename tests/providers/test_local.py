@@ -71,7 +71,7 @@ def test_daemon_is_a_child_whose_argv_names_it(provider: Local) -> None:
     launched = launch(provider)
     assert launched.pid is not None
     argv = Path(f"/proc/{launched.pid}/cmdline").read_text().rstrip("\0").split("\0")
-    assert argv[-3:-1] == ["skyward-node", "--config-fd"]
+    assert argv[-3:-1] == ["skyward-node", "--nursery-fd"]
     assert launched.pid in daemons.children(os.getpid())
 
 
@@ -221,7 +221,7 @@ def test_daemon_runs_with_the_flags_of_the_client(flag: str, expected: list[str]
     code = f"""
 import sys
 sys.path[:0] = {sys.path!r}
-from skyward.providers.daemon import interpreter_flags
+from skyward.providers.interpreter import interpreter_flags
 print(*interpreter_flags())
 """
     ran = subprocess.run([sys.executable, flag, "-c", code], capture_output=True, text=True, check=True)

@@ -232,9 +232,7 @@ class Slot:
     def _raised(self, id: int, error: BaseException) -> Failure:
         if isinstance(error, SystemExit):
             return _exited(error)
-        if (self.interrupts.hit == id and _is_interrupt(error)) or (
-            id in self.streams.closed and _is_cancelled(error)
-        ):
+        if (self.interrupts.hit == id and _is_interrupt(error)) or (id in self.streams.closed and _is_cancelled(error)):
             return _CANCELLED
         if isinstance(error, DeadlockError):
             return Failure(REFUSED, type_name="DeadlockError", message=str(error))
