@@ -48,16 +48,8 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
     from skyward.waiting import Waiter
     from skyward.wire.frames import Payload
-    from skyward.wire.functions import FunctionStore
 
-later(
-    globals(),
-    {
-        "skyward.dispatch.tasks": ("SETTLED", "total_size"),
-        "skyward.tallying": ("label_of",),
-        "skyward.wire.functions": ("FunctionStore",),
-    },
-)
+later(globals(), {"skyward.dispatch.tasks": ("SETTLED", "total_size"), "skyward.tallying": ("label_of",)})
 
 _CANCEL_SLACK = 1.0  # seconds beyond `cancel_grace` that `Future.cancel` waits: a kill and a new worker fit in
 _NO_NODE_PAUSE = 0.05  # seconds between looks for a node to broadcast to
@@ -98,7 +90,8 @@ class Compute(PoolOperations):
         self._activation: Activation | None = None
         self._closing = threading.Lock()  # held by whoever closes
         self._closed = False
-        self._unwanted = False  # whoever awaited its opening was cancelled
+        self._opening = False  # it has been told to open
+        self._unwanted = False  # it was closed while it opened, or whoever awaited that was cancelled
         self._pid = os.getpid()
 
     # --- life ------------------------------------------------------------------------------
@@ -107,6 +100,7 @@ class Compute(PoolOperations):
         """Start the nodes, return when ``min`` of them are ready; raises `ProvisionError` if they cannot start."""
         if self._engine is not None or self._closed:
             raise PoolClosedError("a pool is opened once: make another sky.Compute(...)")
+        self._opening = True
         nodes = self._nodes
         provider = self._provider.for_pool()
         launcher: Launcher | None = None
@@ -119,6 +113,8 @@ class Compute(PoolOperations):
             launcher = Launcher(provider, spec)
             launcher.begin(nodes.desired)
             self._engine = self._make_engine(launcher, keys)
+            if self._unwanted:
+                raise PoolClosedError("the pool was closed while it opened")
             self._ids = self._engine.ids
             self._max_payload = self._engine.max_payload
             self._window_size = self._engine.window.limit
@@ -136,18 +132,17 @@ class Compute(PoolOperations):
 
     def _make_engine(self, launcher: Launcher, keys: KeyPair | None) -> Engine:
         # The greatest part of a pool, which is imported while nodes start; and what the first call needs.
-        import hashlib  # noqa: F401
-
         from skyward.mesh.engine import Engine
-        from skyward.wire import pickler  # noqa: F401
+        from skyward.wire.functions import FunctionStore
 
-        arrive()
+        arrive("hashlib", "skyward.wire.pickler")
         self._functions = FunctionStore()
         return Engine(self._options, launcher, self._nodes, keys)
 
     def close(self, *, cancel: bool = False) -> None:
         """Wait for all calls, or with ``cancel`` cancel them, and end every node. Doing it again does nothing."""
         if self._engine is None or self._closed or os.getpid() != self._pid:
+            self._unwanted = self._unwanted or self._opening
             return
         if not cancel:
             try:

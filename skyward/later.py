@@ -23,8 +23,10 @@ def later(place: dict[str, Any], names: Names) -> None:
     _waiting[id(place)] = place, names
 
 
-def arrive() -> None:
-    """Import all that has been noted. Any thread may call it, and again: it costs nothing then."""
+def arrive(*modules: str) -> None:
+    """Import all that has been noted, and these. Any thread may call it, and again: it costs nothing then."""
+    for module in modules:
+        import_module(module)
     while _waiting:
         for key, (place, names) in list(_waiting.items()):
             for module, wanted in names.items():

@@ -292,7 +292,12 @@ _forking = threading.RLock()  # held while the set and the descriptors disagree,
 
 def open_lifeline() -> tuple[int, int]:
     """Return the writing and the reading end of a new lifeline; forked children lose the former."""
-    return open_ends(lambda: os.pipe()[::-1])
+    return open_ends(_backwards)
+
+
+def _backwards() -> tuple[int, int]:
+    read, write = os.pipe()
+    return write, read
 
 
 def open_ends(make: Callable[[], tuple[int, int]]) -> tuple[int, int]:

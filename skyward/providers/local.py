@@ -132,7 +132,9 @@ class Local(Provider):
         Raises `ProvisionError`.
         """
         with self._lock:
-            self._prepare()
+            surroundings = self._prepare()
+            if self._nursery is None and not self._lasting:
+                self._nursery = _start_nursery(surroundings, self._env)
 
     def _prepare(self) -> Surroundings:
         if self._closed:
@@ -141,8 +143,6 @@ class Local(Provider):
             if self.transport == "ipc":
                 self._directory = directory.find_private(directory.temporary_directories())
             self._surroundings = Surroundings()
-            if not self._lasting:
-                self._nursery = _start_nursery(self._surroundings, self._env)
         return self._surroundings
 
     def launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
