@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from skyward.dispatch.tasks import ANY, NOWHERE, QUEUED, SENT, SETTLED, Absent, Cancelled, Lost, Send, Task
