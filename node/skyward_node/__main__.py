@@ -43,6 +43,9 @@ def _launched(arguments: list[str]) -> int:
 
 def _nursed(arguments: list[str]) -> int:
     """Fork daemons for a launcher; this returns once, and in each of them."""
+    import gc
+
+    gc.disable()  # before the greatest part is imported: nothing of that is garbage
     from skyward_node import nursery
 
     config = nursery.serve(int(arguments[arguments.index(NURSERY) + 1]))

@@ -45,7 +45,6 @@ def serve(fd: int) -> NodeConfig | None:
     if not cloning.is_possible():
         return None  # the launcher starts them by itself
     requests = _settle(fd)
-    gc.disable()  # what is imported stays
     for name in NEEDED:
         import_module(name)
     gc.freeze()  # and is left alone, so that its pages are shared
