@@ -7,7 +7,6 @@ open pool is in `operations`.
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
 import threading
@@ -16,6 +15,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from skyward import exits
 from skyward.choosing import choose
 from skyward.config import CANCEL_WAIT, CLOSE_WAIT
 from skyward.errors import ForkedPoolError, NoNodesError, PoolClosedError
@@ -126,7 +126,7 @@ class Compute(PoolOperations):
                 launcher.close()
             provider.close()
             raise
-        _open_pools.add(self)
+        exits.note(self)
         self._activation = activate(self)
         return self
 
@@ -141,8 +141,8 @@ class Compute(PoolOperations):
 
     def close(self, *, cancel: bool = False) -> None:
         """Wait for all calls, or with ``cancel`` cancel them, and end every node. Doing it again does nothing."""
+        self._unwanted = self._unwanted or self._opening  # before the engine is looked at: `open` goes the other way
         if self._engine is None or self._closed or os.getpid() != self._pid:
-            self._unwanted = self._unwanted or self._opening
             return
         if not cancel:
             try:
@@ -171,7 +171,7 @@ class Compute(PoolOperations):
                     engine.close(patience)
             finally:  # a provider may say that it has left something
                 self._closed = True
-                _open_pools.discard(self)
+                exits.forget(self)
                 if self._activation is not None:
                     deactivate(self._activation, self)
 
@@ -394,15 +394,3 @@ class Compute(PoolOperations):
         else:
             state = f"{self.current_nodes()} of {self._engine.crew.membership.target} nodes ready"
         return f"<sky.Compute on {self._provider.name}, {state}>"
-
-
-_open_pools: set[Compute] = set()
-
-
-def _close_all() -> None:
-    """At interpreter exit: leave nothing behind."""
-    for pool in list(_open_pools):
-        pool.close_at_exit()
-
-
-atexit.register(_close_all)
