@@ -30,6 +30,6 @@ def arrive(*modules: str) -> None:
     while _waiting:
         for key, (place, names) in list(_waiting.items()):
             for module, wanted in names.items():
-                found = import_module(module)
+                found = __import__(module, fromlist=tuple(wanted))  # as `from … import …`: they may be modules, too
                 place.update({name: getattr(found, name) for name in wanted})
             _waiting.pop(key, None)  # only now: another thread that finds nothing here has all it needs

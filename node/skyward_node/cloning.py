@@ -5,7 +5,8 @@ parent is who they watch, and who learns how they have ended. Only the kernel's 
 the C library's. The two things the library's `fork` would do besides are done here: Python's own state is put in order,
 as its documentation asks of whoever clones a process, and the C library's note of the thread's id is corrected.
 
-Call it in a process of one thread.
+It refuses in a process of several threads, which a `sitecustomize` may have started: the library's `fork` would see to
+its own locks there.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def is_possible() -> bool:
 
 def fork_sibling() -> int:
     """Return 0 in the child, and its pid in this process; raises `OSError` where the kernel refuses."""
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise OSError(0, "it has several threads")
     number, tls_first = _CALLS[os.uname().machine]
     libc = ctypes.PyDLL(None, use_errno=True)  # which keeps the interpreter's lock: nobody else is to have it here
     libc.syscall.restype = ctypes.c_long

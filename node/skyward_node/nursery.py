@@ -74,11 +74,12 @@ def _fork(fds: list[int]) -> NodeConfig | None:
     if len(fds) == MOST_FDS:  # else we ran out of descriptors: the kernel passed on as many as there was room for
         with suppress(OSError):  # the launcher takes our silence for a no, and starts the daemon by itself
             pid = cloning.fork_sibling()
+    if pid >= 0:
+        # Both tell: the launcher must know of it even if one of them is killed now.
+        with suppress(OSError):  # the launcher is gone, and its daemons notice
+            os.write(fds[2], b"%d\n" % (pid or os.getpid()))
     if pid == 0:
         return _be_daemon(*fds)
-    if pid > 0:
-        with suppress(OSError):  # the launcher is gone, and its daemons notice
-            os.write(fds[2], b"%d\n" % pid)
     for fd in fds:
         os.close(fd)
     return None

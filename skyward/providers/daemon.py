@@ -114,19 +114,7 @@ class Daemon:
             passed = (ready, config_fd, *([lifeline] if lifeline else []))
             pid = _run(command(path, "--config-fd", str(config_fd)), env, passed, self._log)
         self.pid = pid
-        self.pidfd = self._watch()
-
-    def _watch(self) -> int:
-        try:
-            return os.pidfd_open(self.pid)
-        except ProcessLookupError:  # it ended, and whoever ignores SIGCHLD has reaped it
-            fd, end = os.pipe()
-            os.close(end)  # a pipe that is closed is readable, as the pidfd of a dead process is
-            return fd
-        except OSError:
-            os.kill(self.pid, signal.SIGKILL)
-            self.exit_code()
-            raise
+        self.pidfd = watch(pid)
 
     @property
     def has_died(self) -> bool:
@@ -203,7 +191,7 @@ class Daemon:
     def hang_up(self) -> None:
         """Close the lifeline: it ends, and whoever waits for it to serve is told."""
         self._unwanted = True
-        with _forking:
+        with forking:
             lifeline, self._lifeline = self._lifeline, -1
             close_lifeline(lifeline)
 
@@ -240,6 +228,21 @@ def last_lines(log: int) -> tuple[str, ...]:
     size = os.fstat(log).st_size
     text = os.pread(log, LOG_BYTES, max(0, size - LOG_BYTES)).decode(errors="replace")
     return tuple(text.splitlines()[-LOG_LINES:])
+
+
+def watch(pid: int) -> int:
+    """Return a descriptor that is readable when a child has ended; a child that cannot be watched is killed."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:  # it ended, and whoever ignores SIGCHLD has reaped it
+        fd, end = os.pipe()
+        os.close(end)  # a pipe that is closed is readable, as the pidfd of a dead process is
+        return fd
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        raise
 
 
 def gone(pidfd: int, patience: float) -> bool:
@@ -287,7 +290,7 @@ def parent_of(pid: int) -> int:
 # --- lifelines ------------------------------------------------------------------------------
 
 _lifelines: set[int] = set()  # what forked children must not hold: writing ends, and sockets to nurseries
-_forking = threading.RLock()  # held while the set and the descriptors disagree, and during every fork
+forking = threading.RLock()  # held while the set and the descriptors disagree, and during every fork
 
 
 def open_lifeline() -> tuple[int, int]:
@@ -302,7 +305,7 @@ def _backwards() -> tuple[int, int]:
 
 def open_ends(make: Callable[[], tuple[int, int]]) -> tuple[int, int]:
     """Return two new descriptors, of which the first ends with `close_lifeline`, and in forked children."""
-    with _forking:
+    with forking:
         ours, theirs = make()
         _lifelines.add(ours)
     return ours, theirs
@@ -310,7 +313,7 @@ def open_ends(make: Callable[[], tuple[int, int]]) -> tuple[int, int]:
 
 def close_lifeline(write: int) -> None:
     """Close the writing end, unless that has happened."""
-    with _forking:
+    with forking:
         if write in _lifelines:
             _lifelines.remove(write)
             os.close(write)
@@ -321,7 +324,7 @@ def _after_fork() -> None:
         with suppress(OSError):
             os.close(write)
     _lifelines.clear()
-    _forking.release()
+    forking.release()
 
 
-os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_after_fork)
+os.register_at_fork(before=forking.acquire, after_in_parent=forking.release, after_in_child=_after_fork)

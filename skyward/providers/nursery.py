@@ -15,7 +15,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from skyward.providers.daemon import close_lifeline, gone, open_ends
+from skyward.providers.daemon import close_lifeline, forking, gone, open_ends, watch
 from skyward.providers.interpreter import command
 
 if TYPE_CHECKING:
@@ -38,12 +38,13 @@ class Nursery:
         self._works = True
         self._lock = threading.Lock()  # held by whoever sends, or reaps
         self._socket, theirs = open_ends(_pair)
-        self._pid = 0
+        self._pidfd = -1
         try:
-            self._pid = _start(command(path, "--nursery-fd", "0"), env, theirs)
+            self.pid = _start(command(path, "--nursery-fd", "0"), env, theirs)
+            self._pidfd = watch(self.pid)
         finally:
             os.close(theirs)
-            if not self._pid:
+            if self._pidfd < 0:
                 close_lifeline(self._socket)
 
     def fork(self, *fds: int) -> int | None:
@@ -60,11 +61,11 @@ class Nursery:
         return pid
 
     def _send(self, fds: list[int]) -> bool:
-        with self._lock:
+        with self._lock, forking:  # nobody closes the socket now, and no forked child takes its duplicate along
             if self._works:
                 try:
                     with socket.socket(fileno=os.dup(self._socket)) as requests:
-                        socket.send_fds(requests, [b"fork"], fds)
+                        socket.send_fds(requests, [b"fork"], fds, socket.MSG_DONTWAIT)
                 except OSError:
                     self._works = False
             return self._works
@@ -76,9 +77,9 @@ class Nursery:
         if not poller.poll(PATIENCE * 1000):
             self._works = False
             self.end(0.0)  # else it could still fork one when nobody knows of it
-        text = os.read(answer, 32)
-        self._works = self._works and bool(text)
-        return int(text) if text else None
+        told = os.read(answer, 32).split()  # by the daemon, by the nursery, or both
+        self._works = self._works and bool(told)
+        return int(told[0]) if told else None
 
     def hang_up(self) -> None:
         """Have it end: who waits for a daemon hears that there is none."""
@@ -88,10 +89,10 @@ class Nursery:
     def end(self, grace: float = ENDING) -> None:
         """Return when it is gone; its daemons are not concerned."""
         self.hang_up()
-        with self._lock, suppress(ChildProcessError):  # who waits for any child has heard of its end
-            if self._pid:
-                _end(self._pid, grace)
-            self._pid = 0
+        with self._lock:
+            if self._pidfd >= 0:
+                _end(self._pidfd, grace)
+            self._pidfd = -1
 
 
 def _pair() -> tuple[int, int]:
@@ -110,11 +111,10 @@ def _start(argv: list[str], env: Mapping[str, str], requests: int) -> int:
         os.close(high)
 
 
-def _end(pid: int, grace: float) -> None:
-    pidfd = os.pidfd_open(pid)
-    try:
-        if not gone(pidfd, grace):
+def _end(pidfd: int, grace: float) -> None:
+    if not gone(pidfd, grace):
+        with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    finally:
-        os.close(pidfd)
+    with suppress(OSError):  # nobody's child any more: who ignores SIGCHLD, or waits for any child, has reaped it
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)

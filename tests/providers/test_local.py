@@ -20,12 +20,11 @@ import pytest
 import skyward.providers.daemon as daemons
 from skyward.cpus import usable_cpus
 from skyward.errors import ConfigError, ProvisionError
-from skyward.image import Image
 from skyward.providers.base import Launched, LaunchSpec
 from skyward.providers.local import Local, Surroundings, free_seat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from skyward.model import NodeConfig
 
@@ -41,15 +40,6 @@ for index in range(2):
     print(provider.launch(LaunchSpec(), index, threading.Event()).pid, flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture
-def provider() -> Iterator[Local]:
-    """Return a provider that has been prepared."""
-    local = Local()
-    local.prepare()
-    yield local
-    local.close()
 
 
 def launch(provider: Local, index: int = 0, **spec: Any) -> Launched:
@@ -201,55 +191,6 @@ def test_daemons_know_how_many_share_the_machine(provider: Local, monkeypatch: p
     with pytest.raises(ProvisionError):
         launch(provider, nodes=3, concurrency=2)
     assert [(config.seats, config.concurrency) for config in told] == [(3, 2)]
-
-
-@pytest.mark.rule("R31")
-def test_nodes_of_a_pool_are_forked_from_one_process(provider: Local) -> None:
-    """They are children of the client all the same, each in a session of its own, and it knows how they end."""
-    first, second = launch(provider, 0), launch(provider, 1)
-    for launched in (first, second):
-        assert launched.pid is not None
-        assert Path(f"/proc/{launched.pid}/cmdline").read_text().rstrip("\0").split("\0")[-2] == "--nursery-fd"
-        assert daemons.parent_of(launched.pid) == os.getpid()
-        assert os.getsid(launched.pid) == launched.pid
-    nurseries = set(daemons.children(os.getpid())) - {first.pid, second.pid}
-    assert len([pid for pid in nurseries if Path(f"/proc/{pid}/comm").read_text() == "skyward-nursery\n"]) == 1
-
-
-@pytest.mark.rule("R30")
-def test_nodes_outlive_their_nursery_and_start_without_it(provider: Local) -> None:
-    """When it is killed no node is lost, and the next one starts by itself."""
-    first = launch(provider, 0)
-    nursery = provider._nursery
-    assert nursery is not None
-    os.kill(nursery._pid, signal.SIGKILL)
-    second = launch(provider, 1)
-    assert second.pid is not None
-    assert Path(f"/proc/{second.pid}/cmdline").read_text().rstrip("\0").split("\0")[-2] == "--config-fd"
-    assert first.death_fd is not None
-    assert not select.select([first.death_fd], [], [], 0)[0]
-
-
-@pytest.mark.rule("R31")
-def test_node_with_another_environment_is_not_forked(provider: Local) -> None:
-    """What an image sets counts for processes that start with it, as the node then does."""
-    launched = launch(provider, image=Image(env={"WORD": "set"}))
-    assert launched.pid is not None
-    assert environ_of(launched.pid)["WORD"] == "set"
-
-
-@pytest.mark.rule("R40")
-def test_nursery_ends_with_its_client(provider: Local) -> None:
-    """Nobody but the client holds the other end of its socket."""
-    launch(provider)
-    nursery = provider._nursery
-    assert nursery is not None
-    pidfd = os.pidfd_open(nursery._pid)
-    try:
-        nursery.hang_up()
-        assert select.select([pidfd], [], [], PATIENCE)[0]
-    finally:
-        os.close(pidfd)
 
 
 @pytest.mark.rule("R50")
