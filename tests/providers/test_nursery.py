@@ -76,6 +76,7 @@ def test_nodes_are_forked_for_who_ignores_ends_of_children() -> None:
 import signal, threading
 from skyward.providers.base import LaunchSpec
 from skyward.providers.daemon import gone
+from skyward.providers.local import Local
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 local = Local()
 local.prepare()
