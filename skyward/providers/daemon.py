@@ -70,6 +70,7 @@ class Daemon:
         closed at its end; by default to memory. One with a ``log_file`` has no lifeline and watches no parent: see
         `let_go`.
         """
+        self._began = time.monotonic()  # before a nursery is asked, which may serve before it has answered
         self._lock = threading.Lock()  # held by the thread that waits for the daemon, to serve or to be gone
         self._log_lock = threading.Lock()
         self._last_words: tuple[str, ...] = ()
@@ -130,7 +131,7 @@ class Daemon:
         return self._understand(line)
 
     def _ready_line(self, timeout: float, cancelled: threading.Event) -> bytes:
-        deadline = time.monotonic() + timeout
+        deadline = self._began + timeout
         poller = select.poll()
         poller.register(self._ready, select.POLLIN)
         poller.register(self.pidfd, select.POLLIN)
