@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from skyward.wire import payload
     from skyward.wire.frames import size_of
     from skyward.wire.functions import LONGEST_NAME, FunctionBlob, FunctionStore
-    from skyward.wire.payload import NO_MODULES
 
 later(
     globals(),
@@ -53,7 +52,6 @@ later(
         "skyward.wire": ("payload",),
         "skyward.wire.frames": ("size_of",),
         "skyward.wire.functions": ("LONGEST_NAME",),
-        "skyward.wire.payload": ("NO_MODULES",),
     },
 )
 
@@ -159,7 +157,7 @@ class PoolOperations(GroupOperations):
     ) -> Like | None:
         if function.inputs is not None or function.yields:
             return None
-        blob = known[id(function)] = self._resolve(function, NO_MODULES)
+        blob = known[id(function)] = self._resolve(function, payload.NO_MODULES)
         like = plain[id(function)] = blob, *self._limits(function)
         return like
 
