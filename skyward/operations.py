@@ -14,19 +14,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast, ov
 
 from skyward.callbacks import running_loop
 from skyward.config import code_limit
-from skyward.dispatch.tasks import ANY, Task, total_size
-from skyward.futures import Future
 from skyward.groups import GroupOperations
+from skyward.later import later
 from skyward.mistakes import described
 from skyward.pending import PendingFunction, is_call, is_group
-from skyward.plain import plain_task
-from skyward.pumping import disown, refuse_broadcast, take_inputs
-from skyward.results import Collection, Single, Sink, broadcast_values, unwrap
 from skyward.runtime import active_pool
-from skyward.wire import payload
-from skyward.wire.frames import size_of
-from skyward.wire.functions import LONGEST_NAME
-from skyward.wire.payload import NO_MODULES
 
 if TYPE_CHECKING:
     import itertools
@@ -35,15 +27,33 @@ if TYPE_CHECKING:
     from skyward.bundling import Bundler, Like
     from skyward.calls import BoundFunction, Function
     from skyward.config import Options
+    from skyward.dispatch.tasks import ANY, Task, total_size
+    from skyward.futures import Future
     from skyward.mapping import MapIterator
     from skyward.pending import PendingFunctionGroup, PendingStream
+    from skyward.plain import plain_task
     from skyward.poolstreams import PoolStreams
-    from skyward.pumping import Pump
-    from skyward.results import Outcome
+    from skyward.pumping import Pump, disown, refuse_broadcast, take_inputs
+    from skyward.results import Collection, Outcome, Single, Sink, broadcast_values, unwrap
     from skyward.streams import ResultStream
     from skyward.waiting import Waiter
-    from skyward.wire.functions import FunctionBlob, FunctionStore
+    from skyward.wire import payload
+    from skyward.wire.frames import size_of
+    from skyward.wire.functions import LONGEST_NAME, FunctionBlob, FunctionStore
 
+later(
+    globals(),
+    {
+        "skyward.dispatch.tasks": ("ANY", "Task", "total_size"),
+        "skyward.futures": ("Future",),
+        "skyward.plain": ("plain_task",),
+        "skyward.pumping": ("disown", "refuse_broadcast", "take_inputs"),
+        "skyward.results": ("Collection", "Single", "broadcast_values", "unwrap"),
+        "skyward.wire": ("payload",),
+        "skyward.wire.frames": ("size_of",),
+        "skyward.wire.functions": ("LONGEST_NAME",),
+    },
+)
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -147,7 +157,7 @@ class PoolOperations(GroupOperations):
     ) -> Like | None:
         if function.inputs is not None or function.yields:
             return None
-        blob = known[id(function)] = self._resolve(function, NO_MODULES)
+        blob = known[id(function)] = self._resolve(function, payload.NO_MODULES)
         like = plain[id(function)] = blob, *self._limits(function)
         return like
 

@@ -54,7 +54,6 @@ RETRY: Final = 0.01  # seconds until a connection that took nothing is tried aga
 DRAIN: Final = 30.0  # seconds that running tasks may take after SIGTERM
 GOODBYE: Final = 200  # ms the last messages may take to leave
 KEYS: Final = "SKYWARD_KEYS"  # where tasks find the node's directory of keys: whoever may run them looks after it
-MACHINE_SLOTS: Final = "SKYWARD_MACHINE_SLOTS"  # set by a launcher that starts several nodes on one machine
 
 
 class Server:
@@ -310,7 +309,7 @@ class Server:
         keys = {KEYS: config.keys} if config.keys else {}
         return keys | worker_environment(
             cpus=usable_cpus(),
-            slots=int(os.environ.get(MACHINE_SLOTS) or config.concurrency),
+            slots=config.seats * config.concurrency,  # of all nodes of this machine
             index=action.place,
             workers=1 if config.executor == "thread" else config.concurrency,
             accelerators=self._accelerators,

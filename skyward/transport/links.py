@@ -14,7 +14,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from skyward.dispatch.stalls import Flow
 from skyward.transport import lanes
@@ -26,6 +25,7 @@ from skyward.transport.sockets import (
     WRITABLE,
     make_dealer,
     poll_now,
+    read_event,
     receive_frames,
     send_frame,
     send_frames,
@@ -242,15 +242,14 @@ class Link:
         found: list[Connection] = []
         monitor = self.monitor
         while monitor is not None and monitor.poll(0):
-            told = recv_monitor_message(monitor)
-            event = int(told["event"])
+            event, value = read_event(monitor)
             if event == CONNECTED:
-                self._fd = int(told["value"])
+                self._fd = value
                 continue
             if event == DISCONNECTED:
                 # In libzmq 4.3.5 the value is the descriptor, which is closed after that. A connection that we have
                 # given up may still end by itself, and be reported when there is another already.
-                if int(told["value"]) != self._fd:
+                if value != self._fd:
                     continue
                 self._fd = -1
             last, self._last = self._last, _NEWS.get(event)
