@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from skyward import exits
+from skyward.callbacks import must_not_block
 from skyward.choosing import choose
 from skyward.config import CANCEL_WAIT, CLOSE_WAIT
 from skyward.errors import ForkedPoolError, NoNodesError, PoolClosedError
 from skyward.later import arrive, later
 from skyward.mesh.launching import Launcher
 from skyward.model import Nodes
-from skyward.operations import PoolOperations, must_not_block
+from skyward.operations import PoolOperations
 from skyward.providers.base import LaunchSpec
 from skyward.runtime import Activation, activate, deactivate
 from skyward.transport.signals import Guard
@@ -247,21 +248,12 @@ class Compute(PoolOperations):
         else:
             engine.intake.hand_in((task,), size)
 
-    def _run_alone(self, task: Task, waiter: Waiter) -> None:
-        engine = self._engine
-        assert engine is not None  # whoever runs a call has looked
-        try:
-            engine.loop.wait(waiter, start=partial(engine.intake.submit_alone, task))
-        except BaseException:  # an interrupt cancels what this thread waits on
-            self.cancel_tasks((task,))
-            raise
-
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         engine = self._open_engine()
         if wait_for is None:
             engine.intake.hand_in(tasks, total_size(tasks))
         else:
-            engine.loop.wait(wait_for, start=lambda: engine.submit(tasks))
+            engine.loop.wait(wait_for, start=partial(engine.intake.submit_awaited, tasks))
 
     def wait_for(self, waiter: Waiter, deadline: float | None = None) -> bool:
         """Wait until the waiter is done; False at the deadline (`time.monotonic`)."""

@@ -12,7 +12,6 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
-from skyward.callbacks import running_loop
 from skyward.config import code_limit
 from skyward.groups import GroupOperations
 from skyward.later import later
@@ -234,7 +233,7 @@ class PoolOperations(GroupOperations):
         single = Single()
         task = plain_task(call, single, self._ids, self._functions, self._options, self._max_payload)
         if task is not None:
-            self._run_alone(task, single)
+            self._run_to_end((task,), single)
         elif call.function.yields:
             self._wait_for_room_and_submit(self.make_tasks([call], single, snapshot=True))
         else:
@@ -330,9 +329,6 @@ class PoolOperations(GroupOperations):
         self._feed_by(copy, tuple([pump.again() for pump in task.feeds]))
         return copy
 
-    def _run_alone(self, task: Task, waiter: Waiter) -> None:
-        self._run_to_end((task,), waiter)
-
     def _run_to_end(self, tasks: Sequence[Task], waiter: Waiter) -> None:
         if not tasks:
             return
@@ -397,8 +393,3 @@ def _refuse(call: object) -> NoReturn:
     if is_group(call):
         raise TypeError("a group runs with `group >> pool` or `group > pool`; `@` takes a single call")
     raise TypeError(f"expected a call of a @sky.function, like f(1), got {described(call)}")
-
-
-def must_not_block() -> bool:
-    """Return whether this thread runs an event loop, which blocking would stop."""
-    return running_loop() is not None
