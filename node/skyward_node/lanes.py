@@ -75,6 +75,15 @@ class Lanes:
         self._lanes[sock.fileno()] = Lane(sock)
         return sock.fileno()
 
+    def receive_all(self) -> list[Event]:
+        """Return what has come by all lanes: whatever was said on the road after it is heard after it, too."""
+        events: list[Event] = []
+        for fd in self._lanes:
+            with suppress(EOFError):  # which is told again where it is acted upon
+                while (event := self.receive(fd)) is not None:
+                    events.append(event)
+        return events
+
     def receive(self, fd: int) -> Event | None:
         """Return what has come by a lane; raises `EOFError` when that has ended, which has to be dropped then."""
         lane = self._lanes[fd]
@@ -87,7 +96,7 @@ class Lanes:
         if not peer:
             lane.peer = message
             self._of_peer[message] = lane
-            return None
+            return self.receive(fd)
         event = self._decode(peer, message)
         if type(event) is Incoming:
             if type(event.message) is not Call:
@@ -103,6 +112,9 @@ class Lanes:
             return False
         lane.level = False
         return type(message) is Reply and message.seq == lane.ack + 1 and lanes.send(lane.socket, encode(message))
+
+    def __len__(self) -> int:
+        return len(self._lanes)
 
     def fileno_of(self, peer: bytes) -> int:
         """Return the descriptor of a client's lane, or -1 if it has none."""

@@ -184,10 +184,11 @@ class Server:
     # --- events ------------------------------------------------------------------------------
 
     def _on_router(self, take: Callable[[Incoming], bool] | None = None) -> Sequence[Event]:
-        events = self._router.receive(take)
+        lanes = self._lanes
+        events = self._router.receive(None if lanes else take)
         if self._router.more:
             self._poller.used(self._router.socket)
-        return events
+        return lanes.receive_all() + events if lanes and events else events
 
     def _on_new_lane(self, lanes: Lanes) -> Sequence[Event]:
         if (fd := lanes.take_in()) >= 0:

@@ -78,10 +78,10 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_alone", "_fd", "_last", "_pending", "_poller", "_tail", "_waiting", "broken", "brought", "bundles", "calls",
-        "closed", "cutter", "endpoint", "epoch", "failures", "fresh", "functions", "greeted", "heard", "joiner", "lane",
-        "learned", "level", "linger", "modules", "monitor", "rank", "ready", "refusals", "said", "seen", "shown",
-        "socket", "unacked", "unconfirmed",
+        "_alone", "_fd", "_last", "_pending", "_poller", "_tail", "_waiting", "asked", "broken", "brought", "bundles",
+        "calls", "closed", "cutter", "endpoint", "epoch", "failures", "fresh", "functions", "greeted", "heard",
+        "joiner", "lane", "learned", "level", "linger", "modules", "monitor", "rank", "ready", "refusals", "said",
+        "seen", "shown", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +110,7 @@ class Link:
         self._pending: deque[Sequence[Buffer]] = deque()
         self.lane: socket.socket | None = None
         self.level = False  # nothing that we have said can still be under way: the lane may be used
+        self.asked = False  # a task has gone by the lane, and nothing has come there since
         self._tail = 0  # id of the task that was the last we have said, or 0
         self._waiting: list[bytes] = []  # what the lane has brought
         self._poller = poller
@@ -170,7 +171,8 @@ class Link:
     def send_by_lane(self, frame: bytes) -> bool:
         """Send a task that is alone by the lane; return whether that was possible."""
         lane = self.lane
-        return self.level and lane is not None and not self.fresh and lanes.send(lane, frame)
+        self.asked = self.level and lane is not None and not self.fresh and lanes.send(lane, frame)
+        return self.asked
 
     def note_end(self, id: int) -> None:
         """Note that the outcome of a task has come, with which all that was said before it has arrived."""
@@ -215,8 +217,7 @@ class Link:
     def receive(self) -> list[list[Buffer]]:
         """Return the messages that have arrived, as lists of frames; bounded."""
         if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            return [[message] for message in waiting]
+            return self._from_lane()
         messages: list[list[Buffer]] = []
         try:
             while True:
@@ -228,12 +229,20 @@ class Link:
                     break
         except zmq.Again:
             pass
+        # What was said by the lane before any of these is there by now, and comes before them.
+        if self.asked and messages and self.look_at_lane():
+            return self._from_lane() + messages
         return messages
+
+    def _from_lane(self) -> list[list[Buffer]]:
+        waiting, self._waiting = self._waiting, []
+        return [[message] for message in waiting]
 
     def look_at_lane(self) -> bool:
         """Take in what has come by the lane; return whether there may be more another time."""
         message = b"" if self.lane is None else lanes.receive(self.lane)
         if message:
+            self.asked = False  # this is the answer
             self._waiting.append(message)
         return message != b""
 
