@@ -42,3 +42,8 @@ def running_loop() -> AbstractEventLoop | None:
     events = sys.modules.get("asyncio.events")
     loop: AbstractEventLoop | None = None if events is None else events._get_running_loop()
     return loop
+
+
+def must_not_block() -> bool:
+    """Return whether this thread runs an event loop, which blocking would stop."""
+    return running_loop() is not None

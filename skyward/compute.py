@@ -7,7 +7,6 @@ open pool is in `operations`.
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
 import threading
@@ -17,17 +16,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from skyward import exits
+from skyward.callbacks import must_not_block
 from skyward.choosing import choose
-from skyward.dispatch.tasks import SETTLED, total_size
+from skyward.config import CANCEL_WAIT, CLOSE_WAIT
 from skyward.errors import ForkedPoolError, NoNodesError, PoolClosedError
-from skyward.mesh.engine import CANCEL_WAIT, CLOSE_WAIT, Engine
+from skyward.later import arrive, later
+from skyward.mesh.launching import Launcher
 from skyward.model import Nodes
-from skyward.operations import PoolOperations, must_not_block
+from skyward.operations import PoolOperations
 from skyward.providers.base import LaunchSpec
 from skyward.runtime import Activation, activate, deactivate
-from skyward.tallying import label_of
 from skyward.transport.signals import Guard
-from skyward.wire.functions import FunctionStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,17 +36,22 @@ if TYPE_CHECKING:
 
     from skyward.bundling import Bundler
     from skyward.config import Options
-    from skyward.dispatch.tasks import Task
+    from skyward.dispatch.tasks import SETTLED, Task, total_size
     from skyward.futures import Future
     from skyward.image import Image
+    from skyward.mesh.engine import Engine
     from skyward.mesh.view import Tally
     from skyward.model import PoolSnapshot
     from skyward.pending import Group
     from skyward.providers.base import Provider
     from skyward.pumping import Pump
     from skyward.results import Sink
+    from skyward.tallying import label_of
+    from skyward.transport.keys import KeyPair
     from skyward.waiting import Waiter
     from skyward.wire.frames import Payload
+
+later(globals(), {"skyward.dispatch.tasks": ("SETTLED", "total_size"), "skyward.tallying": ("label_of",)})
 
 _CANCEL_SLACK = 1.0  # seconds beyond `cancel_grace` that `Future.cancel` waits: a kill and a new worker fit in
 _NO_NODE_PAUSE = 0.05  # seconds between looks for a node to broadcast to
@@ -77,7 +82,6 @@ class Compute(PoolOperations):
     ) -> None:
         chosen = choose(provider, mesh, nodes, image, options, spec)
         self._provider, self._nodes, self._image, self._options = chosen
-        self._functions = FunctionStore()
         self._ids = itertools.count(1)
         self._max_payload = 0
         self._window_size = 0
@@ -88,7 +92,8 @@ class Compute(PoolOperations):
         self._activation: Activation | None = None
         self._closing = threading.Lock()  # held by whoever closes
         self._closed = False
-        self._unwanted = False  # whoever awaited its opening was cancelled
+        self._opening = False  # it has been told to open
+        self._unwanted = False  # it was closed while it opened, or whoever awaited that was cancelled
         self._pid = os.getpid()
 
     # --- life ------------------------------------------------------------------------------
@@ -97,15 +102,21 @@ class Compute(PoolOperations):
         """Start the nodes, return when ``min`` of them are ready; raises `ProvisionError` if they cannot start."""
         if self._engine is not None or self._closed:
             raise PoolClosedError("a pool is opened once: make another sky.Compute(...)")
+        self._opening = True
         nodes = self._nodes
         provider = self._provider.for_pool()
+        launcher: Launcher | None = None
         try:
             provider.accept(self._image)
             provider.prepare()
             keys = provider.keys()
             public = keys.public if keys else ""
             spec = LaunchSpec.of(self._options, nodes.most, provider=provider, image=self._image, client_key=public)
-            self._engine = Engine(self._options, provider, spec, nodes, keys)
+            launcher = Launcher(provider, spec)
+            launcher.begin(nodes.desired)
+            self._engine = self._make_engine(launcher, keys)
+            if self._unwanted:
+                raise PoolClosedError("the pool was closed while it opened")
             self._ids = self._engine.ids
             self._max_payload = self._engine.max_payload
             self._window_size = self._engine.window.limit
@@ -113,14 +124,26 @@ class Compute(PoolOperations):
             self._max_payload = self._engine.payload_limit()
         except BaseException:
             self._end(CANCEL_WAIT)
+            if launcher is not None:
+                launcher.close()
             provider.close()
             raise
-        _open_pools.add(self)
+        exits.note(self)
         self._activation = activate(self)
         return self
 
+    def _make_engine(self, launcher: Launcher, keys: KeyPair | None) -> Engine:
+        # The greatest part of a pool, which is imported while nodes start; and what the first call needs.
+        from skyward.mesh.engine import Engine
+        from skyward.wire.functions import FunctionStore
+
+        arrive("hashlib", "skyward.wire.pickler")
+        self._functions = FunctionStore()
+        return Engine(self._options, launcher, self._nodes, keys)
+
     def close(self, *, cancel: bool = False) -> None:
         """Wait for all calls, or with ``cancel`` cancel them, and end every node. Doing it again does nothing."""
+        self._unwanted = self._unwanted or self._opening  # before the engine is looked at: `open` goes the other way
         if self._engine is None or self._closed or os.getpid() != self._pid:
             return
         if not cancel:
@@ -150,7 +173,7 @@ class Compute(PoolOperations):
                     engine.close(patience)
             finally:  # a provider may say that it has left something
                 self._closed = True
-                _open_pools.discard(self)
+                exits.forget(self)
                 if self._activation is not None:
                     deactivate(self._activation, self)
 
@@ -225,21 +248,12 @@ class Compute(PoolOperations):
         else:
             engine.intake.hand_in((task,), size)
 
-    def _run_alone(self, task: Task, waiter: Waiter) -> None:
-        engine = self._engine
-        assert engine is not None  # whoever runs a call has looked
-        try:
-            engine.loop.wait(waiter, start=partial(engine.intake.submit_alone, task))
-        except BaseException:  # an interrupt cancels what this thread waits on
-            self.cancel_tasks((task,))
-            raise
-
     def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
         engine = self._open_engine()
         if wait_for is None:
             engine.intake.hand_in(tasks, total_size(tasks))
         else:
-            engine.loop.wait(wait_for, start=lambda: engine.submit(tasks))
+            engine.loop.wait(wait_for, start=partial(engine.intake.submit_awaited, tasks))
 
     def wait_for(self, waiter: Waiter, deadline: float | None = None) -> bool:
         """Wait until the waiter is done; False at the deadline (`time.monotonic`)."""
@@ -382,15 +396,3 @@ class Compute(PoolOperations):
         else:
             state = f"{self.current_nodes()} of {self._engine.crew.membership.target} nodes ready"
         return f"<sky.Compute on {self._provider.name}, {state}>"
-
-
-_open_pools: set[Compute] = set()
-
-
-def _close_all() -> None:
-    """At interpreter exit: leave nothing behind."""
-    for pool in list(_open_pools):
-        pool.close_at_exit()
-
-
-atexit.register(_close_all)

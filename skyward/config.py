@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, cast
@@ -12,6 +11,8 @@ from skyward.model import Executor  # noqa: TC001 - dataclass fields are asked f
 
 LONGEST: Final = 1e9  # seconds: the protocol's bound, thirty years
 LARGEST: Final = 2**62  # bytes: fits the protocol's integers
+CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at a pool's close
+CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
 LEAST_FRAME: Final = 64 * 2**20  # bytes: headers, code and batches of small calls pass however small `max_payload` is
 
 
@@ -185,6 +186,8 @@ def merge_options(options: Options | None, spec: dict[str, Any]) -> Options:
     known = _OPTIONS | _WORKER | {"worker"}
     for name in spec:
         if name not in known:
+            import difflib
+
             near = difflib.get_close_matches(name, known | _PLACES, n=1)
             if name in _ELSEWHERE:
                 raise TypeError(

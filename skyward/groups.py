@@ -5,23 +5,35 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from skyward.dispatch.tasks import total_size
-from skyward.feeding import Feeder, batches
-from skyward.futures import Future
+from skyward.later import later
 from skyward.poolstreams import PoolStreams
-from skyward.pumping import disown
-from skyward.results import Collection
-from skyward.streams import ResultStream, StreamBuffer
-from skyward.tallying import TalliedBuffer, TalliedCollection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from skyward.dispatch.tasks import Task
+    from skyward.dispatch.tasks import Task, total_size
+    from skyward.feeding import Feeder, batches
+    from skyward.futures import Future
     from skyward.mesh.view import Tally
     from skyward.pending import Group, PendingFunction
-    from skyward.results import Sink
+    from skyward.pumping import disown
+    from skyward.results import Collection, Sink
+    from skyward.streams import ResultStream, StreamBuffer
+    from skyward.tallying import TalliedBuffer, TalliedCollection
     from skyward.waiting import Waiter
+
+later(
+    globals(),
+    {
+        "skyward.dispatch.tasks": ("total_size",),
+        "skyward.feeding": ("Feeder", "batches"),
+        "skyward.futures": ("Future",),
+        "skyward.pumping": ("disown",),
+        "skyward.results": ("Collection",),
+        "skyward.streams": ("ResultStream", "StreamBuffer"),
+        "skyward.tallying": ("TalliedBuffer", "TalliedCollection"),
+    },
+)
 
 
 class GroupOperations(PoolStreams):

@@ -7,8 +7,6 @@ paid for. Values of ``env`` may be secret: they stand in no repr and in no error
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -93,6 +91,9 @@ class Image:
 
     def content_hash(self, root: str) -> str:
         """Return a hash of all that it says, and of what the included files below ``root`` contain."""
+        import hashlib
+        import json
+
         said = {"python": self.python, "pip": self.pip, "apt": self.apt, "env": dict(sorted(self.env.items()))}
         digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
         for name in self.files(root):
@@ -120,6 +121,8 @@ def _rebuilt(values: dict[str, Any]) -> Image:
 
 
 def _hash_of(path: str) -> str:
+    import hashlib  # 2 ms, for most images in vain
+
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):

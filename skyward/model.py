@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Literal, cast
@@ -142,11 +141,15 @@ class NodeConfig:
 
     def to_json(self) -> bytes:
         """Return the JSON form."""
+        import json  # by then a launcher has started what it takes
+
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> NodeConfig:
         """Return the config that `to_json` wrote."""
+        import json
+
         fields = json.loads(data)
         for name in ("sys_path", "client_keys"):
             if fields.get(name) is not None:

@@ -22,15 +22,12 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from skyward.config import Options
-from skyward.dispatch.assignment import split
-from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError
 from skyward.hand import Alarm, Hand
+from skyward.later import arrive, later
 from skyward.lending import Lent
 from skyward.operations import PoolOperations
-from skyward.results import CancelledError
 from skyward.runtime import instance_info
-from skyward.values import ValueBuffer
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward.wire.functions import FunctionStore
@@ -41,14 +38,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
-    from skyward.dispatch.tasks import Task
+    from skyward.dispatch.assignment import split
+    from skyward.dispatch.tasks import SETTLED, Task
     from skyward.futures import Future
     from skyward.pumping import Pump
-    from skyward.results import Outcome
+    from skyward.results import CancelledError, Outcome
+    from skyward.values import ValueBuffer
     from skyward.waiting import Waiter
     from skyward.wire.frames import Buffer
     from skyward.wire.functions import FunctionBlob
     from skyward.wire.messages import Answer, Message
+
+later(
+    globals(),
+    {
+        "skyward.dispatch.assignment": ("split",),
+        "skyward.dispatch.tasks": ("SETTLED",),
+        "skyward.results": ("CancelledError",),
+        "skyward.values": ("ValueBuffer",),
+    },
+)
 
 BATCH: Final = 256  # calls in one message that takes calls back, as many as on the client
 FIRST: Final = 2**62  # numbers of calls start at random below it: a re-run parent must not take its first run's answers
@@ -130,6 +139,7 @@ class NestedPool(PoolOperations):
 
     def _check(self) -> None:
         self._parent()
+        arrive()  # most tasks call nothing
 
     def _parent(self) -> int:
         parent = self._current_task()

@@ -12,21 +12,12 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast, overload
 
-from skyward.callbacks import running_loop
 from skyward.config import code_limit
-from skyward.dispatch.tasks import ANY, Task, total_size
-from skyward.futures import Future
 from skyward.groups import GroupOperations
+from skyward.later import later
 from skyward.mistakes import described
 from skyward.pending import PendingFunction, is_call, is_group
-from skyward.plain import plain_task
-from skyward.pumping import disown, refuse_broadcast, take_inputs
-from skyward.results import Collection, Single, Sink, broadcast_values, unwrap
 from skyward.runtime import active_pool
-from skyward.wire import payload
-from skyward.wire.frames import size_of
-from skyward.wire.functions import LONGEST_NAME
-from skyward.wire.payload import NO_MODULES
 
 if TYPE_CHECKING:
     import itertools
@@ -35,15 +26,33 @@ if TYPE_CHECKING:
     from skyward.bundling import Bundler, Like
     from skyward.calls import BoundFunction, Function
     from skyward.config import Options
+    from skyward.dispatch.tasks import ANY, Task, total_size
+    from skyward.futures import Future
     from skyward.mapping import MapIterator
     from skyward.pending import PendingFunctionGroup, PendingStream
+    from skyward.plain import plain_task
     from skyward.poolstreams import PoolStreams
-    from skyward.pumping import Pump
-    from skyward.results import Outcome
+    from skyward.pumping import Pump, disown, refuse_broadcast, take_inputs
+    from skyward.results import Collection, Outcome, Single, Sink, broadcast_values, unwrap
     from skyward.streams import ResultStream
     from skyward.waiting import Waiter
-    from skyward.wire.functions import FunctionBlob, FunctionStore
+    from skyward.wire import payload
+    from skyward.wire.frames import size_of
+    from skyward.wire.functions import LONGEST_NAME, FunctionBlob, FunctionStore
 
+later(
+    globals(),
+    {
+        "skyward.dispatch.tasks": ("ANY", "Task", "total_size"),
+        "skyward.futures": ("Future",),
+        "skyward.plain": ("plain_task",),
+        "skyward.pumping": ("disown", "refuse_broadcast", "take_inputs"),
+        "skyward.results": ("Collection", "Single", "broadcast_values", "unwrap"),
+        "skyward.wire": ("payload",),
+        "skyward.wire.frames": ("size_of",),
+        "skyward.wire.functions": ("LONGEST_NAME",),
+    },
+)
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -147,7 +156,7 @@ class PoolOperations(GroupOperations):
     ) -> Like | None:
         if function.inputs is not None or function.yields:
             return None
-        blob = known[id(function)] = self._resolve(function, NO_MODULES)
+        blob = known[id(function)] = self._resolve(function, payload.NO_MODULES)
         like = plain[id(function)] = blob, *self._limits(function)
         return like
 
@@ -224,7 +233,7 @@ class PoolOperations(GroupOperations):
         single = Single()
         task = plain_task(call, single, self._ids, self._functions, self._options, self._max_payload)
         if task is not None:
-            self._run_alone(task, single)
+            self._run_to_end((task,), single)
         elif call.function.yields:
             self._wait_for_room_and_submit(self.make_tasks([call], single, snapshot=True))
         else:
@@ -320,9 +329,6 @@ class PoolOperations(GroupOperations):
         self._feed_by(copy, tuple([pump.again() for pump in task.feeds]))
         return copy
 
-    def _run_alone(self, task: Task, waiter: Waiter) -> None:
-        self._run_to_end((task,), waiter)
-
     def _run_to_end(self, tasks: Sequence[Task], waiter: Waiter) -> None:
         if not tasks:
             return
@@ -387,8 +393,3 @@ def _refuse(call: object) -> NoReturn:
     if is_group(call):
         raise TypeError("a group runs with `group >> pool` or `group > pool`; `@` takes a single call")
     raise TypeError(f"expected a call of a @sky.function, like f(1), got {described(call)}")
-
-
-def must_not_block() -> bool:
-    """Return whether this thread runs an event loop, which blocking would stop."""
-    return running_loop() is not None

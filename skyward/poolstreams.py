@@ -13,10 +13,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import PoolClosedError
-from skyward.pumping import pack
+from skyward.later import later
 from skyward.runtime import Pool
-from skyward.values import ValueBuffer, ValueStream
-from skyward.wire import payload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +23,21 @@ if TYPE_CHECKING:
 
     from skyward.dispatch.tasks import Task
     from skyward.feeding import Feeder
-    from skyward.pumping import Pump
+    from skyward.pumping import Pump, pack
     from skyward.results import Sink
+    from skyward.values import ValueBuffer, ValueStream
     from skyward.waiting import Waiter
+    from skyward.wire import payload
     from skyward.wire.frames import Payload
 
+later(
+    globals(),
+    {
+        "skyward.pumping": ("pack",),
+        "skyward.values": ("ValueBuffer", "ValueStream"),
+        "skyward.wire": ("payload",),
+    },
+)
 
 FEEDER_END: Final = 1.0  # seconds the thread of a stream may take to end: a user's iterator may not return at all
 

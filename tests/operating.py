@@ -14,6 +14,7 @@ from weakref import WeakSet
 from skyward.config import Options
 from skyward.dispatch.tasks import ANY, QUEUED, SETTLED
 from skyward.errors import PoolClosedError
+from skyward.later import arrive
 from skyward.operations import PoolOperations
 from skyward.results import CancelledError
 from skyward.wire import failures, payload
@@ -69,6 +70,7 @@ class OperatedPool(PoolOperations):
         self._feeders = []
         self._values = WeakSet()
         self._pumps = WeakSet()
+        arrive()  # as when a pool opens
         self._functions = self.store = KnowingStore()
         self._ids = itertools.count(1)
         self.lazy = lazy

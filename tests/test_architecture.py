@@ -51,6 +51,7 @@ ARROWS: dict[str, set[str]] = {
     "image": {"errors"},
     "sharding": {"runtime"},
     "versions": set(),
+    "later": set(),
     "memory": {"wire.frames"},
     "private": {"errors"},
     "choosing": VALUES | {"config", "image", "meshes", "providers"},
@@ -74,7 +75,7 @@ NAMED: dict[str, set[str]] = {
 NODE = (
     VALUES
     | CALLS
-    | {"config", "cpus", "memory", "versions", "wire", "nested"}
+    | {"config", "cpus", "later", "memory", "versions", "wire", "nested"}
     | {"transport.keys", "transport.lanes", "transport.polling", "transport.sockets"}
 )
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from skyward.callbacks import must_not_block
 from skyward.calls import function
 from skyward.dispatch.tasks import ANY
 from skyward.errors import BroadcastError, NodeLostError, PoolClosedError, SerializationError, TaskTimeoutError
 from skyward.gathering import gather
-from skyward.operations import must_not_block
 from skyward.results import CancelledError
 from skyward.runtime import activate, deactivate
 from tests.operating import OperatedPool

@@ -16,7 +16,6 @@ import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from skyward.config import available_memory, frame_limit
@@ -25,18 +24,15 @@ from skyward_node import endpoint, notify, processes, template
 from skyward_node.logs import FileSink, Logger, Sink
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
     from types import FrameType
 
     import zmq
 
     from skyward.model import NodeConfig
-    from skyward_node.core import Core
+    from skyward_node.core import Core, Limits
     from skyward_node.door import Door
-    from skyward_node.lanes import Lanes
     from skyward_node.metrics import Metrics
-    from skyward_node.router import Router
     from skyward_node.template import TemplateHandle
 
 CANNOT_SERVE: Final = 2  # exit code; click uses the same for wrong usage
@@ -82,12 +78,13 @@ def _serve(
     import zmq
 
     from skyward.memory import Arena
-    from skyward.transport import lanes
     from skyward.transport.sockets import IO_THREADS, make_router
-    from skyward_node.core import Core, Limits
+    from skyward_node.core import Core
+    from skyward_node.core.admission import owner_of
     from skyward_node.executors.arenas import SHARE
     from skyward_node.executors.supervisor import Supervisor
     from skyward_node.identity import make_identity
+    from skyward_node.lanes import Lanes
     from skyward_node.router import Router
     from skyward_node.server import GOODBYE, Server
 
@@ -102,21 +99,6 @@ def _serve(
     supervisor = Supervisor(config, handle)
     stack.callback(supervisor.close)
     identity = make_identity(config)
-    beside = lanes.path_beside(path) if path else ""
-    listener = lanes.listen(beside) if beside else None
-    limits = Limits(
-        config.concurrency,
-        config.executor == "thread",
-        config.reuse_processes,
-        config.lease,
-        limit,
-        config.alone,
-        listener is not None,
-    )
-    node = f"{identity.hostname}:{identity.pid}"
-    logger = Logger(config.log_level, config.log_format, sink, node=node)
-    stack.callback(logger.close, LAST_WORDS)
-    core = Core(limits, identity, time.monotonic())
     router = Router(
         socket,
         frame_limit(limit),
@@ -124,10 +106,14 @@ def _serve(
         arena=Arena(available_memory() // SHARE),
         bytes_of=supervisor.arenas.bytes_of,
     )
+    lanes = Lanes.open(path, router.decode, lambda token: owner_of(core.node, token), stack)
+    node = f"{identity.hostname}:{identity.pid}"
+    logger = Logger(config.log_level, config.log_format, sink, node=node)
+    stack.callback(logger.close, LAST_WORDS)
+    core = Core(_limits(config, limit, lanes=lanes is not None), identity, time.monotonic())
     metrics = _open_metrics(core, config, stack)
-    ways = None if listener is None else _make_lanes(listener, beside, core, router, stack)
     server = Server(
-        config, core, router, supervisor, signals=signals, logger=logger, door=door, metrics=metrics, lanes=ways
+        config, core, router, supervisor, signals=signals, logger=logger, door=door, metrics=metrics, lanes=lanes
     )
     place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
     port = {"metrics": metrics.port} if metrics is not None else {}
@@ -142,20 +128,18 @@ def _serve(
     gc.set_threshold(YOUNG)
     code = server.run()
     if server.orphaned and path:
-        if ways is not None:
-            ways.close()  # first, for the directory goes only when nothing is in it
+        if lanes is not None:
+            lanes.close()  # first, for the directory goes only when nothing is in it
         endpoint.remove_for_launcher(path)
     return code
 
 
-def _make_lanes(listener: socket.socket, path: str, core: Core, router: Router, stack: ExitStack) -> Lanes:
-    """Return the node's lanes, which are closed at the end."""
-    from skyward_node.core.admission import owner_of
-    from skyward_node.lanes import Lanes
+def _limits(config: NodeConfig, most: int, *, lanes: bool) -> Limits:
+    """Return what the core needs to know; ``most``: bytes of the arguments of a call."""
+    from skyward_node.core import Limits
 
-    ways = Lanes(listener, path, router.decode, partial(owner_of, core.node))
-    stack.callback(ways.close)
-    return ways
+    threads = config.executor == "thread"
+    return Limits(config.concurrency, threads, config.reuse_processes, config.lease, most, config.alone, lanes)
 
 
 def _open(

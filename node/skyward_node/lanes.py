@@ -22,6 +22,7 @@ from skyward_node.core.actions import Incoming, Nonsense
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
+    from contextlib import ExitStack
 
     from skyward.wire.messages import Message
     from skyward_node.core.actions import Event
@@ -60,6 +61,23 @@ class Lanes:
         self._spare = _make_spare()
         self._lanes: dict[int, Lane] = {}  # by descriptor
         self._of_peer: dict[bytes, Lane] = {}
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        decode: Callable[[bytes, bytes], Event | None],
+        owner_of: Callable[[bytes], bytes],
+        stack: ExitStack,
+    ) -> Lanes | None:
+        """Take in lanes beside the ROUTER's path, until the stack unwinds; None where there can be none."""
+        beside = lanes.path_beside(path) if path else ""
+        listener = lanes.listen(beside) if beside else None
+        if listener is None:
+            return None
+        opened = cls(listener, beside, decode, owner_of)
+        stack.callback(opened.close)
+        return opened
 
     def take_in(self) -> int:
         """Take in a lane that waits; return its descriptor, or -1 if there is none."""
@@ -114,8 +132,7 @@ class Lanes:
             lane = self._of_peer.get(peer)
             if lane is not None:
                 with suppress(EOFError):  # which is told to whoever waits for it
-                    event = self.receive(lane.socket.fileno())
-                    if event is not None:
+                    while (event := self.receive(lane.socket.fileno())) is not None:
                         found.append(event)
         return found
 
@@ -126,6 +143,9 @@ class Lanes:
             return False
         lane.level = False
         return type(message) is Reply and message.seq == lane.ack + 1 and lanes.send(lane.socket, encode(message))
+
+    def __len__(self) -> int:
+        return len(self._lanes)
 
     def fileno_of(self, peer: bytes) -> int:
         """Return the descriptor of a client's lane, or -1 if it has none."""

@@ -97,10 +97,11 @@ class Router:
 
     # --- in ----------------------------------------------------------------------------------
 
-    def receive(self) -> list[Event]:
+    def receive(self, take: Callable[[Incoming], bool] | None = None) -> list[Event]:
         """Return what has arrived: at most `READS` messages, and of one that is very long the part that is due.
 
-        ``more`` says afterwards whether there may be more.
+        ``take`` is asked about the first event: once it has taken that, nothing else is read. ``more``
+        says afterwards whether there may be more.
         """
         events: list[Event] = []
         left = SLICE
@@ -110,10 +111,13 @@ class Router:
                 frames = self._reader.read(left)
                 if frames is None:
                     break
-                left -= len(frames)
                 event = self._decode(frames, self._reader.user)
                 if event is not None:
+                    if take is not None and type(event) is Incoming and take(event):
+                        break
                     events.append(event)
+                take = None
+                left -= len(frames)
                 if not poll_now(self._alone, 0):  # cheaper than being told by an exception
                     return events
         except zmq.Again:
@@ -172,6 +176,10 @@ class Router:
         if self._curve and len(body) and max(map(len, body)) > LARGEST:
             return self._send_in_pieces(peer, message, body)
         return self._send(peer, [peer, encode(message), *body])
+
+    def tell(self, peer: bytes, message: Message) -> Event | None:
+        """Send a message without a body; as `send`."""
+        return self._send(peer, [peer, encode(message)])
 
     def _send_in_pieces(self, peer: bytes, message: Any, body: Sequence[Buffer]) -> Event | None:
         said: Event | None = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.cpus import usable_cpus
 from skyward.transport.polling import Poller
 from skyward.wire.codec import encode
+from skyward.wire.lone import Call, Reply
 from skyward_node import notify
 from skyward_node.core.actions import (
     Admitted,
@@ -23,6 +24,7 @@ from skyward_node.core.actions import (
     Exit,
     Forget,
     Give,
+    Incoming,
     Kill,
     Log,
     Retire,
@@ -31,7 +33,7 @@ from skyward_node.core.actions import (
     Spawn,
 )
 from skyward_node.executors.environment import worker_environment
-from skyward_node.executors.events import Exited
+from skyward_node.executors.events import Exited, Received
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,7 +54,6 @@ RETRY: Final = 0.01  # seconds until a connection that took nothing is tried aga
 DRAIN: Final = 30.0  # seconds that running tasks may take after SIGTERM
 GOODBYE: Final = 200  # ms the last messages may take to leave
 KEYS: Final = "SKYWARD_KEYS"  # where tasks find the node's directory of keys: whoever may run them looks after it
-MACHINE_SLOTS: Final = "SKYWARD_MACHINE_SLOTS"  # set by a launcher that starts several nodes on one machine
 
 
 class Server:
@@ -84,6 +85,10 @@ class Server:
         self._code: int | None = None
         self._follow_up: list[Event] = []  # what performing actions has shown
         self._poller = Poller()
+        self._shortcut = core.shortcut
+        self._now = 0.0  # the moment of this turn
+        self._wake = 0.0  # the moment of the next one, whether or not anything happens
+        self._lull = 0.0  # the same, or 0.0 if something waits meanwhile
         self._parent_seen = 0.0  # moment of the last look at the parent
         self._serve: dict[Socket | int, Callable[[], Sequence[Event]]] = {
             router.socket: self._on_router,
@@ -101,6 +106,11 @@ class Server:
             self._serve[lanes.listener.fileno()] = partial(self._on_new_lane, lanes)
         for source in self._serve:
             self._poller.register(source)
+        # The same for what is ready alone while nothing else is to be done: a lone task, or its result, takes no turn.
+        self._serve_alone = self._serve | {
+            router.socket: partial(self._on_router, self._give),
+            supervisor.fileno(): self._on_workers,
+        }
         self._accelerators = core.node.identity.accelerators
         self._perform_by_type: dict[type, Callable[[Any], None]] = {
             Send: self._send,
@@ -118,27 +128,40 @@ class Server:
     def run(self) -> int:
         """Serve until it is time to end; return the exit code."""
         self._perform(self._core.start())
+        now = time.monotonic()
         while self._code is None:
-            blocked = self._router.blocked
-            ready = self._poller.poll(self._patience(RETRY if blocked else TICK))
-            events, self._follow_up = self._follow_up, []
-            now = time.monotonic()
-            self._look_around(now, events)  # first: whoever is not admitted any more is not listened to
-            if blocked:
-                events += self._router.retry()
-                self._poller.used(self._router.socket)
-            for source, _ in ready:
-                if (serve := self._serve.get(source)) is not None:  # else it was a lane that is gone since
-                    events += serve()
-            if self._code is None:
-                self._perform(self._core.handle(events, now))
+            ready = self._poller.poll(max(0.0, self._wake - now))
+            self._now = now = time.monotonic()
+            if len(ready) == 1 and now < self._lull:
+                events = self._serve_alone[ready[0][0]]()
+                if events:
+                    self._turn(events, (), now)
+            else:
+                self._turn((), ready, now)
         return self._code
 
-    def _patience(self, most: float) -> float:
-        """Return how long to wait for something to happen, in seconds."""
-        if self._follow_up:
-            return 0.0
-        return max(0.0, min(self._core.next_deadline() - time.monotonic(), most))
+    def _turn(self, found: Sequence[Event], ready: Sequence[tuple[Socket | int, int]], now: float) -> None:
+        """Have the core decide about what was found, and about what those say that are ready."""
+        events, self._follow_up = self._follow_up, []
+        self._look_around(now, events)  # first: whoever is not admitted any more is not listened to
+        if self._router.blocked:
+            events += self._router.retry()
+            self._poller.used(self._router.socket)
+        events += found
+        for source, _ in ready:
+            if (serve := self._serve.get(source)) is not None:  # else it was a lane, which is gone since
+                events += serve()
+        if self._code is None:
+            self._perform(self._core.handle(events, now))
+        self._wake = min(self._core.next_deadline(), now + TICK)
+        self._lull = self._wake
+        if self._follow_up or self._router.blocked:
+            self._hurry(now)
+
+    def _hurry(self, now: float) -> None:
+        """Have a turn soon: something waits that no descriptor tells of."""
+        self._lull = 0.0
+        self._wake = 0.0 if self._follow_up else min(self._wake, now + RETRY)
 
     def _look_around(self, now: float, events: list[Event]) -> None:
         """See to what no descriptor tells of."""
@@ -160,30 +183,63 @@ class Server:
 
     # --- events ------------------------------------------------------------------------------
 
-    def _on_router(self) -> Sequence[Event]:
-        events = self._router.receive()
+    def _on_router(self, take: Callable[[Incoming], bool] | None = None) -> Sequence[Event]:
+        lanes = self._lanes
+        events = self._router.receive(None if lanes else take)
         if self._router.more:
             self._poller.used(self._router.socket)
-        return events if self._lanes is None else self._lanes.before(events) + events
+        return lanes.before(events) + events if lanes and events else events
 
     def _on_new_lane(self, lanes: Lanes) -> Sequence[Event]:
         if (fd := lanes.take_in()) >= 0:
             self._serve[fd] = partial(self._on_lane, lanes, fd)
+            self._serve_alone[fd] = partial(self._on_lane, lanes, fd, self._give)
             self._poller.register(fd)
         return ()
 
-    def _on_lane(self, lanes: Lanes, fd: int) -> Sequence[Event]:
+    def _on_lane(self, lanes: Lanes, fd: int, take: Callable[[Incoming], bool] | None = None) -> Sequence[Event]:
         try:
             event = lanes.receive(fd)
         except EOFError:
             self._drop_lane(lanes, fd)
             return ()
-        return () if event is None else (event,)
+        if event is None or (take is not None and type(event) is Incoming and take(event)):
+            return ()
+        return (event,)
 
     def _drop_lane(self, lanes: Lanes, fd: int) -> None:
         self._poller.unregister(fd)
-        del self._serve[fd]
+        del self._serve[fd], self._serve_alone[fd]
         lanes.drop(fd)
+
+    def _give(self, event: Incoming) -> bool:
+        """Give a lone task to its worker, if that is what has come, and nothing else is to be done for it."""
+        task = event.message
+        if type(task) is not Call:
+            return False
+        worker = self._shortcut.offer(event.peer, event.user, task, self._now)
+        if worker:
+            self._supervisor.send(worker, [encode(Call(0, 0, task.function, task.id, task.data))])
+            self._shortcut.note_given(task, self._now)
+        return worker > 0
+
+    def _on_workers(self) -> Sequence[Event]:
+        """Pass on the result of a lone task, if that is all there is."""
+        events = self._supervisor.events()
+        if len(events) != 1 or type(event := events[0]) is not Received or type(reply := event.message) is not Reply:
+            return events
+        answer = self._shortcut.answer(event.worker, reply, self._now)
+        if answer is None:
+            return events
+        said = None
+        if self._lanes is None or not self._lanes.answer(*answer):
+            self._poller.used(self._router.socket)
+            said = self._router.tell(*answer)
+        self._shortcut.note_answered(event.worker, answer[1], self._now)
+        if said is not None:
+            self._follow_up.append(said)
+            self._hurry(self._now)
+        return ()
 
     def _on_lifeline(self) -> Sequence[Event]:
         if os.read(self._config.lifeline_fd, 4096) == b"":
@@ -254,7 +310,7 @@ class Server:
         keys = {KEYS: config.keys} if config.keys else {}
         return keys | worker_environment(
             cpus=usable_cpus(),
-            slots=int(os.environ.get(MACHINE_SLOTS) or config.concurrency),
+            slots=config.seats * config.concurrency,  # of all nodes of this machine
             index=action.place,
             workers=1 if config.executor == "thread" else config.concurrency,
             accelerators=self._accelerators,

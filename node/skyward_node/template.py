@@ -42,6 +42,7 @@ MAX_REQUEST: Final = 128 * 1024  # bytes of one message; an environment is far s
 FDS_PER_WORKER: Final = 6
 RETRY_FIRST: Final = 0.02  # seconds after a fork that the kernel refused: most shortages are short
 RETRY_MOST: Final = 1.0  # seconds; the slot must be back soon once there is room again
+IDLE: Final = 0.1  # seconds without a request, after which there is time to import what few tasks need
 SWEEP: Final = 0.05  # seconds between looks for survivors while the template ends
 
 
@@ -134,6 +135,7 @@ class _Template:
         self._wake, self._waker = socket.socketpair()
         self._become_template()
         self._memory = processes.MemoryWatch.now()
+        self._complete = False  # what tasks need that call others is imported
 
     def _become_template(self) -> None:
         null = os.open(os.devnull, os.O_RDWR)
@@ -157,6 +159,9 @@ class _Template:
         poller.register(self._wake, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poller.poll(self._patience())}
+            if not (ready or self._wanted or self._complete):
+                self._complete = True
+                _load_the_rest()
             if self._wake.fileno() in ready:
                 self._drain_wakeups()
                 self._reap()
@@ -168,8 +173,10 @@ class _Template:
                 return birth
 
     def _patience(self) -> float | None:
-        """Return the milliseconds until a refused fork is tried again."""
-        return max(0.0, self._retry_at - time.monotonic()) * 1000 if self._wanted else None
+        """Return the milliseconds until a refused fork is tried again, or there is time for what few tasks need."""
+        if self._wanted:
+            return max(0.0, self._retry_at - time.monotonic()) * 1000
+        return None if self._complete else IDLE * 1000
 
     def _drain_wakeups(self) -> None:
         with suppress(BlockingIOError):
@@ -330,4 +337,14 @@ def _preload() -> None:
         importlib.import_module(name)
 
     gc.collect()
+    gc.freeze()
+
+
+def _load_the_rest() -> None:
+    """Import what a worker needs for calls of its tasks. Those that are there already import it when they need it."""
+    import gc
+
+    from skyward.later import arrive
+
+    arrive()
     gc.freeze()

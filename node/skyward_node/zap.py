@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 from zmq.utils import z85
-from zmq.utils.monitor import recv_monitor_message
 
 from skyward.errors import ConfigError
 from skyward.transport.keys import make_pair
-from skyward.transport.sockets import DOMAIN, FAILED_HANDSHAKE, HANDSHAKES, make_dealer, use_family
+from skyward.transport.sockets import DOMAIN, FAILED_HANDSHAKE, HANDSHAKES, make_dealer, read_event, use_family
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -106,5 +105,5 @@ def _first_event(monitor: Socket, zap: Zap) -> int:
         if zap.socket in ready:
             zap.serve()
         if monitor in ready:
-            return int(recv_monitor_message(monitor)["event"])
+            return read_event(monitor)[0]
     return 0

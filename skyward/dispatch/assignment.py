@@ -109,6 +109,9 @@ class Assignment:
     def note(self, node: Node) -> None:
         """Put the node among those it belongs to, now that something about it has changed."""
         rank, held, slots = node.rank, len(node.in_flight), node.slots
+        if not (held or node.draining or node.pinned.tasks or self.bound or self.leaving or self.crowded) and slots > 0:
+            self.open[rank] = self.low[rank] = node  # as below, for the node of a call that was alone
+            return
         if held < slots and not node.draining:
             self.open[rank] = node
         else:

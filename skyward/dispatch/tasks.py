@@ -8,7 +8,6 @@ PURE: no sockets, no clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
@@ -71,16 +70,14 @@ class Task(Struct, eq=False):
 # --- what the scheduler asks its driver to do ----------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Send these tasks to the node, in this order, as one batch."""
 
     rank: int
     tasks: Sequence[Task]
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """Tell the node to cancel these tasks; running ones too if ``running``."""
 
     rank: int
@@ -88,52 +85,45 @@ class Stop:
     running: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(Struct, frozen=True):
     """These tasks end without a node's result; ``verdict`` says why."""
 
     tasks: Sequence[Task]
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """Base of the reasons for which the client itself ends a task."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lost(Verdict):
+class Lost(Verdict, frozen=True):
     """The node that held the task is gone, and the task may not run again."""
 
     rank: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Absent(Verdict):
+class Absent(Verdict, frozen=True):
     """The task names a rank that the pool does not have."""
 
     rank: int
     present: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NoNodes(Verdict):
+class NoNodes(Verdict, frozen=True):
     """No node was ready for too long."""
 
     waited: float
     causes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TooLarge(Verdict):
+class TooLarge(Verdict, frozen=True):
     """The arguments of the task have more bytes than its node takes."""
 
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled(Verdict):
+class Cancelled(Verdict, frozen=True):
     """The task was cancelled before a node had it, or with the node that had it."""
 
 

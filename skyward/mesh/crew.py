@@ -16,7 +16,6 @@ from skyward.dispatch.load import Load, survey
 from skyward.dispatch.membership import Change, Launch, Membership, Retire
 from skyward.dispatch.tasks import total_count
 from skyward.errors import ProvisionError
-from skyward.mesh.launching import Launcher
 from skyward.mesh.mate import Mate
 from skyward.model import NodeSnapshot, NodeState
 
@@ -24,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from skyward.mesh.engine import Engine
+    from skyward.mesh.launching import Launcher
     from skyward.model import Nodes
-    from skyward.providers.base import Launched, LaunchSpec, Provider
+    from skyward.providers.base import Launched
     from skyward.transport.links import Link
 
 ATTEMPTS: Final = 3  # nodes in a row that may go before they were ready while a pool opens: one can be an accident
@@ -38,10 +38,9 @@ _logger: Final = logging.getLogger("skyward")
 class Crew:
     """All nodes of one engine."""
 
-    def __init__(self, engine: Engine, provider: Provider, spec: LaunchSpec, nodes: Nodes) -> None:
+    def __init__(self, engine: Engine, launcher: Launcher, nodes: Nodes) -> None:
         self._engine = engine
-        self._launcher = Launcher(provider, spec)
-        self._provider = provider
+        self._launcher = launcher
         options = engine.options
         self.membership = Membership(nodes, idle_timeout=options.idle_timeout, slots=options.worker.concurrency)
         self._reserving: set[int] = set()  # threads that are about to use all nodes that were ready
@@ -161,7 +160,7 @@ class Crew:
         mate = self._by_death_fd.get(fd)
         if mate is None:
             return
-        words = self._provider.log_tail(mate.launched)
+        words = self._launcher.provider.log_tail(mate.launched)
         self.lose(mate, "its process died" + (f"; its log ends with: {words[-1]}" if words else ""))
 
     def forget(self, mate: Mate) -> None:

@@ -10,9 +10,9 @@ import itertools
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from skyward.config import available_memory
+from skyward.config import CANCEL_WAIT, CLOSE_WAIT, available_memory
 from skyward.dispatch.scheduler import Scheduler
 from skyward.dispatch.tasks import SETTLED, Action, Send, Settle, Stop, total_size
 from skyward.errors import PoolClosedError, ProtocolError
@@ -43,21 +43,16 @@ if TYPE_CHECKING:
 
     from skyward.config import Options
     from skyward.dispatch.tasks import Task
+    from skyward.mesh.launching import Launcher
     from skyward.model import Nodes
-    from skyward.providers.base import LaunchSpec, Provider
     from skyward.results import Outcome, Sink
     from skyward.transport.keys import KeyPair
-
-CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at close
-CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
 
 
 class Engine:
     """Drives one pool; see the module."""
 
-    def __init__(
-        self, options: Options, provider: Provider, spec: LaunchSpec, nodes: Nodes, keys: KeyPair | None = None
-    ) -> None:
+    def __init__(self, options: Options, launcher: Launcher, nodes: Nodes, keys: KeyPair | None = None) -> None:
         self.options = options
         self.max_payload = options.payload_limit()
         self.window = Window(options.window_size())
@@ -73,18 +68,18 @@ class Engine:
         self.failed = 0
         self.closing = False
         self.bug: Exception | None = None
-        self.sharing = Sharing(available_memory() // ARENA_SHARE) if provider.shares_memory else None
+        self.sharing = Sharing(available_memory() // ARENA_SHARE) if launcher.provider.shares_memory else None
         self.hub = Hub(keys)
         self.loop = Loop(self, f"skyward-pool-{self.session[:3].hex()}")
         self.hub.watch(self.loop.wake_fd)
-        self.crew = Crew(self, provider, spec, nodes)
+        self.crew = Crew(self, launcher, nodes)
         self.talk = Talk(self)
         self.intake = Intake(self)
         self.greeting = Greeting(self)
         self.reach = Reach(self)
         self.streaming = Streaming(self)
         self.watching = Watching(self, enabled=options.console)
-        provider.listener = self.watching.tell
+        launcher.listen(self.watching.tell)
         self._opening = Waiter()
         self._open_error: BaseException | None = None
         self._timers = Timers()
@@ -236,7 +231,7 @@ class Engine:
                     self.talk.handle(mate, link, frames)
                 except ProtocolError as error:
                     self.crew.lose(mate, f"it sent a message that makes no sense: {error}")
-                if self.crew.of(link) is not mate:
+                if link.closed:
                     return
             if not link.fresh:  # else nothing of the old connection may come after the answer to the greeting
                 return

@@ -40,17 +40,17 @@ class Intake:
             scheduler = engine.scheduler
             engine.loop.doze(deaf=scheduler.unsettled > CROWD and bool(scheduler.assignment.crowded))
 
-    def submit_alone(self, task: Task) -> None:
-        """Take in a task for which somebody waits (the owner); if there is no other it is sent before it is noted."""
-        engine = self._engine
+    def submit_awaited(self, tasks: Sequence[Task]) -> None:
+        """Take in tasks for which a thread waits (the owner); one that is alone is sent before it is noted."""
+        engine, task = self._engine, tasks[0]
         scheduler = engine.scheduler
-        node = None if engine.closing else scheduler.calm()
+        node = scheduler.calm() if len(tasks) == 1 and task.movable and not engine.closing else None
         if node is None or not engine.talk.call(engine.crew.mates[node.rank], task, alone=True):
-            engine.submit((task,))
+            engine.submit(tasks)
             return
         try:
             engine.window.admit(task.size)
             scheduler.on_sent(task, node)
         except Exception:
-            engine.strand((task,))
+            engine.strand(tasks)
             raise

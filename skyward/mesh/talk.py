@@ -127,10 +127,7 @@ class Talk:
         self.send(mate, message, body)
 
     def call(self, mate: Mate, task: Task, *, alone: bool = False) -> bool:
-        """Send a task in one frame, if it is small enough for that; return whether it is.
-
-        ``alone``: nothing else is under way, and somebody waits for the outcome.
-        """
+        """Send a task in one frame, if it is small enough; return whether it is. ``alone``: nothing is under way."""
         link, data = mate.link, task.data
         if link is None or not link.calls or not 0 < len(data) <= (mate.max_payload or MAX_SMALL):
             return False
@@ -220,9 +217,9 @@ class Talk:
         message = self._decode(frames[0])
         if message is None:
             return  # a hint we do not know
-        if type(message) is Reply and link.joiner is None and len(frames) == 1 and link is mate.link:  # in a hurry
-            if message.epoch == link.epoch:
-                self._outcomes.on_reply(mate, link, message)
+        alone = len(frames) == 1 and link.joiner is None  # there is nothing to check, or to put together
+        if alone and type(message) is Reply and link is mate.link and message.epoch == link.epoch:
+            self._outcomes.on_reply(mate, link, message)
             return
         body = frames[1:]
         if link.joiner is not None:

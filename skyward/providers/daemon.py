@@ -10,24 +10,22 @@ Nobody else may hold a lifeline: it is closed on exec, and in every child that i
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
-import subprocess
-import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import ProvisionError
+from skyward.providers.interpreter import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from skyward.model import NodeConfig
+    from skyward.providers.nursery import Nursery
 
 GLANCE: Final = 0.1  # seconds between looks whether a launch is still wanted: an Event cannot be polled
 LOG_LINES: Final = 50  # lines of a log that are worth showing
@@ -35,51 +33,22 @@ LOG_BYTES: Final = 65_536  # read from the end of a log to find them
 ENDING: Final = 1.5  # seconds to end after the lifeline: the user's program exits within two in any case
 AFTERMATH: Final = 2.0  # seconds that a killed daemon's template gets to end the workers
 
-# The two packages come from where this process has them, and every other module from where the daemon
-# finds it by itself: a user's `select.py` beside his script must not run in it. Places that only this
-# process knows come last.
-BOOTSTRAP: Final = """\
-import sys
-from importlib.machinery import PathFinder
-from importlib.util import module_from_spec
-sys.path += [place for place in {path!r} if place not in sys.path]
-for name, places in {packages!r}.items():
-    spec = PathFinder.find_spec(name, places)
-    sys.modules[name] = module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-from skyward_node.__main__ import main
-sys.exit(main())
-"""
 
+def _run(argv: list[str], env: Mapping[str, str], passed: tuple[int, ...], log: int) -> int:
+    """Start a process in a session of its own, and return its pid."""
+    import subprocess  # a nursery does without, and it takes 3 ms
 
-def command(path: tuple[str, ...], config_fd: int) -> list[str]:
-    """Return the argv of a daemon; it names ``skyward-node``. ``path`` is this process's ``sys.path``."""
-    if not sys.executable:
-        raise ProvisionError("cannot start local nodes: sys.executable does not say which Python this is")
-    packages = {name: _places(name) for name in ("skyward", "skyward_node")}
-    code = BOOTSTRAP.format(path=list(path), packages=packages)
-    executable = os.path.abspath(sys.executable)
-    return [executable, *interpreter_flags(), "-c", code, "skyward-node", "--config-fd", str(config_fd)]
-
-
-def _places(package: str) -> list[str]:
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ProvisionError(f"cannot start local nodes: the package {package} of skyward is not installed")
-    return [os.path.abspath(os.path.dirname(place)) for place in spec.submodule_search_locations]
-
-
-def interpreter_flags() -> list[str]:
-    """Return the flags of this interpreter that change how the user's code runs; and ``-P``, see `BOOTSTRAP`."""
-    flags = sys.flags
-    chosen = ["-P"]
-    chosen += ["-" + "O" * flags.optimize] if flags.optimize else []
-    chosen += ["-I"] if flags.isolated else ["-E"] * flags.ignore_environment + ["-s"] * flags.no_user_site
-    chosen += ["-S"] if flags.no_site else []
-    chosen += ["-B"] if sys.dont_write_bytecode else []
-    chosen += ["-X", "dev"] if flags.dev_mode else []
-    chosen += ["-X", "utf8"] if flags.utf8_mode else []
-    return chosen + [f"-W{option}" for option in sys.warnoptions]
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        pass_fds=passed,
+        env=env,
+        start_new_session=True,
+    )
+    process.returncode = 0  # to Popen it has ended: we wait for it, as for those that it has not made
+    return process.pid
 
 
 class Daemon:
@@ -91,14 +60,17 @@ class Daemon:
         env: Mapping[str, str],
         make_config: Callable[..., NodeConfig],
         *,
+        nursery: Nursery | None = None,
         log: int | None = None,
         log_file: str = "",
     ) -> None:
         """Start it. ``make_config(ready_fd=…, lifeline_fd=…, parent=…)`` returns its configuration.
 
-        It logs to ``log``, the descriptor of a file, which is closed at its end; by default to memory. One with a
-        ``log_file`` has no lifeline and watches no parent: see `let_go`.
+        A ``nursery`` is asked to fork it, which is faster. It logs to ``log``, the descriptor of a file, which is
+        closed at its end; by default to memory. One with a ``log_file`` has no lifeline and watches no parent: see
+        `let_go`.
         """
+        self._began = time.monotonic()  # before a nursery is asked, which may serve before it has answered
         self._lock = threading.Lock()  # held by the thread that waits for the daemon, to serve or to be gone
         self._log_lock = threading.Lock()
         self._last_words: tuple[str, ...] = ()
@@ -106,9 +78,10 @@ class Daemon:
         self._log = -1 if log is None else log
         self._log_file = log_file
         self._unwanted = False
+        self._code: int | None = None  # how it has ended, once somebody has waited
         with ExitStack() as theirs:
             try:
-                self._start(path, env, make_config, theirs)
+                self._start(path, env, make_config, nursery, theirs)
             except BaseException as error:
                 self._release()
                 if isinstance(error, OSError):
@@ -120,6 +93,7 @@ class Daemon:
         path: tuple[str, ...],
         env: Mapping[str, str],
         make_config: Callable[..., NodeConfig],
+        nursery: Nursery | None,
         theirs: ExitStack,
     ) -> None:
         self._ready, ready = os.pipe()
@@ -136,29 +110,12 @@ class Daemon:
         config = make_config(ready_fd=ready, lifeline_fd=lifeline or -1, parent=parent)
         os.write(config_fd, config.to_json())
         os.lseek(config_fd, 0, os.SEEK_SET)
-        self._process = subprocess.Popen(
-            command(path, config_fd),
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            pass_fds=(ready, config_fd, *([lifeline] if lifeline else [])),
-            env=env,
-            start_new_session=True,
-        )
-        self.pid = self._process.pid
-        self.pidfd = self._watch()
-
-    def _watch(self) -> int:
-        try:
-            return os.pidfd_open(self.pid)
-        except ProcessLookupError:  # it ended, and whoever ignores SIGCHLD has reaped it
-            fd, end = os.pipe()
-            os.close(end)  # a pipe that is closed is readable, as the pidfd of a dead process is
-            return fd
-        except OSError:
-            self._process.kill()
-            self._process.wait()
-            raise
+        pid = nursery.fork(config_fd, self._log, ready, lifeline) if nursery is not None and lifeline else None
+        if pid is None:
+            passed = (ready, config_fd, *([lifeline] if lifeline else []))
+            pid = _run(command(path, "--config-fd", str(config_fd)), env, passed, self._log)
+        self.pid = pid
+        self.pidfd = watch(pid)
 
     @property
     def has_died(self) -> bool:
@@ -174,7 +131,7 @@ class Daemon:
         return self._understand(line)
 
     def _ready_line(self, timeout: float, cancelled: threading.Event) -> bytes:
-        deadline = time.monotonic() + timeout
+        deadline = self._began + timeout
         poller = select.poll()
         poller.register(self._ready, select.POLLIN)
         poller.register(self.pidfd, select.POLLIN)
@@ -196,6 +153,8 @@ class Daemon:
         return line
 
     def _understand(self, line: bytes) -> dict[str, Any]:
+        import json
+
         try:
             said: dict[str, Any] = json.loads(line)
             if "error" not in said:
@@ -206,10 +165,15 @@ class Daemon:
 
     def exit_code(self) -> int:
         """Return how it has ended, once it has: its exit code, or the signal that killed it, negative."""
-        return self._process.wait()
+        if self._code is None:
+            try:
+                self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            except ChildProcessError:  # whoever waits for any child of this process has heard it, and kept it
+                self._code = 0
+        return self._code
 
     def _end_of(self) -> str:
-        code = self._process.wait()
+        code = self.exit_code()
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
     def tail(self) -> tuple[str, ...]:
@@ -221,7 +185,6 @@ class Daemon:
 
     def let_go(self) -> None:
         """Leave it to itself, once it serves: it outlives this object, and this process."""
-        self._process.returncode = 0  # to Popen it has ended: else that would complain that nobody has waited
         self._release()
         os.close(self.pidfd)
         self.pidfd = -1
@@ -229,7 +192,7 @@ class Daemon:
     def hang_up(self) -> None:
         """Close the lifeline: it ends, and whoever waits for it to serve is told."""
         self._unwanted = True
-        with _forking:
+        with forking:
             lifeline, self._lifeline = self._lifeline, -1
             close_lifeline(lifeline)
 
@@ -241,10 +204,10 @@ class Daemon:
                 return
             if self._log_file:
                 with suppress(ProcessLookupError):
-                    self._process.terminate()
+                    signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
             if not gone(self.pidfd, grace):
                 kill(self.pid, self.pidfd)
-            self._process.wait()
+            self.exit_code()
             self._release()
             os.close(self.pidfd)
             self.pidfd = -1
@@ -266,6 +229,21 @@ def last_lines(log: int) -> tuple[str, ...]:
     size = os.fstat(log).st_size
     text = os.pread(log, LOG_BYTES, max(0, size - LOG_BYTES)).decode(errors="replace")
     return tuple(text.splitlines()[-LOG_LINES:])
+
+
+def watch(pid: int) -> int:
+    """Return a descriptor that is readable when a child has ended; a child that cannot be watched is killed."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:  # it ended, and whoever ignores SIGCHLD has reaped it
+        fd, end = os.pipe()
+        os.close(end)  # a pipe that is closed is readable, as the pidfd of a dead process is
+        return fd
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        raise
 
 
 def gone(pidfd: int, patience: float) -> bool:
@@ -312,21 +290,31 @@ def parent_of(pid: int) -> int:
 
 # --- lifelines ------------------------------------------------------------------------------
 
-_lifelines: set[int] = set()  # writing ends that this process holds
-_forking = threading.RLock()  # held while the set and the descriptors disagree, and during every fork
+_lifelines: set[int] = set()  # what forked children must not hold: writing ends, and sockets to nurseries
+forking = threading.RLock()  # held while the set and the descriptors disagree, and during every fork
 
 
 def open_lifeline() -> tuple[int, int]:
     """Return the writing and the reading end of a new lifeline; forked children lose the former."""
-    with _forking:
-        read, write = os.pipe()
-        _lifelines.add(write)
+    return open_ends(_backwards)
+
+
+def _backwards() -> tuple[int, int]:
+    read, write = os.pipe()
     return write, read
+
+
+def open_ends(make: Callable[[], tuple[int, int]]) -> tuple[int, int]:
+    """Return two new descriptors, of which the first ends with `close_lifeline`, and in forked children."""
+    with forking:
+        ours, theirs = make()
+        _lifelines.add(ours)
+    return ours, theirs
 
 
 def close_lifeline(write: int) -> None:
     """Close the writing end, unless that has happened."""
-    with _forking:
+    with forking:
         if write in _lifelines:
             _lifelines.remove(write)
             os.close(write)
@@ -337,7 +325,7 @@ def _after_fork() -> None:
         with suppress(OSError):
             os.close(write)
     _lifelines.clear()
-    _forking.release()
+    forking.release()
 
 
-os.register_at_fork(before=_forking.acquire, after_in_parent=_forking.release, after_in_child=_after_fork)
+os.register_at_fork(before=forking.acquire, after_in_parent=forking.release, after_in_child=_after_fork)

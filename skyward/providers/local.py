@@ -7,7 +7,6 @@ environment, ``sys.path`` and umask are noted once. See `skyward.providers.daemo
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 from dataclasses import replace
@@ -17,12 +16,13 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 from skyward.cpus import usable_cpus
 from skyward.errors import ConfigError, ProvisionError
 from skyward.model import NodeConfig, Nodes
-from skyward.providers import directory, persisting, present
+from skyward.providers import directory
 from skyward.providers.base import Launched, Provider
 from skyward.providers.daemon import Daemon
+from skyward.providers.nursery import Nursery
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from typing import Self
 
     from skyward.image import Image
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 MOST_NODES: Final = 8  # by default: more processes than that are wanted seldom, and cost memory always
 REMEMBERED: Final = 32  # logs of nodes that have ended: those of the last minutes
 ANY_PORT: Final = "tcp://127.0.0.1:0"
-MACHINE_SLOTS: Final = "SKYWARD_MACHINE_SLOTS"  # all slots of this machine: the daemon divides its CPUs by it
 
 
 class Surroundings:
@@ -84,6 +83,9 @@ class Local(Provider):
         self._launches = 0  # under way
         self._seats: dict[int, int] = {}  # by the index of the launch: see `NodeConfig.seat`
         self._surroundings: Surroundings | None = None
+        self._env: Mapping[str, str] = {}  # of the image, as far as it is known
+        self._lasting = False  # its nodes are to outlive this process
+        self._nursery: Nursery | None = None
         self._directory = ""
         self._daemons: dict[str, Daemon] = {}
         self._last_words: dict[str, tuple[str, ...]] = {}
@@ -99,7 +101,9 @@ class Local(Provider):
 
     def for_mesh(self, mesh: str) -> Self:
         """Return an unused provider of nodes over TCP: sockets in a temporary directory do not last."""
-        return type(self)("tcp")
+        local = type(self)("tcp")
+        local._lasting = True
+        return local
 
     def default_nodes(self) -> Nodes:
         """Return one node per CPU that this process may use, at most 8."""
@@ -115,13 +119,22 @@ class Local(Provider):
 
     def accept(self, image: Image) -> None:
         """Raise `ProvisionError` unless this machine has the image's packages, `ConfigError` for missing files."""
-        present.require(image)
-        list(image.files(_working_directory()))
+        if not image.is_empty:
+            from skyward.providers import present  # which asks for what is installed, and most images do not
+
+            present.require(image)
+            list(image.files(_working_directory()))
+        self._env = image.env
 
     def prepare(self) -> None:
-        """Note what the client's process looks like, and find a place for the sockets; raises `ProvisionError`."""
+        """Note what the client's process looks like, find a place for the sockets, and start what will fork daemons.
+
+        Raises `ProvisionError`.
+        """
         with self._lock:
-            self._prepare()
+            surroundings = self._prepare()
+            if self._nursery is None and not self._lasting:
+                self._nursery = _start_nursery(surroundings, self._env)
 
     def _prepare(self) -> Surroundings:
         if self._closed:
@@ -158,7 +171,9 @@ class Local(Provider):
     ) -> Launched:
         bind = ANY_PORT if self.transport == "tcp" else f"ipc://{self._directory}/n{index}.sock"
         config = replace(_config(spec, surroundings, bind), seat=seat, seats=spec.nodes)
-        daemon = Daemon(surroundings.sys_path, _environment(spec, surroundings), partial(replace, config))
+        env = _environment(surroundings, spec.image.env)
+        nursery = self._nursery if self._nursery is not None and self._nursery.env == env else None
+        daemon = Daemon(surroundings.sys_path, env, partial(replace, config), nursery=nursery)
         ident = f"local-{daemon.pid}-{index}"
         try:
             # Known before it is waited for, so that `close` finds it.
@@ -178,10 +193,14 @@ class Local(Provider):
     def _launch_to_persist(
         self, surroundings: Surroundings, spec: LaunchSpec, index: int, seat: int, cancelled: threading.Event
     ) -> Launched:
+        import shutil
+
+        from skyward.providers import persisting
+
         place = persisting.make_place(spec.mesh)
         log = os.path.join(place, persisting.LOG)
         config = replace(_config(spec, surroundings, ANY_PORT), seat=seat, seats=spec.nodes, keys=place, log_file=log)
-        env = _environment(spec, surroundings) | {persisting.MARK: place}
+        env = _environment(surroundings, spec.image.env) | {persisting.MARK: place}
         starting = f"starting-{index}"  # until it serves it is ours, and `close` ends it
         try:
             daemon = Daemon(surroundings.sys_path, env, partial(replace, config), log_file=log)
@@ -210,6 +229,8 @@ class Local(Provider):
 
     def terminate(self, launched: Launched) -> None:
         """End a daemon and all below it, and return when they are gone; one that persists whoever started it."""
+        from skyward.providers import persisting
+
         ident = persisting.Ident.parse(launched.ident)
         if ident is not None:
             self._remember(launched.ident, persisting.tail(ident))
@@ -235,6 +256,8 @@ class Local(Provider):
 
     def log_tail(self, launched: Launched) -> tuple[str, ...]:
         """Return the last lines of a daemon's log, as it was when it was ended or as it is."""
+        from skyward.providers import persisting
+
         ident = persisting.Ident.parse(launched.ident)
         if ident is not None and (words := persisting.tail(ident)):
             return words
@@ -249,15 +272,21 @@ class Local(Provider):
             self._closed = True
             for daemon in self._daemons.values():
                 daemon.hang_up()
+            if self._nursery is not None:
+                self._nursery.hang_up()
             self._lock.wait_for(lambda: self._launches == 0)  # they fail at once: `_add` and `hang_up` see to it
             daemons = dict(self._daemons)
         for ident, daemon in daemons.items():
             self._end(ident, daemon)
+        if self._nursery is not None:
+            self._nursery.end()
         if self._directory:
             directory.remove(self._directory)
 
     def sweep(self, mesh: str = "", *, keep: Collection[str] = (), dry_run: bool = False) -> tuple[str, ...]:
         """End the nodes of a mesh, or of all meshes that nobody knows any more; see `Provider.sweep`."""
+        from skyward.providers import persisting
+
         lines: list[str] = []
         for found in persisting.find():
             if found.mesh == mesh if mesh else found.mesh not in keep:
@@ -276,10 +305,16 @@ def free_seat(taken: Iterable[int], seats: int) -> int:
     return counts.index(min(counts))
 
 
-def _environment(spec: LaunchSpec, surroundings: Surroundings) -> dict[str, str]:
+def _start_nursery(surroundings: Surroundings, env: Mapping[str, str]) -> Nursery | None:
+    try:
+        return Nursery(surroundings.sys_path, _environment(surroundings, env))
+    except (OSError, NotImplementedError, ProvisionError):  # the first launch fails for the same reason, and tells
+        return None
+
+
+def _environment(surroundings: Surroundings, env: Mapping[str, str]) -> dict[str, str]:
     # Some variables count only for a process that starts with them; those of Python would change the daemon, too.
-    early = {name: value for name, value in spec.image.env.items() if not name.startswith("PYTHON")}
-    return surroundings.env | early | {MACHINE_SLOTS: str(spec.nodes * spec.concurrency)}
+    return surroundings.env | {name: value for name, value in env.items() if not name.startswith("PYTHON")}
 
 
 def _config(spec: LaunchSpec, surroundings: Surroundings, bind: str) -> NodeConfig:

@@ -14,7 +14,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from skyward.dispatch.stalls import Flow
 from skyward.transport import lanes
@@ -26,6 +25,7 @@ from skyward.transport.sockets import (
     WRITABLE,
     make_dealer,
     poll_now,
+    read_event,
     receive_frames,
     send_frame,
     send_frames,
@@ -80,9 +80,9 @@ class Link:
 
     __slots__ = (
         "_alone", "_fd", "_last", "_pending", "_poller", "_tail", "_token", "_waiting", "asked", "broken", "brought",
-        "bundles", "calls", "cutter", "endpoint", "epoch", "failures", "fresh", "functions", "greeted", "heard",
-        "joiner", "lane", "learned", "level", "linger", "modules", "monitor", "rank", "ready", "refusals", "said",
-        "seen", "shown", "socket", "unacked", "unconfirmed",
+        "bundles", "calls", "closed", "cutter", "endpoint", "epoch", "failures", "fresh", "functions", "greeted",
+        "heard", "joiner", "lane", "learned", "level", "linger", "modules", "monitor", "rank", "ready", "refusals",
+        "said", "seen", "shown", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(
@@ -121,6 +121,7 @@ class Link:
         self.rank = rank
         self.linger = 0  # milliseconds that unsent messages may take when the link closes
         self.broken = False  # the connection has broken at least once
+        self.closed = False
         self.fresh = False  # the connection is a new one, which knows nothing of us, and has to be greeted
         self.greeted = 0  # hellos that have not been answered: until they are, nothing else is said
         self.refusals = 0  # since the node's last Welcome
@@ -230,8 +231,7 @@ class Link:
     def receive(self) -> list[list[Buffer]]:
         """Return the messages that have arrived, as lists of frames; bounded."""
         if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            return [[message] for message in waiting]
+            return self._from_lane()
         messages: list[list[Buffer]] = []
         try:
             while True:
@@ -243,11 +243,14 @@ class Link:
                     break
         except zmq.Again:
             pass
-        if messages and self.asked:  # what the lane has brought by now was said before some of these
-            self.look_at_lane()
-            messages[:0] = [[message] for message in self._waiting]
-            self._waiting.clear()
+        # What was said by the lane before any of these is there by now, and comes before them.
+        if self.asked and messages and self.look_at_lane():
+            return self._from_lane() + messages
         return messages
+
+    def _from_lane(self) -> list[list[Buffer]]:
+        waiting, self._waiting = self._waiting, []
+        return [[message] for message in waiting]
 
     def look_at_lane(self) -> bool:
         """Take in what has come by the lane; return whether there may be more another time."""
@@ -266,15 +269,14 @@ class Link:
         found: list[Connection] = []
         monitor = self.monitor
         while monitor is not None and monitor.poll(0):
-            told = recv_monitor_message(monitor)
-            event = int(told["event"])
+            event, value = read_event(monitor)
             if event == CONNECTED:
-                self._fd = int(told["value"])
+                self._fd = value
                 continue
             if event == DISCONNECTED:
                 # In libzmq 4.3.5 the value is the descriptor, which is closed after that. A connection that we have
                 # given up may still end by itself, and be reported when there is another already.
-                if int(told["value"]) != self._fd:
+                if value != self._fd:
                     continue
                 self._fd = -1
             last, self._last = self._last, _NEWS.get(event)
@@ -304,6 +306,7 @@ class Link:
 
     def close(self) -> None:
         """Close the socket, with whatever waits; only what was sent last is given a moment."""
+        self.closed = True
         self._pending.clear()
         self.joiner = None
         if self.monitor is not None:

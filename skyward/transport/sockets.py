@@ -13,6 +13,7 @@ This is a driver: it opens sockets and decides nothing.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any, Final
 
 import zmq
@@ -60,6 +61,8 @@ READABLE: Final = int(zmq.POLLIN)
 WRITABLE: Final = int(zmq.POLLOUT)
 _send: Final[Any] = backend.Socket.send
 poll_now: Final[Any] = backend.zmq_poll  # ([(socket, events), …], 0) -> [(socket, events), …]
+
+_EVENT: Final = struct.Struct("=Hi")  # how zmq_socket_monitor(3) packs one
 
 Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
@@ -138,6 +141,15 @@ def _harden(socket: Socket) -> None:
 def send_frame(socket: Socket, frame: bytes) -> None:
     """Send a message of one frame, which is copied, without blocking; raises `zmq.Again`."""
     _send(socket, frame, _NOW)
+
+
+def read_event(monitor: Socket) -> tuple[int, int]:
+    """Return the next event of a socket's monitor, and the value that comes with it.
+
+    `zmq.utils.monitor` does the same, and imports asyncio: a tenth of the time to a first result.
+    """
+    event, value = _EVENT.unpack(monitor.recv_multipart()[0])
+    return event, value
 
 
 def send_frames(socket: Socket, frames: Sequence[Buffer]) -> None:

@@ -16,7 +16,6 @@ import pickle
 import sys
 import threading
 import weakref
-from hashlib import blake2b
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -137,6 +136,8 @@ class _Version:
 
 
 def _blob(name: str, body: bytes, closure: Closure) -> FunctionBlob:
+    from hashlib import blake2b  # it loads OpenSSL, and a node hashes nothing
+
     digest = blake2b(body, digest_size=16)
     for module in closure.modules:
         digest.update(module.key)

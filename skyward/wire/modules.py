@@ -17,7 +17,6 @@ import json
 import os
 import sys
 import time
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from skyward.wire.codescan import Import
@@ -52,6 +51,8 @@ class Source(NamedTuple):
 
 def pack(source: Source) -> ModuleBlob:
     """Return a module's source as it travels."""
+    from hashlib import blake2b  # it loads OpenSSL, and a node hashes nothing
+
     head = json.dumps([source.name, source.path, source.kind, source.needs], separators=(",", ":"))
     body = head.encode("ascii") + b"\n" + source.code
     return ModuleBlob(blake2b(body, digest_size=16).digest(), source.name, body)

@@ -51,7 +51,7 @@ def make_what_is_made_once(pool: sky.Compute, chance: random.Random) -> None:
             die("exit", 1).on(rank).with_retries(0) >> pool
     assert pool._engine is not None
     crew = pool._engine.crew
-    until(lambda: all(crew._provider.log_tail(mate.launched) for mate in crew.mates.values()))
+    until(lambda: all(crew._launcher.provider.log_tail(mate.launched) for mate in crew.mates.values()))
     for _ in range(10):
         one_death(pool, chance)
     assert len(place() @ pool) == 2

@@ -142,3 +142,26 @@ def test_task_that_comes_alone_goes_the_short_way() -> None:
     assert third.state == QUEUED
     assert made.on_submit([third]) == []
     assert isinstance(made.on_node_ready(2, 1)[0], Send)
+
+
+@pytest.mark.rule("R17")
+def test_turn_goes_over_the_nodes_that_are_there() -> None:
+    """It passes over ranks that nobody holds, and over nodes that take no more; then it begins again."""
+    made = scheduler(1, 1, 1, 1)
+    made.on_node_lost(1, "it was unplugged")
+    ranks: list[int] = []
+    for round in range(6):
+        node = made.calm()
+        assert node is not None
+        (task,) = make(1)
+        task.id = round + 1
+        made.on_sent(task, node)
+        assert made.calm() is None  # one is under way
+        made.on_result(node.rank, task.id, 10)
+        ranks.append(node.rank)
+        if round == 3:
+            made.on_node_draining(2)
+    assert ranks == [0, 2, 3, 0, 3, 0]
+    made.on_node_draining(0)
+    made.on_node_draining(3)
+    assert made.calm() is None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
-
 import pytest
 
 from skyward.dispatch.tasks import ANY, NOWHERE, QUEUED, SENT, SETTLED, Absent, Cancelled, Lost, Send, Task
@@ -34,5 +32,5 @@ def test_actions_are_values() -> None:
     assert Send(1, [task]) == Send(1, [task]) != Send(2, [task])
     assert Lost(1, "gone") == Lost(1, "gone") != Lost(1, "silent")
     assert Cancelled() == Cancelled()
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         Absent(1, ()).rank = 2  # type: ignore[misc]  # that it is refused is the point

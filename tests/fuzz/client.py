@@ -15,6 +15,7 @@ from skyward.dispatch.tasks import Task
 from skyward.errors import ProtocolError
 from skyward.mesh import engine as engine_module
 from skyward.mesh.engine import Engine
+from skyward.mesh.launching import Launcher
 from skyward.model import Nodes
 from skyward.providers.base import Launched, LaunchSpec, Provider
 from skyward.results import Sink
@@ -255,7 +256,8 @@ def make_engine() -> Engine:
         for name, double in DOUBLES.items():
             setattr(engine_module, name, double)
         nobody = Nobody()
-        engine = Engine(OPTIONS, nobody, LaunchSpec.of(OPTIONS, 1, provider=nobody), Nodes(1))
+        launcher = Launcher(nobody, LaunchSpec.of(OPTIONS, 1, provider=nobody))
+        engine = Engine(OPTIONS, launcher, Nodes(1))
     finally:
         for name, thing in own.items():
             setattr(engine_module, name, thing)

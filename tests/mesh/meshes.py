@@ -15,6 +15,7 @@ from skyward.config import Options
 from skyward.dispatch.tasks import ANY, Task
 from skyward.errors import ProvisionError
 from skyward.mesh.engine import Engine
+from skyward.mesh.launching import Launcher
 from skyward.model import Nodes
 from skyward.providers.base import Launched, LaunchSpec, Provider
 from skyward.results import Single, unwrap_in_place
@@ -120,7 +121,7 @@ class Mesh:
         settings: dict[str, Any] = {"heartbeat": QUIET, "console": False, **options}
         wanted = Options(**settings)
         spec = LaunchSpec.of(wanted, nodes.most, provider=self.provider)
-        self.engine = Engine(wanted, self.provider, spec, nodes, keys)
+        self.engine = Engine(wanted, Launcher(self.provider, spec), nodes, keys)
         return self.engine
 
     def open(
@@ -197,7 +198,7 @@ class Mesh:
 
     def submit_alone(self, task: Task) -> None:
         """Hand in a task as a thread does that waits for it."""
-        self.do(lambda: self.engine.intake.submit_alone(task))
+        self.do(lambda: self.engine.intake.submit_awaited([task]))
 
     def send(self, node: Node, *, retries: int = 3) -> tuple[Task, Single]:
         """Return a task that the node has, and where its outcome will be."""

@@ -119,6 +119,30 @@ def test_failed_launch_reports_its_error(error: Exception) -> None:
     launcher.close()
 
 
+def test_nodes_that_are_begun_early_are_those_that_are_asked_for() -> None:
+    """What was begun is reported to whoever asks for it, in order, whether it is over or not; the next is a new one."""
+    provider, outcomes = Slow(), [Outcome() for _ in range(3)]
+    provider.let.set()
+    launcher = Launcher(provider, SPEC)
+    launcher.begin(2)
+    for outcome in outcomes:
+        launcher.launch(outcome)
+    assert all(outcome.there.wait(LONG) for outcome in outcomes)
+    assert [outcome.launched.ident for outcome in outcomes if outcome.launched] == ["node0", "node1", "node2"]
+    launcher.close()
+
+
+def test_what_a_provider_tells_early_is_heard() -> None:
+    """Lines that came before anybody listened come first."""
+    launcher, heard = Launcher(Slow(), SPEC), list[str]()
+    launcher.begin(0)
+    launcher.provider.tell("early")
+    launcher.listen(heard.append)
+    launcher.provider.tell("late")
+    assert heard == ["early", "late"]
+    launcher.close()
+
+
 def test_close_cancels_launches_and_waits_for_ends() -> None:
     """Launches under way are told; nodes that are being ended are waited for; then the provider closes."""
     provider, outcome = Slow(), Outcome()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +49,22 @@ def test_cancel_takes_what_is_pending_and_names_the_rest() -> None:
         del inbox.pending[id]
     assert cancel(inbox, 2, 3, 4, current=4) == ([2], [3, 4])
     assert list(inbox.pending) == [1]
+
+
+@pytest.mark.rule("R17")
+def test_no_task_begins_before_one_that_is_handed_back() -> None:
+    """A slot may take tasks while they are taken away: it is left with the first ones."""
+
+    class Taken(dict[int, Any]):
+        def pop(self, key: int, *default: Any) -> Any:
+            if order:  # the slot is just as fast
+                super().pop(order.pop(0), None)
+            return super().pop(key, *default)
+
+    inbox, order = new()
+    inbox.pending = Taken()
+    inbox.add(*batch(*range(10)))  # type: ignore[arg-type]  # as above
+    assert cancel(inbox, *range(10), running=False, current=4) == ([5, 6, 7, 8, 9], [0, 1, 2, 3, 4])
 
 
 def test_unread_tasks_are_answered_for_at_once_and_dropped_later() -> None:

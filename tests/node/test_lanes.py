@@ -98,7 +98,7 @@ def server(rig: Rig) -> Iterator[Server]:
     fds = [os.eventfd(0) for _ in range(2)]
     server = Server(
         nothing(lifeline_fd=-1),
-        nothing(node=nothing(identity=nothing(accelerators=[]))),
+        nothing(node=nothing(identity=nothing(accelerators=[])), shortcut=None),
         rig.router,
         nothing(fileno=lambda: fds[0], events=list),
         signals=fds[1],

@@ -24,7 +24,9 @@ from skyward.providers.base import Launched, LaunchSpec
 from skyward.providers.local import Local, Surroundings, free_seat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+
+    from skyward.model import NodeConfig
 
 PATIENCE = 20.0  # seconds for what should take milliseconds
 ORPHANED = 10.0  # seconds in which local daemons are gone after their client: two, on a machine that is idle
@@ -38,15 +40,6 @@ for index in range(2):
     print(provider.launch(LaunchSpec(), index, threading.Event()).pid, flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture
-def provider() -> Iterator[Local]:
-    """Return a provider that has been prepared."""
-    local = Local()
-    local.prepare()
-    yield local
-    local.close()
 
 
 def launch(provider: Local, index: int = 0, **spec: Any) -> Launched:
@@ -71,7 +64,7 @@ def test_daemon_is_a_child_whose_argv_names_it(provider: Local) -> None:
     launched = launch(provider)
     assert launched.pid is not None
     argv = Path(f"/proc/{launched.pid}/cmdline").read_text().rstrip("\0").split("\0")
-    assert argv[-3:-1] == ["skyward-node", "--config-fd"]
+    assert argv[-3:-1] == ["skyward-node", "--nursery-fd"]
     assert launched.pid in daemons.children(os.getpid())
 
 
@@ -186,11 +179,18 @@ def test_surroundings_survive_a_directory_that_is_gone(monkeypatch: pytest.Monke
 
 
 @pytest.mark.rule("R50")
-def test_daemons_know_how_many_share_the_machine(provider: Local) -> None:
+def test_daemons_know_how_many_share_the_machine(provider: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPUs are divided among the slots of all nodes of the pool."""
-    pid = launch(provider, nodes=3, concurrency=2).pid
-    assert pid is not None
-    assert environ_of(pid)["SKYWARD_MACHINE_SLOTS"] == "6"
+    told: list[NodeConfig] = []
+
+    def start(_path: object, _env: object, make_config: Callable[..., NodeConfig], **_: object) -> None:
+        told.append(make_config())
+        raise ProvisionError("that is enough")
+
+    monkeypatch.setattr("skyward.providers.local.Daemon", start)
+    with pytest.raises(ProvisionError):
+        launch(provider, nodes=3, concurrency=2)
+    assert [(config.seats, config.concurrency) for config in told] == [(3, 2)]
 
 
 @pytest.mark.rule("R50")
@@ -221,7 +221,7 @@ def test_daemon_runs_with_the_flags_of_the_client(flag: str, expected: list[str]
     code = f"""
 import sys
 sys.path[:0] = {sys.path!r}
-from skyward.providers.daemon import interpreter_flags
+from skyward.providers.interpreter import interpreter_flags
 print(*interpreter_flags())
 """
     ran = subprocess.run([sys.executable, flag, "-c", code], capture_output=True, text=True, check=True)

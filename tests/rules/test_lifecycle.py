@@ -307,6 +307,7 @@ def test_opening_that_is_not_awaited_any_more_is_undone(late: bool) -> None:
     async def main() -> None:
         entering = asyncio.ensure_future(enter())
         await asyncio.to_thread(gate.waiting.acquire)
+        await asyncio.to_thread(until, lambda: pool._engine is not None)  # nodes start before the rest of the pool
         entering.cancel()
         if late:
             gate.opened.set()
@@ -317,6 +318,22 @@ def test_opening_that_is_not_awaited_any_more_is_undone(late: bool) -> None:
     assert not pool.is_active
     with pytest.raises(ProvisionError):
         gate.prepare()  # the provider is closed
+
+
+@pytest.mark.rule("R30")
+def test_pool_that_is_closed_while_it_opens_is_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first nodes have been started then, and are ended."""
+    make = sky.Compute._make_engine
+
+    def close_before(pool: sky.Compute, *arguments: Any) -> Any:
+        pool.close(cancel=True)
+        return make(pool, *arguments)
+
+    monkeypatch.setattr(sky.Compute, "_make_engine", close_before)
+    pool = sky.Compute(nodes=1)
+    with pytest.raises(sky.PoolClosedError, match="closed while it opened"):
+        pool.open()
+    assert not pool.is_active
 
 
 @pytest.mark.rule("R30")

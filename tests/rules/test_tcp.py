@@ -322,7 +322,7 @@ def test_no_secret_leaves_the_process_of_a_pool(tcp: sky.Compute) -> None:
     assert pair.public in repr(pair)
     shown = [told_by(process) for process in [psutil.Process(), *family(tcp)]]
     shown += [repr(thing) for thing in (tcp, engine, engine.hub, engine.crew, pair, engine.crew._launcher._spec)]
-    shown += [str(engine.crew._provider.log_tail(mate.launched)) for mate in engine.crew.mates.values()]
+    shown += [str(engine.crew._launcher.provider.log_tail(mate.launched)) for mate in engine.crew.mates.values()]
     shown.append(str(sky.gather(*[echo(1)]) >> tcp))
     assert len(shown) > 8
     assert not [text for text in shown if pair.secret in text]

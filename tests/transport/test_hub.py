@@ -136,8 +136,8 @@ def test_end_of_a_connection_that_was_given_up_is_no_news(ends: Ends, monkeypatc
     for fd in (ours + 1, ours):
         with monkeypatch.context() as patch:
             patch.setattr(link, "monitor", Late())
-            told = {"event": zmq.EVENT_DISCONNECTED, "value": fd}
-            patch.setattr("skyward.transport.links.recv_monitor_message", lambda _: told)  # noqa: B023 - called here
+            told = int(zmq.EVENT_DISCONNECTED), fd
+            patch.setattr("skyward.transport.links.read_event", lambda _: told)  # noqa: B023 - called here
             found.append((link.news(), link.flow()))
     assert found == [([], Flow.FLOWS), ([Connection.DOWN], Flow.DOWN)]
 

@@ -38,8 +38,9 @@ from skyward.wire.messages import (
     Submit,
     Tasks,
 )
-from skyward_node.core import admission, assign, crew, draining, intake, lone, nesting, outcomes, stopping, streaming
+from skyward_node.core import admission, assign, crew, draining, intake, nesting, outcomes, stopping, streaming
 from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Forget, Gone, Incoming, Nonsense, Shutdown
+from skyward_node.core.lone import LOOK, Shortcut
 from skyward_node.core.node import GRACE, LATE, LEAVE, PARTIAL, TIMEOUT, Identity, Limits, Node, batches
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost
 from skyward_node.pipe_messages import Waiting
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from skyward_node.core.sessions import Session
     from skyward_node.core.workers import Worker
 
-LOOK: Final = 0.005  # seconds between looks at who is silent: nothing to a lease, and most turns are shorter
 TRIM: Final = 1.0  # seconds between looks for workers that idle
 QUIET: Final = 1.0  # seconds the core may be left alone when nothing is due
 
@@ -62,9 +62,9 @@ class Core:
 
     def __init__(self, limits: Limits, identity: Identity, now: float) -> None:
         self.node = Node(limits, identity)
-        self.node.now = now
+        self.node.now = self.node.looked = now
+        self.shortcut = Shortcut(self.node)  # the short way of lone tasks, which may be taken until the next deadline
         self._trim_at = now + TRIM
-        self._gap = 0.0  # seconds since the last look at who is silent
         self._due = now  # moment at which something is to be done whether or not anything happens
         self._handlers: dict[type, Callable[[Any], None]] = {
             Incoming: self._on_incoming,
@@ -87,16 +87,12 @@ class Core:
 
     def handle(self, events: Sequence[Event], now: float) -> list[Action]:
         """Take in what has happened; return what is to be done, in order. Without events: time has passed."""
-        node = self.node
-        self._gap += now - node.now
+        node, shortcut = self.node, self.shortcut
+        if shortcut.is_open:
+            shortcut.close()
         node.now = now
-        if len(events) == 1 and now < self._due and self._gap < LOOK:
-            way = lone.WAYS.get(type(events[0]))
-            if way is not None and way(node, events[0], self._gap):
-                return self._take()  # nothing of what follows would be due: see `lone`
-        if self._gap >= LOOK:
-            gap, self._gap = self._gap, 0.0
-            admission.look(node, gap)
+        if now - node.looked >= LOOK:
+            shortcut.look(now)
         handlers = self._handlers
         for event in events:
             handlers[type(event)](event)
@@ -185,7 +181,7 @@ class Core:
             elif event.peer == session.control and type(message) is not Beat:
                 raise ProtocolError(f"{type(message).__name__} does not belong on a control channel")
             else:
-                session.silence = -self._gap  # which is counted later, and was before this
+                session.silence = node.looked - node.now  # which is counted later, and was before this
                 self._on_message(session, message, event.body)
         except ProtocolError as error:  # drop the peer that sends what no correct peer sends; everyone else goes on
             admission.refuse(node, event.peer, "protocol", str(error))

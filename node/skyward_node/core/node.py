@@ -75,6 +75,7 @@ class Node:
         self.identity = identity
         self.epoch = identity.epoch
         self.now = 0.0
+        self.looked = 0.0  # the moment of the last look at who is silent
         self.actions: list[Action] = []
         self.sessions: dict[bytes, Session] = {}
         self.turns: deque[Session] = deque()  # the same sessions; the first is next to get a slot

@@ -101,8 +101,12 @@ class Outbox:
         if not self.shared:
             self._lent += len(shared_among(part.body))
 
-    def pass_on(self, reply: Reply, epoch: int) -> Reply:
-        """Take in the result of a worker, when there is no other; return the message to send now."""
+    def number(self, reply: Reply, epoch: int) -> Reply:
+        """Return the result of a worker as the message to send now, when there is no other; `keep` follows."""
+        return Reply(epoch, self.seq + 1, reply.id, reply.status, reply.elapsed, reply.data)
+
+    def keep(self, reply: Reply) -> None:
+        """Take in a result that `number` has numbered."""
         if reply.status == OK:
             self.done += 1
         else:
@@ -110,10 +114,8 @@ class Outbox:
         size = len(reply.data)
         self.entries += 1
         self.size += size
-        self.seq += 1
-        numbered = Reply(epoch, self.seq, reply.id, reply.status, reply.elapsed, reply.data)
-        self._unacked.append((size, numbered, ()))
-        return numbered
+        self.seq = reply.seq
+        self._unacked.append((size, reply, ()))
 
     def flush(self, epoch: int) -> list[tuple[Results | Reply, Sequence[Buffer]]]:
         """Number what has come since the last flush; return the messages to send now."""
@@ -141,7 +143,7 @@ class Outbox:
         while self._unacked and self._unacked[0][1].seq <= seq:
             size, message, body = self._unacked.popleft()
             self.size -= size
-            self.entries -= len(message.ids)
+            self.entries -= 1 if type(message) is Reply else len(message.ids)
             if self._lent and not self.shared:
                 regions = [frame.number for frame in body if type(frame) is Ref]
                 self._lent -= len(regions)

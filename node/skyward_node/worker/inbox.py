@@ -95,8 +95,9 @@ class Inbox:
                 untold.append((id, doom.running))
         return untold
 
-    def _claim(self, ids: Iterable[int]) -> list[int]:
-        return [id for id in ids if self.pending.pop(id, None) is not None]
+    def _claim(self, ids: Sequence[int]) -> list[int]:
+        # From the last: a slot that takes the next task meanwhile begins none before one that is handed back.
+        return [id for id in reversed(ids) if self.pending.pop(id, None) is not None][::-1]
 
     def cancel(self, message: Cancel, current: Callable[[], Collection[int | None]]) -> tuple[list[int], list[int]]:
         """Apply a cancel from the control pipe: return what is to be answered for, and what was not pending.

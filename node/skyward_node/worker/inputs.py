@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from skyward.errors import DeadlockError, PoolClosedError
@@ -104,8 +103,12 @@ class Input:
 
     def close(self) -> None:
         """Let nobody take anything any more."""
-        cancelled = self._task in self._streams.closed
-        self._end(CancelledError() if cancelled else PoolClosedError("the call that this iterator belongs to is over"))
+        if self._task in self._streams.closed:
+            from concurrent.futures import CancelledError
+
+            self._end(CancelledError())
+        else:
+            self._end(PoolClosedError("the call that this iterator belongs to is over"))
 
     def refuse(self, reason: str) -> None:
         """Fail instead of waiting."""

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 600.0  # seconds for a daemon to serve: whoever waits for it has less patience
 IN_USE: Final = "Address already in use"
-MACHINE_SLOTS: Final = "SKYWARD_MACHINE_SLOTS"  # all slots of this machine: the daemon divides its CPUs by it
 
 
 def main() -> None:
@@ -172,8 +171,7 @@ def _start(node: str, config: NodeConfig, log: int) -> Daemon:
     config = replace(config, cwd=config.cwd or work, keys=config.keys and os.path.join(node, config.keys))
     # Some variables count only for a process that starts with them; those of Python would change the daemon, too.
     early = {name: value for name, value in config.env.items() if not name.startswith("PYTHON")}
-    slots = {MACHINE_SLOTS: str(config.seats * config.concurrency)}
-    return Daemon((work,), os.environ | early | slots, partial(replace, config), log=log)
+    return Daemon((work,), os.environ | early, partial(replace, config), log=log)
 
 
 def _watch(node: str, daemon: Daemon, wishes: _Wishes, near: socket.socket) -> bool:

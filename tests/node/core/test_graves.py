@@ -168,7 +168,7 @@ def test_worker_is_buried_when_its_bytes_have_arrived(make_rig: Callable[..., Ri
 def test_short_way_frees_memory_just_as_soon(make_rig: Callable[..., Rig]) -> None:
     """A lone call that acknowledges a large result says so to its worker before that runs the call."""
     rig = make_rig(1)
-    rig.open()
+    rig.open(replies=True)
     rig.submit(1)
     rig.hear(1, *shared_result(1, 1))
     actions = rig.say(Call(EPOCH, 1, KEY, 2, b"args"))

@@ -10,14 +10,11 @@ from hypothesis import strategies as st
 
 from skyward.wire.lone import Call, Reply
 from skyward.wire.messages import Beat, Release, Roster
-from skyward_node.core import lone
 from skyward_node.core.actions import Incoming, Send, Shutdown
 from skyward_node.executors.events import Printed
 from tests.node.core.conftest import EPOCH, KEY, OTHER_KEY, Rig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from skyward_node.core.actions import Action
 
 
@@ -40,7 +37,16 @@ class Script:
         self.last += 1
         timeout = 5.0 if number % 4 == 3 else 0.0
         data = b"args %d" % self.last
-        return self.rig.say(Call(EPOCH, 0, KEY, self.last, data, 0 if number % 5 == 4 else 3, timeout))
+        return self.rig.say(Call(EPOCH, self._seen(number), KEY, self.last, data, 0 if number % 5 == 4 else 3, timeout))
+
+    def _seen(self, number: int) -> int:
+        """Return what the client acknowledges: nothing every third time, else all."""
+        session = self.rig.core.node.sessions.get(self.rig.session)
+        return session.outbox.seq if session is not None and number % 3 else 0
+
+    def round_trip(self, number: int) -> list[Action]:
+        """One task in one frame, whose worker ends it."""
+        return self.call(number) + self.reply(number)
 
     def submit(self, number: int) -> list[Action]:
         """The same as a batch."""
@@ -155,7 +161,14 @@ class Script:
 
 
 STEPS = [name for name in vars(Script) if not name.startswith("_")]
-LIKELY = [*["call", "reply"] * 12, "beat", "beat"]  # else nothing is ever alone
+LIKELY = [*["call", "reply"] * 12, *["round_trip"] * 60, "beat", "beat"]  # else nothing is ever alone
+
+CALM = [*["round_trip"] * 8, "reply", "reply", "reply", "call", "hesitate", "call_other", "beat"]
+
+
+def histories(names: list[str]) -> st.SearchStrategy[list[tuple[str, int]]]:
+    """Return some of these steps, each with a number that says which of its kinds it is."""
+    return st.lists(st.tuples(st.sampled_from(names), st.integers(0, 100)), min_size=5, max_size=40)
 
 
 def books(rig: Rig) -> Any:
@@ -179,49 +192,65 @@ def books(rig: Rig) -> Any:
 
 
 @given(
-    steps=st.lists(st.tuples(st.sampled_from(STEPS + LIKELY), st.integers(0, 100)), min_size=5, max_size=40),
+    steps=histories(STEPS + LIKELY) | histories(CALM),
     concurrency=st.integers(1, 2),
     heartbeat=st.sampled_from([60.0, 0.05]),
-    mode=st.sampled_from([{}, {"threads": True}, {"reuse": False}]),
+    mode=st.sampled_from([{}, {}, {}, {"threads": True}, {"reuse": False}]),
 )
 def test_both_ways_say_and_note_the_same(
     steps: list[tuple[str, int]], concurrency: int, heartbeat: float, mode: dict[str, bool]
 ) -> None:
     """Whatever comes, in whatever order, nothing tells which way a task has gone."""
-    short, usual = Script(Rig(concurrency, **mode)), Script(Rig(concurrency, **mode))
+    short, usual = Script(Rig(concurrency, **mode)), Script(Rig(concurrency, short=False, **mode))
     for script in (short, usual):
         script.rig.open(heartbeat=heartbeat, replies=True)
         script.rig.say(script.rig.function(OTHER_KEY), [b"code of g"])
         script.submit(0)
         script.finish(0)
     for name, number in steps:
-        said = getattr(short, name)(number)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lone, "WAYS", {})
-            assert said == getattr(usual, name)(number)
+        assert getattr(short, name)(number) == getattr(usual, name)(number)
         assert books(short.rig) == books(usual.rig)
 
 
-def test_lone_task_goes_the_short_way(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lone_task_goes_the_short_way(rig: Rig) -> None:
     """The second call of a client that waits for each of its calls takes no other."""
-    taken: list[bool] = []
-
-    def note(way: Callable[..., bool]) -> Callable[..., bool]:
-        def walk(*args: Any) -> bool:
-            taken.append(way(*args))
-            return taken[-1]
-
-        return walk
-
     rig.open(replies=True)
     rig.submit(1)  # its worker does not have the code
     rig.finish(1, 1)
-    monkeypatch.setattr(lone, "WAYS", {event: note(way) for event, way in lone.WAYS.items()})
     assert rig.say(Call(EPOCH, 0, KEY, 2, b"args 2")) == [rig.give(1, 2)]
     assert rig.hear(1, Reply(0, 0, 2, 0, 50_000, b"result 2")) == [
         Send(rig.peer, Reply(EPOCH, 2, 2, 0, 50_000, b"result 2"))
     ]
-    assert taken == [True, True]
+    assert rig.shortened == 2
+
+
+@pytest.mark.parametrize("pause", [0.001, 0.5])
+def test_pauses_do_not_close_the_short_way(rig: Rig, pause: float) -> None:
+    """Calls and results that come late take it, too, until something else is due."""
+    rig.open(replies=True)
+    rig.submit(1)
+    rig.finish(1, 1)
+    rig.now += pause
+    rig.say(Call(EPOCH, 0, KEY, 2, b"args 2"))
+    rig.now += pause / 2
+    rig.hear(1, Reply(0, 0, 2, 0, 50_000, b"result 2"))
+    assert rig.shortened == 2
+
+
+def test_tasks_of_several_threads_go_the_short_way(rig: Rig) -> None:
+    """Each worker has a task of its own, and ends it in whatever order."""
+    rig.open(replies=True)
+    for id in (1, 2):
+        rig.submit(id)
+    for id in (1, 2):
+        rig.finish(id, id)
+    for id, worker in ((3, 2), (4, 1)):
+        assert rig.say(Call(EPOCH, 0, KEY, id, b"args %d" % id)) == [rig.give(worker, id)]
+    for id, worker in ((3, 2), (4, 1)):
+        assert rig.hear(worker, Reply(0, 0, id, 0, 50_000, b"r")) == [
+            Send(rig.peer, Reply(EPOCH, id, id, 0, 50_000, b"r"))
+        ]
+    assert rig.shortened == 4
 
 
 def test_client_that_does_not_know_replies_gets_none(rig: Rig) -> None:

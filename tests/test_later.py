@@ -1,0 +1,30 @@
+"""Names that modules find among their globals when a pool opens."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from skyward import later
+
+
+def test_names_come_when_they_are_called_for() -> None:
+    """Not before, and the same objects as an import gives."""
+    place: dict[str, object] = {}
+    later.later(place, {"skyward.waiting": ("Waiter",), "skyward.wire": ("payload",)})
+    assert place == {}
+    later.arrive("skyward.hand")
+    from skyward import waiting
+    from skyward.wire import payload
+
+    assert place == {"Waiter": waiting.Waiter, "payload": payload}
+    assert "skyward.hand" in sys.modules
+    later.arrive()
+    assert not later._waiting
+
+
+def test_pool_is_described_without_what_it_is_made_of() -> None:
+    """What a pool needs when it is open is imported while its nodes start: neither ZeroMQ nor msgspec before."""
+    code = "import sys, skyward; skyward.Compute(nodes=2); print({'zmq', 'msgspec', 'cloudpickle'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "set()\n"
