@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.cpus import usable_cpus
 from skyward.transport.polling import Poller
 from skyward.wire.codec import encode
-from skyward.wire.lone import Call, Reply
+from skyward.wire.lone import REPLIES, frame_to_stream
 from skyward_node import notify
 from skyward_node.core.actions import (
     Admitted,
@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
     from skyward.model import NodeConfig
     from skyward.transport.sockets import Socket
+    from skyward.wire.lone import Call
     from skyward_node.core import Core
-    from skyward_node.core.actions import Action, Event, Incoming
+    from skyward_node.core.actions import Action, Event
     from skyward_node.door import Door
     from skyward_node.executors.supervisor import Supervisor
     from skyward_node.logs import Logger
@@ -103,8 +104,8 @@ class Server:
             self._poller.register(source)
         # The same for what is ready alone while nothing else is to be done: a lone task, or its result, takes no turn.
         self._serve_alone = self._serve | {
-            router.socket: partial(self._on_router, self._give),
-            supervisor.fileno(): self._on_workers,
+            router.socket: self._on_router_alone,
+            supervisor.fileno(): self._on_workers_alone,
         }
         self._accelerators = core.node.identity.accelerators
         self._perform_by_type: dict[type, Callable[[Any], None]] = {
@@ -129,10 +130,12 @@ class Server:
             self._now = now = time.monotonic()
             if len(ready) == 1 and now < self._lull:
                 events = self._serve_alone[ready[0][0]]()
-                if events:
-                    self._turn(events, (), now)
+                if not events:
+                    continue
+                self._turn(events, (), now)
             else:
                 self._turn((), ready, now)
+            now = time.monotonic()
         return self._code
 
     def _turn(self, found: Sequence[Event], ready: Sequence[tuple[Socket | int, int]], now: float) -> None:
@@ -177,34 +180,38 @@ class Server:
 
     # --- events ------------------------------------------------------------------------------
 
-    def _on_router(self, take: Callable[[Incoming], bool] | None = None) -> Sequence[Event]:
-        events = self._router.receive(take)
+    def _on_router(self) -> Sequence[Event]:
+        return self._note_more(self._router.receive())
+
+    def _on_router_alone(self) -> Sequence[Event]:
+        return self._note_more(self._router.receive_alone(self._give))
+
+    def _note_more(self, events: list[Event]) -> list[Event]:
         if self._router.more:
             self._poller.used(self._router.socket)
         return events
 
-    def _give(self, event: Incoming) -> bool:
-        """Give a lone task to its worker, if that is what has come, and nothing else is to be done for it."""
-        task = event.message
-        if type(task) is not Call:
+    def _give(self, peer: bytes, user: str, task: Call, frame: bytes) -> bool:
+        """Give a lone task to its worker as it came, if nothing else is to be done for it."""
+        worker = self._lane.offer(peer, user, task, self._now)
+        if not worker:
             return False
-        worker = self._lane.offer(event.peer, event.user, task, self._now)
-        if worker:
-            self._supervisor.send(worker, [encode(Call(0, 0, task.function, task.id, task.data))])
-            self._lane.note_given(task, self._now)
-        return worker > 0
+        self._supervisor.send_packed(worker, frame_to_stream(frame))
+        self._lane.note_given(worker, task, self._now)
+        return True
 
-    def _on_workers(self) -> Sequence[Event]:
+    def _on_workers_alone(self) -> Sequence[Event]:
         """Pass on the result of a lone task, if that is all there is."""
-        events = self._supervisor.events()
-        if len(events) != 1 or type(event := events[0]) is not Received or type(reply := event.message) is not Reply:
-            return events
-        answer = self._lane.answer(event.worker, reply, self._now)
+        outcome = self._supervisor.outcome()
+        if outcome is None:
+            return self._supervisor.events()
+        answer = self._lane.answer(*outcome, self._now)
         if answer is None:
-            return events
+            return [Received(*outcome)]
+        peer, reply = answer
         self._poller.used(self._router.socket)
-        said = self._router.tell(*answer)
-        self._lane.note_answered(event.worker, answer[1], self._now)
+        said = self._router.tell(peer, REPLIES.to_frame(reply))
+        self._lane.note_answered(outcome[0], reply, self._now)
         if said is not None:
             self._follow_up.append(said)
             self._hurry(self._now)

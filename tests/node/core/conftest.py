@@ -56,7 +56,7 @@ def shortly(core: Core, events: Sequence[Any], now: float) -> list[Action] | Non
     if isinstance(event, Incoming) and isinstance(event.message, Call):
         call = event.message
         if worker := lane.offer(event.peer, event.user, call, now):
-            lane.note_given(call, now)
+            lane.note_given(worker, call, now)
             return [Give(worker, Call(0, 0, call.function, call.id, call.data))]
     if isinstance(event, Received) and isinstance(event.message, Reply):
         answer = lane.answer(event.worker, event.message, now)
