@@ -61,6 +61,8 @@ class WireLink(Link):
         self.rank = rank
         self.monitor = self.cutter = self.joiner = None
         self._pending = deque()
+        self._waiting, self.lane, self._tail, self._token = [], None, 0, b""
+        self.level = self.asked = self.closed = False
         self.broken = self.fresh = self.ready = False
         self.linger = self.failures = self.greeted = self.refusals = 0
         self.epoch = self.seen = self.heard = self.shown = self.said = self.unacked = 0
@@ -88,6 +90,13 @@ class NoParents:
     parents: ClassVar[dict[tuple[int, int], object]] = {}
 
 
+class NoLanes:
+    """Sockets of a client, whose nodes take no lanes."""
+
+    def close_lane(self, link: Link) -> None:
+        """Do nothing."""
+
+
 class Client:
     """What an engine is to `Talk` and `Greeting`, and what a crew is, without nodes that come by themselves."""
 
@@ -100,6 +109,7 @@ class Client:
         self.scheduler = Scheduler(60.0)
         self.console = Silent()
         self.nesting = NoParents()
+        self.hub = NoLanes()
         self.crew = self
         self.mates: dict[int, Mate] = {}
         self.outcomes: Counter[int] = Counter()
