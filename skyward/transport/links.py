@@ -162,12 +162,8 @@ class Link:
         self.level = False
         if self._pending or self.greeted or self.fresh:
             self.send([frame])
-        else:
-            self._poller.used(self.socket)
-            try:
-                send_frame(self.socket, frame)
-            except zmq.Again:
-                self._send([frame])
+        elif not self._try_send_one(frame):
+            self._send([frame])
         self._tail = id
 
     def lay(self, lane: socket.socket, token: bytes) -> None:
@@ -224,6 +220,14 @@ class Link:
         self._poller.used(self.socket)
         try:
             send_frames(self.socket, frames)
+        except zmq.Again:
+            return False
+        return True
+
+    def _try_send_one(self, frame: bytes) -> bool:
+        self._poller.used(self.socket)
+        try:
+            send_frame(self.socket, frame)
         except zmq.Again:
             return False
         return True
