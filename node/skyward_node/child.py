@@ -22,7 +22,7 @@ from skyward.errors import ForkedPoolError, ProtocolError
 from skyward.memory import Arena, Files, Mappings
 from skyward.wire.codec import Decoder, mark_refs
 from skyward.wire.functions import FunctionLoader
-from skyward.wire.lone import Call
+from skyward.wire.lone import CALLS, Call
 from skyward.wire.messages import Cancel, Function, Module, Release, Tasks
 from skyward_node.cells import Cells
 from skyward_node.pipe_messages import DATA_MESSAGES, Context, Forget
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from skyward.wire.messages import Message
     from skyward_node.pipe_messages import Waiting
     from skyward_node.template import Birth
+    from skyward_node.worker.inbox import Entry
 
 
 def main(birth: Birth, config: NodeConfig) -> NoReturn:
@@ -138,10 +139,17 @@ class _Worker:
                         self._outbox.flush()
                         return
             slot.current = None
-            self._outbox.flush()
+            if done:
+                self._outbox.flush()
             teller.paused = True
-            if not self._read():
+            found = self._read_alone(slot) if reuse else self._read()
+            if found is False:
                 return
+            if found is not True:  # nothing waits behind it: the outcome is told before anything else is done
+                running[0] = id = found[0]
+                self._outbox.tell(slot.run(found))
+                self._end_calls(id)
+                found = True  # an idle worker keeps no arguments
 
     # --- thread mode ------------------------------------------------------------------------
 
@@ -207,7 +215,19 @@ class _Worker:
 
     def _read(self, *, wait: bool = True) -> bool:
         """Wait for bytes, or take those that are there, and act on the messages they complete; False at EOF."""
-        received = self._reader.read(wait=wait)
+        return self._act_on(self._reader.read(wait=wait))
+
+    def _read_alone(self, slot: Slot) -> Entry | bool:
+        """As `_read`, of an idle worker: a task that comes alone is returned, and is the slot's own by then."""
+        received = self._reader.read_alone(CALLS)
+        if not isinstance(received, Call):
+            return self._act_on(received)
+        if self._inbox.claim(received.id, slot):
+            return received.id, received.function, received.data, (), 1
+        self._on_message(received, [])
+        return True
+
+    def _act_on(self, received: list[list[Buffer]] | None) -> bool:
         if received is None:
             return False
         for header, *body in received:

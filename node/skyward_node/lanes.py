@@ -11,23 +11,25 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from skyward.transport import lanes
 from skyward.wire.codec import encode
-from skyward.wire.lone import Call, Reply
+from skyward.wire.lone import CALLS, Call, Reply
 from skyward_node.core.actions import Incoming, Nonsense
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from contextlib import ExitStack
 
     from skyward.wire.messages import Message
     from skyward_node.core.actions import Event
 
 MOST: Final = 1_024  # lanes of one node: clients beyond it have the road
+Take = Callable[[bytes, str, Call, bytes], bool]  # of peer, key, task and the frame it came in; see `Router`
 _FULL: Final = (errno.EMFILE, errno.ENFILE)  # there are no descriptors
 
 
@@ -102,8 +104,11 @@ class Lanes:
             self.listener.accept()[0].close()
         self._spare = _make_spare()
 
-    def receive(self, fd: int) -> Event | None:
-        """Return what has come by a lane; raises `EOFError` when that has ended, which has to be dropped then."""
+    def receive(self, fd: int, take: Take | None = None) -> Event | None:
+        """Return what has come by a lane, unless ``take`` has taken it.
+
+        Raises `EOFError` when the lane has ended, which has to be dropped then.
+        """
         lane = self._lanes[fd]
         message = lanes.receive(lane.socket)
         if not message:
@@ -117,6 +122,9 @@ class Lanes:
                 raise EOFError
             self._of_peer[lane.peer] = lane
             return None
+        if take is not None and (task := CALLS.from_frame(message)) is not None:
+            lane.level, lane.ack = True, task.ack
+            return None if take(peer, "", task, message) else Incoming(peer, task)
         event = self._decode(peer, message)
         if type(event) is Incoming:
             if type(event.message) is not Call:
@@ -136,13 +144,15 @@ class Lanes:
                         found.append(event)
         return found
 
-    def answer(self, peer: bytes, message: Message) -> bool:
-        """Note that something is to be said to a client; return whether it has been said by the lane."""
+    def answer(self, peer: bytes, message: Message, frame: bytes = b"") -> bool:
+        """Note that something is to be said to a client, in this frame; return whether it has been said by the lane."""
         lane = self._of_peer.get(peer)
         if lane is None or not lane.level:
             return False
         lane.level = False
-        return type(message) is Reply and message.seq == lane.ack + 1 and lanes.send(lane.socket, encode(message))
+        if type(message) is not Reply or message.seq != lane.ack + 1:
+            return False
+        return lanes.send(lane.socket, frame or encode(message))
 
     def __len__(self) -> int:
         return len(self._lanes)

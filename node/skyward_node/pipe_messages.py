@@ -6,7 +6,8 @@
     up, data        Results, Reply, Progress, Interim, Returned, Waiting, Items, Credit; Output of tasks on threads;
                     of nested calls Module, Function, Submit, Revoke
 
-``epoch``, ``ack`` and ``seq`` are 0 here: a worker belongs to one daemon, and its pipes lose nothing.
+``epoch``, ``ack`` and ``seq`` mean nothing here: a worker belongs to one daemon, and its pipes lose nothing. They are 0
+but in a `Call` that is passed on as it came; nor does a worker care about its ``retries`` and ``timeout``.
 The framing is `skyward.wire.pipe`. PURE.
 """
 

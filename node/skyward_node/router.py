@@ -16,10 +16,10 @@ import zmq
 
 from skyward.errors import ProtocolError
 from skyward.memory import opened
-from skyward.transport.sockets import READABLE, Reader, poll_now, send_frames
+from skyward.transport.sockets import READABLE, Reader, poll_now, send_frames, send_pair
 from skyward.wire.codec import Decoder, check_body, encode, mark_refs
 from skyward.wire.kinds import CLIENT_MESSAGES
-from skyward.wire.lone import Call
+from skyward.wire.lone import CALLS, Call
 from skyward.wire.messages import PROTOCOL, Hello, Items, Parcels, Part, Results, Tasks
 from skyward.wire.parcels import LARGEST, Cutter, Joiner
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
@@ -97,11 +97,10 @@ class Router:
 
     # --- in ----------------------------------------------------------------------------------
 
-    def receive(self, take: Callable[[Incoming], bool] | None = None) -> list[Event]:
+    def receive(self) -> list[Event]:
         """Return what has arrived: at most `READS` messages, and of one that is very long the part that is due.
 
-        ``take`` is asked about the first event: once it has taken that, nothing else is read. ``more``
-        says afterwards whether there may be more.
+        ``more`` says afterwards whether there may be more.
         """
         events: list[Event] = []
         left = SLICE
@@ -111,13 +110,10 @@ class Router:
                 frames = self._reader.read(left)
                 if frames is None:
                     break
+                left -= len(frames)
                 event = self._decode(frames, self._reader.user)
                 if event is not None:
-                    if take is not None and type(event) is Incoming and take(event):
-                        break
                     events.append(event)
-                take = None
-                left -= len(frames)
                 if not poll_now(self._alone, 0):  # cheaper than being told by an exception
                     return events
         except zmq.Again:
@@ -128,6 +124,33 @@ class Router:
     def decode(self, peer: bytes, frame: bytes) -> Event | None:
         """Return what a message of one frame says that has come by another way than the socket."""
         return self._decode([peer, frame])
+
+    def receive_alone(self, take: Callable[[bytes, str, Call, bytes], bool]) -> list[Event]:
+        """As `receive`; but if a lone task comes first, it is offered to ``take``, and once taken, all for now.
+
+        ``take`` gets peer, key, task, and the frame that it came in.
+        """
+        self.more = True
+        try:
+            frames = self._reader.read(SLICE)
+        except zmq.Again:
+            self.more = False
+            return []
+        if frames is None:
+            return []
+        if len(frames) == 2 and not self._joiners:
+            peer: Any
+            header: Any
+            peer, header = frames
+            task = CALLS.from_frame(header)
+            if task is not None and take(peer, self._reader.user, task, header):
+                return []
+        event = self._decode(frames, self._reader.user)
+        events = [] if event is None else [event]
+        self.more = bool(poll_now(self._alone, 0))
+        if self.more:
+            events += self.receive()
+        return events
 
     def _decode(self, frames: list[Buffer], user: str = "") -> Event | None:
         peer: Any = frames[0]
@@ -177,9 +200,15 @@ class Router:
             return self._send_in_pieces(peer, message, body)
         return self._send(peer, [peer, encode(message), *body])
 
-    def tell(self, peer: bytes, message: Message) -> Event | None:
-        """Send a message without a body; as `send`."""
-        return self._send(peer, [peer, encode(message)])
+    def tell(self, peer: bytes, frame: bytes) -> Event | None:
+        """Send a small message of one frame; as `send`."""
+        if self._backlogs:
+            return self._send(peer, [peer, frame])
+        try:
+            send_pair(self.socket, peer, frame)
+        except zmq.ZMQError as error:
+            return self._not_sent(peer, [peer, frame], error)
+        return None
 
     def _send_in_pieces(self, peer: bytes, message: Any, body: Sequence[Buffer]) -> Event | None:
         said: Event | None = None
@@ -209,15 +238,18 @@ class Router:
     def _try(self, peer: bytes, frames: list[Buffer]) -> Event | None:
         try:
             send_frames(self.socket, frames)
-        except zmq.Again:
+        except zmq.ZMQError as error:
+            return self._not_sent(peer, frames, error)
+        return None
+
+    def _not_sent(self, peer: bytes, frames: list[Buffer], error: zmq.ZMQError) -> Event:
+        if isinstance(error, zmq.Again):
             backlog = self._backlogs[peer] = _Backlog()
             backlog.add(frames)
             return Blocked(peer, blocked=True)
-        except zmq.ZMQError as error:
-            if error.errno != errno.EHOSTUNREACH:
-                raise
-            return Gone(peer)
-        return None
+        if error.errno != errno.EHOSTUNREACH:
+            raise error
+        return Gone(peer)
 
     def retry(self) -> list[Event]:
         """Send what waits, as far as it is taken now."""

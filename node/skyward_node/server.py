@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.cpus import usable_cpus
 from skyward.transport.polling import Poller
 from skyward.wire.codec import encode
-from skyward.wire.lone import Call, Reply
+from skyward.wire.lone import REPLIES, frame_to_stream
 from skyward_node import notify
 from skyward_node.core.actions import (
     Admitted,
@@ -24,7 +24,6 @@ from skyward_node.core.actions import (
     Exit,
     Forget,
     Give,
-    Incoming,
     Kill,
     Log,
     Retire,
@@ -40,11 +39,12 @@ if TYPE_CHECKING:
 
     from skyward.model import NodeConfig
     from skyward.transport.sockets import Socket
+    from skyward.wire.lone import Call
     from skyward_node.core import Core
     from skyward_node.core.actions import Action, Event
     from skyward_node.door import Door
     from skyward_node.executors.supervisor import Supervisor
-    from skyward_node.lanes import Lanes
+    from skyward_node.lanes import Lanes, Take
     from skyward_node.logs import Logger
     from skyward_node.metrics import Metrics
     from skyward_node.router import Router
@@ -108,8 +108,8 @@ class Server:
             self._poller.register(source)
         # The same for what is ready alone while nothing else is to be done: a lone task, or its result, takes no turn.
         self._serve_alone = self._serve | {
-            router.socket: partial(self._on_router, self._give),
-            supervisor.fileno(): self._on_workers,
+            router.socket: self._on_router_alone,
+            supervisor.fileno(): self._on_workers_alone,
         }
         self._accelerators = core.node.identity.accelerators
         self._perform_by_type: dict[type, Callable[[Any], None]] = {
@@ -134,10 +134,12 @@ class Server:
             self._now = now = time.monotonic()
             if len(ready) == 1 and now < self._lull:
                 events = self._serve_alone[ready[0][0]]()
-                if events:
-                    self._turn(events, (), now)
+                if not events:
+                    continue
+                self._turn(events, (), now)
             else:
                 self._turn((), ready, now)
+            now = time.monotonic()
         return self._code
 
     def _turn(self, found: Sequence[Event], ready: Sequence[tuple[Socket | int, int]], now: float) -> None:
@@ -183,9 +185,16 @@ class Server:
 
     # --- events ------------------------------------------------------------------------------
 
-    def _on_router(self, take: Callable[[Incoming], bool] | None = None) -> Sequence[Event]:
+    def _on_router(self) -> Sequence[Event]:
+        return self._note_more(self._router.receive())
+
+    def _on_router_alone(self) -> Sequence[Event]:
+        if self._lanes:  # what has come by one of them may have to be heard before
+            return self._on_router()
+        return self._note_more(self._router.receive_alone(self._give))
+
+    def _note_more(self, events: list[Event]) -> list[Event]:
         lanes = self._lanes
-        events = self._router.receive(None if lanes else take)
         if self._router.more:
             self._poller.used(self._router.socket)
         return lanes.before(events) + events if lanes and events else events
@@ -197,45 +206,42 @@ class Server:
             self._poller.register(fd)
         return ()
 
-    def _on_lane(self, lanes: Lanes, fd: int, take: Callable[[Incoming], bool] | None = None) -> Sequence[Event]:
+    def _on_lane(self, lanes: Lanes, fd: int, take: Take | None = None) -> Sequence[Event]:
         try:
-            event = lanes.receive(fd)
+            event = lanes.receive(fd, take)
         except EOFError:
             self._drop_lane(lanes, fd)
             return ()
-        if event is None or (take is not None and type(event) is Incoming and take(event)):
-            return ()
-        return (event,)
+        return () if event is None else (event,)
 
     def _drop_lane(self, lanes: Lanes, fd: int) -> None:
         self._poller.unregister(fd)
         del self._serve[fd], self._serve_alone[fd]
         lanes.drop(fd)
 
-    def _give(self, event: Incoming) -> bool:
-        """Give a lone task to its worker, if that is what has come, and nothing else is to be done for it."""
-        task = event.message
-        if type(task) is not Call:
+    def _give(self, peer: bytes, user: str, task: Call, frame: bytes) -> bool:
+        """Give a lone task to its worker as it came, if nothing else is to be done for it."""
+        worker = self._shortcut.offer(peer, user, task, self._now)
+        if not worker:
             return False
-        worker = self._shortcut.offer(event.peer, event.user, task, self._now)
-        if worker:
-            self._supervisor.send(worker, [encode(Call(0, 0, task.function, task.id, task.data))])
-            self._shortcut.note_given(task, self._now)
-        return worker > 0
+        self._supervisor.send_packed(worker, frame_to_stream(frame))
+        self._shortcut.note_given(worker, task, self._now)
+        return True
 
-    def _on_workers(self) -> Sequence[Event]:
+    def _on_workers_alone(self) -> Sequence[Event]:
         """Pass on the result of a lone task, if that is all there is."""
-        events = self._supervisor.events()
-        if len(events) != 1 or type(event := events[0]) is not Received or type(reply := event.message) is not Reply:
-            return events
-        answer = self._shortcut.answer(event.worker, reply, self._now)
+        outcome = self._supervisor.outcome()
+        if outcome is None:
+            return self._supervisor.events()
+        answer = self._shortcut.answer(*outcome, self._now)
         if answer is None:
-            return events
-        said = None
-        if self._lanes is None or not self._lanes.answer(*answer):
+            return [Received(*outcome)]
+        peer, reply = answer
+        frame, said = REPLIES.to_frame(reply), None
+        if not (self._lanes and self._lanes.answer(peer, reply, frame)):
             self._poller.used(self._router.socket)
-            said = self._router.tell(*answer)
-        self._shortcut.note_answered(event.worker, answer[1], self._now)
+            said = self._router.tell(peer, frame)
+        self._shortcut.note_answered(outcome[0], reply, self._now)
         if said is not None:
             self._follow_up.append(said)
             self._hurry(self._now)
@@ -285,7 +291,7 @@ class Server:
             perform[type(action)](action)
 
     def _send(self, action: Send) -> None:
-        if self._lanes is not None and self._lanes.answer(action.peer, action.message):
+        if self._lanes and self._lanes.answer(action.peer, action.message):
             return
         self._poller.used(self._router.socket)
         event = self._router.send(action.peer, action.message, action.body)

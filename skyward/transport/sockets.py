@@ -165,6 +165,12 @@ def send_frames(socket: Socket, frames: Sequence[Buffer]) -> None:
     _send(socket, last, _NOW, len(last) < ZERO_COPY)
 
 
+def send_pair(socket: Socket, peer: bytes, frame: bytes) -> None:
+    """Send a peer one small frame; as `send_frames`."""
+    _send(socket, peer, _NOW_MORE, True)
+    _send(socket, frame, _NOW, True)
+
+
 class Reader:
     """Takes messages off a node's socket in slices, so that one of a million frames holds nobody up.
 
@@ -190,18 +196,13 @@ class Reader:
         None says that ``slice`` frames have been read and the message has more: the next call goes on.
         """
         receive, frames = self._socket.recv, self._frames
-        if not frames:
-            if self._keyed:
-                frame = receive(_NOW, False)
-                self._note_user(frame)
-                frames.append(frame.bytes)
-            else:
-                frames.append(receive(_NOW))
-            self._more = True  # a ROUTER puts the peer in front of what it has received
-        if self._more and len(frames) == 1:
+        if not frames:  # the next two frames belong together: a ROUTER puts the peer in front of what it has received
+            peer = self._read_peer() if self._keyed else receive(_NOW)
             frame = receive(_NOW, False)
-            frames.append(frame.bytes)
-            self._more = frame.more
+            if not frame.more:
+                return [peer, frame.bytes]
+            frames += peer, frame.bytes
+            self._more = True
         while self._more:
             if slice <= 0:
                 return None
@@ -212,6 +213,11 @@ class Reader:
                 frames.append(frame.buffer)
         self._frames = []
         return frames
+
+    def _read_peer(self) -> bytes:
+        frame = self._socket.recv(_NOW, False)
+        self._note_user(frame)
+        return frame.bytes
 
     def _note_user(self, frame: zmq.Frame) -> None:
         try:

@@ -108,11 +108,12 @@ class Decoder:
         number = frame[1]
         if frame[0] != PROTOCOL and number not in _TIMELESS:
             raise ProtocolError(f"protocol differs: the peer speaks {frame[0]}, we speak {PROTOCOL}")
-        if number not in self._kinds:
+        entry = self._kinds.get(number)
+        if entry is None:
             if number >= HINT:
                 return None
             raise ProtocolError(f"message type {number} is unknown or out of place")
-        kind, decode, check = self._kinds[number]
+        kind, decode, check = entry
         try:
             message = decode(frame[2:])
         except (DecodeError, UnicodeDecodeError, RecursionError) as error:

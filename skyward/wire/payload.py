@@ -60,6 +60,11 @@ def dumps_plain(args: tuple[Any, ...]) -> bytes | None:
     return _dumps(args, 5)
 
 
+def dumps_scalar(value: object) -> bytes | None:
+    """Return a result as bytes, if it is a number, a text or the like; else None."""
+    return _dumps(value, 5) if type(value) in _SCALARS else None
+
+
 def dumps_call(
     args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None, names: Sequence[str] = ()
 ) -> tuple[Payload, frozenset[str]]:
@@ -197,7 +202,7 @@ def _name(function: Any) -> str:
 def loads_call(data: Buffer, buffers: Sequence[Buffer] = ()) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments of a call; arrays are writable. Raises what unpickling them raises."""
     call: Any = _load(data, buffers, keep_classes=False) if buffers else _loads(data)
-    return (cast("Any", call), {}) if type(call) is tuple else tuple(call)
+    return tuple(call) if call.__class__ is list else (call, {})
 
 
 def loads_value(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import mmap
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate, pairwise
 from struct import Struct
 from typing import TYPE_CHECKING, Final
@@ -36,6 +36,8 @@ MAPPED: Final = 4 * 2**20  # bytes: from here up fresh pages cost more than a ma
 
 _HEAD: Final = Struct(">4sI")
 _ONE: Final = Struct(">4sIQ")  # the prefix of a message of one frame, as most are whose task is alone
+PREFIX: Final = _ONE.size  # bytes before the only frame of a message
+prefix_of_one: Final = partial(_ONE.pack, MAGIC, 1)  # by the bytes of that frame
 _NOWHERE: Final = memoryview(b"")
 
 
@@ -54,10 +56,10 @@ def pack(frames: Sequence[Buffer]) -> list[Buffer]:
     Raises `ProtocolError` if no peer would take that many frames.
     """
     count = len(frames)
+    if count == 1 and len(frames[0]) <= JOIN:
+        return [prefix_of_one(len(frames[0])) + frames[0]]
     if not 0 < count <= MAX_COUNT:
         raise ProtocolError(f"a message of {count} frames")
-    if count == 1 and len(frames[0]) <= JOIN:
-        return [_ONE.pack(MAGIC, 1, len(frames[0])) + frames[0]]
     lengths = list(map(len, frames))
     prefix = _prefix(count).pack(MAGIC, count, *lengths)
     if sum(lengths) <= JOIN:
@@ -78,7 +80,9 @@ class Unpacker:
     memoryview if they are very large.
     """
 
-    __slots__ = ("_broken", "_done", "_frames", "_lengths", "_max_frame", "_need", "_place", "_rest", "_target")
+    __slots__ = (
+        "_broken", "_done", "_frames", "_lengths", "_max_frame", "_need", "_place", "_rest", "_target", "between",
+    )  # fmt: skip
 
     def __init__(self, max_frame: int) -> None:
         self._max_frame = max_frame
@@ -90,6 +94,7 @@ class Unpacker:
         self._target: Buffer | None = None  # the large frame that is incomplete
         self._place = _NOWHERE  # what is still empty of it
         self._broken = ""
+        self.between = True  # the next byte begins a message
 
     def feed(self, data: Buffer) -> None:
         """Take in bytes. Raises `ProtocolError` for rubbish, and from then on always."""
@@ -100,6 +105,7 @@ class Unpacker:
             self._place[:room] = memoryview(data)[:room]
             self.filled(room)
             data = data[room:]
+        self.between = False
         rest = self._rest
         if rest:
             rest += data
@@ -114,19 +120,17 @@ class Unpacker:
             raise
         if used < len(data):
             self._rest += memoryview(data)[used:]
+        self.between = used == len(data) and not self._lengths
 
     def alone(self, data: bytes) -> bytes | None:
         """Return the only frame of a small message, if the data that has come is that and nothing else.
 
         None says that it is to be fed.
         """
-        size = len(data)
-        if not _ONE.size < size <= JOIN or self._rest or self._lengths or self._broken:
+        length = len(data) - PREFIX
+        if not 0 < length <= JOIN - PREFIX or length > self._max_frame or not self.between:
             return None
-        magic, count, length = _ONE.unpack_from(data)
-        if magic != MAGIC or count != 1 or _ONE.size + length != size or length > self._max_frame:
-            return None
-        return data[_ONE.size :]
+        return data[PREFIX:] if data[:PREFIX] == prefix_of_one(length) else None
 
     def want(self) -> memoryview | None:
         """Return where the next bytes belong, if a large frame is incomplete; else None."""
@@ -139,6 +143,7 @@ class Unpacker:
             target, self._target = self._target, None
             self._place = _NOWHERE  # a view would keep the frame alive, and its owner from resizing it
             self._add(target)
+            self.between = not self._lengths
 
     def messages(self) -> list[list[Buffer]]:
         """Return the messages that are complete, and forget them."""

@@ -22,6 +22,7 @@ from skyward.wire import failures, payload
 from skyward.wire.codec import Decoder, encode, pack_body, split_body
 from skyward.wire.functions import FunctionStore
 from skyward.wire.kinds import NODE_MESSAGES
+from skyward.wire.lone import Call, Reply
 from skyward.wire.messages import (
     PROTOCOL,
     Beat,
@@ -167,12 +168,7 @@ class Client:
         self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], retries: int = 3, timeout: float = 0.0
     ) -> list[int]:
         """Send calls as one batch; return the task ids."""
-        blob = self._store.resolve(mark(function), frozenset())
-        if blob.key not in self.known:
-            self.known.add(blob.key)
-            for module in blob.modules:
-                self.send(Module(self.epoch, module.key, module.name), [module.body])
-            self.send(Function(self.epoch, blob.key, [module.key for module in blob.modules], blob.name), [blob.body])
+        key = self._send_code(function)
         ids = list(range(self.next_id, self.next_id + len(arguments)))
         self.next_id += len(ids)
         sizes, buffers, body = pack_body([payload.dumps_call(args, {}, names=())[0] for args in arguments])
@@ -181,7 +177,7 @@ class Client:
             Tasks(
                 self.epoch,
                 self.seen,
-                [blob.key],
+                [key],
                 ids,
                 [0] * count,
                 sizes,
@@ -192,6 +188,22 @@ class Client:
             body,
         )
         return ids
+
+    def call(self, function: Callable[..., Any], *args: Any) -> int:
+        """Send one call in one frame; return its task id."""
+        key, id = self._send_code(function), self.next_id
+        self.next_id += 1
+        self.send(Call(self.epoch, self.seen, key, id, bytes(payload.dumps_call(args, {}, names=())[0].data), 3))
+        return id
+
+    def _send_code(self, function: Callable[..., Any]) -> bytes:
+        blob = self._store.resolve(mark(function), frozenset())
+        if blob.key not in self.known:
+            self.known.add(blob.key)
+            for module in blob.modules:
+                self.send(Module(self.epoch, module.key, module.name), [module.body])
+            self.send(Function(self.epoch, blob.key, [module.key for module in blob.modules], blob.name), [blob.body])
+        return blob.key
 
     def cancel(self, *ids: int, running: bool = True) -> None:
         """Cancel tasks."""
@@ -239,6 +251,11 @@ class Client:
                     value = payload.loads_value(data, buffers) if status == OK else failures.decode(data)
                     self.outcomes[id] = status, value
                     self.deliveries.append(id)
+            case Reply(seq=seq, id=id, status=status, data=data) if seq > self.seen:
+                assert seq == self.seen + 1
+                self.seen = seq
+                self.outcomes[id] = status, payload.loads_value(data) if status == OK else failures.decode(data)
+                self.deliveries.append(id)
             case Progress(started=started):
                 self.started += started
             case Returned(ids=ids):

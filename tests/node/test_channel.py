@@ -10,6 +10,8 @@ import pytest
 
 from skyward.errors import ProtocolError
 from skyward.wire import pipe
+from skyward.wire.codec import encode
+from skyward.wire.lone import CALLS, REPLIES, Call, Reply
 from skyward_node.executors.channel import Channel
 from skyward_node.worker.pipes import PipeReader, PipeWriter
 
@@ -128,3 +130,78 @@ def test_end_and_rubbish_are_told_apart(pair: tuple[Channel, socket.socket]) -> 
     ended.send([b"nobody reads this"])
     assert not ended.blocked
     ended.close()
+
+
+# --- lone messages ---------------------------------------------------------------------------
+
+CALL = Call(0, 0, bytes(16), 5, b"args")
+REPLY = Reply(0, 0, 5, 0, 17, b"value")
+
+
+def test_lone_message_is_received_by_itself(pair: tuple[Channel, socket.socket]) -> None:
+    """Whatever else comes, or has begun to, is left for the usual way, in its order."""
+    channel, theirs = pair
+    assert channel.receive_alone(REPLIES) is None
+    whole = REPLIES.to_stream(REPLY)
+    PipeWriter(theirs).write_packed(whole)
+    assert channel.receive_alone(REPLIES) == REPLY
+    for stream in (whole * 2, b"".join(map(bytes, pipe.pack([encode(REPLY), b"body"])))):
+        theirs.sendall(stream)
+        assert channel.receive_alone(REPLIES) is None
+        assert b"".join(bytes(part) for frames in received(channel) for part in pipe.pack(frames)) == stream
+    theirs.sendall(whole[:9])
+    assert channel.receive_alone(REPLIES) is None
+    assert received(channel) == []
+    theirs.sendall(whole[9:] + whole)
+    assert channel.receive_alone(REPLIES) is None
+    assert received(channel) == [[encode(REPLY)]] * 2
+    theirs.close()
+    assert channel.receive_alone(REPLIES) is None
+    assert received(channel) == []
+    assert channel.eof
+
+
+def test_packed_message_waits_behind_others(pair: tuple[Channel, socket.socket]) -> None:
+    """A socket that is full takes it later, after what came before it."""
+    channel, theirs = pair
+    packed = CALLS.to_stream(CALL)
+    assert not channel.send_packed(packed)
+    assert channel.send([b"large", bytes(1_000_000)])
+    assert not channel.send_packed(packed)  # which is watched already
+    reader, got = PipeReader(theirs), list[object]()
+    while len(got) < 3:
+        got += [[bytes(frame) for frame in frames] for frames in reader.read() or ()]
+        channel.flush()
+    assert got == [[encode(CALL)], [b"large", bytes(1_000_000)], [encode(CALL)]]
+
+
+def test_socket_that_is_full_is_to_be_watched(pair: tuple[Channel, socket.socket]) -> None:
+    """The message that it does not take is kept; a socket that is gone takes none, and says nothing."""
+    channel, theirs = pair
+    packed = CALLS.to_stream(CALL)
+    sent = 1
+    while not channel.send_packed(packed):
+        sent += 1
+    reader, got = PipeReader(theirs), 0
+    while channel.blocked or got < sent:
+        got += len(reader.read() or ())
+        channel.flush()
+    theirs.close()
+    assert not channel.send_packed(packed)
+
+
+def test_reader_takes_a_lone_message_by_itself(pair: tuple[Channel, socket.socket]) -> None:
+    """An idle worker's, too; and what is not alone is read as ever."""
+    channel, theirs = pair
+    reader = PipeReader(theirs)
+    packed = CALLS.to_stream(CALL)
+    channel.send_packed(packed)
+    assert reader.read_alone(CALLS) == CALL
+    channel.socket.send(packed * 2 + packed[:5])
+    assert reader.read_alone(CALLS) == [[encode(CALL)]] * 2
+    channel.socket.send(packed[5:])
+    assert reader.read_alone(CALLS) == [[encode(CALL)]]
+    channel.send([b"other"])
+    assert reader.read_alone(CALLS) == [[b"other"]]
+    channel.finish()
+    assert reader.read_alone(CALLS) is None

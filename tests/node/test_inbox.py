@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from skyward.wire.codec import pack_body
 from skyward.wire.frames import Payload
+from skyward.wire.lone import Call
 from skyward.wire.messages import Cancel, Tasks
 from skyward_node.worker.inbox import Inbox
 
@@ -137,3 +139,22 @@ def test_every_task_is_taken_once_and_nothing_is_remembered(script: list[str], s
     assert sorted(taken) == list(range(1, sent + 1))
     assert not inbox.pending
     assert not inbox._doomed
+
+
+@pytest.mark.rule("R7")
+def test_idle_slot_takes_a_lone_task_at_once() -> None:
+    """It is current before a cancel can look for it, and known as read; one that was cancelled before has to wait."""
+    inbox, order = new()
+    slot = cast("Any", SimpleNamespace(current=None))
+    assert inbox.claim(1, slot)
+    assert slot.current == 1
+    assert cancel(inbox, 1, current=1) == ([], [1])
+    assert inbox.settle(Cancel(0, [1], running=True)) == []
+    assert (order, inbox.pending) == ([], {})
+    assert cancel(inbox, 2) == ([2], [2])  # is unread: answered for at once
+    assert not inbox.claim(2, slot)
+    assert slot.current == 1
+    assert inbox.add_one(Call(0, 0, bytes(16), 2, b"x2")) == []
+    assert (order, inbox.pending) == ([], {})
+    assert inbox.settle(Cancel(0, [2], running=True)) == []
+    assert inbox.claim(3, slot)

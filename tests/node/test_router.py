@@ -12,6 +12,7 @@ from skyward.transport.keys import make_pair
 from skyward.transport.sockets import make_dealer, make_router, send_frames
 from skyward.wire.codec import encode
 from skyward.wire.frames import Ref
+from skyward.wire.lone import Call
 from skyward.wire.messages import PROTOCOL, Beat, Hello, Module, Parcels, Pulse, Results, Tasks
 from skyward.wire.parcels import LARGEST, Cutter
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from skyward.wire.messages import Message
     from skyward_node.core.actions import Event
 
 WAIT = 10_000  # ms for what takes one
@@ -46,6 +48,9 @@ def ends(directory: Path) -> Iterator[tuple[Router, Any]]:
     context.term()
 
 
+CALL = Call(7, 0, bytes(16), 1, b"args")
+
+
 def receive(router: Router) -> list[Any]:
     """Return what has arrived, once something has."""
     assert router.socket.poll(WAIT)
@@ -59,6 +64,52 @@ def test_message_becomes_an_event(ends: tuple[Router, Any]) -> None:
     (event,) = receive(router)
     assert isinstance(event, Incoming)
     assert event.message == Beat(1, 2, 3.0)
+
+
+def test_lone_task_is_offered_first(ends: tuple[Router, Any]) -> None:
+    """Once it is taken, what came behind it is read later; if it is not, it is an event like any other."""
+    router, dealer = ends
+    offered: list[Any] = []
+    taken = True
+
+    def take(*offer: Any) -> bool:
+        offered.append(offer)
+        return taken
+
+    def arrive(*messages: Message) -> tuple[list[Any], bool]:
+        """Return what is received of these messages, and whether there may be more."""
+        for message in messages:
+            send_frames(dealer, [encode(message)])
+        assert not messages or router.socket.poll(WAIT)
+        return router.receive_alone(take), router.more
+
+    assert arrive(CALL) == ([], True)
+    (peer, user, task, frame) = offered.pop()
+    assert (user, task, frame) == ("", CALL, encode(CALL))
+    assert arrive() == ([], False)
+    assert arrive(CALL, Beat(1, 2, 3.0)) == ([], True)
+    assert offered.pop() == (peer, "", CALL, encode(CALL))
+    assert receive(router) == [Incoming(peer, Beat(1, 2, 3.0), [])]
+    taken = False
+    assert arrive(CALL) == ([Incoming(peer, CALL, [])], False)
+    assert offered.pop() == (peer, "", CALL, encode(CALL))
+    events, _ = arrive(Beat(1, 2, 3.0), CALL)
+    while len(events) < 2:
+        events += receive(router)
+    assert [event.message for event in events] == [Beat(1, 2, 3.0), CALL]
+    assert offered == []
+
+
+@pytest.mark.rule("R43")
+def test_lone_task_among_pieces_goes_the_usual_way(ends: tuple[Router, Any]) -> None:
+    """A client that has announced pieces for its next message is told what is wrong with this one."""
+    router, dealer = ends
+    send_frames(dealer, [encode(Parcels(7, [0], [1]))])
+    assert [type(event.message) for event in receive(router)] == [Parcels]
+    send_frames(dealer, [encode(CALL)])
+    assert router.socket.poll(WAIT)
+    (event,) = router.receive_alone(lambda *_: True)
+    assert isinstance(event, Nonsense)
 
 
 @pytest.mark.rule("R43")
@@ -104,10 +155,11 @@ def test_blocked_connection_keeps_order_and_recovers(ends: tuple[Router, Any]) -
         count += 1
     assert event == Blocked(peer, blocked=True)
     assert router.send(peer, Pulse(1, 0, count + 1, 0.0), []) is None
+    assert router.tell(peer, encode(Pulse(1, 0, count + 2, 0.0))) is None
     assert router.blocked
     seen = 0
     events: list[Any] = []
-    while seen < count + 2:
+    while seen < count + 3:
         assert dealer.poll(WAIT)
         assert dealer.recv_multipart()[0] == encode(Pulse(1, 0, seen, 0.0))
         seen += 1
@@ -120,6 +172,7 @@ def test_gone_connection_is_told(ends: tuple[Router, Any]) -> None:
     """A message for nobody says so."""
     router, _ = ends
     assert router.send(b"nobody", Pulse(1, 0, 0, 0.0), []) == Gone(b"nobody")
+    assert router.tell(b"nobody", encode(Pulse(1, 0, 0, 0.0))) == Gone(b"nobody")
 
 
 def test_endless_backlog_drops_the_connection(ends: tuple[Router, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from skyward.wire.codec import encode
+from skyward.wire.lone import Reply
 from skyward.wire.messages import Results
 from skyward_node.executors.events import Exited, Printed, Received, Spawned
-from skyward_node.executors.supervisor import STDERR_LINES, last_lines
+from skyward_node.executors.last_words import STDERR_LINES, last_lines
 from skyward_node.testing import PATIENCE, Rig, descendants
 
 if TYPE_CHECKING:
@@ -159,6 +160,47 @@ def test_last_words_are_read_although_the_death_is_heard_first(rig: Rig) -> None
     assert rig.exit_of(worker).exitcode == 3
     assert rig.value(task) == 7
     assert rig.printed[worker][1] == b"last words\n"
+
+
+def wait_for_data(rig: Rig, worker: int) -> None:
+    """Wait until the worker has written to its data pipe, and read nothing."""
+    ready = select.poll()
+    ready.register(rig.supervisor._workers[worker].data.socket, select.POLLIN)
+    assert ready.poll(PATIENCE * 1000)
+
+
+def test_small_outcome_is_read_by_itself(rig: Rig) -> None:
+    """If nothing else has happened; what has is left for `events`."""
+    worker = rig.spawn()
+    rig.call(worker, abs, -1)
+    assert rig.supervisor.outcome() is None
+    task = rig.submit(worker, abs, -7)
+    wait_for_data(rig, worker)
+    outcome = rig.supervisor.outcome()
+    assert outcome is not None
+    assert (outcome[0], outcome[1].id, outcome[1].status) == (worker, task, 0)
+    large = rig.submit(worker, lambda: "x" * 100_000)
+    wait_for_data(rig, worker)
+    assert rig.supervisor.outcome() is None
+    assert len(rig.value(large)) == 100_000
+    rig.supervisor.kill(worker)
+    wait_for_data(rig, worker)
+    rig.until(lambda: rig.supervisor.outcome() is None and worker in rig.exits)
+
+
+@pytest.mark.rule("R28")
+def test_small_outcome_does_not_overtake_output(rig: Rig) -> None:
+    """What its task has printed is reported before it."""
+    worker = rig.spawn()
+    rig.call(worker, abs, -1)
+    task = rig.submit(worker, print, "hello")
+    wait_for_data(rig, worker)
+    assert rig.supervisor.outcome() is None
+    printed, received = rig.supervisor.events()
+    assert printed == Printed(worker, 1, b"hello\n")
+    assert isinstance(received, Received)
+    assert isinstance(received.message, Reply)
+    assert received.message.id == task
 
 
 def test_half_a_message_of_a_dead_worker_is_dropped(rig: Rig) -> None:

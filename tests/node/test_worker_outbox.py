@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from skyward.wire import pipe
 from skyward.wire.codec import Decoder, check_body
 from skyward.wire.frames import Payload
-from skyward.wire.lone import MAX_SMALL, Reply
+from skyward.wire.lone import MAX_SMALL, REPLIES, Reply
 from skyward.wire.messages import MAX_BUFFERS, Results
 from skyward.wire.statuses import OK
 from skyward_node.worker.outbox import MOST, Outbox
@@ -50,3 +51,24 @@ def test_small_outcome_alone_is_one_frame(payload: bytes, frames: int) -> None:
     outbox.done.append((1, OK, Payload(payload), 0))
     (message,) = outbox.take()
     assert len(message) == frames
+
+
+@pytest.mark.rule("R28")
+def test_outcome_told_at_once_comes_behind_output_and_others() -> None:
+    """Small or large, with or without buffers, and whatever waits."""
+    log: list[Any] = []
+    pipes = SimpleNamespace(
+        write=lambda *messages: log.extend(Decoder((Results, Reply)).decode(frames[0]).ids for frames in messages),  # type: ignore[union-attr]  # none is a hint
+        write_packed=lambda data: log.append(REPLIES.from_stream(data)),
+    )
+    outbox = Outbox(cast("Any", pipes), lambda: log.append("output"))
+    outbox.tell((1, OK, Payload(bytes(MAX_SMALL)), 7))
+    assert log == ["output", Reply(0, 0, 1, OK, 7, bytes(MAX_SMALL))]
+    for id, payload in ((2, Payload(bytes(MAX_SMALL + 1))), (3, Payload(b"value", (b"buffer",)))):
+        log.clear()
+        outbox.tell((id, OK, payload, 7))
+        assert log == ["output", [id]]
+    outbox.done.append((4, OK, Payload(b"value"), 7))
+    log.clear()
+    outbox.tell((5, OK, Payload(b"value"), 7))
+    assert log == ["output", [4, 5]]

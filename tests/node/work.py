@@ -9,6 +9,11 @@ from pathlib import Path
 PATIENCE = 20.0  # seconds for what should take milliseconds, on a machine that is busy
 
 
+def add(x: int, y: int) -> int:
+    """Return the sum."""
+    return x + y
+
+
 def hold(path: str) -> str:
     """Print and leave a mark to say that the task runs, and return when it is let go."""
     print("running", flush=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import msgpack
 
 from skyward.errors import ProtocolError
 from skyward.wire.codec import Decoder, check_body, encode, split_body
 from skyward.wire.kinds import CLIENT_MESSAGES, NODE_MESSAGES
-from skyward.wire.lone import MAX_SMALL, Call, Reply
+from skyward.wire.lone import CALLS, LONGEST, MAX_SMALL, REPLIES, Call, Lone, Reply, frame_to_stream
 from skyward.wire.messages import Results, Tasks
 from skyward.wire.pipe import JOIN, Unpacker, pack
 from tests.wire import strategies
@@ -44,6 +47,52 @@ def test_pickle_in_a_header_is_small_and_there(data: bytes) -> None:
     for message in (Call(7, 0, KEY, 1, data), Reply(7, 1, 1, 0, 9, data)):
         with pytest.raises(ProtocolError, match="data"):
             DECODE(encode(message))
+
+
+@given(strategies.messages(Call, Reply))
+def test_lone_message_is_coded_like_any_other(sample: strategies.Sample) -> None:
+    """The bytes are the same, and what is of the other type, or more than one, is not taken."""
+    message, _ = sample
+    kind, other = cast(
+        "tuple[Lone[Any], Lone[Any]]", (CALLS, REPLIES) if isinstance(message, Call) else (REPLIES, CALLS)
+    )
+    header = encode(message)
+    (stream,) = pack([header])
+    assert (kind.to_frame(message), kind.to_stream(message), frame_to_stream(header)) == (header, stream, stream)
+    assert (kind.from_frame(header), kind.from_stream(bytes(stream))) == (message, message)
+    assert (other.from_frame(header), other.from_stream(bytes(stream))) == (None, None)
+    assert kind.from_stream(bytes(stream) * 2) is kind.from_stream(bytes(stream)[:-1]) is None
+
+
+@given(strategies.messages(Call), st.integers(0, 60), st.binary(min_size=1, max_size=3))
+def test_damaged_lone_message_is_left_to_the_decoder(sample: strategies.Sample, place: int, damage: bytes) -> None:
+    """What a glance takes the decoder takes, too, for the same; all else is none."""
+    header = encode(sample[0])
+    damaged = header[:place] + damage + header[place + len(damage) :]
+    try:
+        message = DECODE(damaged)
+    except ProtocolError:
+        message = None
+    assert CALLS.from_frame(damaged) == (message if isinstance(message, Call) else None)
+
+
+@pytest.mark.rule("R43")
+def test_long_header_is_not_looked_at() -> None:
+    """A peer may add fields, but not send bytes without end to a worker: these go the usual way, and no further."""
+    header = bytearray(encode(Call(7, 0, KEY, 1, bytes(MAX_SMALL))))
+    header[2] += 1  # one more field
+    known = bytes(header) + b"\x01"
+    long = bytes(header) + msgpack.encode(bytes(LONGEST - len(header)))
+    assert CALLS.from_frame(known) == DECODE(known) == DECODE(long)
+    assert CALLS.from_frame(long) is None
+
+
+@pytest.mark.rule("R43")
+def test_nesting_without_end_is_no_lone_message() -> None:
+    """It is refused by the decoder, and does not end whoever glances at it."""
+    header = bytearray(encode(Call(7, 0, KEY, 1, b"x")))
+    header[2] += 1
+    assert CALLS.from_frame(bytes(header) + b"\x91" * 8_000 + b"\xc0") is None
 
 
 @given(st.binary(max_size=2 * JOIN) | st.builds(bytes, st.integers(JOIN - 20, JOIN + 20)), st.integers(0, 40))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,10 +48,12 @@ def prefix(*lengths: int, magic: bytes = MAGIC) -> bytes:
 # --- what comes out ------------------------------------------------------------------------
 
 
+@pytest.mark.rule("R37")
 @given(MESSAGES, st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans()), max_size=12))
 def test_messages_survive_any_cut(messages: list[list[bytes]], cuts: list[tuple[float, bool]]) -> None:
     """Wherever the stream is cut, and whether or not large frames are received in place."""
     stream = memoryview(stream_of(*messages))
+    ends = set(accumulate([len(stream_of(message)) for message in messages], initial=0))
     unpacker = Unpacker(MOST)
     out: list[list[Buffer]] = []
     start = 0
@@ -65,6 +68,7 @@ def test_messages_survive_any_cut(messages: list[list[bytes]], cuts: list[tuple[
             unpacker.feed(bytes(piece))
         start += len(piece)
         out += unpacker.messages()
+        assert unpacker.between == (start in ends)
     assert out == messages
     assert unpacker.want() is None
 

@@ -38,11 +38,10 @@ _FINISHED: Final = TABLE[FINISH][RUNNING]
 class Shortcut:
     """The way between one client and the idle workers of its session."""
 
-    __slots__ = ("_code", "_fit", "_given", "_node", "_peer", "_session", "_user", "_worker", "is_open")
+    __slots__ = ("_code", "_fit", "_given", "_node", "_peer", "_session", "_user", "is_open")
 
-    _session: Session
-    _code: Code
-    _worker: Worker  # of the step whose second half comes next
+    _session: Session  # while it is open
+    _code: Code  # of the task that came last
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -56,6 +55,7 @@ class Shortcut:
         """Have everything asked anew: something else is about to happen."""
         self.is_open = False
         self._peer = None
+        del self._session, self._code  # which may be about to end
         self._fit.clear()
         self._given.clear()
 
@@ -82,19 +82,20 @@ class Shortcut:
         idle = session.idle
         if not idle or message.id <= session.highest or message.ack > session.outbox.seq or not session.may_send():
             return 0
-        worker = self._worker = idle[next(reversed(idle))]
+        worker = idle[next(reversed(idle))]
         return worker.id if self._fit.get(worker.id) is self._code or self._fits(worker) else 0
 
-    def note_given(self, message: Call, now: float) -> None:
-        """Write down that the worker of the last offer has got its task."""
-        node, session, worker, code, id = self._node, self._session, self._worker, self._code, message.id
+    def note_given(self, holder: int, message: Call, now: float) -> None:
+        """Write down that a worker has got the task, as the last offer said."""
+        node, session, code, id = self._node, self._session, self._code, message.id
+        worker = node.workers[holder]
         node.now = now
         session.silence = node.looked - now  # which is counted later, and was before this
         session.outbox.ack(message.ack)
         session.highest = id
         task = Task(id, session, code, (message.data, ()), message.retries, state=RUNNING, worker=worker)
-        session.tasks[id] = worker.tasks[id] = self._given[worker.id] = task
-        del session.idle[worker.id]
+        session.tasks[id] = worker.tasks[id] = self._given[holder] = task
+        del session.idle[holder]
         worker.used = True
         worker.load = 1
         worker.pace = code.cost

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from skyward.wire.frames import Buffer
+    from skyward.wire.lone import Lone, M
 
 READ: Final = 64 * 1024  # bytes a read asks for: most batches, and what malloc serves without mmap
 BUDGET: Final = 4 * 2**20  # bytes of one worker in one turn, so that no worker starves the others
@@ -26,7 +27,7 @@ IOV_MAX: Final = 1024  # buffers in one sendmsg, Linux's bound
 class Channel:
     """A non-blocking stream socket that carries messages both ways."""
 
-    __slots__ = ("_backlog", "_finishing", "_unpacker", "eof", "socket")
+    __slots__ = ("_ahead", "_backlog", "_finishing", "_unpacker", "eof", "socket")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -34,6 +35,7 @@ class Channel:
         self.eof = False
         self._backlog: deque[memoryview] = deque()
         self._finishing = False
+        self._ahead = b""  # what was read and is for `receive`
         self._unpacker = pipe.Unpacker(MAX_FRAME)
 
     # --- out ----------------------------------------------------------------------------------
@@ -64,6 +66,22 @@ class Channel:
             return False
         self._keep(buffers, sent)
         return bool(self._backlog)
+
+    def send_packed(self, data: bytes) -> bool:
+        """Send what a message is on a pipe; as `send`."""
+        if self._backlog:
+            self._keep([data], 0)
+            return False
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # as above
+            return False
+        if sent == len(data):
+            return False
+        self._keep([data], sent)
+        return True
 
     def _keep(self, buffers: Iterable[Buffer], sent: int) -> None:
         for buffer in buffers:
@@ -121,7 +139,8 @@ class Channel:
             view = unpacker.want()
             try:
                 if view is None:
-                    data = self.socket.recv(READ)
+                    data = self._ahead or self.socket.recv(READ)
+                    self._ahead = b""
                     count, asked = len(data), READ
                     if not messages and count < READ and (frame := unpacker.alone(data)) is not None:
                         return [[frame]]
@@ -144,6 +163,19 @@ class Channel:
             if count < asked:
                 break
         return messages
+
+    def receive_alone(self, kind: Lone[M]) -> M | None:
+        """Return the message of this kind that has come, if nothing else has; else there is something to `receive`."""
+        if not self._unpacker.between:
+            return None
+        try:
+            self._ahead = data = self.socket.recv(READ)
+        except OSError:
+            return None
+        message = kind.from_stream(data)
+        if message is not None:
+            self._ahead = b""
+        return message
 
     def close(self) -> None:
         """Close the socket; what is left in the backlog is dropped."""

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.errors import ProtocolError
 from skyward.wire.codec import Decoder, check_body, mark_refs
 from skyward.wire.frames import Ref
-from skyward.wire.lone import Reply
+from skyward.wire.lone import REPLIES, Reply
 from skyward.wire.messages import Cancel, Items, Output, Results
-from skyward_node.cells import Cells
 from skyward_node.executors.arenas import Arenas
 from skyward_node.executors.channel import Channel
-from skyward_node.executors.descriptors import check_reserve
+from skyward_node.executors.ends import close_all, make_ends
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost, WorkerEvent
+from skyward_node.executors.last_words import TAIL, last_lines
 from skyward_node.pipe_messages import MAX_UP, WORKER_MESSAGES
 
 if TYPE_CHECKING:
@@ -37,29 +37,16 @@ if TYPE_CHECKING:
 
     from skyward.model import NodeConfig
     from skyward.wire.frames import Buffer
+    from skyward_node.cells import Cells
     from skyward_node.template import TemplateHandle
 
-STDERR_LINES: Final = 20  # last lines kept for the error of a crash: a Python traceback's end
-STDERR_LINE: Final = 1000  # characters of each
-_TAIL: Final = 4 * STDERR_LINES * STDERR_LINE  # bytes that may hold them: UTF-8 takes at most 4 a character
 _PIPE: Final = 64 * 1024  # bytes a pipe holds: one read takes all that was written before it
 _LAST_WORDS: Final = 2**30  # bytes read from a dead worker's pipe, in case a process we do not know holds it open
-_FATAL: Final = "Fatal Python error: "
 _TURN: Final = 64  # descriptors looked after in one turn; the rest stays ready
 _REPLY: Final = 4096  # bytes of a template's message
 PER_WORKER: Final = 9  # descriptors: two sockets, two pipes, the process, its memory twice, and two that pass through
 _SHARING: Final = (Results, Items)
 _IN: Final = select.EPOLLIN | select.EPOLLRDHUP
-
-
-def last_lines(tail: bytes) -> tuple[str, ...]:
-    """Return the last lines of what was printed, each cut to a bearable length."""
-    lines = tail.decode(errors="replace").splitlines()
-    end = len(lines)
-    for index, line in enumerate(lines):
-        if line.startswith(_FATAL):  # faulthandler's stack has the crash on top, and may be long
-            end = max(STDERR_LINES, index + STDERR_LINES)
-    return tuple(line[:STDERR_LINE] for line in lines[:end][-STDERR_LINES:])
 
 
 class _Worker:
@@ -90,6 +77,7 @@ class Supervisor:
         self._epoll = select.epoll()
         self._output_poll = select.epoll()  # apart, so that output can be read between results and their report
         self._handlers: dict[int, Callable[[int], None]] = {}
+        self._talkers: dict[int, _Worker] = {}  # by fd of a data pipe
         self._speakers: dict[int, _Worker] = {}  # by fd of an output pipe
         self._requests: deque[tuple[bytes, tuple[socket.socket | int, ...]]] = deque()
         self._decoder = Decoder(WORKER_MESSAGES, MAX_UP)
@@ -109,26 +97,8 @@ class Supervisor:
 
     def spawn(self, worker: int, slots: int, env: dict[str, str]) -> None:
         """Order a worker; it can be sent to at once. Raises `OSError` when descriptors run out."""
-        mine: list[socket.socket | int] = []
-        theirs: list[socket.socket | int] = []
-        try:
-            for _ in range(2):
-                ours, other = socket.socketpair()
-                mine.append(ours)
-                theirs.append(other)
-            for _ in range(2):
-                read, write = os.pipe2(os.O_CLOEXEC)
-                mine.append(read)
-                theirs.append(write)
-            cells, fd = Cells.create(slots)
-            theirs.append(fd)
-            arena = self.arenas.create()
-            mine.append(arena)
-            theirs.append(os.dup(arena))
-            check_reserve(arena)
-        except OSError:
-            _close_all([*mine, *theirs])
-            raise
+        mine, theirs, cells = make_ends(slots, self.arenas)
+        arena = mine[-1]
         self.arenas.add(worker, arena)
         self._adopt(worker, mine[:-1], cells)
         where = (self.arenas.size, os.getpid(), arena)
@@ -139,6 +109,7 @@ class Supervisor:
         data, control, stdout, stderr = ends
         worker = _Worker(id, Channel(data), Channel(control), {stdout: 1, stderr: 2}, cells)
         self._workers[id] = worker
+        self._talkers[data.fileno()] = worker
         self._watch(data.fileno(), partial(self._on_data, worker))
         self._watch(control.fileno(), partial(self._on_control, worker))
         for fd in worker.outputs:
@@ -160,6 +131,12 @@ class Supervisor:
             if frames[0][1] != Cancel.TYPE:
                 return
         self._send(record.data, frames)
+
+    def send_packed(self, worker: int, data: bytes) -> None:
+        """Send what a message is on the data pipe; as `send`."""
+        record = self._workers.get(worker)
+        if record is not None and not record.broken and record.data.send_packed(data):
+            self._epoll.modify(record.data.socket.fileno(), _IN | select.EPOLLOUT)
 
     def _send(self, channel: Channel, frames: Sequence[Buffer]) -> None:
         if channel.send(frames):
@@ -193,7 +170,7 @@ class Supervisor:
         """Kill and reap everything. Nothing is left, and no event comes any more."""
         self._template.stop()
         for _, fds in self._requests:
-            _close_all(fds)
+            close_all(fds)
         for worker in list(self._workers.values()):
             self._release(worker)
         self.arenas.close()
@@ -201,6 +178,21 @@ class Supervisor:
         self._epoll.close()
 
     # --- events -----------------------------------------------------------------------------
+
+    def outcome(self) -> tuple[int, Reply] | None:
+        """Return a worker and its small outcome, if that is all that has happened; else `events` says what has."""
+        ready = self._epoll.poll(0, _TURN)
+        if len(ready) != 1:  # what was printed before an outcome is ready no later than that
+            return None
+        fd, mask = ready[0]
+        worker = self._talkers.get(fd)
+        if worker is None or mask != select.EPOLLIN:
+            return None
+        reply = worker.data.receive_alone(REPLIES)
+        if reply is None:
+            self._on_data(worker, mask)
+            return None
+        return worker.id, reply
 
     def events(self) -> list[WorkerEvent]:
         """Return what has happened, without waiting."""
@@ -224,6 +216,7 @@ class Supervisor:
         self._epoll.register(fd, _IN)
 
     def _unwatch(self, fd: int) -> None:
+        self._talkers.pop(fd, None)
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
@@ -271,7 +264,7 @@ class Supervisor:
                         if type(frame) is Ref:
                             self.arenas.check(worker.id, frame)
                 elif isinstance(message, Output) and message.stream == 2:
-                    worker.tail = (worker.tail + bytes(body[0]) + b"\n")[-_TAIL:]
+                    worker.tail = (worker.tail + bytes(body[0]) + b"\n")[-TAIL:]
                 self._received.append(Received(worker.id, message, body))
         except ProtocolError as error:
             self._reject(worker, str(error))
@@ -295,7 +288,7 @@ class Supervisor:
             return
         stream = worker.outputs[fd]
         if stream == 2:
-            worker.tail = (worker.tail + data)[-_TAIL:]
+            worker.tail = (worker.tail + data)[-TAIL:]
         self._printed.append(Printed(worker.id, stream, data))
 
     def _close_output(self, worker: _Worker, fd: int) -> None:
@@ -323,7 +316,7 @@ class Supervisor:
             except (BrokenPipeError, ConnectionResetError):
                 pass  # the template is gone, which we are about to read
             self._requests.popleft()
-            _close_all(fds)
+            close_all(fds)
 
     def _on_template(self, mask: int) -> None:
         sock = self._template.socket
@@ -347,7 +340,7 @@ class Supervisor:
     def _on_reply(self, reply: dict[str, Any], fds: list[int]) -> None:
         worker = self._workers.get(reply["worker"])
         if worker is None:
-            _close_all(fds)
+            close_all(fds)
         elif reply["is"] == "spawned":
             self._spawned.append(Spawned(worker.id, reply["pid"]))
             if fds:
@@ -386,11 +379,3 @@ class Supervisor:
         worker.cells.close()
         if worker.pidfd >= 0:
             os.close(worker.pidfd)
-
-
-def _close_all(fds: Sequence[socket.socket | int]) -> None:
-    for fd in fds:
-        if isinstance(fd, int):
-            os.close(fd)
-        else:
-            fd.close()

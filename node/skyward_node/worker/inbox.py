@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from skyward.wire.frames import Buffer
     from skyward.wire.lone import Call
     from skyward.wire.messages import Cancel, Tasks
+    from skyward_node.worker.slot import Slot
 
 
 # A task as it waits: its id, the function's key, the pickled arguments and their buffers, and its number of calls.
@@ -81,6 +82,18 @@ class Inbox:
                 self.announce(id)
                 return []
             return [([id], running) for _, running in self._drop_doomed([id])]
+
+    def claim(self, id: int, slot: Slot) -> bool:
+        """Have a slot take a task that comes alone and finds it idle, as if it had waited here; False if it must.
+
+        That is where it may have been cancelled before it came.
+        """
+        with self._lock:
+            if self._doomed:
+                return False
+            self._recent.append([id])
+            slot.current = id
+        return True
 
     def _drop_doomed(self, ids: Iterable[int]) -> list[tuple[int, bool]]:
         """Return those of the ids whose drop nobody has told, and the kind of their cancel."""

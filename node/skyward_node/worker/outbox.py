@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skyward.wire.codec import encode, pack_body
 from skyward.wire.frames import shared_among
-from skyward.wire.lone import MAX_SMALL, Reply
+from skyward.wire.lone import MAX_SMALL, REPLIES, Reply
 from skyward.wire.messages import MAX_BUFFERS, Results, Returned
 
 if TYPE_CHECKING:
@@ -48,6 +48,22 @@ class Outbox:
             self._flush_output()
             with self.lock:
                 self.write(self.take())
+
+    def tell(self, outcome: Outcome) -> None:
+        """Send an outcome at once, behind all that there are."""
+        id, status, (data, buffers), spent = outcome
+        if self.done or buffers or len(data) > MAX_SMALL:
+            self.ready = False
+            self.done.append(outcome)
+            self.flush()
+            return
+        self._flush_output()
+        packed = REPLIES.to_stream(Reply(0, 0, id, status, spent, bytes(data)))
+        with self.lock:
+            try:
+                self._writer.write_packed(packed)
+            except OSError:  # as in `write`
+                os._exit(1)
 
     def make_ready(self) -> None:
         """Let another thread send the outcomes there are (the thread that runs the tasks)."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skyward.wire.frames import Buffer
+    from skyward.wire.lone import Lone, M
 
 READ: Final = 64 * 1024  # bytes a read asks for: most batches, and what malloc serves without mmap
 MAX_FRAME: Final = 2**40  # bytes: the daemon is trusted, and memory is the limit
@@ -32,26 +33,40 @@ class PipeReader:
 
         Without ``wait`` only what is there is read.
         """
-        unpacker = self._unpacker
-        view = unpacker.want()
+        view = self._unpacker.want()
         flags = 0 if wait else MSG_DONTWAIT
         try:
             if view is None:
-                data = self._socket.recv(READ, flags)
-                if not data:
-                    return None
-                if (frame := unpacker.alone(data)) is not None:
-                    return [[frame]]
-                unpacker.feed(data)
-            else:
-                count = self._socket.recv_into(view, 0, flags)
-                if not count:
-                    return None
-                unpacker.filled(count)
+                return self._take(self._socket.recv(READ, flags))
+            count = self._socket.recv_into(view, 0, flags)
         except BlockingIOError:
             return []
         except OSError:  # the daemon is gone, or the user's code has closed our descriptors
             return None
+        if not count:
+            return None
+        self._unpacker.filled(count)
+        return self._unpacker.messages()
+
+    def read_alone(self, kind: Lone[M]) -> M | list[list[Buffer]] | None:
+        """Wait for bytes, and return the message of this kind that they are; else as `read`."""
+        if not self._unpacker.between:
+            return self.read()
+        try:
+            data = self._socket.recv(READ)
+        except OSError:
+            return None
+        message = kind.from_stream(data)
+        return self._take(data) if message is None else message
+
+    def _take(self, data: bytes) -> list[list[Buffer]] | None:
+        """Return the messages that the data completes; None at EOF."""
+        if not data:
+            return None
+        unpacker = self._unpacker
+        if (frame := unpacker.alone(data)) is not None:
+            return [[frame]]
+        unpacker.feed(data)
         return unpacker.messages()
 
 
@@ -62,6 +77,10 @@ class PipeWriter:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+
+    def write_packed(self, data: bytes) -> None:
+        """Write what a message is on a pipe; as `write`."""
+        self._socket.sendall(data)
 
     def write(self, *messages: Sequence[Buffer]) -> None:
         """Write messages as a whole. Raises `OSError` when nobody can read them any more."""

@@ -64,12 +64,16 @@ def _open_streams() -> None:
 
 def flush_streams() -> None:
     """Flush the real stdout and stderr, whatever the user's code has done to them."""
-    for stream in (sys.__stdout__, sys.__stderr__):
-        if stream is not None:
-            try:
-                stream.flush()
-            except (OSError, ValueError):  # closed by the user's code
-                pass
+    out, err = sys.__stdout__, sys.__stderr__
+    try:
+        if out is not None:
+            out.flush()
+        if err is not None:
+            err.flush()
+    except (OSError, ValueError):  # closed by the user's code
+        for stream in (out, err):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()  # type: ignore[union-attr]  # as above
 
 
 def _set_path(path: tuple[str, ...]) -> None:

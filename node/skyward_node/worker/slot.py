@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import DeadlockError, SerializationError
 from skyward.memory import LEAST, opened
+from skyward.output import WISH
 from skyward.parameters import yields
 from skyward.wire import bundles, failures, payload
 from skyward.wire.frames import Payload, size_of
@@ -95,13 +96,16 @@ class Slot:
             args, kwargs = payload.loads_call(data, opened(buffers, self._mappings.open) if buffers else buffers)
             if kwargs or Placeholder in map(type, args):
                 args, kwargs = fill(self.streams, id, args, kwargs)
-            output = self.printing.begin(id, function, thread=self.thread)
+            output = None
+            if self.thread or hasattr(function, WISH):
+                output = self.printing.begin(id, function, thread=self.thread)
         except BaseException as error:
             self.started = perf_counter_ns()
             status, value = _failed(_not_loaded(error))
         else:
             status, value = self._run(id, function, args, kwargs)
-            self.printing.end(output)
+            if output is not None or self.printing.begun:
+                self.printing.end(output)
             del args, kwargs  # the mappings that they still have are someone else's by now
         if buffers:
             self._mappings.let_go()
@@ -124,7 +128,8 @@ class Slot:
             if self.leave_fork is not None:
                 self.leave_fork(error)
             return _failed(self._raised(id, error))
-        self._check_fork()
+        if self.leave_fork is not None:
+            self.leave_fork(None)
         if type(value) in _GENERATORS:
             if yields(function):
                 return self._stream(id, value)
@@ -239,6 +244,9 @@ class Slot:
         return failures.from_exception(error)
 
     def _pack(self, value: Any) -> tuple[int, Payload]:
+        small = payload.dumps_scalar(value)
+        if small is not None and (not self.max_payload or len(small) <= self.max_payload):
+            return OK, Payload(small)
         status, result = self._pack_here(value)
         if result.buffers and self.share is not None:
             share = self.share

@@ -56,7 +56,7 @@ def shortly(core: Core, events: Sequence[Any], now: float) -> list[Action] | Non
     if isinstance(event, Incoming) and isinstance(event.message, Call):
         call = event.message
         if worker := shortcut.offer(event.peer, event.user, call, now):
-            shortcut.note_given(call, now)
+            shortcut.note_given(worker, call, now)
             return [Give(worker, Call(0, 0, call.function, call.id, call.data))]
     if isinstance(event, Received) and isinstance(event.message, Reply):
         answer = shortcut.answer(event.worker, event.message, now)

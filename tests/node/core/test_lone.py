@@ -191,6 +191,7 @@ def books(rig: Rig) -> Any:
     return sessions, workers, node.running, node.lent, sorted(node.stuck), [timer[0] for timer in node._timers]
 
 
+@pytest.mark.rule("R37")
 @given(
     steps=histories(STEPS + LIKELY) | histories(CALM),
     concurrency=st.integers(1, 2),
