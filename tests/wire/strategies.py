@@ -232,8 +232,7 @@ HELLO: Final = (
 )
 WELCOME: Final = (
     *(U32, NAME, VERSIONS, KEY, U64, U32, st.sampled_from(["process", "thread"]), NAME, NAME, U32),
-    *(st.lists(NAME, max_size=3), st.booleans(), U64, U64, st.booleans(), st.booleans()),
-    st.binary(max_size=64),
+    *(st.lists(NAME, max_size=3), st.booleans(), U64, U64, st.booleans(), st.booleans(), st.binary(max_size=64)),
 )
 
 BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
