@@ -72,7 +72,9 @@ class Link:
         self.broken = False
         self.failures = self.linger = self.shown = self.said = 0
         self.fresh = False
-        self.cutter = self.joiner = self.monitor = self.socket = None
+        self.cutter = self.joiner = self.monitor = self.socket = self.lane = None
+        self.endpoint = ""
+        self.level = self.asked = self.closed = False
         self.unconfirmed = Unconfirmed()
         self.functions: set[bytes] = set()
         self.modules: set[bytes] = set()
@@ -90,6 +92,20 @@ class Link:
 
     def forget_unsent(self) -> None:
         """Have nothing that waits."""
+
+    def note_end(self, _id: int) -> None:
+        """Have no lane."""
+
+    def note_repeats(self) -> None:
+        """Have no lane."""
+
+    def send_by_lane(self, _frame: bytes) -> bool:
+        """Have no lane."""
+        return False
+
+    def send_task(self, frame: bytes, _id: int) -> None:
+        """Take a task."""
+        self.send([frame])
 
     def send(self, frames: list[Any]) -> None:
         """Take a message."""
@@ -111,6 +127,12 @@ class Hub:
         return Link(rank)
 
     def disconnect(self, _link: Link, _linger: int = 0) -> None:
+        """Close nothing."""
+
+    def open_lane(self, _link: Link, _token: bytes) -> None:
+        """Open nothing."""
+
+    def close_lane(self, _link: Link) -> None:
         """Close nothing."""
 
     def watch(self, _fd: int) -> None:
