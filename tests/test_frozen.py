@@ -54,10 +54,10 @@ def test_fields_come_by_place_by_name_or_by_default() -> None:
     ("make", "words"),
     [
         (Point, "Point.*missing.*'x'"),
-        (lambda: Point(1, z=1), "unexpected keyword argument 'z'"),  # type: ignore[call-arg]
-        (lambda: Point(1, x=1), "multiple values for argument 'x'"),  # type: ignore[misc]
-        (lambda: Point(1, 2, [], "", 5), "positional"),  # type: ignore[call-arg]
-        (lambda: Named(1), "positional"),  # type: ignore[call-arg]
+        (lambda: Point(1, z=1), "unexpected keyword argument 'z'"),  # type: ignore[call-arg]  # what is tested
+        (lambda: Point(1, x=1), "multiple values for argument 'x'"),  # type: ignore[misc]  # as above
+        (lambda: Point(1, 2, [], "", 5), "positional"),  # type: ignore[call-arg]  # what is tested
+        (lambda: Named(1), "positional"),  # type: ignore[call-arg]  # what is tested
         (Hidden, "missing.*'key'"),
     ],
 )

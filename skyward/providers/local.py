@@ -18,6 +18,7 @@ from skyward.providers import directory
 from skyward.providers.base import Launched, Provider
 from skyward.providers.daemon import Daemon
 from skyward.providers.nursery import Nursery
+from skyward.transport.signals import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -132,7 +133,8 @@ class Local(Provider):
         with self._lock:
             surroundings = self._prepare()
             if self._nursery is None and not self._lasting:
-                self._nursery = _start_nursery(surroundings, self._env)
+                with Guard(lambda: None):  # an interrupt waits until somebody can end it
+                    self._nursery = _start_nursery(surroundings, self._env)
 
     def _prepare(self) -> Surroundings:
         if self._closed:
