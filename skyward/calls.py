@@ -11,7 +11,6 @@ holds `gather`.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
@@ -25,6 +24,7 @@ from skyward.pending import PendingFunction, PendingFunctionGroup, PendingStream
 from skyward.signature import make_checker
 
 if TYPE_CHECKING:
+    import inspect
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator
     from typing import Self
 
@@ -111,6 +111,8 @@ class Function(Uncalled, Generic[P, R_co]):
 
     @property
     def __signature__(self) -> inspect.Signature:
+        import inspect
+
         try:
             return inspect.signature(self.__wrapped__)
         except ValueError as error:  # `hasattr` and `inspect` expect an absent attribute

@@ -114,7 +114,8 @@ class Compute(PoolOperations):
             spec = LaunchSpec.of(self._options, nodes.most, provider=provider, image=self._image, client_key=public)
             launcher = Launcher(provider, spec)
             launcher.begin(nodes.desired)
-            self._engine = self._make_engine(launcher, keys)
+            with Guard(lambda: None):  # an interrupt waits until somebody can close what this opens
+                self._engine = self._make_engine(launcher, keys)
             if self._unwanted:
                 raise PoolClosedError("the pool was closed while it opened")
             self._ids = self._engine.ids

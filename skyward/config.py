@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
 from typing import Any, Final, cast
 
 from skyward.errors import ConfigError
+from skyward.frozen import Frozen, field
 from skyward.model import Executor  # noqa: TC001 - dataclass fields are asked for their types by tools
 
 LONGEST: Final = 1e9  # seconds: the protocol's bound, thirty years
@@ -68,8 +68,7 @@ def _require(name: str, value: object, kind: type, what: str) -> None:
         raise TypeError(f"{name} must be {what}, got {value!r}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
+class Worker(Frozen, kw_only=True):
     """How each node runs tasks.
 
     ``concurrency``: tasks a node runs at once (default 1: one node per CPU is the local default).
@@ -92,8 +91,7 @@ class Worker:
         _require("reuse_processes", self.reuse_processes, bool, "True or False")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Frozen, kw_only=True):
     """Settings of a pool. All times are seconds, all sizes bytes.
 
     ``worker``: how nodes run tasks, see `Worker`.
@@ -167,8 +165,8 @@ def check_retries(value: object) -> None:
         raise ConfigError(f"retries must be between 0 and 10000, got {value}")
 
 
-_OPTIONS = {f.name for f in fields(Options)} - {"worker"}
-_WORKER = {f.name for f in fields(Worker)}
+_OPTIONS = {*Options.defaults} - {"worker"}
+_WORKER = {*Worker.defaults}
 _PLACES = {"provider", "nodes", "image", "mesh"}  # the other arguments of sky.Compute
 # What other pools call the number of tasks that run at once.
 _ELSEWHERE = {"max_workers", "workers", "n_workers", "num_workers", "n_jobs", "processes", "threads", "num_cpus"}
@@ -179,8 +177,6 @@ def merge_options(options: Options | None, spec: dict[str, Any]) -> Options:
 
     Raises `TypeError` for a name that is no option, with the nearest one that is.
     """
-    from dataclasses import replace
-
     base = Options() if options is None else options
     _require("options", base, Options, "a sky.Options(...)")
     known = _OPTIONS | _WORKER | {"worker"}
@@ -199,5 +195,5 @@ def merge_options(options: Options | None, spec: dict[str, Any]) -> Options:
     worker = {name: value for name, value in spec.items() if name in _WORKER}
     rest = {name: value for name, value in spec.items() if name not in _WORKER}
     if worker:
-        rest["worker"] = replace(rest.get("worker", base.worker), **worker)
-    return replace(base, **rest)
+        rest["worker"] = rest.get("worker", base.worker).but(**worker)
+    return base.but(**rest)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from fnmatch import fnmatch
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import ConfigError
+from skyward.frozen import Frozen, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
 CHUNK: Final = 1 << 20  # bytes read at once of a file that is hashed
 USUALLY_LEFT: Final = ("__pycache__", "*.pyc", ".git", ".venv")  # nobody wants them on a node
 
-_PYTHON: Final = re.compile(r"3\.\d+(\.\d+)?")
-_APT: Final = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?")
+_PYTHON: Final = r"3\.\d+(\.\d+)?"
+_APT: Final = r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Image:
+class Image(Frozen, kw_only=True):
     """What tasks need on a node: ``sky.Compute(image=sky.Image(pip=["numpy>=2"], env={"MODE": "fast"}))``.
 
     ``python``: the version, such as ``"3.12"`` or ``"3.12.4"``; None: the client's.
@@ -106,8 +105,7 @@ class Image:
         return hash((self.python, self.pip, self.apt, frozenset(self.env.items()), self.includes, self.excludes))
 
     def __reduce__(self) -> Any:
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return _rebuilt, ({**values, "env": dict(self.env)},)
+        return _rebuilt, (self.as_dict() | {"env": dict(self.env)},)
 
     def __repr__(self) -> str:
         said = [f"python={self.python!r}"] if self.python else []
@@ -152,7 +150,7 @@ def _check_pattern(entry: str) -> None:
 def _check_python(value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f'python must be a version as a string, such as "3.12", got {value!r}')
-    if _PYTHON.fullmatch(value) is None:
+    if re.fullmatch(_PYTHON, value) is None:
         raise ConfigError(f'python must be a version such as "3.12" or "3.12.4", got {value!r}')
 
 
@@ -168,7 +166,7 @@ def _check_pip(entry: str) -> None:
 
 
 def _check_apt(entry: str) -> None:
-    if _APT.fullmatch(entry) is None:
+    if re.fullmatch(_APT, entry) is None:
         raise ConfigError(f"apt has {entry!r}, which is no name of a Debian package")
 
 

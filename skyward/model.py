@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Literal, cast
 
 from skyward.errors import ConfigError
+from skyward.frozen import Frozen, field
 
 Executor = Literal["process", "thread"]
 
@@ -19,8 +19,7 @@ def _count(name: str, value: object, least: int) -> int:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Nodes:
+class Nodes(Frozen):
     """How many nodes a pool has: ``min`` ≤ ``desired`` ≤ ``max``.
 
     The pool opens when ``min`` nodes are ready and aims at ``desired``. ``min`` defaults to
@@ -81,8 +80,7 @@ class NodeState(Enum):
     DRAINING = "draining"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSnapshot:
+class NodeSnapshot(Frozen):
     """One node in a `PoolSnapshot`."""
 
     rank: int
@@ -94,8 +92,7 @@ class NodeSnapshot:
     known_for: float  # seconds since it became ready
 
 
-@dataclass(frozen=True, slots=True)
-class PoolSnapshot:
+class PoolSnapshot(Frozen):
     """What a pool looks like at one moment; for logs, tests and curious users."""
 
     nodes: tuple[NodeSnapshot, ...]
@@ -107,8 +104,7 @@ class PoolSnapshot:
     active: bool
 
 
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
+class NodeConfig(Frozen):
     """What a launcher tells a daemon it starts, as JSON on an inherited pipe (never argv).
 
     The daemon answers on ``ready_fd`` with one JSON line: ``{"endpoint", "pid", "public_key"}``
@@ -143,7 +139,7 @@ class NodeConfig:
         """Return the JSON form."""
         import json  # by then a launcher has started what it takes
 
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(self.as_dict()).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> NodeConfig:

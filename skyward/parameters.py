@@ -8,15 +8,13 @@ only, is read as it is written.
 
 from __future__ import annotations
 
-import ast
 import collections.abc
-import inspect
-import re
 import sys
-from types import UnionType
+from types import FunctionType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Union, get_args, get_origin
 
 if TYPE_CHECKING:
+    import ast
     from collections.abc import Callable, Iterator
 
 ALWAYS: Final = 1  # fed element by element, whatever iterable is passed
@@ -28,8 +26,7 @@ _KINDS: Final[dict[Any, int]] = {
     collections.abc.Iterable: ONCE,
 }
 _NAMES: Final = {"Iterator": ALWAYS, "Generator": ALWAYS, "Iterable": ONCE}
-_MENTIONED: Final = re.compile(r"Iterator|Generator|Iterable")
-_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_YIELDS: Final = 0x20 | 0x200  # flags of the code of generators, and of asynchronous ones
 
 
 class Inputs(NamedTuple):
@@ -54,6 +51,10 @@ class Inputs(NamedTuple):
 
 def yields(function: Any) -> bool:
     """Return whether calling it gives a generator, plain or asynchronous."""
+    if type(function) is FunctionType:
+        return bool(function.__code__.co_flags & _YIELDS)
+    import inspect  # 5 ms, and most functions are plain
+
     called: Any = function
     if not inspect.isroutine(function) and not hasattr(function, "func"):
         called = getattr(function.__class__, "__call__", function)  # noqa: B004 - not whether there is one
@@ -62,6 +63,8 @@ def yields(function: Any) -> bool:
 
 def find_inputs(function: Callable[..., Any]) -> Inputs | None:
     """Return which parameters are fed element by element; None if there is none."""
+    import inspect
+
     try:
         parameters = list(inspect.signature(function, follow_wrapped=False).parameters.values())
     except (TypeError, ValueError):  # some builtins do not tell
@@ -70,8 +73,9 @@ def find_inputs(function: Callable[..., Any]) -> Inputs | None:
     kinds = {parameter.name: _kind(parameter.annotation, function) for parameter in parameters}
     if not any(kinds.values()):
         return None
-    positional = [p.name for p in parameters if p.kind in _POSITIONAL]
-    by_name = [p.name for p in parameters if p.kind in (_POSITIONAL[1], inspect.Parameter.KEYWORD_ONLY)]
+    either = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    positional = [p.name for p in parameters if p.kind in (inspect.Parameter.POSITIONAL_ONLY, either)]
+    by_name = [p.name for p in parameters if p.kind in (either, inspect.Parameter.KEYWORD_ONLY)]
     return Inputs(
         tuple(kinds[name] for name in positional),
         max([kinds[p.name] for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL], default=0),
@@ -82,7 +86,7 @@ def find_inputs(function: Callable[..., Any]) -> Inputs | None:
 
 def _kind(annotation: Any, function: Any) -> int:
     if isinstance(annotation, str):
-        if not _MENTIONED.search(annotation) and not annotation.isidentifier():
+        if not any(name in annotation for name in _NAMES) and not annotation.isidentifier():
             return 0
         evaluated = _evaluated(annotation, function)
         return _written_kind(annotation) if evaluated is None else _kind_of(evaluated)
@@ -127,6 +131,8 @@ def _evaluated(annotation: str, function: Any) -> Any:
 
 
 def _written_kind(annotation: str) -> int:
+    import ast  # 2 ms, and few annotations have to be read
+
     try:
         tree: ast.AST = ast.parse(annotation.strip(), mode="eval").body
     except SyntaxError:
@@ -135,6 +141,8 @@ def _written_kind(annotation: str) -> int:
 
 
 def _tree_kind(tree: ast.AST) -> int:
+    import ast
+
     match tree:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return _NAMES.get(name, 0)

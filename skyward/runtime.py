@@ -13,12 +13,12 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple, overload
 
 from skyward.abbreviation import abbreviate
 from skyward.errors import NoPoolError
+from skyward.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -219,8 +219,7 @@ def resolve_pool(operand: object) -> Pool:
 # --- the place of a task ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Frozen):
     """A node of the pool, as the tasks of all its nodes know it."""
 
     rank: int
@@ -228,8 +227,7 @@ class Peer:
     public_address: str  # reachable from the client
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceInfo:
+class InstanceInfo(Frozen):
     """Where a task runs. The defaults describe a pool of one node with one worker."""
 
     node: int  # rank, 0 to total_nodes - 1

@@ -7,15 +7,18 @@ arguments, and raises the `TypeError` that a real call would raise, for a tenth 
 
 from __future__ import annotations
 
-import inspect
 from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    import inspect
     from collections.abc import Callable
 
     Checker = Callable[..., None]
+
+CO_VARARGS: Final = 4  # flags of code, as `inspect` calls them
+CO_VARKEYWORDS: Final = 8
 
 _ANYTHING: Final = "*args, **kwargs"
 
@@ -25,6 +28,8 @@ def make_checker(function: Callable[..., Any], qualname: str) -> Checker:
     if isinstance(function, FunctionType):
         # Not `inspect.signature`: it shows what `functools.wraps` pretends, this is what a call would meet.
         return _empty(_parameters(function.__code__), qualname, function.__defaults__, function.__kwdefaults__)
+    import inspect  # 5 ms, and most functions are plain
+
     try:
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # some builtins do not tell
@@ -40,13 +45,13 @@ def _parameters(code: CodeType) -> str:
     parts = names[:positional]
     if code.co_posonlyargcount:
         parts.insert(code.co_posonlyargcount, "/")
-    if code.co_flags & inspect.CO_VARARGS:
+    if code.co_flags & CO_VARARGS:
         parts.append("*" + names[rest])
         rest += 1
     elif keyword:
         parts.append("*")
     parts += names[positional : positional + keyword]
-    if code.co_flags & inspect.CO_VARKEYWORDS:
+    if code.co_flags & CO_VARKEYWORDS:
         parts.append("**" + names[rest])
     return ", ".join(parts)
 
@@ -57,7 +62,8 @@ def _from_signature(signature: inspect.Signature, qualname: str) -> Checker:
     given = [p for p in parameters if p.default is not p.empty]
     defaults = tuple(p.default for p in given if p.kind is not p.KEYWORD_ONLY)
     keyword_defaults = {p.name: p.default for p in given if p.kind is p.KEYWORD_ONLY}
-    return _empty(str(inspect.Signature(bare))[1:-1], qualname, defaults, keyword_defaults)
+    shown = str(signature.replace(parameters=bare, return_annotation=signature.empty))
+    return _empty(shown[1:-1], qualname, defaults, keyword_defaults)
 
 
 def _empty(

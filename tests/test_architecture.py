@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("forget_sources")
 
 # Who may import what, by the parts of `skyward`; a part may always import from itself. Parts that are not
 # named join the others into what users hold ("all of it"), and may import anything but the facade.
-VALUES = {"errors", "model"}
+VALUES = {"errors", "frozen", "model"}
 CALLS = {
     "abbreviation",
     "calls",
@@ -42,13 +42,14 @@ ARROWS: dict[str, set[str]] = {
     "failure": set(),
     "task_errors": {"failure"},
     "errors": {"failure", "task_errors"},  # all of them, for everybody else
-    "model": {"errors"},
+    "frozen": set(),
+    "model": {"errors", "frozen"},
     "config": VALUES,
     **dict.fromkeys(CALLS, VALUES | {"config"} | CALLS),
     "wire": VALUES | CALLS,  # what is encoded is a call
     "dispatch": VALUES,
     "cpus": set(),
-    "image": {"errors"},
+    "image": {"errors", "frozen"},
     "sharding": {"runtime"},
     "versions": set(),
     "later": set(),
@@ -60,7 +61,7 @@ ARROWS: dict[str, set[str]] = {
     "feeding": VALUES | {"abbreviation", "pending", "waiting"},
     "waiting": set(),
     "transport": VALUES | {"config", "private", "wire", "dispatch", "waiting"},
-    "providers": VALUES | {"config", "cpus", "image", "private", "transport.keys"},
+    "providers": VALUES | {"config", "cpus", "image", "private", "transport.keys", "transport.signals"},
 }
 
 # What a part may name in annotations only: operators give what the layer above makes of a call, and the

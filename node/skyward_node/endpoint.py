@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 LONGEST: Final = 107  # bytes of a Unix socket's path on Linux, without the final NUL
 LAUNCHED: Final = "skyward-"  # how the names of directories begin that a launcher makes for its daemons
 _SCHEME: Final = "ipc://"
-_TCP: Final = re.compile(r"tcp://(?P<host>\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):(?P<port>\*|\d{1,5})")
+_TCP: Final = r"tcp://(?P<host>\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):(?P<port>\*|\d{1,5})"
 
 
 def check(bind: str) -> str:
     """Return the path of an ``ipc://`` endpoint, or "" for a ``tcp://`` one; raises `ConfigError`."""
     if not bind.startswith("tcp://"):
         return socket_path(bind)
-    match = _TCP.fullmatch(bind)
+    match = re.fullmatch(_TCP, bind)
     if match is None or (match["port"] != "*" and int(match["port"]) > 65_535):
         raise ConfigError(
             f"cannot bind {bind}: a TCP endpoint looks like tcp://127.0.0.1:7700, tcp://0.0.0.0:7700 or, for a free "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import sys
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
@@ -16,7 +15,7 @@ from skyward_node.executors.environment import ACCELERATORS, share
 if TYPE_CHECKING:
     from skyward.model import NodeConfig
 
-_DEVICE: Final = re.compile(r"nvidia\d+")
+_DEVICE: Final = "nvidia"  # and a number
 
 
 def make_identity(config: NodeConfig) -> Identity:
@@ -44,4 +43,6 @@ def accelerators(visible: str | None) -> list[str]:
     except OSError:
         return []
     # Their ids are not the numbers of their files: a container may have /dev/nvidia3 alone, which is its device 0.
-    return [str(id) for id in range(sum(_DEVICE.fullmatch(name) is not None for name in devices))]
+    return [
+        str(id) for id in range(sum(name.startswith(_DEVICE) and name[len(_DEVICE) :].isdecimal() for name in devices))
+    ]

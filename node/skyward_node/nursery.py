@@ -16,7 +16,6 @@ import gc
 import os
 import socket
 from contextlib import suppress
-from dataclasses import replace
 from importlib import import_module
 from typing import Final
 
@@ -94,4 +93,4 @@ def _be_daemon(config: int, log: int, told: int, ready: int, lifeline: int) -> N
     gc.enable()
     with os.fdopen(config, "rb") as file:
         said = NodeConfig.from_json(file.read())
-    return replace(said, ready_fd=ready, lifeline_fd=lifeline)
+    return said.but(ready_fd=ready, lifeline_fd=lifeline)

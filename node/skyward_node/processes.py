@@ -12,8 +12,9 @@ import os
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from skyward.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -168,8 +169,7 @@ def _existing(mount: str, path: str) -> str:
     return full.rstrip("/") if os.path.isdir(full) else mount
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryWatch:
+class MemoryWatch(Frozen):
     """Counters that go up when the kernel kills for lack of memory, as of one moment."""
 
     group: int

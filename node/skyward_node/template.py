@@ -28,9 +28,9 @@ import time
 import traceback
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from skyward.frozen import Frozen, field
 from skyward_node import processes
 
 if TYPE_CHECKING:
@@ -46,13 +46,15 @@ IDLE: Final = 0.1  # seconds without a request, after which there is time to imp
 SWEEP: Final = 0.05  # seconds between looks for survivors while the template ends
 
 
-@dataclass(slots=True)
 class TemplateHandle:
     """The daemon's side: the socket to the template, its pid, and a pidfd of it."""
 
-    socket: socket.socket
-    pid: int
-    pidfd: int
+    __slots__ = ("pid", "pidfd", "socket")
+
+    def __init__(self, socket: socket.socket, pid: int, pidfd: int) -> None:
+        self.socket = socket
+        self.pid = pid
+        self.pidfd = pidfd
 
     def stop(self, patience: float = 5.0) -> None:
         """Make the template kill its workers and exit, and reap it; after ``patience`` seconds kill it."""
@@ -69,8 +71,7 @@ class TemplateHandle:
         self.pidfd = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Birth:
+class Birth(Frozen):
     """What a new worker is told: who it is, and the file descriptors it lives with."""
 
     worker: int

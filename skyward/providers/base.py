@@ -12,10 +12,10 @@ process: all that `Provider.terminate` needs to know of it stands in its `Launch
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from skyward.errors import ProvisionError
+from skyward.frozen import Frozen, field
 from skyward.image import Image
 from skyward.model import NodeConfig
 
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 KEYS: Final = "keys"  # directory of keys of a node that persists, named from the one that it has on its machine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchSpec:
+class LaunchSpec(Frozen, kw_only=True):
     """What a pool wants each of its nodes to be. Times are seconds, sizes bytes."""
 
     concurrency: int = 1
@@ -83,8 +82,7 @@ class LaunchSpec:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launched:
+class Launched(Frozen, kw_only=True):
     """A node that serves."""
 
     ident: str  # unique within its provider

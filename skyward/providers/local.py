@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from skyward.cpus import usable_cpus
@@ -20,6 +18,7 @@ from skyward.providers import directory
 from skyward.providers.base import Launched, Provider
 from skyward.providers.daemon import Daemon
 from skyward.providers.nursery import Nursery
+from skyward.transport.signals import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -134,7 +133,8 @@ class Local(Provider):
         with self._lock:
             surroundings = self._prepare()
             if self._nursery is None and not self._lasting:
-                self._nursery = _start_nursery(surroundings, self._env)
+                with Guard(lambda: None):  # an interrupt waits until somebody can end it
+                    self._nursery = _start_nursery(surroundings, self._env)
 
     def _prepare(self) -> Surroundings:
         if self._closed:
@@ -170,10 +170,10 @@ class Local(Provider):
         self, surroundings: Surroundings, spec: LaunchSpec, index: int, seat: int, cancelled: threading.Event
     ) -> Launched:
         bind = ANY_PORT if self.transport == "tcp" else f"ipc://{self._directory}/n{index}.sock"
-        config = replace(_config(spec, surroundings, bind), seat=seat, seats=spec.nodes)
+        config = _config(spec, surroundings, bind).but(seat=seat, seats=spec.nodes)
         env = _environment(surroundings, spec.image.env)
         nursery = self._nursery if self._nursery is not None and self._nursery.env == env else None
-        daemon = Daemon(surroundings.sys_path, env, partial(replace, config), nursery=nursery)
+        daemon = Daemon(surroundings.sys_path, env, config.but, nursery=nursery)
         ident = f"local-{daemon.pid}-{index}"
         try:
             # Known before it is waited for, so that `close` finds it.
@@ -199,11 +199,11 @@ class Local(Provider):
 
         place = persisting.make_place(spec.mesh)
         log = os.path.join(place, persisting.LOG)
-        config = replace(_config(spec, surroundings, ANY_PORT), seat=seat, seats=spec.nodes, keys=place, log_file=log)
+        config = _config(spec, surroundings, ANY_PORT).but(seat=seat, seats=spec.nodes, keys=place, log_file=log)
         env = _environment(surroundings, spec.image.env) | {persisting.MARK: place}
         starting = f"starting-{index}"  # until it serves it is ours, and `close` ends it
         try:
-            daemon = Daemon(surroundings.sys_path, env, partial(replace, config), log_file=log)
+            daemon = Daemon(surroundings.sys_path, env, config.but, log_file=log)
             ident = persisting.identify(daemon.pid, place)
             try:
                 self._add(starting, daemon)

@@ -10,8 +10,8 @@ import fcntl
 import os
 import select
 import signal
-import socket
 import threading
+from _socket import AF_UNIX, MSG_DONTWAIT, SOCK_SEQPACKET, socketpair
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -61,11 +61,13 @@ class Nursery:
         return pid
 
     def _send(self, fds: list[int]) -> bool:
+        import socket
+
         with self._lock, forking:  # nobody closes the socket now, and no forked child takes its duplicate along
             if self._works:
                 try:
                     with socket.socket(fileno=os.dup(self._socket)) as requests:
-                        socket.send_fds(requests, [b"fork"], fds, socket.MSG_DONTWAIT)
+                        socket.send_fds(requests, [b"fork"], fds, MSG_DONTWAIT)
                 except OSError:
                     self._works = False
             return self._works
@@ -96,7 +98,7 @@ class Nursery:
 
 
 def _pair() -> tuple[int, int]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
     return ours.detach(), theirs.detach()
 
 

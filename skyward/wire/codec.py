@@ -11,6 +11,7 @@ It must not know what pickles mean, who sends which message, or what a session i
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import accumulate, chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from skyward.wire.frames import Buffer
+
+    _Kind = tuple[type[Message], Callable[[Buffer], Message], Callable[[Any], None] | None]
 
 OWN_FRAME: Final = 32_768  # bytes: above it copying a pickle into the blob costs more than a frame of its own
 
@@ -92,11 +95,12 @@ def encode(message: Message) -> bytes:
 class Decoder:
     """Decodes the headers of the message types that its owner takes, of at most ``most`` bytes each."""
 
-    __slots__ = ("_kinds", "_most")
+    __slots__ = ("_kinds", "_most", "_types")
 
     def __init__(self, types: tuple[type[Message], ...], most: int = MAX_HEADER) -> None:
         self._most = most
-        self._kinds = {kind.TYPE: (kind, msgpack.Decoder(kind).decode, _header_check(kind)) for kind in types}
+        self._types = {kind.TYPE: kind for kind in types}
+        self._kinds: dict[int, _Kind] = {}  # those that have come: each takes 0.1 ms to make, and most never come
 
     def decode(self, frame: Buffer) -> Message | None:
         """Return the message of a frame 0; None for an unknown hint, which is to be ignored.
@@ -110,9 +114,12 @@ class Decoder:
             raise ProtocolError(f"protocol differs: the peer speaks {frame[0]}, we speak {PROTOCOL}")
         entry = self._kinds.get(number)
         if entry is None:
-            if number >= HINT:
+            if number in self._types:
+                entry = self._kinds[number] = _kind(self._types[number])
+            elif number >= HINT:
                 return None
-            raise ProtocolError(f"message type {number} is unknown or out of place")
+            else:
+                raise ProtocolError(f"message type {number} is unknown or out of place")
         kind, decode, check = entry
         try:
             message = decode(frame[2:])
@@ -121,6 +128,11 @@ class Decoder:
         if check is not None:
             check(message)
         return message
+
+
+@cache
+def _kind(kind: type[Message]) -> _Kind:
+    return kind, msgpack.Decoder(kind).decode, _header_check(kind)
 
 
 def _place(kind: type[Message], error: Exception) -> str:

@@ -95,6 +95,33 @@ def test_interrupt_while_opening_ends_what_was_started() -> None:
         gate.prepare()  # the provider is closed
 
 
+class Striking(Gate):
+    """A provider by which an interrupt comes just when the pool has made all that it is made of."""
+
+    struck = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "listener":  # once as the launches begin, and once at the end
+            self.struck += 1
+            if self.struck == 2:
+                signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.rule("F2")
+@pytest.mark.rule("R30")
+def test_interrupt_while_a_pool_is_made_leaves_nothing() -> None:
+    """Its nodes are on their way by then; neither they nor a descriptor stays."""
+    provider = Striking(free=2)
+    pool = sky.Compute(provider, nodes=2)
+    with pytest.raises(KeyboardInterrupt):
+        pool.open()
+    assert provider.struck == 2
+    assert not pool.is_active
+    with pytest.raises(ProvisionError):
+        provider.prepare()
+
+
 @pytest.mark.rule("F2")
 @pytest.mark.rule("R30")
 def test_interrupt_while_leaving_cancels_and_ends_everything(tmp_path: Path) -> None:
