@@ -51,7 +51,8 @@ ARROWS: dict[str, set[str]] = {
     "image": {"errors"},
     "sharding": {"runtime"},
     "versions": set(),
-    "memory": {"wire.frames"},
+    "mappings": set(),
+    "memory": {"mappings", "wire.frames"},
     "private": {"errors"},
     "choosing": VALUES | {"config", "image", "meshes", "providers"},
     "meshes": VALUES
@@ -74,7 +75,7 @@ NAMED: dict[str, set[str]] = {
 NODE = (
     VALUES
     | CALLS
-    | {"config", "cpus", "memory", "versions", "wire", "nested"}
+    | {"config", "cpus", "mappings", "memory", "versions", "wire", "nested"}
     | {"transport.keys", "transport.polling", "transport.sockets"}
 )
 

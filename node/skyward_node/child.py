@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from skyward import runtime
 from skyward.errors import ForkedPoolError, ProtocolError
+from skyward.mappings import tidy
 from skyward.memory import Arena, Files, Mappings
 from skyward.wire.codec import Decoder, mark_refs
 from skyward.wire.functions import FunctionLoader
@@ -140,6 +141,7 @@ class _Worker:
             slot.current = None
             self._outbox.flush()
             teller.paused = True
+            tidy()
             if not self._read():
                 return
 
@@ -181,6 +183,7 @@ class _Worker:
                 self._seats.leave(slot.seat)
             slot.current = entry = None
             outbox.flush()
+            tidy()
 
     def _new_slot(self, interrupts: Interrupts | None) -> Slot:
         slot = Slot(

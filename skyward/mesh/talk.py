@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.config import frame_limit
 from skyward.errors import ProtocolError
+from skyward.mappings import tidy
 from skyward.mesh.outcomes import Outcomes
 from skyward.mesh.spares import Spares
 from skyward.versions import package_versions
@@ -168,6 +169,7 @@ class Talk:
             link.said = link.shown
             if now:
                 self.spares.trim(now)
+                tidy()
             self.release(mate)
             frame = encode(Beat(link.epoch, link.seen, now, link.heard, link.shown))
             link.send([frame])  # also to find out if the node knows this connection
