@@ -46,7 +46,8 @@ ARROWS: dict[str, set[str]] = {
     "config": VALUES,
     **dict.fromkeys(CALLS, VALUES | {"config"} | CALLS),
     "wire": VALUES | CALLS,  # what is encoded is a call
-    "dispatch": VALUES,
+    "dispatch": VALUES | {"pace"},
+    "pace": set(),
     "cpus": set(),
     "image": {"errors"},
     "sharding": {"runtime"},
@@ -75,7 +76,7 @@ NAMED: dict[str, set[str]] = {
 NODE = (
     VALUES
     | CALLS
-    | {"config", "cpus", "mappings", "memory", "versions", "wire", "nested"}
+    | {"config", "cpus", "mappings", "memory", "pace", "versions", "wire", "nested"}
     | {"transport.keys", "transport.polling", "transport.sockets"}
 )
 
