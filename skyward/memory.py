@@ -23,25 +23,24 @@ import fcntl
 import mmap
 import os
 import threading
-import weakref
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from skyward.mappings import forget, map_file
 from skyward.wire.frames import Ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from skyward.mappings import Mapping
     from skyward.wire.frames import Buffer
 
 HEAD: Final = mmap.PAGESIZE  # bytes at the begin of an arena, of which the first eight are its id
 LEAST: Final = 128 * 1024  # bytes from which a buffer is shared: opening a mapping costs what copying this does
 WARM: Final = 256 * 2**20  # bytes of free regions that keep their pages: fresh ones cost eight times a copy
-MAPPINGS: Final = 256  # mappings of regions that a process has at a time: each takes a descriptor
 FILES: Final = 64  # arenas whose files a process keeps open, so that opening one is rare; see `Files`
 EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE))
-POPULATE_WRITE: Final = 23  # MADV_POPULATE_WRITE, since Linux 5.14; Python does not name it
 
 
 def create_file(size: int) -> int:
@@ -151,7 +150,7 @@ class Region:
 
     def open(self, ref: Ref) -> Buffer:
         """Return what lies here as memory of our own, which keeps the region; raises `OSError`."""
-        return _map(self._segment, ref, self)
+        return _map(self._segment, ref, self)[0]
 
     def __del__(self) -> None:
         if not self._kept:
@@ -232,7 +231,7 @@ class Arena:
 class File:
     """An arena of another process, open for as long as somebody refers to it."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("__weakref__", "fd")
 
     def __init__(self, pid: int, number: int, arena: int) -> None:
         # To be read only: a task may write rubbish to every descriptor that its process has.
@@ -282,26 +281,18 @@ class Files:
     def close(self) -> None:
         """Keep no file open; those that are being read close with their last reader."""
         with self._lock:
+            for _, file in self._files.values():
+                forget(file)
             self._files.clear()
 
 
-_mapped: Final[dict[int, weakref.ref[mmap.mmap]]] = {}  # the mappings there are, by their ids
-
-
-def _map(file: File | Segment, ref: Ref, keep: object) -> memoryview | bytearray:
-    """Return what a reference refers to, as memory of our own; ``keep`` lives as long as the mapping does."""
-    _, _, _, _, offset, length = ref.fields
+def _map(file: File | Segment, ref: Ref, keep: object) -> tuple[memoryview, Mapping] | tuple[bytearray, None]:
+    """Return what a reference refers to, as memory of our own, and the mapping; ``keep`` lives as long as both do."""
+    _, _, arena, _, offset, length = ref.fields
     size = os.fstat(file.fd).st_size
     if not 0 < length <= size - offset:  # a claim: it costs nothing before it is found to be true
         raise OSError(f"shared memory of {size} bytes has no {length} bytes at {offset}")
-    if len(_mapped) < MAPPINGS:
-        with suppress(OSError):  # out of descriptors or of address space
-            pages = mmap.mmap(file.fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
-            number = id(pages)
-            _mapped[number] = weakref.ref(pages)
-            weakref.finalize(pages, _unmapped, number, keep).atexit = False
-            return memoryview(pages)
-    return read_copy(file.fd, ref)
+    return map_file(file, (arena, offset, length), keep) or (read_copy(file.fd, ref), None)
 
 
 def read_copy(fd: int, ref: Ref) -> bytearray:
@@ -316,21 +307,6 @@ def read_copy(fd: int, ref: Ref) -> bytearray:
             raise OSError(f"shared memory of {length} bytes ends after {at}")
         at += count
     return copied
-
-
-def _unmapped(number: int, _keep: object) -> None:
-    _mapped.pop(number, None)
-
-
-def _own_all() -> None:
-    """Before a fork: the child has its own copies of our mappings, and nobody waits until it has let go of them."""
-    for reference in _mapped.copy().values():
-        pages = reference()
-        if pages is not None:
-            make_own(pages)
-
-
-os.register_at_fork(before=_own_all)
 
 
 class Lease:
@@ -351,7 +327,7 @@ class Lease:
             raise OSError(self._file.errno, self._file.strerror)
         if os.getpid() != self._pid:  # the region may be used again by now: the lease is our parent's
             raise OSError("a result that was not fetched before a fork cannot be fetched in the child")
-        return _map(self._file, ref, self)
+        return _map(self._file, ref, self)[0]
 
     def __del__(self) -> None:
         self._released(self.number)
@@ -362,33 +338,21 @@ class Mappings:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._open: list[weakref.ref[mmap.mmap]] = []
+        self._open: list[Mapping] = []
 
     def open(self, ref: Ref) -> Buffer:
         """Return the bytes that a reference in an argument stands for; raises `OSError`."""
-        mapped = _map(self._files.of(ref), ref, None)
-        if isinstance(mapped, memoryview):
-            pages = mapped.obj
-            assert isinstance(pages, mmap.mmap)
-            self._open.append(weakref.ref(pages))
-        return mapped
+        memory, mapping = _map(self._files.of(ref), ref, None)
+        if mapping is not None:
+            self._open.append(mapping)
+        return memory
 
     def let_go(self) -> None:
         """The task has ended: what of its memory is still in use becomes ours, page by page."""
-        for reference in self._open:
-            pages = reference()
-            if pages is not None:
-                make_own(pages)
+        for mapping in self._open:
+            if mapping.is_lent:
+                mapping.make_own()
         self._open.clear()
-
-
-def make_own(pages: mmap.mmap) -> None:
-    """Give every page of a copy-on-write mapping its copy, without changing a byte."""
-    try:
-        pages.madvise(POPULATE_WRITE)
-    except OSError:  # an older kernel: writing a byte onto itself does it
-        for at in range(0, len(pages), mmap.PAGESIZE):
-            pages[at] = pages[at]
 
 
 def opened(buffers: Sequence[Buffer], open_ref: Callable[[Ref], Buffer]) -> tuple[Buffer, ...]:

@@ -47,13 +47,15 @@ ARROWS: dict[str, set[str]] = {
     "config": VALUES,
     **dict.fromkeys(CALLS, VALUES | {"config"} | CALLS),
     "wire": VALUES | CALLS,  # what is encoded is a call
-    "dispatch": VALUES,
+    "dispatch": VALUES | {"pace"},
+    "pace": set(),
     "cpus": set(),
     "image": {"errors", "frozen"},
     "sharding": {"runtime"},
     "versions": set(),
     "later": set(),
-    "memory": {"wire.frames"},
+    "mappings": set(),
+    "memory": {"mappings", "wire.frames"},
     "private": {"errors"},
     "choosing": VALUES | {"config", "image", "meshes", "providers"},
     "meshes": VALUES
@@ -76,7 +78,7 @@ NAMED: dict[str, set[str]] = {
 NODE = (
     VALUES
     | CALLS
-    | {"config", "cpus", "later", "memory", "versions", "wire", "nested"}
+    | {"config", "cpus", "later", "mappings", "memory", "pace", "versions", "wire", "nested"}
     | {"transport.keys", "transport.lanes", "transport.polling", "transport.sockets"}
 )
 

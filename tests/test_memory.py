@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward import memory
+from skyward import mappings, memory
 from skyward.memory import HEAD, Arena, File, Files, Lease, Mappings
 from skyward.wire.frames import Ref
 from tests.regions import MIB, offset_of, put, read
@@ -245,7 +245,7 @@ def test_out_of_descriptors_closes_files_that_are_kept_for_speed(monkeypatch: py
 
 def test_many_mappings_fall_back_to_copies(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each mapping takes a descriptor, so there is a bound; what comes beyond it is read into memory."""
-    monkeypatch.setattr(memory, "MAPPINGS", len(memory._mapped) + 2)
+    monkeypatch.setattr(mappings, "MAPPINGS", len(mappings._lent) + 2)
     ref, files = put(arena, b"abc" * PAGE), Files()
     opened_ones = [Mappings(files).open(ref) for _ in range(4)]
     assert [type(one) for one in opened_ones] == [memoryview, memoryview, bytearray, bytearray]
@@ -274,12 +274,12 @@ def test_own_pages_keep_their_bytes_and_leave_the_file(
 ) -> None:
     """After that the writer may use the region again, and the reader keeps what it had."""
     if kernel == "old":
-        monkeypatch.setattr(memory, "POPULATE_WRITE", 12345)
+        monkeypatch.setattr(mappings, "POPULATE_WRITE", 12345)
     ref = put(arena, b"a" * (3 * PAGE + 5))
-    mappings = Mappings(Files())
-    mapped: Any = mappings.open(ref)
+    reader = Mappings(Files())
+    mapped: Any = reader.open(ref)
     mapped[1] = ord("!")
-    mappings.let_go()
+    reader.let_go()
     segment = arena._segment
     assert segment is not None
     segment.view[offset_of(ref) : offset_of(ref) + ref.length] = b"z" * ref.length
@@ -288,11 +288,12 @@ def test_own_pages_keep_their_bytes_and_leave_the_file(
 
 def test_what_nobody_uses_any_more_is_not_copied(arena: Arena) -> None:
     """Only what a task has kept costs a copy when it ends."""
-    mappings = Mappings(Files())
-    mappings.open(put(arena, b"a" * PAGE))
+    reader = Mappings(Files())
+    reader.open(put(arena, b"a" * PAGE))
     gc.collect()
-    mappings.let_go()
-    assert mappings._open == []
+    [mapping] = reader._open
+    reader.let_go()
+    assert (reader._open, mapping.is_own) == ([], False)
 
 
 def test_forked_child_keeps_what_its_parent_had_mapped(arena: Arena) -> None:
@@ -349,7 +350,7 @@ def test_lease_that_was_never_opened_is_released(arena: Arena) -> None:
 
 def test_lease_on_a_copy_is_released_with_its_reference(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy does not keep the region."""
-    monkeypatch.setattr(memory, "MAPPINGS", 0)
+    monkeypatch.setattr(mappings, "MAPPINGS", 0)
     released: list[int] = []
     ref = leased(arena, released)
     copied = ref.owner[1].open(ref)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from skyward import runtime
 from skyward.errors import ForkedPoolError, ProtocolError
+from skyward.mappings import tidy
 from skyward.memory import Arena, Files, Mappings
 from skyward.wire.codec import Decoder, mark_refs
 from skyward.wire.functions import FunctionLoader
@@ -142,6 +143,7 @@ class _Worker:
             if done:
                 self._outbox.flush()
             teller.paused = True
+            tidy()
             found = self._read_alone(slot) if reuse else self._read()
             if found is False:
                 return
@@ -189,6 +191,7 @@ class _Worker:
                 self._seats.leave(slot.seat)
             slot.current = entry = None
             outbox.flush()
+            tidy()
 
     def _new_slot(self, interrupts: Interrupts | None) -> Slot:
         slot = Slot(

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from skyward.pace import Pace
+
 AHEAD: Final = 10_000  # µs of work per slot sent ahead: some dozen round trips on one machine
 LOW: Final = AHEAD // 2  # µs of work per slot at which a node gets more: below it, a late message would be felt
 TOO_LONG: Final = 20_000.0  # µs: longer tasks are sent to free slots only; a round trip is noise to them
 MOST: Final = 1_024  # tasks per slot a node may hold; bounds what is lost with a node
 FLOOR: Final = 5.0  # µs that even an empty task costs a node
-WEIGHT: Final = 0.25  # of the newest batch in the moving average (a change shows after about 4 batches)
 KNOWN: Final = 4_096  # functions whose duration is remembered; a loop that redefines one makes no end of them
 
 RUN: Final = 64  # tasks sent ahead to one node before the next has its turn: few messages, each large
@@ -28,19 +29,23 @@ RECALL: Final = 2_000  # µs of waiting work worth taking back for an idle node:
 
 
 class Durations:
-    """Moving average of the run time of each function, in microseconds."""
+    """What is expected of each function, in microseconds."""
 
-    __slots__ = ("_mean",)
+    __slots__ = ("_mean", "_paces")
 
     def __init__(self) -> None:
+        self._paces: dict[bytes, Pace] = {}
         self._mean: dict[bytes, float] = {}
 
     def observe(self, key: bytes, mean: float) -> None:
         """Take in the mean duration of a batch of tasks of one function."""
-        known = self._mean.get(key)
-        self._mean[key] = mean if known is None else known + WEIGHT * (mean - known)
-        if len(self._mean) > KNOWN:
-            del self._mean[next(iter(self._mean))]
+        pace = self._paces.get(key)
+        if pace is None:
+            pace = self._paces[key] = Pace()
+            if len(self._paces) > KNOWN:
+                oldest = next(iter(self._paces))
+                del self._paces[oldest], self._mean[oldest]
+        self._mean[key] = pace.observe(mean)
 
     def cost(self, key: bytes, count: int = 1) -> float | None:
         """Return the expected duration of a task of ``count`` calls, or None if nothing is known."""

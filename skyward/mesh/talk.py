@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.config import frame_limit
 from skyward.errors import ProtocolError
+from skyward.mappings import tidy
 from skyward.mesh.outcomes import Outcomes
 from skyward.mesh.spares import Spares
 from skyward.versions import package_versions
@@ -140,9 +141,7 @@ class Talk:
         if sharing is not None and sharing.waiting.get(mate.rank):
             self.release(mate)
         link.unacked = 0
-        if type(data) is not bytes:
-            data = bytes(data)
-        id = task.id
+        id, data = task.id, data if type(data) is bytes else bytes(data)
         frame = encode(Call(link.epoch, link.seen, key, id, data, task.retries - task.losses, task.timeout))
         if not (alone and link.send_by_lane(frame)):
             link.send_task(frame, id)
@@ -177,6 +176,7 @@ class Talk:
             link.said = link.shown
             if now:
                 self.spares.trim(now)
+                tidy()
             self.release(mate)
             frame = encode(Beat(link.epoch, link.seen, now, link.heard, link.shown))
             link.send([frame])  # also to find out if the node knows this connection

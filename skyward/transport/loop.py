@@ -3,8 +3,9 @@
 Whoever owns the loop polls, and with it everything in its handler: links, scheduler, futures. A
 thread that waits for a result takes ownership and polls by itself, so that a lone call wakes no
 other thread. When several wait, one drives and the others are parked; the driver hands ownership to
-a parked one when it leaves. When nobody waits a background thread drives, at once if work is
-pending, else after ``LINGER``, so that back-to-back calls do not fight it for ownership.
+a parked one when it leaves. When nobody waits a background thread drives: after ``GRACE`` if work is
+pending, else after ``LINGER``, so that who comes and goes, as the consumer of a stream does, does not
+fight it for ownership.
 
 Other threads reach the handler by `post`: commands run under ownership, in order.
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 LOOK: Final = 0.2  # seconds between looks for signals: one that comes just before a system call does not end it
 NAP: Final = 0.001  # seconds that a dozing owner lets commands gather: to be woken costs it some of that for each
 REST: Final = 2  # ms that it does so without looking for what comes: a turn costs about as much as fifty calls
+GRACE: Final = 0.001  # seconds in which a caller that has left work under way may be back: nodes have more in hand
 LINGER: Final = 0.02  # seconds the background thread stays away after a caller has driven
 
 
@@ -71,6 +73,8 @@ class Loop:
         self._deaf = False
         self._alarm = select.poll()  # for what ends the rest of a background thread: somebody begins to wait
         self._alarm.register(self.wake_fd, select.POLLIN)
+        self._left = 0  # times a caller has left work under way
+        self._watching = False  # the background thread looks by itself whether such a caller is back
         self._uses = 0  # times a caller has polled; one that only asks something leaves that to others
         # A bare lock as a binary semaphore: `post` runs in finalizers, where an Event could deadlock.
         self._nudge = threading.Lock()
@@ -219,8 +223,13 @@ class Loop:
                     return
             self._owned = False
             self._by_background = False
-        if busy or self._inbox:
+        if self._inbox:
             self._call_background()
+        elif busy:
+            self._left += 1
+            if not self._watching:  # else to wake it costs about what there is to do
+                self._watching = True
+                self._call_background()
 
     def _interrupt(self, waiter: Waiter) -> None:
         self.wake()
@@ -281,12 +290,21 @@ class Loop:
             if not nudged and self._uses != uses:
                 uses = self._uses
                 continue
+            self._let_callers_return()
             with self._mutex:
                 if self._owned:
                     continue
                 self._owned = True
                 self._by_background = True
             self._drive_background()
+
+    def _let_callers_return(self) -> None:
+        """While callers come and go leave the loop to them, unless somebody calls for us."""
+        while self._watching:
+            left = self._left
+            called = bool(self._inbox) or self._closing  # by the same ring as the caller that has left
+            if called or self._nudge.acquire(timeout=GRACE) or self._left == left:
+                self._watching = False  # whoever leaves from here on calls, or is seen by who asks for ownership next
 
     def _drive_background(self) -> None:
         try:

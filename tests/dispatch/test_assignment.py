@@ -127,10 +127,11 @@ def test_one_task_waits_behind_each_that_takes_half_of_the_budget() -> None:
     """Tasks of 5 to 20 milliseconds do not pay for a round trip each; longer ones never wait on a node."""
     made = scheduler(1)
     learn(made, AHEAD + 1)
-    first, second, third = tasks = make(3)
+    first, second, third, fourth = tasks = make(4)
     assert made.on_submit(tasks) == [Send(0, [first, second])]
-    assert finish(made, 0, [first], 10 * AHEAD) == []
-    assert finish(made, 0, [second], 10 * AHEAD) == [Send(0, [third])]
+    assert finish(made, 0, [first], 10 * AHEAD) == [Send(0, [third])]  # a straggler
+    assert finish(made, 0, [second], 10 * AHEAD) == []
+    assert finish(made, 0, [third], 10 * AHEAD) == [Send(0, [fourth])]
 
 
 @pytest.mark.rule("R18")

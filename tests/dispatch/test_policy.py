@@ -15,7 +15,6 @@ from skyward.dispatch.policy import (
     RUN,
     RUN_TIME,
     TOO_LONG,
-    WEIGHT,
     Durations,
     charge,
     is_short,
@@ -24,6 +23,7 @@ from skyward.dispatch.policy import (
     run_length,
     runs_low,
 )
+from skyward.pace import WEIGHT
 
 
 def test_unknown_function_has_no_cost() -> None:

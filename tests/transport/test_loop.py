@@ -183,7 +183,7 @@ def test_turn_that_raises_is_told(rig: Rig) -> None:
 
 
 def test_background_takes_over_while_work_is_pending(running: Rig) -> None:
-    """A caller that leaves something in flight leaves somebody to look after it, at once."""
+    """A caller that leaves something in flight and does not come back leaves somebody to look after it."""
     running.busy = True
     running.due = 0.01
     handled = threading.Event()

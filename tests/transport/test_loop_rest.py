@@ -40,6 +40,28 @@ def test_deaf_background_rests_between_two_turns(running: Rig, monkeypatch: pyte
     assert ran.wait(LONG)
 
 
+def test_loop_is_left_to_who_comes_and_goes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The background thread lets a caller come back, unless somebody else has something to do; then it is there."""
+    monkeypatch.setattr("skyward.transport.loop.GRACE", LONG)
+    monkeypatch.setattr("skyward.transport.loop.LINGER", LONG)
+    rig.loop.start()
+    rig.busy = True
+    for _ in range(100):
+        waiter = Waiter()
+        rig.on_turn.append(waiter.finish)
+        rig.due = 0.0
+        assert rig.loop.wait(waiter)
+    assert rig.drivers == {threading.get_ident()}
+    rig.due = LONG
+    ran: list[int] = []
+    posted = threading.Event()
+    rig.loop.post(lambda: ran.append(threading.get_ident()))
+    rig.loop.post(posted.set)
+    assert posted.wait(LONG / 2)
+    assert ran[0] != threading.get_ident()
+    rig.loop.close(LONG)
+
+
 def test_whoever_begins_to_wait_ends_the_rest(running: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """He takes over, and rests for nobody."""
     monkeypatch.setattr("skyward.transport.loop.REST", 1000 * LONG)

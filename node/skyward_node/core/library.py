@@ -14,6 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
+from skyward.pace import Pace
 from skyward.wire.frames import size_of
 from skyward.wire.messages import Function, Module
 from skyward.wire.shelf import NODE, Shelf
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from skyward.wire.messages import Message
     from skyward_node.core.tasks import Task
 
-WEIGHT: Final = 0.25  # of the newest batch in the moving average: a change shows after about 4 batches
 FLOOR: Final = 4.0  # µs that even an empty task costs a worker
 
 Part = tuple["Message", "Sequence[Buffer]"]
@@ -46,7 +46,8 @@ class Code:
     """One function of a session."""
 
     __slots__ = (
-        "__weakref__", "asked", "body", "cost", "held", "key", "message", "name", "ready", "size", "sources", "streams",
+        "__weakref__", "asked", "body", "cost", "held", "key", "message", "name", "pace", "ready", "size", "sources",
+        "streams",
     )  # fmt: skip
 
     def __init__(self, key: bytes) -> None:
@@ -60,6 +61,7 @@ class Code:
         self.asked = False
         self.held: list[Task] = []  # tasks that wait for it
         self.cost = inf  # expected µs of a task; inf: nothing has run yet, or it cannot be told
+        self.pace = Pace()
         self.streams = False
 
     def stream(self) -> None:
@@ -71,8 +73,7 @@ class Code:
         """Take in the mean duration (µs) of a batch of tasks."""
         if self.streams:
             return
-        known = self.cost
-        self.cost = max(mean if known == inf else known + WEIGHT * (mean - known), FLOOR)
+        self.cost = max(self.pace.observe(mean), FLOOR)
 
     def put_on(self, shelf: Shelf[Any], item: Any = True) -> None:
         """Put the function on a shelf, or note there that it is used."""

@@ -118,7 +118,7 @@ class Control:
         for slot in self.slots:
             if (bundle := slot.bundle) is not None:
                 bundle.look(now - slot.started)
-        self._outbox.send_ready()  # which costs the slot nothing while its task sleeps, or computes in C
+        self._outbox.send_ready(now)  # which costs the slot nothing while its task sleeps, or computes in C
         if any(_is_long(slot, now) for slot in self.slots):
             self._report(now)
         if self.streams is not None:

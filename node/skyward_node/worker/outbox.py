@@ -33,12 +33,13 @@ Outcome = tuple[int, int, "Payload", int]  # id, status, value or Failure, micro
 class Outbox:
     """What a worker sends."""
 
-    __slots__ = ("_flush_output", "_writer", "done", "lock", "ready")
+    __slots__ = ("_flush_output", "_writer", "done", "lock", "looked", "ready")
 
     def __init__(self, writer: PipeWriter, flush_output: Callable[[], object]) -> None:
         self.done: deque[Outcome] = deque()
         self.lock = threading.Lock()
         self.ready = False  # what the tasks of all outcomes have printed is out: another thread may send them
+        self.looked = 0  # when another thread last came by to send them, by perf_counter_ns
         self._writer = writer
         self._flush_output = flush_output
 
@@ -70,11 +71,12 @@ class Outbox:
         self._flush_output()
         self.ready = True
 
-    def send_ready(self) -> None:
+    def send_ready(self, now: int) -> None:
         """Send outcomes that are ready.
 
         Output is not touched: who flushes a stream holds its lock, and a task that forks meanwhile keeps it for ever.
         """
+        self.looked = now
         with self.lock:
             count = len(self.done)  # asked first: whoever adds one says before that it is not ready
             if count and self.ready:

@@ -3,7 +3,8 @@
 A message costs the task behind it more than the writing: whoever is woken by it may take this processor, and has the
 next ones wait. So outcomes gather as long as there is work in hand, and are told when as many tasks have been done as
 are left: then others come in time. The first one after a pause is told at once: somebody may wait for it. Meanwhile
-the control thread sends what has gathered, every few milliseconds, if the task that runs lets it.
+the control thread sends what has gathered, every few milliseconds, if the task that runs lets it. That costs this
+thread nothing, so as long as it comes by it is left to do so.
 
 Knows no pipes: it is lent a way to take in what has come.
 """
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_NS: Final = 4_000_000  # ns of work whose outcomes may gather, should the control thread not come by
 LEAST_NS: Final = 200_000  # ns of work that is worth a message while something is left to do: ten times its cost
+AWAY_NS: Final = 2_000_000  # ns that the control thread stays away, if what runs lets it: see `control.TICK`
 MOST_SIZE: Final = 256 * 1024  # bytes that may gather: what a socket buffer takes without waiting
 
 
@@ -51,7 +53,7 @@ class Teller:
         if buffers or self._size > MOST_SIZE or work > MOST_NS:
             outbox.flush()
         elif work > LEAST_NS:
-            if self.paused or self._runs_low():
+            if self.paused or (self._runs_low() and not self._is_looked_after(work, ended)):
                 self.paused = False
                 outbox.flush()
             else:
@@ -61,3 +63,9 @@ class Teller:
         """Return whether no more is left to do than has been done since the daemon heard of us."""
         done, order = self._outbox.done, self._order
         return len(order) <= len(done) and (not self._look() or len(order) <= len(done))
+
+    def _is_looked_after(self, work: int, now: int) -> bool:
+        """Return whether the control thread comes by before what is left is done."""
+        outbox = self._outbox
+        left = work * len(self._order) // len(outbox.done)
+        return left > AWAY_NS and now - outbox.looked < 2 * AWAY_NS

