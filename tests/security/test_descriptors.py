@@ -52,7 +52,7 @@ def test_node_without_descriptors_says_so_and_recovers(start_node: Start, connec
 def test_node_that_cannot_hold_its_workers_does_not_start(start_node: Start, keys: KeyPair) -> None:
     """The error says how many descriptors are needed, and how to get them."""
     node = start_node(keys, ulimit=FEW, concurrency=30, ready=False)
-    assert "concurrency=30 takes 310 open files, and the system allows 64" in node.said()["error"]
+    assert "concurrency=30 takes 312 open files, and the system allows 64" in node.said()["error"]
     assert node.process.wait(PATIENCE) == 2
 
 
