@@ -157,3 +157,19 @@ def test_only_what_is_ready_is_sent_by_another_thread() -> None:
     desk.run(1)
     desk.outbox.send_ready(desk.now)
     assert desk.told == [[0, 1]]
+
+
+@pytest.mark.rule("R17")
+def test_outcomes_that_another_thread_has_told_meanwhile_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reports a task that takes long, with all outcomes there are, at any moment."""
+    desk = Desk(1, 2)
+    look = desk.look
+
+    def report() -> bool:
+        desk.outbox.flush()
+        return look()
+
+    monkeypatch.setattr(desk.teller, "_look", report)
+    desk.run(2 * LEAST_NS)
+    assert desk.told == [[1]]
+    assert desk.order == [2]

@@ -67,5 +67,8 @@ class Teller:
     def _is_looked_after(self, work: int, now: int) -> bool:
         """Return whether the control thread comes by before what is left is done."""
         outbox = self._outbox
-        left = work * len(self._order) // len(outbox.done)
+        done = len(outbox.done)
+        if not done:  # it has just been here
+            return True
+        left = work * len(self._order) // done
         return left > AWAY_NS and now - outbox.looked < 2 * AWAY_NS
