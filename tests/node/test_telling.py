@@ -162,7 +162,7 @@ def test_only_what_is_ready_is_sent_by_another_thread() -> None:
 @pytest.mark.rule("R17")
 def test_outcomes_that_another_thread_has_told_meanwhile_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """It reports a task that takes long, with all outcomes there are, at any moment."""
-    desk = Desk(1, 2)
+    desk = Desk(1)
     look = desk.look
 
     def report() -> bool:
@@ -172,4 +172,3 @@ def test_outcomes_that_another_thread_has_told_meanwhile_are_told_once(monkeypat
     monkeypatch.setattr(desk.teller, "_look", report)
     desk.run(2 * LEAST_NS)
     assert desk.told == [[1]]
-    assert desk.order == [2]
