@@ -32,6 +32,7 @@ NEEDED: Final = (
     "skyward_node.router",
     "skyward_node.identity",
     "skyward_node.executors.supervisor",
+    "skyward_node.lanes",
     "skyward_node.child",
     "skyward.wire.pickler",
     "skyward.nested",
