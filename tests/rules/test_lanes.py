@@ -91,7 +91,7 @@ def go_on(pool: sky.Compute, directory: Path) -> None:
 def holds(pool: sky.Compute, directory: Path, name: str = "held") -> None:
     """Wait until a task that holds runs, which has come by the lane."""
     runs(directory, name)
-    assert all(link.asked for link in links(pool))
+    until(lambda: all(link.asked for link in links(pool)))  # which is noted when it has been sent
 
 
 def cut(pool: sky.Compute) -> None:
