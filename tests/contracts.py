@@ -74,9 +74,6 @@ class WireLink(Link):
         self.wire.up.append(list(frames))
         return True
 
-    def _try_send_one(self, frame: bytes) -> bool:
-        return self._try_send([frame])
-
 
 class Silent:
     """A console that shows nothing."""

@@ -62,9 +62,7 @@ class Outcomes:
 
     def on_reply(self, mate: Mate, link: Link, message: Reply) -> None:
         """Take in one outcome; as `on_results`."""
-        if message.seq == link.seen + 1:
-            link.seen += 1
-        elif not _is_next(link, message.seq):
+        if not _is_next(link, message.seq):
             return
         engine, rank, id, data = self._engine, mate.rank, message.id, message.data
         task = engine.scheduler.on_result(rank, id, message.elapsed)

@@ -27,7 +27,6 @@ from skyward.transport.sockets import (
     poll_now,
     read_event,
     receive_frames,
-    send_frame,
     send_frames,
     use_family,
 )
@@ -159,11 +158,7 @@ class Link:
 
     def send_task(self, frame: bytes, id: int) -> None:
         """Send a message of one small frame which is a task; as `send`."""
-        self.level = False
-        if self._pending or self.greeted or self.fresh:
-            self.send([frame])
-        elif not self._try_send_one(frame):
-            self._send([frame])
+        self.send([frame])
         self._tail = id
 
     def lay(self, lane: socket.socket, token: bytes) -> None:
@@ -220,14 +215,6 @@ class Link:
         self._poller.used(self.socket)
         try:
             send_frames(self.socket, frames)
-        except zmq.Again:
-            return False
-        return True
-
-    def _try_send_one(self, frame: bytes) -> bool:
-        self._poller.used(self.socket)
-        try:
-            send_frame(self.socket, frame)
         except zmq.Again:
             return False
         return True

@@ -138,11 +138,6 @@ def _harden(socket: Socket) -> None:
     socket.setsockopt(zmq.RCVHWM, QUEUE)
 
 
-def send_frame(socket: Socket, frame: bytes) -> None:
-    """Send a message of one frame, which is copied, without blocking; raises `zmq.Again`."""
-    _send(socket, frame, _NOW)
-
-
 def read_event(monitor: Socket) -> tuple[int, int]:
     """Return the next event of a socket's monitor, and the value that comes with it.
 

@@ -77,6 +77,14 @@ class Ends:
             send_frames(self.router, [self.peer, frame])
         assert self.link.socket.poll(WAIT)
 
+    def bring(self, outcome: bytes) -> None:
+        """Have a task go by the lane, and its outcome come there."""
+        far = self.open()
+        self.level()
+        self.link.send_by_lane(b"task")
+        assert lanes.send(far, outcome)
+        self.poll(self.link)
+
     def close(self) -> None:
         """Close all."""
         self.hub.close()
@@ -188,11 +196,7 @@ def test_lane_that_ends_is_told(ends: Ends) -> None:
 
 def test_message_of_the_lane_is_received_first(ends: Ends) -> None:
     """It comes as one of the road does."""
-    far = ends.open()
-    ends.level()
-    ends.link.send_by_lane(b"task")
-    assert lanes.send(far, b"outcome")
-    ends.poll(ends.link)
+    ends.bring(b"outcome")
     assert not ends.link.asked
     assert ends.link.receive() == [[b"outcome"]]
     assert ends.link.receive() == []
@@ -212,11 +216,7 @@ def test_road_does_not_overtake_the_lane(ends: Ends) -> None:
 
 def test_greeting_drops_what_the_lane_has_brought(ends: Ends) -> None:
     """The node says it again, for the hello does not acknowledge it."""
-    far = ends.open()
-    ends.level()
-    ends.link.send_by_lane(b"task")
-    assert lanes.send(far, b"outcome")
-    ends.poll(ends.link)
+    ends.bring(b"outcome")
     ends.link.greet([b"hello"])
     assert ends.link.receive() == []
 
