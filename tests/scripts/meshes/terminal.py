@@ -79,7 +79,7 @@ class Terminal:
         try:
             while self._read(LONG):
                 pass
-            assert self._process.wait(LONG) == code, self.sent
+            assert (ended := self._process.wait(LONG)) == code, f"exit code {ended}\n{self.sent}"
         finally:
             self._close()
         screen = pyte.Screen(SIZE[1], SIZE[0])
