@@ -73,7 +73,6 @@ class Loop:
         self._deaf = False
         self._alarm = select.poll()  # for what ends the rest of a background thread: somebody begins to wait
         self._alarm.register(self.wake_fd, select.POLLIN)
-        self._left = 0  # times a caller has left work under way
         self._watching = False  # the background thread looks by itself whether such a caller is back
         self._uses = 0  # times a caller has polled; one that only asks something leaves that to others
         # A bare lock as a binary semaphore: `post` runs in finalizers, where an Event could deadlock.
@@ -225,11 +224,9 @@ class Loop:
             self._by_background = False
         if self._inbox:
             self._call_background()
-        elif busy:
-            self._left += 1
-            if not self._watching:  # else to wake it costs about what there is to do
-                self._watching = True
-                self._call_background()
+        elif busy and not self._watching:  # else to wake it costs about what there is to do
+            self._watching = True
+            self._call_background()
 
     def _interrupt(self, waiter: Waiter) -> None:
         self.wake()
@@ -299,11 +296,11 @@ class Loop:
             self._drive_background()
 
     def _let_callers_return(self) -> None:
-        """While callers come and go leave the loop to them, unless somebody calls for us."""
+        """While callers come, poll and go leave the loop to them, unless somebody calls for us."""
         while self._watching:
-            left = self._left
+            uses = self._uses  # not how many have come: those that only run something could keep all others waiting
             called = bool(self._inbox) or self._closing  # by the same ring as the caller that has left
-            if called or self._nudge.acquire(timeout=GRACE) or self._left == left:
+            if called or self._nudge.acquire(timeout=GRACE) or self._uses == uses:
                 self._watching = False  # whoever leaves from here on calls, or is seen by who asks for ownership next
 
     def _drive_background(self) -> None:

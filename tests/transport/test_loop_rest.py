@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+
+import pytest
 
 from skyward.waiting import Waiter
 from tests.transport.rigs import LONG, Rig
-
-if TYPE_CHECKING:
-    import pytest
 
 
 class Alarm:
@@ -60,6 +58,19 @@ def test_loop_is_left_to_who_comes_and_goes(rig: Rig, monkeypatch: pytest.Monkey
     assert posted.wait(LONG / 2)
     assert ran[0] != threading.get_ident()
     rig.loop.close(LONG)
+
+
+@pytest.mark.rule("R7")
+def test_who_comes_and_goes_without_a_look_keeps_nobody_waiting(running: Rig) -> None:
+    """Whoever asks again and again how it goes does not poll: the background thread does."""
+    running.busy = True
+    running.due = 0.0
+    handled = threading.Event()
+    running.on_turn.append(handled.set)
+    deadline = time.monotonic() + LONG
+    while not handled.is_set():
+        assert time.monotonic() < deadline
+        running.loop.run(lambda: None)
 
 
 def test_whoever_begins_to_wait_ends_the_rest(running: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
