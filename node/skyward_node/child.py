@@ -10,9 +10,9 @@ from __future__ import annotations
 import atexit
 import os
 import queue
-import socket
 import sys
 import threading
+from _socket import socket
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
@@ -78,11 +78,8 @@ class _Worker:
 
     def __init__(self, birth: Birth, config: NodeConfig) -> None:
         self._threads = config.executor == "thread"
-        self._data = socket.socket(fileno=birth.data)
-        control = socket.socket(fileno=birth.control)
-        for sock in (self._data, control):
-            sock.set_inheritable(False)
-        os.set_inheritable(birth.arena, False)
+        self._data = socket(fileno=birth.data)
+        control = socket(fileno=birth.control)
         self._reader = PipeReader(self._data)
         self._decoder = Decoder(DATA_MESSAGES)
         self._order: deque[int] = deque()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-import socket
 import stat
-from contextlib import suppress
+from _socket import AF_UNIX, socket
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ConfigError
@@ -85,7 +85,7 @@ def _check_free(path: str) -> None:
         return
     if not stat.S_ISSOCK(status.st_mode):
         raise ConfigError(f"cannot bind ipc://{path}: the file exists and is no socket")
-    with socket.socket(socket.AF_UNIX) as probe:
+    with closing(socket(AF_UNIX)) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
@@ -131,5 +131,5 @@ def _is_dead(path: str) -> bool:
     """Return whether the path is a socket where nobody listens."""
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         return False
-    with socket.socket(socket.AF_UNIX) as probe:
+    with closing(socket(AF_UNIX)) as probe:
         return probe.connect_ex(path) == errno.ECONNREFUSED

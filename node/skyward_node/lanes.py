@@ -21,7 +21,7 @@ from skyward.wire.lone import CALLS, Call, Reply
 from skyward_node.core.actions import Incoming, Nonsense
 
 if TYPE_CHECKING:
-    import socket
+    from _socket import socket
     from collections.abc import Sequence
     from contextlib import ExitStack
 
@@ -38,7 +38,7 @@ class Lane:
 
     __slots__ = ("ack", "level", "peer", "socket")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket) -> None:
         self.socket = sock
         self.peer = b""  # the client's connection; empty until it has said that
         self.level = False  # nothing was said to the client since its last task came by here
@@ -50,7 +50,7 @@ class Lanes:
 
     def __init__(
         self,
-        listener: socket.socket,
+        listener: socket,
         path: str,
         decode: Callable[[bytes, bytes], Event | None],
         owner_of: Callable[[bytes], bytes],
@@ -84,7 +84,7 @@ class Lanes:
     def take_in(self) -> int:
         """Take in a lane that waits; return its descriptor, or -1 if there is none."""
         try:
-            sock, _ = self.listener.accept()
+            sock = lanes.accept(self.listener)
         except OSError as error:  # none waits any more, or there are too few descriptors
             if error.errno in _FULL:
                 self._turn_away()
@@ -92,7 +92,6 @@ class Lanes:
         if len(self._lanes) >= MOST:
             sock.close()
             return -1
-        sock.setblocking(False)
         self._lanes[sock.fileno()] = Lane(sock)
         return sock.fileno()
 
@@ -101,7 +100,7 @@ class Lanes:
         if self._spare >= 0:
             os.close(self._spare)
         with suppress(OSError):
-            self.listener.accept()[0].close()
+            lanes.accept(self.listener).close()
         self._spare = _make_spare()
 
     def receive(self, fd: int, take: Take | None = None) -> Event | None:

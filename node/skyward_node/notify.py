@@ -6,8 +6,8 @@ See sd_notify(3): a datagram on the socket that the environment names. Nobody th
 from __future__ import annotations
 
 import os
-import socket
-from contextlib import suppress
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, socket
+from contextlib import closing, suppress
 from typing import Final
 
 SOCKET: Final = "NOTIFY_SOCKET"
@@ -30,6 +30,6 @@ def tell(state: str, status: str) -> None:
         return
     # In the abstract namespace names begin with NUL, which no environment can hold.
     address = _address.replace("@", "\0", 1) if _address[0] == "@" else _address
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
+    with suppress(OSError), closing(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)) as link:
         link.setblocking(False)
         link.sendto(f"{state}\nSTATUS={status}".encode(), address)

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
-from contextlib import suppress
+from _socket import socket
+from contextlib import closing, suppress
 from importlib import import_module
 from typing import Final
 
 from skyward.model import NodeConfig
+from skyward.passing import receive_fds
 from skyward_node import cloning, processes
 
 MOST_FDS: Final = 5
@@ -48,9 +49,9 @@ def serve(fd: int) -> NodeConfig | None:
     for name in NEEDED:
         import_module(name)
     gc.freeze()  # and is left alone, so that its pages are shared
-    with requests:
+    with closing(requests):
         while True:
-            message, fds, _, _ = socket.recv_fds(requests, REQUEST, MOST_FDS)
+            message, fds = receive_fds(requests, REQUEST, MOST_FDS)
             if not message:
                 return None
             config = _fork(fds)
@@ -58,14 +59,14 @@ def serve(fd: int) -> NodeConfig | None:
                 return config
 
 
-def _settle(fd: int) -> socket.socket:
+def _settle(fd: int) -> socket:
     """Keep nothing of the launcher's but the socket, and have it out of the way of the standard streams."""
     kept = os.dup(fd) if fd <= 2 else fd
     os.dup2(null := os.open(os.devnull, os.O_RDWR), 0)
     processes.close_fds({0, 1, 2, kept, null})
     os.close(null)
     processes.set_name("skyward-nursery")
-    return socket.socket(fileno=kept)
+    return socket(fileno=kept)
 
 
 def _fork(fds: list[int]) -> NodeConfig | None:

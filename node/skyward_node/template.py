@@ -22,18 +22,20 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 import time
 import traceback
+from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from skyward.frozen import Frozen, field
+from skyward.passing import receive_fds, send_fds
 from skyward_node import processes
 
 if TYPE_CHECKING:
+    from _socket import socket
     from types import FrameType
 
     from skyward.model import NodeConfig
@@ -51,7 +53,7 @@ class TemplateHandle:
 
     __slots__ = ("pid", "pidfd", "socket")
 
-    def __init__(self, socket: socket.socket, pid: int, pidfd: int) -> None:
+    def __init__(self, socket: socket, pid: int, pidfd: int) -> None:
         self.socket = socket
         self.pid = pid
         self.pidfd = pidfd
@@ -94,7 +96,7 @@ class Birth(Frozen):
 
 def start(config: NodeConfig) -> TemplateHandle:
     """Fork the template. Call it while the process has one thread and no ZeroMQ context."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
         _run(theirs, config)
@@ -102,7 +104,7 @@ def start(config: NodeConfig) -> TemplateHandle:
     return TemplateHandle(ours, pid, os.pidfd_open(pid))
 
 
-def _run(sock: socket.socket, config: NodeConfig) -> NoReturn:
+def _run(sock: socket, config: NodeConfig) -> NoReturn:
     """Be the template and, after a fork, the worker. The daemon's frames below never run again."""
     code = 1
     try:
@@ -127,13 +129,13 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
 class _Template:
     """The template's loop. Between two turns nothing of it is in flight, so a fork copies whole state."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket) -> None:
         self._sock = sock
         self._workers: dict[int, int] = {}  # pid -> worker
         self._wanted: deque[Birth] = deque()
         self._retry_at = 0.0
         self._retry_delay = RETRY_FIRST
-        self._wake, self._waker = socket.socketpair()
+        self._wake, self._waker = socketpair(AF_UNIX)
         self._become_template()
         self._memory = processes.MemoryWatch.now()
         self._complete = False  # what tasks need that call others is imported
@@ -189,7 +191,7 @@ class _Template:
     def _receive(self) -> bool:
         """Take in one request; False at EOF."""
         try:
-            data, fds, _, _ = socket.recv_fds(self._sock, MAX_REQUEST, FDS_PER_WORKER)
+            data, fds = receive_fds(self._sock, MAX_REQUEST, FDS_PER_WORKER)
         except OSError as error:
             return error.errno in (errno.EMFILE, errno.ENFILE)
         if not data:
@@ -310,7 +312,7 @@ class _Template:
     def _send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
         data = json.dumps(message).encode()
         with suppress(BrokenPipeError, ConnectionResetError):  # the daemon is gone: EOF follows
-            socket.send_fds(self._sock, [data], fds) if fds else self._sock.send(data)
+            send_fds(self._sock, data, fds) if fds else self._sock.send(data)
 
     # --- the end ----------------------------------------------------------------------------
 

@@ -19,8 +19,16 @@ This is a driver: who may use the lane is decided by those who have it (`links`,
 from __future__ import annotations
 
 import os
-import socket
 import stat
+from _socket import (
+    AF_UNIX,
+    MSG_NOSIGNAL,
+    SHUT_RDWR,
+    SOCK_CLOEXEC,
+    SOCK_NONBLOCK,
+    SOCK_SEQPACKET,
+    socket,
+)
 from contextlib import suppress
 from typing import Final
 
@@ -29,8 +37,8 @@ MOST: Final = 16_384  # bytes of a message: more than any task or outcome of one
 WAITING: Final = 64  # lanes that may wait to be taken in
 _SUFFIX: Final = ".lane"
 _SCHEME: Final = "ipc://"
-_KIND: Final = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC  # which keeps messages apart
-_QUIETLY: Final = socket.MSG_NOSIGNAL  # a lane that has ended is no reason to be killed, where SIGPIPE is not ignored
+_KIND: Final = SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC  # which keeps messages apart
+_QUIETLY: Final = MSG_NOSIGNAL  # a lane that has ended is no reason to be killed, where SIGPIPE is not ignored
 
 
 def path_beside(path: str) -> str:
@@ -39,10 +47,10 @@ def path_beside(path: str) -> str:
     return beside if len(os.fsencode(beside)) <= LONGEST else ""
 
 
-def listen(path: str) -> socket.socket | None:
+def listen(path: str) -> socket | None:
     """Return a socket that takes in lanes of our own user; None if there can be none."""
     try:
-        listener = socket.socket(socket.AF_UNIX, _KIND)
+        listener = socket(AF_UNIX, _KIND)
     except OSError:
         return None
     mask = os.umask(0o177)
@@ -60,13 +68,21 @@ def listen(path: str) -> socket.socket | None:
     return listener
 
 
-def dial(endpoint: str, token: bytes) -> socket.socket | None:
+def accept(listener: socket) -> socket:
+    """Return the next lane that waits to be taken in; raises `OSError`."""
+    fd, _ = listener._accept()  # type: ignore[attr-defined]  # of which `socket` makes its `accept`
+    lane = socket(fileno=fd)
+    lane.setblocking(False)
+    return lane
+
+
+def dial(endpoint: str, token: bytes) -> socket | None:
     """Return a lane to the daemon at an ``ipc://`` endpoint, which knows us by the token; None if there is none."""
     path = path_beside(endpoint.removeprefix(_SCHEME)) if endpoint.startswith(_SCHEME) else ""
     if not path:
         return None
     try:
-        lane = socket.socket(socket.AF_UNIX, _KIND)
+        lane = socket(AF_UNIX, _KIND)
     except OSError:  # no descriptor is left: there is the road
         return None
     try:
@@ -78,7 +94,7 @@ def dial(endpoint: str, token: bytes) -> socket.socket | None:
     return lane
 
 
-def receive(lane: socket.socket) -> bytes | None:
+def receive(lane: socket) -> bytes | None:
     """Return the next message without blocking; empty when the lane has ended, None if there is none."""
     try:
         return lane.recv(MOST)
@@ -88,7 +104,7 @@ def receive(lane: socket.socket) -> bytes | None:
         return b""
 
 
-def send(lane: socket.socket, message: bytes) -> bool:
+def send(lane: socket, message: bytes) -> bool:
     """Send a message without blocking; return whether it has gone."""
     try:
         lane.send(message, _QUIETLY)
@@ -97,8 +113,8 @@ def send(lane: socket.socket, message: bytes) -> bool:
     return True
 
 
-def close(lane: socket.socket) -> None:
+def close(lane: socket) -> None:
     """End a lane; forked children may have a copy of it."""
     with suppress(OSError):
-        lane.shutdown(socket.SHUT_RDWR)
+        lane.shutdown(SHUT_RDWR)
     lane.close()

@@ -36,6 +36,7 @@ from skyward.wire.shelf import CALLS, Shelf
 from skyward.wire.unconfirmed import Unconfirmed
 
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Sequence
 
     from skyward.transport.keys import KeyPair
@@ -108,7 +109,7 @@ class Link:
         self.joiner: Joiner | None = None  # of those that come in pieces
         self.failures = 0  # handshakes in a row that have failed
         self._pending: deque[Sequence[Buffer]] = deque()
-        self.lane: socket.socket | None = None
+        self.lane: _socket.socket | None = None
         self.level = False  # nothing that we have said can still be under way: the lane may be used
         self._tail = 0  # id of the task that was the last we have said, or 0
         self._token = b""  # what the node says first on the lane; then it is empty, and the lane may be used
@@ -161,7 +162,7 @@ class Link:
         self.send([frame])
         self._tail = id
 
-    def lay(self, lane: socket.socket, token: bytes) -> None:
+    def lay(self, lane: _socket.socket, token: bytes) -> None:
         """Have a lane, which may be used once the node has sent the token back."""
         self.lane = lane
         self._token = token

@@ -38,7 +38,7 @@ from skyward.wire.messages import (
 from skyward.wire.statuses import OK
 
 if TYPE_CHECKING:
-    import socket
+    import _socket
     from collections.abc import Sequence
 
     from skyward.wire.frames import Buffer
@@ -77,8 +77,8 @@ class Node:
         self.told: list[Message] = []  # what has come over it
         self._greeters: set[bytes] = set()  # connections that have said hello since it listens
         self._death_fd = -1
-        self._listener: socket.socket | None = None
-        self.lane: socket.socket | None = None  # the last that was taken in
+        self._listener: _socket.socket | None = None
+        self.lane: _socket.socket | None = None  # the last that was taken in
         self._decode = Decoder(CLIENT_MESSAGES).decode
         self.bind()
 
@@ -131,8 +131,7 @@ class Node:
         """Take in the lane that the client has opened before it has said anything after the welcome."""
         assert self._listener is not None
         self.cut()
-        self.lane, _ = self._listener.accept()
-        self.lane.setblocking(False)
+        self.lane = lanes.accept(self._listener)
         assert lanes.receive(self.lane) == TOKEN
         assert lanes.send(self.lane, TOKEN)
 

@@ -24,7 +24,7 @@ from skyward_node.router import Router
 from skyward_node.server import Server
 
 if TYPE_CHECKING:
-    import socket
+    from _socket import socket
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -57,9 +57,9 @@ class Rig:
         owner_of = lambda token: self.known.get(token, b"")  # noqa: E731 - what the core says
         self.router = Router(self.socket, 2**30)
         self.lanes = Lanes(listener, path, self.router.decode, owner_of)
-        self.clients: list[socket.socket] = []
+        self.clients: list[socket] = []
 
-    def dial(self, token: bytes) -> tuple[socket.socket, int]:
+    def dial(self, token: bytes) -> tuple[socket, int]:
         """Return a lane that has been taken in, and its descriptor at the node."""
         client = lanes.dial(self.endpoint, token)
         assert client is not None
@@ -67,7 +67,7 @@ class Rig:
         self.clients.append(client)
         return client, self.lanes.take_in()
 
-    def open(self, peer: bytes = PEER) -> tuple[socket.socket, int]:
+    def open(self, peer: bytes = PEER) -> tuple[socket, int]:
         """Return a lane that is ready, and its descriptor at the node."""
         client, fd = self.dial(peer.upper())
         assert self.lanes.receive(fd) is None
@@ -111,13 +111,13 @@ def server(rig: Rig) -> Iterator[Server]:
         os.close(fd)
 
 
-def ended(client: socket.socket) -> bool:
+def ended(client: socket) -> bool:
     """Return whether a lane has ended, once something has become of it."""
     assert select.select([client], [], [], WAIT)[0]
     return lanes.receive(client) == b""
 
 
-def said(client: socket.socket) -> bool:
+def said(client: socket) -> bool:
     """Return whether the node has said something by a lane."""
     client.setblocking(False)
     return bool(lanes.receive(client))

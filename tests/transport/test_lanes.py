@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 import stat
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from skyward.transport import lanes
 
 if TYPE_CHECKING:
-    import socket
+    from _socket import socket
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
@@ -22,11 +22,11 @@ TOKEN = b"who we are"
 
 
 @contextmanager
-def listening(path: str) -> Generator[socket.socket]:
+def listening(path: str) -> Generator[socket]:
     """Return a socket that takes in lanes at a path."""
     listener = lanes.listen(path)
     assert listener is not None
-    with listener:
+    with closing(listener):
         yield listener
 
 
@@ -37,15 +37,14 @@ def place(short_path: Path) -> str:
 
 
 @pytest.fixture
-def ends(place: str) -> Iterator[tuple[socket.socket, socket.socket]]:
+def ends(place: str) -> Iterator[tuple[socket, socket]]:
     """Return both ends of a lane: the client's and the node's, which has got the token."""
     with listening(lanes.path_beside(place)) as listener:
         near = lanes.dial(f"ipc://{place}", TOKEN)
         assert near is not None
-        far, _ = listener.accept()
-        far.setblocking(False)
+        far = lanes.accept(listener)
         assert lanes.receive(far) == TOKEN
-        with near, far:
+        with closing(near), closing(far):
             yield near, far
 
 
@@ -76,7 +75,7 @@ def test_lane_is_beside_the_socket(path: str, beside: str) -> None:
     assert lanes.path_beside(path) == beside
 
 
-def test_messages_keep_their_bounds(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_messages_keep_their_bounds(ends: tuple[socket, socket]) -> None:
     """What is sent in two is received in two, in order, up to the largest."""
     near, far = ends
     largest = os.urandom(lanes.MOST)
@@ -151,7 +150,7 @@ def test_lack_of_descriptors_leaves_the_road(place: str) -> None:
         assert lanes.listen(place) is None
 
 
-def test_full_lane_takes_no_more(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_full_lane_takes_no_more(ends: tuple[socket, socket]) -> None:
     """Nobody waits for one who does not read: what is sent is sent whole, or not at all."""
     near, far = ends
     sent = 0
@@ -162,7 +161,7 @@ def test_full_lane_takes_no_more(ends: tuple[socket.socket, socket.socket]) -> N
     assert lanes.receive(far) is None
 
 
-def test_end_is_noticed(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_end_is_noticed(ends: tuple[socket, socket]) -> None:
     """What was sent before arrives; then the lane is at its end, in both directions."""
     near, far = ends
     assert lanes.send(near, b"last")
@@ -172,15 +171,16 @@ def test_end_is_noticed(ends: tuple[socket.socket, socket.socket]) -> None:
     assert not lanes.send(far, b"anybody?")
 
 
-def test_end_is_noticed_though_a_child_has_a_copy(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_end_is_noticed_though_a_child_has_a_copy(ends: tuple[socket, socket]) -> None:
     """A fork of the client that goes on does not keep its lane."""
     near, far = ends
-    with near.dup():
-        lanes.close(near)
-        assert lanes.receive(far) == b""
+    copy = os.dup(near.fileno())
+    lanes.close(near)
+    assert lanes.receive(far) == b""
+    os.close(copy)
 
 
-def test_end_kills_nobody(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_end_kills_nobody(ends: tuple[socket, socket]) -> None:
     """Not even a program that has SIGPIPE end it, as many commands do."""
     near, far = ends
     far.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import socket
+import _socket
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,20 +38,19 @@ class Ends:
         self.link = self.hub.connect(f"ipc://{path}", 3)
         assert self.link.socket.poll(WAIT, zmq.POLLOUT)
         self.peer = b""
-        self.lane: socket.socket | None = None
+        self.lane: _socket.socket | None = None
 
-    def open(self) -> socket.socket:
+    def open(self) -> _socket.socket:
         """Open the lane, and return the node's end, which has sent the token back."""
         far = self.dial()
         assert lanes.send(far, TOKEN)
         self.poll(self.link)
         return far
 
-    def dial(self) -> socket.socket:
+    def dial(self) -> _socket.socket:
         """Open the lane, and return the node's end."""
         self.hub.open_lane(self.link, TOKEN)
-        self.lane, _ = self.listener.accept()
-        self.lane.setblocking(False)
+        self.lane = lanes.accept(self.listener)
         assert lanes.receive(self.lane) == TOKEN
         return self.lane
 
@@ -225,7 +225,7 @@ def test_lane_that_is_opened_again_is_another_one(ends: Ends) -> None:
     """The old one is closed, and the new one not used before the node has answered."""
     old = ends.open()
     ends.level()
-    with old:
+    with closing(old):
         new = ends.open()
         assert lanes.receive(old) == b""
     assert not ends.link.send_by_lane(b"too early")
@@ -244,8 +244,8 @@ def test_link_takes_its_lane_with_it(ends: Ends) -> None:
 def test_hub_still_watches_other_descriptors(ends: Ends) -> None:
     """A lane is known by its descriptor, and so is what the pool watches."""
     far = ends.open()
-    near, other = socket.socketpair()
-    with near:
+    near, other = _socket.socketpair()
+    with closing(near):
         other.close()
         ends.hub.watch(near.fileno())
         ends.poll(near.fileno())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from skyward.wire import pipe
 
 if TYPE_CHECKING:
-    import socket
+    from _socket import socket
     from collections.abc import Iterable, Sequence
 
     from skyward.wire.frames import Buffer
@@ -29,7 +29,7 @@ class Channel:
 
     __slots__ = ("_ahead", "_backlog", "_finishing", "_unpacker", "eof", "socket")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket) -> None:
         sock.setblocking(False)
         self.socket = sock
         self.eof = False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
+from _socket import AF_UNIX, socketpair
 from typing import TYPE_CHECKING, Any
 
 from skyward_node.cells import Cells
 from skyward_node.executors.descriptors import check_reserve
 
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Sequence
 
     from skyward_node.executors.arenas import Arenas
@@ -24,7 +25,7 @@ def make_ends(slots: int, arenas: Arenas) -> tuple[list[Any], list[Any], Cells]:
     theirs: list[Any] = []
     try:
         for _ in range(2):
-            ours, other = socket.socketpair()
+            ours, other = socketpair(AF_UNIX)
             mine.append(ours)
             theirs.append(other)
         for _ in range(2):
@@ -43,7 +44,7 @@ def make_ends(slots: int, arenas: Arenas) -> tuple[list[Any], list[Any], Cells]:
     return mine, theirs, cells
 
 
-def close_all(fds: Sequence[socket.socket | int]) -> None:
+def close_all(fds: Sequence[socket | int]) -> None:
     """Close sockets and descriptors."""
     for fd in fds:
         if isinstance(fd, int):

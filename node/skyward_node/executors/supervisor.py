@@ -14,13 +14,13 @@ import json
 import os
 import select
 import signal
-import socket
 from collections import deque
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import ProtocolError
+from skyward.passing import receive_fds, send_fds
 from skyward.wire.codec import Decoder, check_body, mark_refs
 from skyward.wire.frames import Ref
 from skyward.wire.lone import REPLIES, Reply
@@ -33,6 +33,7 @@ from skyward_node.executors.last_words import TAIL, last_lines
 from skyward_node.pipe_messages import MAX_UP, WORKER_MESSAGES
 
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Callable, Sequence
 
     from skyward.model import NodeConfig
@@ -79,7 +80,7 @@ class Supervisor:
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._talkers: dict[int, _Worker] = {}  # by fd of a data pipe
         self._speakers: dict[int, _Worker] = {}  # by fd of an output pipe
-        self._requests: deque[tuple[bytes, tuple[socket.socket | int, ...]]] = deque()
+        self._requests: deque[tuple[bytes, tuple[socket | int, ...]]] = deque()
         self._decoder = Decoder(WORKER_MESSAGES, MAX_UP)
         self._spawned: list[WorkerEvent] = []
         self._printed: list[WorkerEvent] = []
@@ -298,7 +299,7 @@ class Supervisor:
 
     # --- the template -----------------------------------------------------------------------
 
-    def _request(self, data: bytes, fds: tuple[socket.socket | int, ...]) -> None:
+    def _request(self, data: bytes, fds: tuple[socket | int, ...]) -> None:
         self._requests.append((data, fds))
         if len(self._requests) == 1:
             self._send_requests()
@@ -310,7 +311,7 @@ class Supervisor:
             data, fds = self._requests[0]
             try:
                 numbers = [fd if isinstance(fd, int) else fd.fileno() for fd in fds]
-                socket.send_fds(self._template.socket, [data], numbers)
+                send_fds(self._template.socket, data, numbers)
             except BlockingIOError:
                 return
             except (BrokenPipeError, ConnectionResetError):
@@ -326,7 +327,7 @@ class Supervisor:
                 self._epoll.modify(sock.fileno(), _IN)
         while True:
             try:
-                data, fds, _, _ = socket.recv_fds(sock, _REPLY, 1)
+                data, fds = receive_fds(sock, _REPLY, 1)
             except BlockingIOError:
                 return
             except OSError:

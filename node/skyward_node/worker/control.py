@@ -25,7 +25,7 @@ from skyward_node.worker.process import flush_streams
 from skyward_node.worker.slot import cancelled
 
 if TYPE_CHECKING:
-    import socket
+    from _socket import socket
     from collections.abc import Callable, Sequence
 
     from skyward.wire.frames import Buffer
@@ -45,7 +45,7 @@ CHASE: Final = 20  # ms between interrupts of a task that has not heard the firs
 class Control:
     """What the control thread does."""
 
-    def __init__(self, sock: socket.socket, reader: PipeReader, inbox: Inbox, outbox: Outbox, *, threads: bool) -> None:
+    def __init__(self, sock: socket, reader: PipeReader, inbox: Inbox, outbox: Outbox, *, threads: bool) -> None:
         self.slots: list[Slot] = []
         self.watching = False
         self.streams: Streams | None = None  # set before the thread starts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
+from _socket import gethostname
 from typing import TYPE_CHECKING
 
 from skyward.runtime import InstanceInfo, Peer
@@ -31,7 +31,7 @@ def instance_of(context: Context, slot: int) -> InstanceInfo:
             Peer(member.rank, private_address=member.private_address, public_address=member.address)
             for member, _ in members
         ),
-        hostname=socket.gethostname(),
+        hostname=gethostname(),
         global_worker_index=sum(slots for member, slots in members if member.rank < context.rank) + worker,
         total_workers=sum(context.slots),
         accelerators=tuple(mine.split(",") if context.accelerators and mine else context.accelerators),

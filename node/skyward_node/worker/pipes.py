@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from socket import MSG_DONTWAIT
+from _socket import MSG_DONTWAIT
 from typing import TYPE_CHECKING, Final
 
 from skyward.wire import pipe
 
 if TYPE_CHECKING:
-    import socket
+    from _socket import socket
     from collections.abc import Sequence
 
     from skyward.wire.frames import Buffer
@@ -24,7 +24,7 @@ class PipeReader:
 
     __slots__ = ("_socket", "_unpacker")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket) -> None:
         self._socket = sock
         self._unpacker = pipe.Unpacker(MAX_FRAME)
 
@@ -75,7 +75,7 @@ class PipeWriter:
 
     __slots__ = ("_socket",)
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket) -> None:
         self._socket = sock
 
     def write_packed(self, data: bytes) -> None:
