@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from skyward.abbreviation import abbreviate
 from skyward.calls import Function
+from skyward.wishes import STDOUT, WISH, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,24 +20,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from skyward.runtime import InstanceInfo
+    from skyward.wishes import Only
 
     Taker: TypeAlias = "Callable[[OutputLine], object] | Logger"
 
 F = TypeVar("F", bound="Callable[..., Any]")
-
-Only: TypeAlias = "Literal['head'] | Callable[[InstanceInfo], bool]"
-
-WISH: Final = "__skyward_output__"  # the attribute of a function that holds its `Wish`
-STDOUT: Final = 1
-STDERR: Final = 2
-
-
-class Wish(NamedTuple):
-    """Where a function's output is kept: everywhere, nowhere, on the head, or where a predicate says so."""
-
-    stdout: Only | bool = True
-    stderr: Only | bool = True
 
 
 class _Decorator(Protocol):
@@ -93,13 +81,6 @@ def _wishing(fn: F, **changes: Only | bool) -> F:
     vars(copy).update(vars(marked))
     setattr(copy, WISH, getattr(marked, WISH, Wish())._replace(**changes))
     return cast("F", copy)
-
-
-def is_kept(only: Only | bool, info: InstanceInfo) -> bool:
-    """Return whether a stream is kept here; raises what the user's predicate raises."""
-    if isinstance(only, bool):
-        return only
-    return info.is_head if only == "head" else bool(only(info))
 
 
 # --- on the client ---------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import sys
 from abc import ABC, abstractmethod
 from contextvars import ContextVar
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar, TypeVarTuple, overload
 
 from skyward.abbreviation import abbreviate
 from skyward.errors import NoPoolError
@@ -88,13 +88,16 @@ def _refuse_left(operand: object, symbol: str) -> NoReturn:
 # --- the active pool -------------------------------------------------------------------------
 
 
+Offer: TypeAlias = "Callable[[], Pool]"  # returns the same pool each time, which is made when it is first used
+
+
 class Activation:
     """One opening of a pool: a link in its context's chain. What `activate` returns."""
 
     __slots__ = ("outer", "pool")
 
-    def __init__(self, pool: Pool, outer: Activation | None) -> None:
-        self.pool: Pool | None = pool  # None: it was closed
+    def __init__(self, pool: Pool | Offer, outer: Activation | None) -> None:
+        self.pool: Pool | Offer | None = pool  # None: it was closed
         self.outer = outer
 
     def __repr__(self) -> str:
@@ -106,15 +109,15 @@ _innermost: Final[ContextVar[Activation | None]] = ContextVar("skyward_active_po
 _opened: Final[list[Activation]] = []
 
 
-def activate(pool: Pool) -> Activation:
-    """Make the pool the active one of this context, until `deactivate`."""
+def activate(pool: Pool | Offer) -> Activation:
+    """Make the pool, or what is offered, the active one of this context, until `deactivate`."""
     activation = Activation(pool, _first_open(_innermost.get()))
     _innermost.set(activation)
     _opened.append(activation)
     return activation
 
 
-def deactivate(activation: Activation, pool: Pool) -> None:
+def deactivate(activation: Activation, pool: Pool | Offer) -> None:
     """Undo `activate`; in any order, from any thread, and harmless when repeated.
 
     Raises `ValueError` when the activation is of another pool.
@@ -141,14 +144,18 @@ def active_pool() -> Pool:
     """
     activation = _first_open(_innermost.get())
     if activation is not None and (pool := activation.pool) is not None:
-        return pool
+        return _made(pool)
     for activation in reversed(_opened):
         if (pool := activation.pool) is not None:
-            return pool
+            return _made(pool)
     raise NoPoolError(
         "there is no active pool: open one around this line with `with sky.Compute(nodes=2) as pool:` "
         "(in a notebook: `pool = sky.Compute(nodes=2).open()`)"
     )
+
+
+def _made(pool: Pool | Offer) -> Pool:
+    return pool if isinstance(pool, Pool) else pool()
 
 
 class ActivePool(Pool):

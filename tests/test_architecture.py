@@ -37,6 +37,7 @@ CALLS = {
     "pending",
     "runtime",
     "signature",
+    "wishes",
 }  # describing work, from both ends
 ARROWS: dict[str, set[str]] = {
     "failure": set(),
@@ -55,6 +56,7 @@ ARROWS: dict[str, set[str]] = {
     "versions": set(),
     "later": set(),
     "mappings": set(),
+    "passing": set(),
     "memory": {"mappings", "wire.frames"},
     "private": {"errors"},
     "choosing": VALUES | {"config", "image", "meshes", "providers"},
@@ -79,7 +81,7 @@ NODE = (
     VALUES
     | CALLS
     | {"config", "cpus", "later", "mappings", "memory", "pace", "versions", "wire", "nested"}
-    | {"transport.keys", "transport.lanes", "transport.polling", "transport.sockets"}
+    | {"passing", "transport.keys", "transport.lanes", "transport.polling", "transport.sockets"}
 )
 
 # Third parties have one home each: (package, the files that may import it).

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from skyward.dispatch.tasks import Task
+from skyward.later import arrive
 from skyward.nested import NestedPool
 from skyward.results import Single
 from skyward.values import ValueBuffer
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
     from skyward.wire.frames import Buffer
     from skyward.wire.functions import FunctionBlob
+
+
+@pytest.fixture(autouse=True)
+def complete() -> None:
+    """Import what a pool imports when the first call is made."""
+    arrive()
 
 
 @pytest.mark.rule("R43")

@@ -11,8 +11,9 @@ import pytest
 
 import skyward as sky
 from skyward import output
-from skyward.output import WISH, Wish, is_kept, line_of
+from skyward.output import line_of
 from skyward.wire import pickler
+from skyward.wishes import WISH, Wish, is_kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -201,11 +201,10 @@ def test_same_pool_may_be_active_twice() -> None:
 def test_activation_of_another_pool_is_refused() -> None:
     """A token ends only what it began."""
     with opened("mine"):
-        activation = activate(HerePool("yours"))
+        pool = HerePool("yours")
+        activation = activate(pool)
         with pytest.raises(ValueError, match="<activation of <pool yours>> does not belong to <pool other>"):
             deactivate(activation, HerePool("other"))
-        pool = activation.pool
-        assert pool is not None
         deactivate(activation, pool)
         assert repr(activation) == "<activation, over>"
 
@@ -355,3 +354,24 @@ def test_threads_of_a_task_know_where_it_runs() -> None:
     assert in_thread(instance_info) is info
     runtime.set_instance(None)
     assert instance_info() is None
+
+
+def test_pool_that_is_offered_is_made_when_it_is_used() -> None:
+    """By whatever makes it, each time the same; in threads of no context, too."""
+    made: list[HerePool] = []
+
+    def make() -> HerePool:
+        if not made:
+            made.append(HerePool("offered"))
+        return made[0]
+
+    activation = activate(make)
+    try:
+        assert made == []
+        assert active_pool() is in_thread(active_pool) is made[0]
+        with opened("inner") as inner:
+            assert active_pool() is inner
+    finally:
+        deactivate(activation, make)
+    with pytest.raises(NoPoolError):
+        active_pool()

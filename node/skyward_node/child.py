@@ -105,7 +105,8 @@ class _Worker:
         self._lending = 0  # threads whose tasks wait for calls of their own
         self._waits = Waits(self._tell, self._lend, self._take_back)
         self._sharing = threading.Lock()
-        self._nested: NestedPool | None = None
+        self._nesting = threading.Lock()  # held by whoever makes the next one
+        self._nested: NestedPool | None = None  # made when the first task needs it
         os.register_at_fork(after_in_child=self._forget_link)
         self._cells = Cells.open(birth.cells, birth.slots)
         self._control.start()
@@ -277,7 +278,7 @@ class _Worker:
         if not self._threads:
             self._enter(context, 0)
         if first:
-            self._offer_nested_calls(context)
+            runtime.activate(partial(self._pool, context))
 
     def _enter(self, context: Context | None, slot: int) -> None:
         """Tell the tasks of this thread where they run."""
@@ -298,22 +299,25 @@ class _Worker:
 
     # --- nested calls -------------------------------------------------------------------------
 
-    def _offer_nested_calls(self, context: Context) -> None:
-        from skyward.nested import NestedPool
+    def _pool(self, context: Context) -> NestedPool:
+        """Return what tasks call others through. Most tasks do not, and it takes long to import."""
+        with self._nesting:
+            if self._nested is None:
+                from skyward.nested import NestedPool
 
-        pool = NestedPool(
-            self._send,
-            self._current_task,
-            self._waiting,
-            self._control.post,
-            retries=context.retries,
-            timeout=context.timeout or None,
-            max_payload=context.max_payload or None,
-        )
-        self._nested = pool
-        self._control.answer = pool.answer
-        self._control.relay = pool.relay
-        runtime.activate(pool)
+                pool = NestedPool(
+                    self._send,
+                    self._current_task,
+                    self._waiting,
+                    self._control.post,
+                    retries=context.retries,
+                    timeout=context.timeout or None,
+                    max_payload=context.max_payload or None,
+                )
+                self._control.answer = pool.answer
+                self._control.relay = pool.relay
+                self._nested = pool
+            return self._nested
 
     def _send(self, message: Message, frames: Sequence[Buffer]) -> None:
         self._check_fork()
@@ -371,6 +375,7 @@ class _Worker:
     def _forget_link(self) -> None:
         """In a forked child of a task: let go of the pipes, and let nothing of us run on."""
         self._forked = True
+        self._nesting = threading.Lock()  # a thread that is not in the child may hold it
         self._data.close()
         self._control.close()
         self._printing.leave()

@@ -336,7 +336,7 @@ def _preload() -> None:
     import importlib
 
     gc.disable()
-    for name in ("skyward_node.child", "skyward.wire.pickler", "skyward.nested"):
+    for name in ("skyward_node.child", "skyward.wire.pickler"):
         importlib.import_module(name)
 
     gc.collect()
@@ -349,5 +349,5 @@ def _load_the_rest() -> None:
 
     from skyward.later import arrive
 
-    arrive()
+    arrive("skyward.nested")
     gc.freeze()

@@ -18,8 +18,8 @@ from weakref import WeakSet
 
 from skyward import output
 from skyward.hand import Hand
-from skyward.output import STDERR, STDOUT
 from skyward.wire.payload import safe_text
+from skyward.wishes import STDERR, STDOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

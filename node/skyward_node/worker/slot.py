@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import DeadlockError, SerializationError
 from skyward.memory import LEAST, opened
-from skyward.output import WISH
 from skyward.parameters import yields
 from skyward.wire import bundles, failures, payload
 from skyward.wire.frames import Payload, size_of
 from skyward.wire.placeholders import Placeholder
 from skyward.wire.statuses import CANCELLED, CRASHED, IMPORT_FAILED, OK, REFUSED, TOO_LARGE, UNSERIALIZABLE, Failure
+from skyward.wishes import WISH
 from skyward_node.cells import IDLE
 from skyward_node.worker.bundles import Bundle
 from skyward_node.worker.driving import drive, drive_async

@@ -1,0 +1,35 @@
+"""Descriptors that travel over Unix sockets.
+
+Nodes take their sockets from `_socket`, of which `socket` is made: with its enumerations it takes as long to import as
+the whole core of a daemon, and a pool would open so much later.
+"""
+
+from __future__ import annotations
+
+from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET
+from array import array
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Sequence
+
+_SIZE = array("i").itemsize
+
+
+def send_fds(sock: socket, message: bytes, fds: Sequence[int], flags: int = 0) -> None:
+    """Send a message with descriptors; raises `OSError`."""
+    sock.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, array("i", fds))], flags)
+
+
+def receive_fds(sock: socket, size: int, most: int) -> tuple[bytes, list[int]]:
+    """Return a message of at most ``size`` bytes, and the descriptors that came with it; raises `OSError`.
+
+    They are fewer than were sent when this process has no room for more, and none is inherited by programs it starts.
+    """
+    message, attached, _, _ = sock.recvmsg(size, CMSG_SPACE(most * _SIZE), MSG_CMSG_CLOEXEC)
+    fds = array("i")
+    for level, kind, data in attached:
+        if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % _SIZE])
+    return message, list(fds)
