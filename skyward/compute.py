@@ -22,7 +22,6 @@ from skyward.choosing import choose
 from skyward.config import CANCEL_WAIT, CLOSE_WAIT
 from skyward.errors import ForkedPoolError, NoNodesError, PoolClosedError
 from skyward.later import arrive, later
-from skyward.mesh.launching import Launcher
 from skyward.model import Nodes
 from skyward.operations import PoolOperations
 from skyward.providers.base import LaunchSpec
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from skyward.futures import Future
     from skyward.image import Image
     from skyward.mesh.engine import Engine
+    from skyward.mesh.launching import Launcher
     from skyward.mesh.view import Tally
     from skyward.model import PoolSnapshot
     from skyward.pending import Group
@@ -112,6 +112,8 @@ class Compute(PoolOperations):
             keys = provider.keys()
             public = keys.public if keys else ""
             spec = LaunchSpec.of(self._options, nodes.most, provider=provider, image=self._image, client_key=public)
+            from skyward.mesh.launching import Launcher  # what starts nodes has been started, and boots
+
             launcher = Launcher(provider, spec)
             launcher.begin(nodes.desired)
             with Guard(lambda: None):  # an interrupt waits until somebody can close what this opens

@@ -32,7 +32,7 @@ def available_memory() -> int:
 
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
-        with open("/proc/meminfo", encoding="ascii") as meminfo:
+        with open("/proc/meminfo", encoding="utf-8") as meminfo:
             for line in meminfo:
                 if line.startswith("MemAvailable:"):
                     free = int(line.split()[1]) * 1024
@@ -44,7 +44,7 @@ def available_memory() -> int:
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
     ):
         try:
-            with open(limit_file, encoding="ascii") as limit, open(used_file, encoding="ascii") as used:
+            with open(limit_file, encoding="utf-8") as limit, open(used_file, encoding="utf-8") as used:
                 free = min(free, int(limit.read()) - int(used.read()))
         except (OSError, ValueError):
             continue

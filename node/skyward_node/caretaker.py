@@ -130,7 +130,7 @@ def connections(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/ne
     count = 0
     for table in tables:
         try:
-            with open(table, encoding="ascii") as file:
+            with open(table, encoding="utf-8") as file:
                 rows = [line.split() for line in file][1:]
         except OSError:
             continue
@@ -176,7 +176,7 @@ def main(arguments: list[str]) -> int:
     said = ready.get("ready", ready)
     link = ""
     if "--link" in values:
-        with open(values["--link"], encoding="ascii") as file:
+        with open(values["--link"], encoding="utf-8") as file:
             link = file.read()
     log = Log(str(said.get("node", "")), values.get("--log", ""), link)
     keep(int(said["pid"]), int(values["--port"]), int(values["--life"]), metadata=Metadata(), log=log)

@@ -177,7 +177,7 @@ def family_memory() -> int:
 def resident(pid: int) -> int:
     """Return the resident bytes of a process; 0 if it is gone."""
     try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        with open(f"/proc/{pid}/statm", encoding="utf-8") as file:
             return int(file.read().split()[1]) * PAGE
     except (OSError, IndexError, ValueError):
         return 0

@@ -36,7 +36,6 @@ NEEDED: Final = (
     "skyward_node.lanes",
     "skyward_node.child",
     "skyward.wire.pickler",
-    "encodings.ascii",  # of what the system tells about itself
 )
 
 

@@ -61,7 +61,7 @@ def children() -> list[int]:
 def _children_of(pid: int | str) -> list[int]:
     found: list[int] = []
     for thread in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as listing:
+        with open(f"/proc/{pid}/task/{thread}/children", encoding="utf-8") as listing:
             found += map(int, listing.read().split())
     return found
 
@@ -136,7 +136,7 @@ def close_fds(keep: Collection[int]) -> None:
 
 def _read_counter(path: str, key: str) -> int:
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             for line in file:
                 name, _, value = line.partition(" ")
                 if name == key:
@@ -198,7 +198,7 @@ def memory_limit() -> int | None:
     limits: list[int] = []
     while directory.startswith("/sys/fs/cgroup"):
         try:
-            with open(f"{directory}/{file}", encoding="ascii") as limit:
+            with open(f"{directory}/{file}", encoding="utf-8") as limit:
                 limits.append(int(limit.read()))
         except (OSError, ValueError):  # "max", or a level without the controller
             pass

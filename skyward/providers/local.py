@@ -54,7 +54,7 @@ def _working_directory() -> str:
 def _umask() -> int:
     """Return the umask without setting it for a moment, which other threads would notice; -1 if unknown."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
             for line in file:
                 if line.startswith("Umask:"):
                     return int(line.split()[1], 8)

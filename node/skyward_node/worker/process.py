@@ -51,7 +51,7 @@ def prepare(config: NodeConfig, env: Mapping[str, str]) -> None:
     sys.modules["__main__"] = types.ModuleType("__main__")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is a task to interrupt
     faulthandler.enable(file=2, all_threads=False)
-    with suppress(OSError), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as score:
+    with suppress(OSError), open("/proc/self/oom_score_adj", "r+", encoding="utf-8") as score:
         score.write(str(min(1000, int(score.read()) + OOM_SCORE)))
     gc.enable()  # the template runs without
 
