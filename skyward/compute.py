@@ -103,16 +103,15 @@ class Compute(PoolOperations):
         if self._engine is not None or self._closed:
             raise PoolClosedError("a pool is opened once: make another sky.Compute(...)")
         self._opening = True
-        nodes = self._nodes
-        provider = self._provider.for_pool()
+        nodes, provider = self._nodes, self._provider.for_pool()
         launcher: Launcher | None = None
         try:
             provider.accept(self._image)
             provider.prepare()
             keys = provider.keys()
-            public = keys.public if keys else ""
-            spec = LaunchSpec.of(self._options, nodes.most, provider=provider, image=self._image, client_key=public)
-            from skyward.mesh.launching import Launcher  # what starts nodes has been started, and boots
+            key = keys.public if keys else ""
+            spec = LaunchSpec.of(self._options, nodes.most, provider=provider, image=self._image, client_key=key)
+            from skyward.mesh.launching import Launcher  # what starts nodes boots by now
 
             launcher = Launcher(provider, spec)
             launcher.begin(nodes.desired)
@@ -262,11 +261,10 @@ class Compute(PoolOperations):
         """Wait until the waiter is done; False at the deadline (`time.monotonic`)."""
         if waiter.done:
             return True
-        engine = self._engine
-        assert engine is not None
+        assert self._engine is not None
         if os.getpid() != self._pid:
             self._open_engine()  # raises
-        return engine.loop.wait(waiter, deadline)
+        return self._engine.loop.wait(waiter, deadline)
 
     def cancel_tasks(self, tasks: Sequence[Task]) -> None:
         """Cancel the unsettled ones of these tasks, soon; never blocks."""

@@ -29,7 +29,7 @@ class Entry:
     kind: Kind
     title: str
     peer: str = ""  # what ``--peer`` calls it, together with others of one library
-    requirements: tuple[str, ...] = ()  # of its environment; none: it runs in ours
+    requirements: tuple[str, ...] = ()  # of its environment; none: it runs in that of skyward
     origin: Origin = "plain module"  # where the functions are that it calls
     restless: bool = False  # costs a CPU something while it idles, so it runs in its own turns only
     only: frozenset[str] | None = None  # workloads that it takes part in

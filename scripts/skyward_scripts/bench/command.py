@@ -55,7 +55,7 @@ def bench(
 
     Exits with 1 if skyward or a reference in plain ZeroMQ has failed.
     """
-    from skyward_scripts.bench.environments import Environments, InstallError, default_cache
+    from skyward_scripts.bench.environments import Environments, InstallError, default_cache, own
     from skyward_scripts.bench.facts import gather_facts
     from skyward_scripts.bench.report import render
     from skyward_scripts.bench.results import Results
@@ -65,7 +65,7 @@ def bench(
     chosen = [workload for workload in WORKLOADS if not workloads or workload.name in workloads]
     entries = choose(peers or None)
     results = Results(gather_facts())
-    environments = Environments(cache or default_cache())
+    environments = Environments(cache or default_cache(), own())
     plan = Plan(chosen, entries, 1 if quick else runs, quick)
     with tempfile.TemporaryDirectory(prefix="b", ignore_cleanup_errors=True) as root:
         stage = Stage(root)

@@ -1,19 +1,25 @@
-"""Virtual environments of the peers, made by uv in a cache directory and used again by later runs.
+"""Virtual environments of the contestants, made by uv in a cache directory and used again by later runs.
 
-Each peer has one of its own, so that its dependencies meet neither ours nor those of another peer.
+Each peer has one of its own, so that its dependencies meet neither ours nor those of another peer. All others share one
+that is as a user's: it has skyward, what skyward needs, and numpy, and not the tools of whoever works on skyward.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import Distribution, PackageNotFoundError
 from typing import Final
+
+from skyward_scripts.bench.catalogue import NUMPY
 
 PATIENCE: Final = 900.0  # seconds to install one peer
 COMPLETE: Final = "complete"  # the file that says so
+_EDITABLE: Final = "--editable="
 
 
 class InstallError(Exception):
@@ -26,15 +32,37 @@ def default_cache() -> str:
     return os.path.join(base, "skyward", "bench")
 
 
-class Environments:
-    """Gives out interpreters, and makes environments when they are first asked for."""
+def own() -> tuple[str, ...]:
+    """Return what makes an environment with this skyward; nothing if it is no tree that somebody works on."""
+    try:
+        installed = Distribution.from_name("skyward")
+    except PackageNotFoundError:  # run from a source tree
+        return ()
+    return _own(installed.read_text("direct_url.json"), installed.requires or [])
 
-    def __init__(self, cache: str) -> None:
+
+def _own(origin: str | None, needs: list[str]) -> tuple[str, ...]:
+    place = json.loads(origin or "{}")
+    if not place.get("dir_info", {}).get("editable"):
+        return ()
+    tree = place["url"].removeprefix("file://")
+    return (_EDITABLE + tree, NUMPY, *(need for need in needs if "extra ==" not in need))
+
+
+class Environments:
+    """Gives out interpreters, and makes environments when they are first asked for.
+
+    ``ours`` makes the one of contestants that say nothing; without, they run in that of the command.
+    """
+
+    def __init__(self, cache: str, ours: tuple[str, ...] = ()) -> None:
         self._cache = cache
+        self._ours = ours
         self._found: dict[tuple[str, ...], str | InstallError] = {}
 
     def python(self, requirements: tuple[str, ...]) -> str:
-        """Return the interpreter that finds these packages; raises `InstallError`. Without any it is ours."""
+        """Return the interpreter that finds these packages, or without any our own; raises `InstallError`."""
+        requirements = requirements or self._ours
         if not requirements:
             return sys.executable
         if requirements not in self._found:
@@ -50,7 +78,7 @@ class Environments:
     def versions(self) -> dict[str, list[str]]:
         """Return the packages of every environment that was used, by its first package."""
         return {
-            requirements[0].partition("=")[0]: _run("pip", "freeze", "--python", python).split()
+            _name(requirements): _run("pip", "freeze", "--python", python).split()
             for requirements, python in self._found.items()
             if isinstance(python, str)
         }
@@ -71,7 +99,11 @@ class Environments:
 def directory_name(requirements: tuple[str, ...]) -> str:
     """Return the directory of an environment: another version of anything in it makes it another one."""
     key = "\n".join((sys.version, sys.executable, *requirements))
-    return f"{requirements[0].partition('=')[0]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    return f"{_name(requirements)}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def _name(requirements: tuple[str, ...]) -> str:
+    return "skyward" if requirements[0].startswith(_EDITABLE) else requirements[0].partition("=")[0]
 
 
 def _run(*arguments: str) -> str:

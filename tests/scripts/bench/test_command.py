@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from skyward_scripts.bench.catalogue import PEER_NAMES, PEERS
-from skyward_scripts.bench.environments import Environments, InstallError, directory_name
+from skyward_scripts.bench.catalogue import NUMPY, PEER_NAMES, PEERS
+from skyward_scripts.bench.environments import Environments, InstallError, _own, directory_name
 from skyward_scripts.bench.results import from_json
 from skyward_scripts.cli import main
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
+
+
+@pytest.fixture(autouse=True)
+def no_environment_of_ours(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Have skyward run where the tests do, which installs nothing."""
+    if "slow" not in request.keywords:
+        monkeypatch.setattr("skyward_scripts.bench.environments.own", tuple)
 
 
 def run(*arguments: str) -> Result:
@@ -71,6 +78,16 @@ def test_environment_is_made_once(tmp_path: Path) -> None:
     assert made.versions() == {}
     assert directory_name(("a==1",)) != directory_name(("a==2",))
     assert directory_name(("a==1",)).startswith("a-")
+
+
+def test_environment_of_ours_has_what_a_user_has() -> None:
+    """The tree that somebody works on, and what it needs; whatever else is installed is used as it is."""
+    needs = ["pyzmq>=27", 'boto3>=1.35; extra == "aws"']
+    tree = '{"url": "file:///tree", "dir_info": {"editable": true}}'
+    assert _own(tree, needs) == ("--editable=/tree", NUMPY, "pyzmq>=27")
+    assert directory_name(_own(tree, needs)).startswith("skyward-")
+    assert _own('{"url": "https://somewhere/skyward.whl", "archive_info": {}}', needs) == ()
+    assert _own(None, needs) == ()
 
 
 @pytest.mark.slow
