@@ -22,7 +22,7 @@ from skyward.errors import ForkedPoolError, ProtocolError
 from skyward.mappings import tidy
 from skyward.memory import Arena, Files, Mappings
 from skyward.wire.codec import Decoder, mark_refs
-from skyward.wire.functions import FunctionLoader
+from skyward.wire.loader import FunctionLoader
 from skyward.wire.lone import CALLS, Call
 from skyward.wire.messages import Cancel, Function, Module, Release, Tasks
 from skyward_node.cells import Cells

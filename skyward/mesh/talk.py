@@ -14,7 +14,7 @@ from skyward.versions import package_versions
 from skyward.wire.bundles import Interim
 from skyward.wire.codec import Decoder, check_body, encode, pack_body
 from skyward.wire.frames import shared_among
-from skyward.wire.functions import FunctionBlob, ModuleBlob
+from skyward.wire.functions import FunctionBlob
 from skyward.wire.kinds import NODE_MESSAGES
 from skyward.wire.lone import MAX_SMALL, Call, Reply
 from skyward.wire.messages import (
@@ -48,6 +48,7 @@ from skyward.wire.messages import (
     Welcome,
 )
 from skyward.wire.parcels import Joiner
+from skyward.wire.sources import ModuleBlob
 from skyward.wire.unconfirmed import is_new
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ def listen(path: str) -> socket | None:
 
 def accept(listener: socket) -> socket:
     """Return the next lane that waits to be taken in; raises `OSError`."""
-    fd, _ = listener._accept()  # type: ignore[attr-defined]  # of which `socket` makes its `accept`
+    fd: int = listener._accept()[0]  # type: ignore[attr-defined]  # of which `socket` makes its `accept`
     lane = socket(fileno=fd)
     lane.setblocking(False)
     return lane

@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from skyward.transport.polling import Poller
     from skyward.transport.sockets import Context, Socket
     from skyward.wire.frames import Buffer
-    from skyward.wire.functions import FunctionBlob, ModuleBlob
+    from skyward.wire.functions import FunctionBlob
     from skyward.wire.parcels import Joiner
+    from skyward.wire.sources import ModuleBlob
 
 READS: Final = 256  # messages read from one link before the others get their turn
 CONNECTED: Final = int(zmq.EVENT_CONNECTED)

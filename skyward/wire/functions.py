@@ -21,16 +21,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from skyward.errors import SerializationError
 from skyward.wire.captures import Captures
-from skyward.wire.loader import FunctionLoader
-from skyward.wire.modules import Closure, ModuleBlob, locate, users
+from skyward.wire.modules import Closure, locate, users
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FunctionType
 
     from skyward.calls import Function
-
-__all__ = ["FunctionBlob", "FunctionLoader", "FunctionStore", "ModuleBlob"]
+    from skyward.wire.sources import ModuleBlob
 
 _KEPT: Final = 1024  # functions: those in cycles with what they capture are never let go by their users
 _KEPT_SIZE: Final = 64 * 2**20  # bytes of their code

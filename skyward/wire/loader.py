@@ -23,7 +23,7 @@ from importlib.util import decode_source
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import ProtocolError
-from skyward.wire.modules import Source, unpack
+from skyward.wire.sources import Source, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -13,13 +13,13 @@ again without its stamp showing it; such a file is read again until it is old en
 from __future__ import annotations
 
 import ast
-import json
 import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from skyward.wire.codescan import Import
+from skyward.wire.sources import Source, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,40 +29,6 @@ _OURS: Final = frozenset(("skyward", "skyward_node", "skyward_scripts", "__main_
 _INSTALLED: Final = frozenset(("site-packages", "dist-packages"))
 _STDLIB: Final = os.path.dirname(os.__file__) + os.sep
 _FRESH: Final = 50_000_000  # ns; stamps tick every 4 ms on Linux, every 10 on some file systems
-
-
-class ModuleBlob(NamedTuple):
-    """The source of a module, as it travels. ``key`` is the hash of name and body."""
-
-    key: bytes
-    name: str
-    body: bytes
-
-
-class Source(NamedTuple):
-    """What `pack` packs: ``kind`` is ``module``, ``package`` or ``namespace``."""
-
-    name: str
-    path: str  # on the client; of a namespace package: its first directory
-    kind: str
-    needs: tuple[str, ...]  # the user's modules that it imports, and its parents
-    code: bytes
-
-
-def pack(source: Source) -> ModuleBlob:
-    """Return a module's source as it travels."""
-    from hashlib import blake2b  # it loads OpenSSL, and a node hashes nothing
-
-    head = json.dumps([source.name, source.path, source.kind, source.needs], separators=(",", ":"))
-    body = head.encode("ascii") + b"\n" + source.code
-    return ModuleBlob(blake2b(body, digest_size=16).digest(), source.name, body)
-
-
-def unpack(body: bytes) -> Source:
-    """Return what `pack` has packed."""
-    head, _, code = body.partition(b"\n")
-    name, path, kind, needs = json.loads(head)
-    return Source(name, path, kind, tuple(needs), code)
 
 
 # --- files ---------------------------------------------------------------------------------

@@ -22,9 +22,10 @@ from skyward.results import Sink
 from skyward.wire import messages as wire
 from skyward.wire import shelf
 from skyward.wire.codec import Decoder, check_body, encode
-from skyward.wire.functions import FunctionBlob, ModuleBlob
+from skyward.wire.functions import FunctionBlob
 from skyward.wire.kinds import CLIENT_MESSAGES, NODE_MESSAGES
 from skyward.wire.lone import Reply
+from skyward.wire.sources import ModuleBlob
 from skyward.wire.unconfirmed import Unconfirmed
 from tests.fuzz.parsing import views
 from tests.fuzz.samples import EPOCH, PYTHON, sample

@@ -18,7 +18,7 @@ from skyward.transport import lanes
 from skyward.wire import payload
 from skyward.wire.codec import Decoder, check_body, encode, pack_body, split_body
 from skyward.wire.frames import Payload
-from skyward.wire.functions import FunctionBlob, ModuleBlob
+from skyward.wire.functions import FunctionBlob
 from skyward.wire.kinds import CLIENT_MESSAGES
 from skyward.wire.lone import Call, Reply
 from skyward.wire.messages import (
@@ -35,6 +35,7 @@ from skyward.wire.messages import (
     Tasks,
     Welcome,
 )
+from skyward.wire.sources import ModuleBlob
 from skyward.wire.statuses import OK
 
 if TYPE_CHECKING:

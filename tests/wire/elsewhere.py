@@ -25,7 +25,7 @@ import os, pickle, sys, warnings
 sys.path[:] = [path for path in sys.path if "site-packages" in path or path.startswith(sys.base_prefix)] + [{root!r}]
 os.chdir("/")
 from skyward.wire import failures, payload
-from skyward.wire.functions import FunctionLoader
+from skyward.wire.loader import FunctionLoader
 from skyward.wire.statuses import (IMPORT_FAILED, Failure)
 loader = FunctionLoader()
 stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")

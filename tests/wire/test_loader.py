@@ -13,9 +13,9 @@ import pytest
 
 from skyward.calls import function as mark
 from skyward.errors import ProtocolError, RemoteImportError
-from skyward.wire.functions import FunctionLoader, FunctionStore
-from skyward.wire.loader import GARBAGE
-from skyward.wire.modules import Source, pack
+from skyward.wire.functions import FunctionStore
+from skyward.wire.loader import GARBAGE, FunctionLoader
+from skyward.wire.sources import Source, pack
 from tests.wire.elsewhere import run_as_main
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def test_shipped_version_wins_over_a_file_and_over_what_is_imported(project: Pro
     """A module that was sent is the one imported, whatever lies on the worker's path or was imported before."""
     there = textwrap.dedent("""
         import sys
-        from skyward.wire.functions import FunctionLoader
+        from skyward.wire.loader import FunctionLoader
         sys.path.insert(0, {directory!r})
         import fun_wins, fun_wins.part
         assert fun_wins.value == fun_wins.part.value == "disk"
@@ -62,7 +62,8 @@ def test_worker_can_send_what_it_was_sent(project: Project) -> None:
     script = f"""
 import sys
 from skyward.calls import function as mark
-from skyward.wire.functions import FunctionLoader, FunctionStore
+from skyward.wire.functions import FunctionStore
+from skyward.wire.loader import FunctionLoader
 loader = FunctionLoader()
 for key, name, body in {modules!r}:
     loader.add_module(key, body)
@@ -138,9 +139,9 @@ def test_loader_keeps_a_bounded_number_of_worlds(project: Project) -> None:
     """Hundreds of versions of a module do not pile up, and each still runs as itself."""
     script = """
 import sys
-from skyward.wire.functions import FunctionLoader
+from skyward.wire.loader import FunctionLoader
 from skyward.wire.loader import GARBAGE
-from skyward.wire.modules import Source, pack
+from skyward.wire.sources import Source, pack
 loader = FunctionLoader()
 for n in range(100):
     module = pack(Source("many", "/nowhere/many.py", "module", (), f"value = {n}\\ndef f(): return value\\n".encode()))
@@ -218,7 +219,7 @@ def test_versions_of_modules_are_let_go(project: Project) -> None:
     """A few versions stay, and a function of an earlier one is loaded anew."""
     there = textwrap.dedent("""
         import gc, weakref
-        from skyward.wire.functions import FunctionLoader
+        from skyward.wire.loader import FunctionLoader
         loader = FunctionLoader()
         held = []
         for key, modules, body in {versions!r}:

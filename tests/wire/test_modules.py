@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from skyward.wire.modules import Closure, Source, imports_of, locate, pack, unpack, users
+from skyward.wire.modules import Closure, imports_of, locate, users
+from skyward.wire.sources import Source, pack, unpack
 
 if TYPE_CHECKING:
     from tests.wire.conftest import Project
