@@ -30,7 +30,7 @@ from _socket import (
     socket,
 )
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 LONGEST: Final = 107  # bytes of a Unix socket's path on Linux, without the final NUL
 MOST: Final = 16_384  # bytes of a message: more than any task or outcome of one frame has
@@ -70,7 +70,8 @@ def listen(path: str) -> socket | None:
 
 def accept(listener: socket) -> socket:
     """Return the next lane that waits to be taken in; raises `OSError`."""
-    fd: int = listener._accept()[0]  # type: ignore[attr-defined]  # of which `socket` makes its `accept`
+    known: Any = listener  # by a private name, of which `socket` makes its `accept`
+    fd: int = known._accept()[0]
     lane = socket(fileno=fd)
     lane.setblocking(False)
     return lane
