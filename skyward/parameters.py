@@ -11,7 +11,9 @@ from __future__ import annotations
 import collections.abc
 import sys
 from types import FunctionType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_origin
+
+from skyward.frozen import Frozen
 
 if TYPE_CHECKING:
     import ast
@@ -29,7 +31,7 @@ _NAMES: Final = {"Iterator": ALWAYS, "Generator": ALWAYS, "Iterable": ONCE}
 _YIELDS: Final = 0x20 | 0x200  # flags of the code of generators, and of asynchronous ones
 
 
-class Inputs(NamedTuple):
+class Inputs(Frozen):
     """The parameters of a function that are fed element by element, as `ALWAYS` or `ONCE`."""
 
     positional: tuple[int, ...]  # one entry for each positional parameter; 0: an ordinary one

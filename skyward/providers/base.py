@@ -12,7 +12,7 @@ process: all that `Provider.terminate` needs to know of it stands in its `Launch
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from skyward.errors import ProvisionError
 from skyward.frozen import Frozen, field
@@ -94,7 +94,7 @@ class Launched(Frozen, kw_only=True):
     private_address: str = "127.0.0.1"  # how other nodes reach it
 
 
-class Quote(NamedTuple):
+class Quote(Frozen):
     """What a launch would start, and what that costs."""
 
     text: str = ""  # for people, as "4 × c7i.large in eu-central-1, on demand"
