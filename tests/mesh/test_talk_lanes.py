@@ -44,7 +44,7 @@ def by_lane(mesh: Mesh, node: Node) -> None:
     assert node.call_by_lane().id == task.id
     node.reply_by_lane(task.id, "by lane")
     assert mesh.outcome(single) == "by lane"
-    assert node.hears_nothing()
+    assert node.hears_nothing(), node.receive()
 
 
 def open_lane(mesh: Mesh, count: int = 1, **how: Any) -> list[Node]:
