@@ -6,7 +6,7 @@ the whole core of a daemon, and a pool would open so much later.
 
 from __future__ import annotations
 
-from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET
+from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET
 from array import array
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ def receive_fds(sock: socket, size: int, most: int) -> tuple[bytes, list[int]]:
 
     They are fewer than were sent when this process has no room for more, and none is inherited by programs it starts.
     """
-    message, attached, _, _ = sock.recvmsg(size, CMSG_SPACE(most * _SIZE), MSG_CMSG_CLOEXEC)
+    message, attached, _, _ = sock.recvmsg(size, CMSG_LEN(most * _SIZE), MSG_CMSG_CLOEXEC)
     fds = array("i")
     for level, kind, data in attached:
         if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):

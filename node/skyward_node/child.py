@@ -105,8 +105,8 @@ class _Worker:
         self._lending = 0  # threads whose tasks wait for calls of their own
         self._waits = Waits(self._tell, self._lend, self._take_back)
         self._sharing = threading.Lock()
-        self._nesting = threading.Lock()  # held by whoever makes the next one
-        self._nested: NestedPool | None = None  # made when the first task needs it
+        self._nesting = threading.Lock()  # held by whoever makes what tasks call others through
+        self._nested: NestedPool | None = None
         os.register_at_fork(after_in_child=self._forget_link)
         self._cells = Cells.open(birth.cells, birth.slots)
         self._control.start()
@@ -301,6 +301,7 @@ class _Worker:
 
     def _pool(self, context: Context) -> NestedPool:
         """Return what tasks call others through. Most tasks do not, and it takes long to import."""
+        self._check_fork()  # a child of a task would wait for what a thread imports that it does not have
         with self._nesting:
             if self._nested is None:
                 from skyward.nested import NestedPool

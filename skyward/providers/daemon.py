@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -173,8 +174,6 @@ class Daemon:
 
     def _end_of(self) -> str:
         code = self.exit_code()
-        import signal
-
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
     def tail(self) -> tuple[str, ...]:
@@ -204,8 +203,6 @@ class Daemon:
             if self.pidfd < 0:
                 return
             if self._log_file:
-                import signal
-
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
             if not gone(self.pidfd, grace):
@@ -243,8 +240,6 @@ def watch(pid: int) -> int:
         os.close(end)  # a pipe that is closed is readable, as the pidfd of a dead process is
         return fd
     except OSError:
-        import signal
-
         os.kill(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
             os.waitpid(pid, 0)
@@ -263,8 +258,6 @@ def kill(pid: int, pidfd: int) -> None:
 
     The template is not killed with it: its workers lead sessions of their own, and it alone knows them.
     """
-    import signal  # of which a pool that goes well needs nothing: it would take a millisecond before its nodes start
-
     template: list[int] = []
     for child in children(pid):
         with suppress(ProcessLookupError):

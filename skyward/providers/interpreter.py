@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Final
+from importlib.machinery import PathFinder
+from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProvisionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # The two packages come from where this process has them, and every other module from where the daemon
 # finds it by itself: a user's `select.py` beside his script must not run in it. Places that only this
@@ -36,11 +40,20 @@ def command(path: tuple[str, ...], *arguments: str) -> list[str]:
 
 
 def _places(package: str) -> list[str]:
-    specs = (finder.find_spec(package, None) for finder in sys.meta_path)  # as `importlib.util`, whose import costs
-    spec = next(filter(None, specs), None)
-    if spec is None or not spec.submodule_search_locations:
+    loaded = sys.modules.get(package)
+    places = loaded.__path__ if loaded is not None else _find(package)
+    if not places:
         raise ProvisionError(f"cannot start local nodes: the package {package} of skyward is not installed")
-    return [os.path.abspath(os.path.dirname(place)) for place in spec.submodule_search_locations]
+    return [os.path.abspath(os.path.dirname(place)) for place in places]
+
+
+def _find(package: str) -> Sequence[str] | None:
+    spec = PathFinder.find_spec(package)
+    if spec is None:  # another finder's, as those of some trees that somebody works on
+        from importlib.util import find_spec
+
+        spec = find_spec(package)
+    return None if spec is None else spec.submodule_search_locations
 
 
 def interpreter_flags() -> list[str]:

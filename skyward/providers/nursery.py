@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import signal
 import threading
 from _socket import AF_UNIX, MSG_DONTWAIT, SOCK_SEQPACKET, socketpair
 from contextlib import suppress
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.providers.daemon import close_lifeline, forking, gone, open_ends, watch
 from skyward.providers.interpreter import command
-from skyward.transport.signals import PYTHONS_OWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 PATIENCE: Final = 10.0  # seconds for a pid: many times what its imports take on a machine that is busy
 ENDING: Final = 1.5  # seconds to end after its socket
 FIRST_FREE: Final = 3  # the lowest descriptor that is no standard stream
+
+# What Python ignores or handles by itself, and a program that is executed should find as the system has it.
+_DEFAULT: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 class Nursery:
@@ -105,15 +108,13 @@ def _start(argv: list[str], env: Mapping[str, str], requests: int) -> int:
     try:
         silent = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_WRONLY, 0) for fd in (1, 2)]
         streams = [(os.POSIX_SPAWN_DUP2, high, 0), *silent]
-        return os.posix_spawn(argv[0], argv, env, file_actions=streams, setsid=True, setsigdef=PYTHONS_OWN)
+        return os.posix_spawn(argv[0], argv, env, file_actions=streams, setsid=True, setsigdef=_DEFAULT)
     finally:
         os.close(high)
 
 
 def _end(pidfd: int, grace: float) -> None:
     if not gone(pidfd, grace):
-        import signal  # a millisecond, before the nursery could begin
-
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     with suppress(OSError):  # nobody's child any more: who ignores SIGCHLD, or waits for any child, has reaped it

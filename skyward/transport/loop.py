@@ -73,7 +73,7 @@ class Loop:
         self._deaf = False
         self._alarm = select.poll()  # for what ends the rest of a background thread: somebody begins to wait
         self._alarm.register(self.wake_fd, select.POLLIN)
-        self._watching = False  # the background thread looks by itself whether such a caller is back
+        self._watching = False  # the background thread looks by itself whether one that has left work under way is back
         self._uses = 0  # times a caller has polled; one that only asks something leaves that to others
         # A bare lock as a binary semaphore: `post` runs in finalizers, where an Event could deadlock.
         self._nudge = threading.Lock()

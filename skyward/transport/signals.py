@@ -26,9 +26,6 @@ _signal: Final[Any] = import_module("_signal")
 
 _handler: Final[Callable[[int], Any]] = _signal.getsignal
 
-# What Python ignores or handles by itself, and a program that is executed should find as the system has it.
-PYTHONS_OWN: Final[tuple[int, ...]] = (_signal.SIGPIPE, _signal.SIGXFSZ)
-
 _DEFERRED: Final[tuple[int, ...]] = (
     _signal.SIGINT,
     _signal.SIGTERM,

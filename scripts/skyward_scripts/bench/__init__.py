@@ -6,7 +6,7 @@
     rounds         the run: all contestants of a workload in turn, round by round
     session        one contestant's process, seen from outside; processes: whatever it leaves behind
     launches       what is measured from outside: process start, import
-    environments   virtual environments of the peers; stage: the files that contestants' processes find
+    environments   virtual environments of contestants; stage: the files that contestants' processes find
 
     curves/        ``skyward-mesh curves``: what a call of skyward alone costs, from small to large
 
@@ -18,6 +18,6 @@
     ideal, summary, targets, results   what figures mean (pure)
     report, chart, facts               how they are shown, and where they were measured
 
-Every contestant has a process of its own, and peers have environments of their own, so nothing here may be
-imported by a contestant but the standard library and what its environment holds.
+Every contestant has a process of its own, and skyward and its peers have environments of their own, so nothing here may
+be imported by a contestant but the standard library and what its environment holds.
 """

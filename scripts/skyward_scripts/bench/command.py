@@ -41,7 +41,7 @@ NO_PEER: Final = "none"
 @click.option(
     "--cache",
     type=click.Path(file_okay=False),
-    help="Keep the environments of peers here, instead of in the user's cache directory.",
+    help="Keep environments here, instead of in the user's cache directory.",
 )
 def bench(
     *, workloads: tuple[str, ...], peers: tuple[str, ...], runs: int, quick: bool, json_file: IO[str] | None,
@@ -49,7 +49,8 @@ def bench(
 ) -> None:  # fmt: skip
     """Measure skyward beside plain ZeroMQ and beside other libraries, in one run.
 
-    Every peer gets an environment of its own, made by uv when it is first needed. All contestants of a workload
+    Every peer gets an environment of its own, and skyward one with what it needs and no more, made by uv when they are
+    first needed. All contestants of a workload
     take turns, round by round, so that they meet the same machine. The report ends with the project's targets,
     and whether this run meets them.
 
@@ -70,7 +71,7 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="b", ignore_cleanup_errors=True) as root:
         stage = Stage(root)
         Run(plan, stage, environments, results, _note).run()
-        results.facts["peers"] = environments.versions()
+        results.facts["environments"] = environments.versions()
         results.facts["load at the end"] = os.getloadavg()[0]
         click.echo(render(results, chosen, entries, quick=quick))
         if json_file is not None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from importlib.metadata import Distribution, PackageNotFoundError
+from importlib.metadata import Distribution, PackageNotFoundError, version
 from typing import Final
+from urllib.parse import unquote
 
 from skyward_scripts.bench.catalogue import NUMPY
 
-PATIENCE: Final = 900.0  # seconds to install one peer
+PATIENCE: Final = 900.0  # seconds to install one environment
 COMPLETE: Final = "complete"  # the file that says so
 _EDITABLE: Final = "--editable="
 
@@ -33,26 +35,39 @@ def default_cache() -> str:
 
 
 def own() -> tuple[str, ...]:
-    """Return what makes an environment with this skyward; nothing if it is no tree that somebody works on."""
+    """Return what makes an environment with this skyward; nothing if it is no tree that somebody works on.
+
+    Whatever it needs has the version that it has here, of which the report tells.
+    """
     try:
         installed = Distribution.from_name("skyward")
     except PackageNotFoundError:  # run from a source tree
         return ()
-    return _own(installed.read_text("direct_url.json"), installed.requires or [])
+    needs = [need for need in installed.requires or [] if "extra ==" not in need]
+    names = [*(re.split(r"[^\w.-]", need)[0] for need in needs), "numpy"]
+    return _own(installed.read_text("direct_url.json"), {name: _version(name) for name in names})
 
 
-def _own(origin: str | None, needs: list[str]) -> tuple[str, ...]:
+def _own(origin: str | None, versions: dict[str, str]) -> tuple[str, ...]:
     place = json.loads(origin or "{}")
     if not place.get("dir_info", {}).get("editable"):
         return ()
-    tree = place["url"].removeprefix("file://")
-    return (_EDITABLE + tree, NUMPY, *(need for need in needs if "extra ==" not in need))
+    tree = unquote(place["url"].removeprefix("file://"))
+    return (_EDITABLE + tree, *(f"{name}=={text}" for name, text in versions.items()))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # only numpy may be missing, without which nothing runs here
+        return NUMPY.rpartition("=")[2]
 
 
 class Environments:
     """Gives out interpreters, and makes environments when they are first asked for.
 
-    ``ours`` makes the one of contestants that say nothing; without, they run in that of the command.
+    ``ours`` makes the one of contestants that say nothing. Without, or if it cannot be made, they run in that of the
+    command, and `versions` does not name it.
     """
 
     def __init__(self, cache: str, ours: tuple[str, ...] = ()) -> None:
@@ -62,9 +77,14 @@ class Environments:
 
     def python(self, requirements: tuple[str, ...]) -> str:
         """Return the interpreter that finds these packages, or without any our own; raises `InstallError`."""
-        requirements = requirements or self._ours
-        if not requirements:
+        if requirements:
+            return self._python(requirements)
+        try:
+            return self._python(self._ours) if self._ours else sys.executable
+        except InstallError:
             return sys.executable
+
+    def _python(self, requirements: tuple[str, ...]) -> str:
         if requirements not in self._found:
             try:
                 self._found[requirements] = self._make(requirements)

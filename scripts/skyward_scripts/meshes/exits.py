@@ -56,10 +56,11 @@ class Commands(click.Group):
             ctx.exit(code_of(error))
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
-            # One that has passed the evaluation of a text (many classes are made so, when they are imported) leaves a
-            # mark by which ``python -m`` would end as if nobody had caught it. The next evaluation wipes it off.
-            eval("None")  # noqa: S307 - a text of ours
             ctx.exit(INTERRUPTED)
+        finally:
+            # An interrupt that has passed the evaluation of a text (many classes are made so, when they are imported)
+            # leaves a mark by which ``python -m`` would end as if nobody had caught it. The next one wipes it off.
+            eval("None")  # noqa: S307 - a text of ours
 
 
 def show_failure(error: BaseException) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
-from skyward_scripts.bench.catalogue import NUMPY, PEER_NAMES, PEERS
-from skyward_scripts.bench.environments import Environments, InstallError, _own, directory_name
+from skyward_scripts.bench.catalogue import PEER_NAMES, PEERS
+from skyward_scripts.bench.environments import Environments, InstallError, _own, directory_name, own
 from skyward_scripts.bench.results import from_json
 from skyward_scripts.cli import main
 
@@ -44,7 +45,7 @@ def test_bench_measures_and_reports(tmp_path: Path) -> None:
     assert set(found.showings) == {"futures", "import"}
     assert set(found.showings["futures"]) == {"skyward", "skyward-main", "skyward-tcp", "multiprocessing"}
     assert all(showing.turns and not showing.failure for showing in found.showings["futures"].values())
-    assert found.facts["peers"] == {}
+    assert found.facts["environments"] == {}
 
 
 def test_bench_refuses_what_it_does_not_know() -> None:
@@ -82,12 +83,20 @@ def test_environment_is_made_once(tmp_path: Path) -> None:
 
 def test_environment_of_ours_has_what_a_user_has() -> None:
     """The tree that somebody works on, and what it needs; whatever else is installed is used as it is."""
-    needs = ["pyzmq>=27", 'boto3>=1.35; extra == "aws"']
-    tree = '{"url": "file:///tree", "dir_info": {"editable": true}}'
-    assert _own(tree, needs) == ("--editable=/tree", NUMPY, "pyzmq>=27")
-    assert directory_name(_own(tree, needs)).startswith("skyward-")
-    assert _own('{"url": "https://somewhere/skyward.whl", "archive_info": {}}', needs) == ()
-    assert _own(None, needs) == ()
+    versions = {"pyzmq": "27.1", "numpy": "2.4"}
+    tree = '{"url": "file:///a%20tree", "dir_info": {"editable": true}}'
+    assert _own(tree, versions) == ("--editable=/a tree", "pyzmq==27.1", "numpy==2.4")
+    assert directory_name(_own(tree, versions)).startswith("skyward-")
+    assert _own('{"url": "https://somewhere/skyward.whl", "archive_info": {}}', versions) == ()
+    assert _own(None, versions) == ()
+    assert {need.partition("==")[0] for need in own()[1:]} >= {"pyzmq", "msgspec", "cloudpickle", "numpy"}
+
+
+def test_skyward_is_measured_without_an_environment_of_its_own(tmp_path: Path) -> None:
+    """If none can be made, as where there is no index."""
+    made = Environments(str(tmp_path), ("--editable=/nowhere", "no such==requirement"))
+    assert made.python(()) == sys.executable
+    assert made.versions() == {}
 
 
 @pytest.mark.slow
