@@ -140,7 +140,7 @@ class Logger:
 def _renderer_or_none(format: Format) -> Callable[[str, dict[str, Any]], str] | None:
     try:
         return _renderer(format)
-    except OSError:  # no descriptor is free to read the modules with
+    except (OSError, ImportError):  # no descriptor is free to read the modules with, or to load one that is in C
         return None
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -94,6 +95,26 @@ def test_first_event_does_not_wait_for_structlog(pipe: tuple[int, int]) -> None:
         gate.set()
         logger.close(60)
     assert [line["number"] for line in lines(pipe[0])] == [0, 1, 2]
+
+
+@pytest.mark.rule("F61")
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), ImportError("cannot open it")])
+def test_first_event_waits_until_structlog_can_be_read(pipe: tuple[int, int], error: Exception) -> None:
+    """Where there is no descriptor for that now there will be one later; nothing is lost."""
+    logger = Logger("info", "json", Sink(pipe[1]), node="host:1")
+    failures = [error]
+    with pytest.MonkeyPatch.context() as patch:
+        renderer = logs._renderer
+
+        def fail_once(form: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return renderer(form)
+
+        patch.setattr(logs, "_renderer", fail_once)
+        logger.log("info", "event", {"number": 1})
+        logger.close(60)
+    assert [line["number"] for line in lines(pipe[0])] == [1]
 
 
 def test_closed_reader_is_no_error() -> None:
