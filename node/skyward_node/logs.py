@@ -140,6 +140,8 @@ class Logger:
 def _renderer_or_none(format: Format) -> Callable[[str, dict[str, Any]], str] | None:
     try:
         return _renderer(format)
+    except ModuleNotFoundError:  # it is not installed, and will not come by itself
+        raise
     except (OSError, ImportError):  # no descriptor is free to read the modules with, or to load one that is in C
         return None
 

@@ -117,6 +117,13 @@ def test_first_event_waits_until_structlog_can_be_read(pipe: tuple[int, int], er
     assert [line["number"] for line in lines(pipe[0])] == [1]
 
 
+def test_log_does_not_wait_for_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is an error, which whoever starts the node has to see."""
+    monkeypatch.setitem(sys.modules, "structlog", None)
+    with pytest.raises(ModuleNotFoundError):
+        logs._renderer_or_none("json")
+
+
 def test_closed_reader_is_no_error() -> None:
     """A daemon survives the end of whoever reads its log."""
     read, write = os.pipe()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -40,17 +39,6 @@ def test_future_keeps_the_failure(pool: sky.Compute) -> None:
     with pytest.raises(ValueError, match="bad 1"):
         future.result()
     assert (future.done(), future.cancelled(), future.running()) == (True, False, False)
-
-
-@pytest.mark.rule("R7")
-def test_future_gets_done_while_it_is_asked_how_things_stand(pool: sky.Compute) -> None:
-    """Whoever looks again and again without waiting does not keep what comes from being read."""
-    future = place(1) > pool
-    deadline = time.monotonic() + LONG
-    while not future.done():
-        assert time.monotonic() < deadline
-        pool.snapshot()
-    assert future.result()[0] == 1
 
 
 @pytest.mark.rule("R7")
