@@ -1,7 +1,7 @@
 """Descriptors that travel over Unix sockets.
 
-Nodes take their sockets from `_socket`, of which `socket` is made. With its enumerations and `selectors` that takes 7 of
-the 176 ms in which a nursery imported what it needs, and a pool waits for those.
+Nodes take their sockets from `_socket`, of which `socket` is made. With its enumerations and `selectors` that takes 7
+of the 176 ms in which a nursery imported what it needs, and a pool waits for those.
 """
 
 from __future__ import annotations

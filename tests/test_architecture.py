@@ -65,7 +65,7 @@ ARROWS: dict[str, set[str]] = {
     "feeding": VALUES | {"abbreviation", "pending", "waiting"},
     "waiting": set(),
     "transport": VALUES | {"config", "private", "wire", "dispatch", "waiting"},
-    "providers": VALUES | {"config", "cpus", "image", "private", "transport.keys", "transport.signals"},
+    "providers": VALUES | {"config", "cpus", "image", "passing", "private", "transport.keys", "transport.signals"},
 }
 
 # What a part may name in annotations only: operators give what the layer above makes of a call, and the

@@ -11,10 +11,11 @@ import os
 import select
 import signal
 import threading
-from _socket import AF_UNIX, MSG_DONTWAIT, SOCK_SEQPACKET, socketpair
-from contextlib import suppress
+from _socket import AF_UNIX, MSG_DONTWAIT, SOCK_SEQPACKET, socket, socketpair
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
+from skyward.passing import send_fds
 from skyward.providers.daemon import close_lifeline, forking, gone, open_ends, watch
 from skyward.providers.interpreter import command
 
@@ -61,13 +62,11 @@ class Nursery:
         return pid
 
     def _send(self, fds: list[int]) -> bool:
-        import socket
-
         with self._lock, forking:  # nobody closes the socket now, and no forked child takes its duplicate along
             if self._works:
                 try:
-                    with socket.socket(fileno=os.dup(self._socket)) as requests:
-                        socket.send_fds(requests, [b"fork"], fds, MSG_DONTWAIT)
+                    with closing(socket(fileno=os.dup(self._socket))) as requests:
+                        send_fds(requests, b"fork", fds, MSG_DONTWAIT)
                 except OSError:
                     self._works = False
             return self._works
