@@ -53,23 +53,18 @@ class Nursery:
         answer, told = os.pipe()
         try:
             config, log, *rest = fds
-            if not self._send([config, log, told, *rest]):
-                return None
+            self._send([config, log, told, *rest])
         finally:
             os.close(told)
-            pid = self._hear(answer)
+            pid = self._hear(answer)  # at once if nothing was sent; and what was sent counts, whoever hangs up now
             os.close(answer)
         return pid
 
-    def _send(self, fds: list[int]) -> bool:
+    def _send(self, fds: list[int]) -> None:
         with self._lock, forking:  # nobody closes the socket now, and no forked child takes its duplicate along
             if self._works:
-                try:
-                    with closing(socket(fileno=os.dup(self._socket))) as requests:
-                        send_fds(requests, b"fork", fds, MSG_DONTWAIT)
-                except OSError:
-                    self._works = False
-            return self._works
+                with suppress(OSError), closing(socket(fileno=os.dup(self._socket))) as requests:
+                    send_fds(requests, b"fork", fds, MSG_DONTWAIT)
 
     def _hear(self, answer: int) -> int | None:
         """Return the number that is written, or None when that end is closed without one."""
@@ -85,7 +80,9 @@ class Nursery:
     def hang_up(self) -> None:
         """Have it end: who waits for a daemon hears that there is none."""
         self._works = False
-        close_lifeline(self._socket)
+        with forking:
+            end, self._socket = self._socket, -1  # its number may soon be that of another's lifeline
+            close_lifeline(end)
 
     def end(self, grace: float = ENDING) -> None:
         """Return when it is gone; its daemons are not concerned."""

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import psutil
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
@@ -18,16 +20,22 @@ PATIENCE: Final = 20.0  # seconds in which a group is empty
 PAUSE: Final = 0.005  # seconds between looks: the kernel tells nobody
 
 
-class Group:
-    """Processes, and all that they start from then on. At its end they are thawed, and may have all memory."""
+def descendants(root: int) -> set[int]:
+    """Return the pids of all processes below one."""
+    return {process.pid for process in psutil.Process(root).children(recursive=True)}
 
-    def __init__(self, controller: Literal["freezer", "memory"], pids: Iterable[int]) -> None:
+
+class Group:
+    """A process and all below it, now and later. At its end they are thawed, and may have all memory."""
+
+    def __init__(self, controller: Literal["freezer", "memory"], root: int) -> None:
         """Raises `OSError` where such groups cannot be made."""
         self._home = ROOT if SECOND else ROOT / controller
         self._path = self._home / f"skyward-chaos-{os.getpid()}"
         self._path.mkdir()
         self._freezer = controller == "freezer"
-        self._move(self._path, pids)
+        while missing := {root, *descendants(root)} - self._members():  # some are forked while others are moved
+            self._move(self._path, missing)
 
     def __enter__(self) -> Self:
         return self
@@ -37,7 +45,7 @@ class Group:
     ) -> None:
         if self._freezer:
             self.thaw()
-        self._move(self._home, map(int, (self._path / "cgroup.procs").read_text().split()))
+        self._move(self._home, self._members())
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -47,6 +55,9 @@ class Group:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(PAUSE)
+
+    def _members(self) -> set[int]:
+        return set(map(int, (self._path / "cgroup.procs").read_text().split()))
 
     def _move(self, target: Path, pids: Iterable[int]) -> None:
         for pid in pids:
@@ -79,6 +90,8 @@ class Group:
             (self._path / "freezer.state").write_text("THAWED")
 
     def limit(self, size: int) -> None:
-        """Let them have so many bytes of memory together."""
-        name = "memory.max" if SECOND else "memory.limit_in_bytes"
-        (self._path / name).write_text(str(size))
+        """Let them have so many bytes of memory together, and no swap beside it."""
+        (self._path / ("memory.max" if SECOND else "memory.limit_in_bytes")).write_text(str(size))
+        swap = self._path / ("memory.swap.max" if SECOND else "memory.memsw.limit_in_bytes")
+        if swap.exists():  # where the kernel counts it
+            swap.write_text("0" if SECOND else str(size))

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import skyward.providers.daemon as daemons
+import skyward.providers.nursery as nurseries
 from skyward.image import Image
+from skyward.passing import send_fds
 from tests.providers.test_local import PATIENCE, environ_of, launch
 
 if TYPE_CHECKING:
@@ -29,8 +31,8 @@ def test_nodes_of_a_pool_are_forked_from_one_process(provider: Local) -> None:
         assert Path(f"/proc/{launched.pid}/cmdline").read_text().rstrip("\0").split("\0")[-2] == "--nursery-fd"
         assert daemons.parent_of(launched.pid) == os.getpid()
         assert os.getsid(launched.pid) == launched.pid
-    nurseries = set(daemons.children(os.getpid())) - {first.pid, second.pid}
-    assert len([pid for pid in nurseries if Path(f"/proc/{pid}/comm").read_text() == "skyward-nursery\n"]) == 1
+    others = set(daemons.children(os.getpid())) - {first.pid, second.pid}
+    assert len([pid for pid in others if Path(f"/proc/{pid}/comm").read_text() == "skyward-nursery\n"]) == 1
 
 
 @pytest.mark.rule("R30")
@@ -67,6 +69,44 @@ def test_nursery_ends_with_its_client(provider: Local) -> None:
         assert select.select([pidfd], [], [], PATIENCE)[0]
     finally:
         os.close(pidfd)
+
+
+@pytest.mark.rule("R40")
+def test_node_that_is_forked_while_its_nursery_is_closed_is_known(
+    provider: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that is on its way is granted: the pid is told, and the node ended and reaped with its pool."""
+    nursery = provider._nursery
+    assert nursery is not None
+
+    def send_and_hang_up(*args: Any) -> None:
+        send_fds(*args)
+        nursery.hang_up()
+
+    monkeypatch.setattr(nurseries, "send_fds", send_and_hang_up)
+    launched = launch(provider)
+    assert launched.pid is not None
+    assert Path(f"/proc/{launched.pid}/cmdline").read_text().rstrip("\0").split("\0")[-2] == "--nursery-fd"
+    provider.close()
+    assert daemons.children(os.getpid()) == []
+
+
+@pytest.mark.rule("R40")
+def test_end_of_a_nursery_closes_nothing_of_others(provider: Local) -> None:
+    """Its socket is closed once: by then the descriptor may have become the lifeline of another pool's node."""
+    nursery = provider._nursery
+    assert nursery is not None
+    number = nursery._socket
+    reading, writing = os.pipe()
+    nursery.hang_up()
+    lifeline, _ = daemons.open_ends(lambda: (os.dup2(writing, number, inheritable=False), -1))
+    os.close(writing)
+    try:
+        nursery.end()
+        assert not select.select([reading], [], [], 0)[0]
+    finally:
+        daemons.close_lifeline(lifeline)
+        os.close(reading)
 
 
 @pytest.mark.rule("R31")
