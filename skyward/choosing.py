@@ -6,7 +6,7 @@ nodes are then the pool's own, or a mesh that runs. What the call says itself co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from skyward.config import merge_options
 from skyward.errors import ConfigError
@@ -17,14 +17,7 @@ from skyward.providers.base import Provider
 if TYPE_CHECKING:
     from skyward.config import Options
 
-
-class Choice(NamedTuple):
-    """What a pool is made of."""
-
-    provider: Provider
-    nodes: Nodes
-    image: Image
-    options: Options
+    Choice = tuple[Provider, Nodes, Image, Options]
 
 
 def choose(
@@ -38,11 +31,11 @@ def choose(
 
         attached = Attached(mesh)
         merged = attached.fitting(merge_options(options, spec))
-        return Choice(attached, _nodes(attached, nodes), _checked_image(image), merged)
+        return attached, _nodes(attached, nodes), _checked_image(image), merged
     if isinstance(provider, str):
         return _described(provider, nodes, image, options, spec)
     chosen = _checked_provider(provider)
-    return Choice(chosen, _nodes(chosen, nodes), _checked_image(image), merge_options(options, spec))
+    return chosen, _nodes(chosen, nodes), _checked_image(image), merge_options(options, spec)
 
 
 def _described(name: str, nodes: object, image: object, options: Options | None, spec: dict[str, Any]) -> Choice:
@@ -51,7 +44,7 @@ def _described(name: str, nodes: object, image: object, options: Options | None,
     runs = f"one of that name runs: sky.Compute(mesh={name!r}) attaches to it" if name in files.known() else ""
     said = described.load(name, runs)
     provider = said.provider()
-    return Choice(
+    return (
         provider,
         _nodes(provider, said.nodes if nodes is None else nodes),
         said.image if image is None else _checked_image(image),

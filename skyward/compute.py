@@ -139,7 +139,7 @@ class Compute(PoolOperations):
         from skyward.mesh.engine import Engine
         from skyward.wire.functions import FunctionStore
 
-        arrive("hashlib", "skyward.wire.pickler")
+        arrive("_blake2", "skyward.wire.pickler")
         self._functions = FunctionStore()
         return Engine(self._options, launcher, self._nodes, keys)
 

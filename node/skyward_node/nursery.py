@@ -35,7 +35,6 @@ NEEDED: Final = (
     "skyward_node.executors.supervisor",
     "skyward_node.lanes",
     "skyward_node.child",
-    "skyward.wire.pickler",
 )
 
 

@@ -5,9 +5,10 @@ PURE: `survey` reads the scheduler's books and changes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
+
+from skyward.frozen import Frozen, field
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 SAMPLE: Final = 256  # waiting calls that are asked how long they will take: a queue may hold a million
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Frozen):
     """What waits, what comes and goes, and what each ready node has to do."""
 
     waiting: int = 0  # calls that wait for a slot on whichever node; not those that are bound to one

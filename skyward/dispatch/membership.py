@@ -13,12 +13,12 @@ PURE: no threads, no providers; the clock is a number.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from skyward.dispatch.demand import Demand
 from skyward.dispatch.idleness import Idleness
 from skyward.dispatch.lives import GONE, JOIN, LAUNCH, RETIRE, move
+from skyward.frozen import Frozen
 from skyward.model import NodeState
 
 if TYPE_CHECKING:
@@ -35,15 +35,13 @@ AT_LEAST: Final = 0.1  # seconds that a node is taken to need to start: what wai
 WEIGHT: Final = 0.5  # of the newest node in the moving average of the time that nodes take to start
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Frozen):
     """Start a node that will have this rank."""
 
     rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class Retire:
+class Retire(Frozen):
     """Let the node go as soon as it has finished what it holds."""
 
     rank: int

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from _socket import AF_INET, SOCK_STREAM, socket
 from collections import deque
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -114,9 +116,7 @@ class _Launch:
 
 def free_port() -> int:
     """Return a TCP port that was free on this machine a moment ago, for what tasks set up on the head."""
-    import socket
-
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+    with closing(socket(AF_INET, SOCK_STREAM)) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port

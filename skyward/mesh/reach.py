@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import errno
 import logging
-import socket
 import time
+from _socket import AF_INET, AF_INET6, SOCK_NONBLOCK, SOCK_STREAM, socket
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
@@ -54,7 +54,7 @@ class About(Enum):
 class Probe(NamedTuple):
     """A question that is under way."""
 
-    asking: socket.socket
+    asking: socket
     mate: Mate
     about: About
     asked: float  # `time.monotonic`
@@ -182,7 +182,7 @@ class Reach:
     def _ask(self, mate: Mate, about: About, wait: float = 0.0) -> None:
         host, port = mate.launched.address, int(mate.launched.endpoint.rpartition(":")[2])
         try:
-            asking = socket.socket(_family(host), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            asking = socket(_family(host), SOCK_STREAM | SOCK_NONBLOCK)
         except OSError:
             return  # out of descriptors: silence will tell
         probe = Probe(asking, mate, about, time.monotonic(), wait)
@@ -240,5 +240,5 @@ def _watched(mate: Mate) -> list[Link]:
     return [link for link in (mate.link, mate.control) if link is not None and link.ready and link.monitor is not None]
 
 
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
+def _family(address: str) -> int:
+    return AF_INET6 if ":" in address else AF_INET

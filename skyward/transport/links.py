@@ -8,8 +8,9 @@ flushes it.
 from __future__ import annotations
 
 import os
-import socket
+from _socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_INFO, socket
 from collections import deque
+from contextlib import closing
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +37,6 @@ from skyward.wire.shelf import CALLS, Shelf
 from skyward.wire.unconfirmed import Unconfirmed
 
 if TYPE_CHECKING:
-    import _socket
     from collections.abc import Sequence
 
     from skyward.transport.keys import KeyPair
@@ -110,7 +110,7 @@ class Link:
         self.joiner: Joiner | None = None  # of those that come in pieces
         self.failures = 0  # handshakes in a row that have failed
         self._pending: deque[Sequence[Buffer]] = deque()
-        self.lane: _socket.socket | None = None
+        self.lane: socket | None = None
         self.level = False  # nothing that we have said can still be under way: the lane may be used
         self._tail = 0  # id of the task that was the last we have said, or 0
         self._token = b""  # what the node says first on the lane; then it is empty, and the lane may be used
@@ -163,7 +163,7 @@ class Link:
         self.send([frame])
         self._tail = id
 
-    def lay(self, lane: _socket.socket, token: bytes) -> None:
+    def lay(self, lane: socket, token: bytes) -> None:
         """Have a lane, which may be used once the node has sent the token back."""
         self.lane = lane
         self._token = token
@@ -324,12 +324,12 @@ def _is_unconfirmed(fd: int) -> bool:
     except OSError:
         return False
     try:
-        end = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, copy)
+        end = socket(AF_INET, SOCK_STREAM, 0, copy)
     except OSError:  # by now it is no socket
         os.close(copy)
         return False
-    with end:
+    with closing(end):
         try:
-            return end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RETRANSMITS + 1)[RETRANSMITS] > 0
+            return end.getsockopt(IPPROTO_TCP, TCP_INFO, RETRANSMITS + 1)[RETRANSMITS] > 0
         except OSError:
             return False

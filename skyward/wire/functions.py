@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from skyward.errors import SerializationError
 from skyward.wire.captures import Captures
+from skyward.wire.lookup import attribute
 from skyward.wire.modules import Closure, locate, users
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class _Version:
 
 
 def _blob(name: str, body: bytes, closure: Closure) -> FunctionBlob:
-    from hashlib import blake2b  # it loads OpenSSL, and a node hashes nothing
+    from _blake2 import blake2b  # that of `hashlib`, which loads OpenSSL
 
     digest = blake2b(body, digest_size=16)
     for module in closure.modules:
@@ -162,9 +163,9 @@ def _by_reference(function: Any) -> bytes | None:
         return None
     if _same(_attribute(module, name), original):
         return _reference(module_name, name)
-    for attribute, value in list(vars(module).items()):
+    for known_as, value in list(vars(module).items()):
         if _same(value, original):
-            return _reference(module_name, attribute)
+            return _reference(module_name, known_as)
     # What was imported before a reload is not there any more; its name says where its successor is.
     if locate(module_name) is not None and _is_unique(original):
         return _reference(module_name, name)
@@ -185,8 +186,6 @@ def is_marked(value: Any) -> bool:
 
 
 def _attribute(module: ModuleType, name: str) -> Any:
-    from skyward.wire.loader import attribute
-
     try:
         return attribute(module, name)
     except AttributeError:

@@ -23,6 +23,7 @@ from importlib.util import decode_source
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import ProtocolError
+from skyward.wire.lookup import attribute
 from skyward.wire.sources import Source, unpack
 
 if TYPE_CHECKING:
@@ -143,22 +144,6 @@ def _function(body: bytes) -> Callable[..., Any]:
     function: Callable[..., Any] = pickle.load(file)  # noqa: S301  # this process exists to run the client's code
     _remember_lines(pickle.load(file))  # noqa: S301  # the same
     return function
-
-
-def attribute(module: ModuleType, name: str) -> Any:
-    """Return what a module defines under a qualified name; a function of a class as it stands there."""
-    found: Any = module
-    for part in name.split("."):
-        if isinstance(found, type):
-            holder = next((kind for kind in found.__mro__ if part in vars(kind)), None)
-            if holder is None:
-                raise AttributeError(f"class {found.__qualname__} has no attribute {part!r}")
-            found = vars(holder)[part]
-            if isinstance(found, staticmethod | classmethod):
-                found = cast("Any", found).__func__
-        else:
-            found = getattr(found, part)
-    return found
 
 
 def _unmarked(found: Any) -> Callable[..., Any]:

@@ -273,7 +273,7 @@ def test_probe_that_cannot_be_made_is_no_verdict(
     def fail(*_: object) -> None:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("skyward.mesh.reach.socket.socket", fail)
+    monkeypatch.setattr("skyward.mesh.reach.socket", fail)
     tell(mesh, Connection.DOWN)
     assert mesh.leaves_alone(node)
 

@@ -187,7 +187,7 @@ def test_all_nodes_of_one_look_may_be_gone(mesh: Mesh, flows: Flows, monkeypatch
     nodes = mesh.open(3)
     for rank, node in enumerate(nodes):
         flows.of[move(mesh, node, 1, rank)] = Flow.STALLS
-    monkeypatch.setattr("skyward.mesh.reach.socket.socket", Refusing)
+    monkeypatch.setattr("skyward.mesh.reach.socket", Refusing)
     look(mesh, time.monotonic())
     assert len(mesh.causes()) == len(nodes)
     assert all(node.ended.wait(LONG) for node in nodes)

@@ -163,7 +163,7 @@ def test_descriptor_of_zeromq_is_only_looked_at(monkeypatch: pytest.MonkeyPatch)
             asked.append(fd)
             super().__init__(family, kind, protocol, fd)
 
-    monkeypatch.setattr("skyward.transport.links.socket.socket", Noted)
+    monkeypatch.setattr("skyward.transport.links.socket", Noted)
     ours, theirs = os.pipe()
     connection = os.eventfd(0)
     before = len(os.listdir("/proc/self/fd"))
