@@ -55,15 +55,22 @@ class Items:
         If calling the function gives coroutines, return one that awaits them all at once, as the worker will.
         """
         started = time.perf_counter()
-        fn, several = _original(self.fn), self.several
+        fn = _original(self.fn)
         values: list[Any] = []
         failed: dict[int, bytes] = {}
-        for item in items:
-            try:
-                values.append(fn(*item) if several else fn(item))
+        append, rest = values.append, iter(items)
+        while True:
+            try:  # around the loop, which costs half of what a quick function does: it goes on after a failure
+                if self.several:
+                    for item in rest:
+                        append(fn(*item))
+                else:
+                    for item in rest:
+                        append(fn(item))
+                break
             except Exception as error:  # raised to whoever takes this item
                 failed[len(values)] = _encoded(error)
-                values.append(None)
+                append(None)
         if not _COROUTINES.isdisjoint(map(type, values)):
             return _awaited(started, values, failed)
         return time.perf_counter() - started, _rank(), values, failed
@@ -103,7 +110,7 @@ def _marked(fn: Any) -> Function[..., Any] | None:
 
 
 def _original(fn: Any) -> Callable[..., Any]:
-    original: Callable[..., Any] = fn if _marked(fn) is None else fn.local
+    original: Callable[..., Any] = fn if _marked(fn) is None else fn.__wrapped__
     return original
 
 

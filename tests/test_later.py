@@ -38,25 +38,12 @@ print({"zmq", "msgspec", "cloudpickle", "dataclasses", "inspect", "socket"} & se
     assert ran.stdout == "set()\n"
 
 
-def test_nodes_import_no_more_than_they_need_to_serve() -> None:
-    """A pool waits for the nursery: what few tasks need comes later, and what only the standard library needs never."""
+def test_pool_opens_without_openssl_or_socket() -> None:
+    """Of both the C modules below are enough, while nodes start and for the first call."""
     code = """
-import sys
-from importlib import import_module
-from skyward_node import nursery
-for name in nursery.NEEDED:
-    import_module(name)
-print({"cloudpickle", "dataclasses", "logging", "socket", "skyward.nested"} & set(sys.modules))
-"""
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout == "set()\n"
-
-
-def test_pool_opens_without_what_few_calls_need() -> None:
-    """While nodes start the client imports nothing that takes long and is not used."""
-    code = """
-import sys, skyward
-with skyward.Compute(nodes=1):
+import sys, operator, skyward
+with skyward.Compute(nodes=1) as pool:
+    assert skyward.function(operator.neg)(1) >> pool == -1
     print({"_hashlib", "socket", "asyncio", "rich"} & set(sys.modules))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

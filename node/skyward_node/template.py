@@ -24,6 +24,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 from collections import deque
 from contextlib import suppress
@@ -115,8 +116,6 @@ def _run(sock: socket, config: NodeConfig) -> NoReturn:
         code = 0
     except BaseException:
         with suppress(OSError, ValueError):  # no stderr to print to
-            import traceback
-
             traceback.print_exc()
             sys.stderr.flush()
     finally:
@@ -165,7 +164,7 @@ class _Template:
             ready = {fd for fd, _ in poller.poll(self._patience())}
             if not (ready or self._wanted or self._complete):
                 self._complete = True
-                load_the_rest()
+                _load_the_rest()
             if self._wake.fileno() in ready:
                 self._drain_wakeups()
                 self._reap()
@@ -337,19 +336,18 @@ def _preload() -> None:
     import importlib
 
     gc.disable()
-    importlib.import_module("skyward_node.child")
+    for name in ("skyward_node.child", "skyward.wire.pickler"):
+        importlib.import_module(name)
+
     gc.collect()
     gc.freeze()
 
 
-def load_the_rest() -> None:
-    """Import what only some tasks need: pickles of more than plain values, errors, and calls of their own.
-
-    The first result does not wait for it. Workers that are there already import what they need when they need it.
-    """
+def _load_the_rest() -> None:
+    """Import what a worker needs for calls of its tasks. Those that are there already import it when they need it."""
     import gc
 
     from skyward.later import arrive
 
-    arrive("skyward.wire.pickler", "traceback", "skyward.nested")
+    arrive("skyward.nested")
     gc.freeze()

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import psutil
+from skyward_node.testing import alive, descendants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,13 +16,8 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path("/sys/fs/cgroup")
 SECOND: Final = (ROOT / "cgroup.controllers").exists()
-PATIENCE: Final = 20.0  # seconds in which a group is empty
+PATIENCE: Final = 20.0  # seconds in which a group is complete, or empty
 PAUSE: Final = 0.005  # seconds between looks: the kernel tells nobody
-
-
-def descendants(root: int) -> set[int]:
-    """Return the pids of all processes below one."""
-    return {process.pid for process in psutil.Process(root).children(recursive=True)}
 
 
 class Group:
@@ -34,8 +29,12 @@ class Group:
         self._path = self._home / f"skyward-chaos-{os.getpid()}"
         self._path.mkdir()
         self._freezer = controller == "freezer"
-        while missing := {root, *descendants(root)} - self._members():  # some are forked while others are moved
-            self._move(self._path, missing)
+        deadline = time.monotonic() + PATIENCE
+        while missing := {pid for pid in {root, *descendants(root)} - self._members() if alive(pid)}:
+            self._move(self._path, missing)  # and look again: some may have been forked meanwhile
+            if time.monotonic() > deadline:
+                self.__exit__(None, None, None)
+                raise OSError(f"processes {missing} cannot be moved into {self._path}")
 
     def __enter__(self) -> Self:
         return self

@@ -216,9 +216,9 @@ class Node:
                 self.code.append(message)
 
     def hears_nothing(self) -> bool:
-        """Return whether no message is there, but for what comes by the control connection at any time."""
+        """Return whether no message is there, but for those that come by the control connection at any time."""
         self._heard = self._heard or self._take(0.0)
-        return self._heard is None
+        return self._heard is None and all(isinstance(message, Hello | Beat) for message in self.told)
 
     def send(self, message: Message, body: Sequence[Buffer] = ()) -> None:
         """Say something."""

@@ -251,25 +251,3 @@ def test_template_start_is_cheap_to_import() -> None:
     script = "import sys, skyward_node.template; print({'msgspec', 'zmq', 'ctypes', 'cloudpickle'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
-
-
-@pytest.mark.rule("R31")
-@pytest.mark.parametrize(("idle", "loaded"), [(600.0, False), (0.0, True)])
-def test_what_few_tasks_need_is_imported_when_the_template_is_idle(idle: float, loaded: bool) -> None:
-    """The first result does not wait for it, and workers that come later share it."""
-    script = f"""
-import skyward_node.template
-from skyward_node.testing import Rig
-
-skyward_node.template.IDLE = {idle}
-looks = [f"{{name!r}} in __import__('sys').modules" for name in ("cloudpickle", "traceback", "skyward.nested")]
-with Rig() as rig:
-    while True:
-        worker = rig.spawn()
-        found = [rig.call(worker, eval, look) for look in looks]
-        if any(found) or not {loaded}:
-            break
-print(found)
-"""
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
-    assert result.stdout == f"{[loaded] * 3}\n"

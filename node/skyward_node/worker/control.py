@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import traceback
 from collections import deque
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Final
@@ -88,8 +89,6 @@ class Control:
         try:
             self._run()
         except BaseException:  # a worker that cannot be cancelled any more is worse than a crash
-            import traceback
-
             traceback.print_exc()
             flush_streams()
             os._exit(1)

@@ -16,7 +16,6 @@ import sys
 import time
 import types
 from contextlib import suppress
-from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Final
 
 from skyward_node import processes
@@ -79,13 +78,6 @@ def flush_streams() -> None:
 
 def _set_path(path: tuple[str, ...]) -> None:
     """Search modules where the client does, and ours where the daemon found them."""
-    roots = dict.fromkeys(map(_root, _OURS))
-    sys.path[:] = [*path, *(root for root in roots if root not in path)]
+    roots = [os.path.dirname(os.path.dirname(os.path.abspath(sys.modules[name].__file__ or ""))) for name in _OURS]
+    sys.path[:] = [*path, *(root for root in dict.fromkeys(roots) if root not in path)]
     importlib.invalidate_caches()
-
-
-def _root(package: str) -> str:
-    """Return where a package was found, or will be: not all of them are imported before they are needed."""
-    loaded = sys.modules.get(package)
-    file = getattr(PathFinder.find_spec(package), "origin", None) if loaded is None else loaded.__file__
-    return os.path.dirname(os.path.dirname(os.path.abspath(file or "")))
