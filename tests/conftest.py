@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import shutil
@@ -110,6 +111,13 @@ def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     left = leaks.wait_until_clean(before)
     if left:
         pytest.fail("the test has left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def no_stacks_of_long_tests(request: pytest.FixtureRequest) -> None:
+    """Show no stacks only because a test is long: they are read while threads run, which may crash the process."""
+    if request.node.get_closest_marker("slow") is not None:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="module")

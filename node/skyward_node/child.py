@@ -34,7 +34,7 @@ from skyward_node.worker.interrupts import Interrupts
 from skyward_node.worker.outbox import Outbox
 from skyward_node.worker.pipes import PipeReader, PipeWriter
 from skyward_node.worker.printing import Printing
-from skyward_node.worker.process import flush_streams, prepare
+from skyward_node.worker.process import flush_streams, or_die, prepare
 from skyward_node.worker.seats import Seats
 from skyward_node.worker.slot import Slot
 from skyward_node.worker.streams import Streams
@@ -165,7 +165,7 @@ class _Worker:
             thread.join()
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._serve_slot, args=(self._new_slot(None),))
+        thread = threading.Thread(target=or_die, args=(partial(self._serve_slot, self._new_slot(None)),))
         self._pool_threads.append(thread)
         thread.start()
 

@@ -5,7 +5,6 @@ Each prints what was measured, beside its bar.
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import random
 from typing import TYPE_CHECKING
@@ -35,9 +34,3 @@ def chance() -> random.Random:
 def chosen_transport(transport: str) -> str:
     """Let ``--transport`` decide about all pools of these tests."""
     return transport
-
-
-@pytest.fixture(autouse=True)
-def no_stacks() -> None:
-    """Do not show the stacks of a test only because it is long."""
-    faulthandler.cancel_dump_traceback_later()

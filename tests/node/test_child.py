@@ -12,6 +12,7 @@ from skyward.wire.messages import Progress, Results
 from skyward.wire.statuses import CRASHED, IMPORT_FAILED, RAISED, TOO_LARGE, UNSERIALIZABLE
 from skyward_node.executors.events import Printed, Received
 from skyward_node.testing import Rig
+from skyward_node.worker.slot import Slot
 
 
 def test_worker_returns_the_value_of_a_call() -> None:
@@ -234,6 +235,21 @@ def test_progress_never_follows_the_result() -> None:
             elif isinstance(event, Received) and isinstance(event.message, Progress):
                 assert not done & set(event.message.started)
         assert len(rig.started) == len(set(rig.started))
+
+
+@pytest.mark.rule("R38")
+@pytest.mark.parametrize("executor", ["process", "thread"])
+def test_worker_that_cannot_tell_an_outcome_ends(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of ours in a thread that runs tasks is a crash, which is told: the call would wait for ever."""
+
+    def fail(*_: object) -> object:
+        raise MemoryError
+
+    monkeypatch.setattr(Slot, "run", fail)  # as the worker, a fork of this process, has it
+    with Rig(executor=executor) as rig:
+        worker = rig.spawn()
+        rig.submit(worker, abs, -1)
+        assert rig.exit_of(worker).exitcode == 1
 
 
 def test_worker_without_reuse_runs_one_task() -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import select
 import threading
-import traceback
 from collections import deque
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Final
@@ -21,7 +20,7 @@ from skyward.wire.bundles import Interim
 from skyward.wire.codec import Decoder, encode
 from skyward.wire.messages import Answer, Cancel, Credit, Items, Progress, Release
 from skyward_node.pipe_messages import CONTROL_MESSAGES, Deadlock
-from skyward_node.worker.process import flush_streams
+from skyward_node.worker.process import or_die
 from skyward_node.worker.slot import cancelled
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class Control:
 
     def start(self) -> None:
         """Start the thread."""
-        threading.Thread(target=self._run_or_die, name="skyward-control", daemon=True).start()
+        threading.Thread(target=or_die, args=(self._run,), name="skyward-control", daemon=True).start()
 
     def watch(self) -> None:
         """Wake up and look after what runs, until it is dealt with."""
@@ -84,14 +83,6 @@ class Control:
         if self._bell >= 0:  # else the child of a child
             os.close(self._bell)
             self._bell = -1
-
-    def _run_or_die(self) -> None:
-        try:
-            self._run()
-        except BaseException:  # a worker that cannot be cancelled any more is worse than a crash
-            traceback.print_exc()
-            flush_streams()
-            os._exit(1)
 
     def _run(self) -> None:
         poller = select.poll()

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 import types
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -22,7 +23,7 @@ from skyward_node import processes
 from skyward_node.worker.printing import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from skyward.model import NodeConfig
 
@@ -74,6 +75,16 @@ def flush_streams() -> None:
         for stream in (out, err):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()  # type: ignore[union-attr]  # as above
+
+
+def or_die(run: Callable[[], None]) -> None:
+    """Be a thread without which the worker is worse than crashed: an error of ours ends the process."""
+    try:
+        run()
+    except BaseException:
+        traceback.print_exc()
+        flush_streams()
+        os._exit(1)
 
 
 def _set_path(path: tuple[str, ...]) -> None:
