@@ -98,11 +98,9 @@ class _Worker:
         self._regions: dict[int, Ref] = {}  # results that the client may be reading
         self._context: Context | None = None
         self._forked = False
-        self._slots = birth.slots
         self._seats = Seats(birth.slots)
         self._local = threading.local()  # .slot, in thread mode
         self._pool_threads: list[threading.Thread] = []  # in thread mode; those beyond ``slots`` run while others wait
-        self._lending = 0  # threads whose tasks wait for calls of their own
         self._waits = Waits(self._tell, self._lend, self._take_back)
         self._sharing = threading.Lock()
         self._nesting = threading.Lock()  # held by whoever makes what tasks call others through
@@ -159,6 +157,7 @@ class _Worker:
             self._start_thread()
         while self._read():
             pass
+        self._seats.end(len(self._pool_threads))
         for _ in self._pool_threads:
             self._queue.put(None)
         for thread in self._pool_threads:
@@ -171,13 +170,16 @@ class _Worker:
 
     def _serve_slot(self, slot: Slot) -> None:
         queue, pending, control, outbox = self._queue, self._inbox.pending, self._control, self._outbox
-        cells, context, seat = self._cells.view, None, -1
+        cells, seats, context, seat = self._cells.view, self._seats, None, -1
         self._local.slot = slot
+        seats.wait_for_turn()
         while (id := queue.get()) is not None:
+            if seats.owed and seats.pay(partial(queue.put, id)):
+                continue
             slot.current = id
             entry = pending.pop(id, None)
             if entry is not None:
-                slot.seat = self._seats.take()
+                slot.seat = seats.take()
                 if context is not self._context or seat != slot.seat:
                     context, seat = self._context, slot.seat
                     self._enter(context, seat)
@@ -186,7 +188,7 @@ class _Worker:
                 cells[seat] = id
                 outbox.done.append(slot.run(entry))
                 self._end_calls(id)
-                self._seats.leave(slot.seat)
+                seats.leave(slot.seat)
             slot.current = entry = None
             outbox.flush()
             tidy()
@@ -348,16 +350,13 @@ class _Worker:
 
     def _lend(self, task: int) -> None:
         """Let one more thread run, where slots are threads."""
-        if (slot := self._thread_of(task)) is not None:
-            self._seats.leave(slot.seat)
-            self._lending += 1
-            if len(self._pool_threads) < self._slots + self._lending:
-                self._start_thread()
+        slot = self._thread_of(task)
+        if slot is not None and len(self._pool_threads) < self._seats.lend(slot.seat):
+            self._start_thread()
 
     def _take_back(self, task: int) -> None:
         if (slot := self._thread_of(task)) is not None:
-            self._lending -= 1
-            slot.seat = self._seats.take()
+            slot.seat = self._seats.take_back()
             self._cells.view[slot.seat] = task
 
     def _thread_of(self, task: int) -> Slot | None:

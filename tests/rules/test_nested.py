@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,28 @@ def test_indexes_of_workers_are_those_of_slots(executor: Any, tmp_path: Path) ->
         assert fibonacci(7) >> pool == 13
         both = (slot(str(tmp_path), "a") & slot(str(tmp_path), "b")) >> pool
     assert sorted(both) == [(0, 0), (1, 1)]
+
+
+@pytest.mark.rule("R17")
+def test_threads_that_ran_for_lent_slots_rest_afterwards() -> None:
+    """No more tasks run at once than there are slots, when all that had lent theirs have gone on."""
+
+    @sky.function
+    def outer(x: int) -> int:
+        return add(x, 1) >> sky
+
+    @sky.function
+    def work() -> int:
+        running.append(1)
+        found = len(running)
+        time.sleep(0.001)  # long enough for a second one to begin
+        running.pop()
+        return found
+
+    with sky.Compute(nodes=1, executor="thread", concurrency=1) as pool:
+        running: list[int] = []  # one list, wherever the function is unpickled once
+        assert sky.gather(*[outer(x) for x in range(4)]) >> pool == (1, 2, 3, 4)
+        assert set(sky.gather(*[work().with_retries(1) for _ in range(100)]) >> pool) == {1}
 
 
 @pytest.mark.rule("R22")
