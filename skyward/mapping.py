@@ -1,97 +1,38 @@
 """`pool.map`: one function over many items, in chunks of its own choosing.
 
-A chunk is a call of `Items`, which applies the function to several items and keeps their failures
-apart. Chunks begin with one item and grow until one takes about `WORTHWHILE` seconds, so that cheap
-items share the cost of a message and dear ones are spread over all workers. Where items must stand
-alone (a time limit, or no re-runs) every chunk has one. A chunk that fails as a whole, because its worker
-died or something in it cannot travel, is run again item by item, so that only the culprit fails.
+A chunk is a call of `chunks.Items`, which applies the function to several items and keeps them apart. Chunks begin with
+one item and grow until one takes about `WORTHWHILE` seconds, so that cheap items share the cost of a message and dear
+ones are spread over all workers. Where items must stand alone (a time limit, no re-runs, or many bytes) every chunk has
+one. A chunk that fails as a whole, because its worker died or its function was interrupted, is run again item by item,
+so that only the culprit fails.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from itertools import islice
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from skyward.calls import BoundFunction, Function, function
-from skyward.errors import PoolClosedError, SerializationError, TaskError
+from skyward.chunks import LARGEST, Items, carry, values_of
+from skyward.errors import PoolClosedError, SerializationError
 from skyward.parameters import yields
 from skyward.results import CancelledError
-from skyward.runtime import instance_info
 from skyward.wire import failures, payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
+    from skyward.chunks import Carried, Outcomes
     from skyward.config import Options
     from skyward.futures import Future
     from skyward.operations import PoolOperations
 
 T = TypeVar("T")
 
-Outcomes: TypeAlias = tuple[float, int, list[Any], dict[int, bytes]]  # see `Items.__call__`
-
-_COROUTINES: Final = frozenset((CoroutineType,))
-
 WORTHWHILE: Final = 0.01  # seconds of work in a chunk: a message costs some hundred microseconds
-LARGEST: Final = 4_096  # items in a chunk; bounds what a lost worker costs
 GROWTH: Final = 8  # how much larger than the one before a chunk may be
 AHEAD: Final = 3  # chunks under way per slot: one runs, one waits behind it, one is on its way
-
-
-class Items:
-    """Applies a function to several items, which are its only argument, or tuples of several."""
-
-    def __init__(self, fn: Callable[..., Any], *, several: bool) -> None:
-        self.several = several
-        self.fn = fn  # a marked one stays so: what is marked is what its module has under the name, and travels as it
-        self.__qualname__ = self.__name__ = getattr(_marked(fn) or fn, "__qualname__", type(fn).__name__)
-
-    def __call__(self, items: list[Any]) -> Outcomes | Coroutine[Any, Any, Outcomes]:
-        """Return the seconds it took, the node's rank, the values of all items, and encoded failures by their places.
-
-        If calling the function gives coroutines, return one that awaits them all at once, as the worker will.
-        """
-        started = time.perf_counter()
-        fn = _original(self.fn)
-        values: list[Any] = []
-        failed: dict[int, bytes] = {}
-        append, rest = values.append, iter(items)
-        while True:
-            try:  # around the loop, which costs half of what a quick function does: it goes on after a failure
-                if self.several:
-                    for item in rest:
-                        append(fn(*item))
-                else:
-                    for item in rest:
-                        append(fn(item))
-                break
-            except Exception as error:  # raised to whoever takes this item
-                failed[len(values)] = _encoded(error)
-                append(None)
-        if not _COROUTINES.isdisjoint(map(type, values)):
-            return _awaited(started, values, failed)
-        return time.perf_counter() - started, _rank(), values, failed
-
-
-async def _awaited(started: float, values: list[Any], failed: dict[int, bytes]) -> Outcomes:
-    import asyncio
-
-    async def wait_for(place: int) -> None:
-        try:
-            values[place] = await values[place]
-        except Exception as error:  # as above
-            failed[place] = _encoded(error)
-            values[place] = None
-
-    await asyncio.gather(*(wait_for(place) for place, value in enumerate(values) if type(value) is CoroutineType))
-    return time.perf_counter() - started, _rank(), values, failed
-
-
-def _encoded(error: Exception) -> bytes:
-    return failures.encode(failures.from_exception(error))
 
 
 def _told(error: BaseException) -> BaseException:
@@ -107,16 +48,6 @@ def _marked(fn: Any) -> Function[..., Any] | None:
     """Return the marked function that a function, or a method of an object, is."""
     found: Any = cast("Any", fn).__func__ if isinstance(fn, BoundFunction) else fn
     return cast("Function[..., Any]", found) if isinstance(found, Function) else None
-
-
-def _original(fn: Any) -> Callable[..., Any]:
-    original: Callable[..., Any] = fn if _marked(fn) is None else fn.__wrapped__
-    return original
-
-
-def _rank() -> int:
-    info = instance_info()
-    return -1 if info is None else info.node
 
 
 class _Sent(NamedTuple):
@@ -150,7 +81,7 @@ class MapIterator(Generic[T]):
             raise TypeError("map needs at least one iterable: pool.map(f, items)")
         marked = _marked(fn)
         self._several = len(iterables) > 1
-        chunk = Items(fn, several=self._several)
+        chunk = Items(fn, getattr(marked or fn, "__qualname__", type(fn).__name__), several=self._several)
         if yields(fn if marked is None else marked.__wrapped__):
             raise TypeError(
                 f"map takes a function that returns its values, and {chunk.__qualname__} yields them; mark it with "
@@ -169,6 +100,7 @@ class MapIterator(Generic[T]):
         self._values: deque[T] = deque()  # of the items that are next; who takes one has it alone
         self._then: deque[deque[T] | _Failed] = deque()  # what follows them
         self._size = 1
+        self._most = LARGEST
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -204,16 +136,24 @@ class MapIterator(Generic[T]):
                 error = caught
             self._exhausted = len(items) < self._size
             if items:
-                self._sent.append(self._send(items))
+                self._send_all(items)
             if error is not None:
                 self._sent.append(_Sent([None], None, error=error))
 
     def _slots(self) -> int:
         return self._pool.slots
 
-    def _send(self, items: list[Any]) -> _Sent:
+    def _send_all(self, items: list[Any]) -> None:
+        carried = carry(items, several=self._several)
+        if carried is None:
+            self._most = 1
+            self._sent.extend(self._send([item]) for item in items)
+        else:
+            self._sent.append(self._send(items, carried))
+
+    def _send(self, items: list[Any], carried: Carried | None = None) -> _Sent:
         try:
-            future = self._pool.run_async(self._run(items))
+            future = self._pool.run_async(self._run(items if carried is None else carried))
         except SerializationError as error:
             return _Sent(items, None, error=self._explained(items, error))
         tasks = future.tasks
@@ -236,30 +176,31 @@ class MapIterator(Generic[T]):
             if sent.future is None:
                 assert sent.error is not None
                 raise sent.error
-            seconds, node, values, failed = sent.future.result()
+            outcomes: Outcomes = sent.future.result()
         except CancelledError:  # only the pool's end cancels what is waited for
             self.close()
             raise PoolClosedError("the pool was closed") from None
         except Exception as error:
             self._sent.popleft()
-            alone = len(sent.items) == 1 or not isinstance(error, TaskError | SerializationError)
-            if alone:
+            if len(sent.items) == 1:
                 self._then.extend(_Failed(error) for _ in sent.items)
             else:
                 self._sent.extendleft(self._send([item]) for item in reversed(sent.items))
         else:
             self._sent.popleft()
+            values, wrong = values_of(outcomes)
+            seconds, node, *_, most = outcomes
             start = 0
-            for place, failure in sorted(failed.items()):
+            for place, failure in sorted(wrong.items()):
                 self._then += [deque(values[start:place]), _Failed(failure, node, sent.task)]
                 start = place + 1
             self._then.append(deque(values[start:] if start else values))
-            self._adapt(seconds / len(sent.items))
+            self._adapt(seconds / len(sent.items), most)
 
-    def _adapt(self, seconds: float) -> None:
+    def _adapt(self, seconds: float, most: int) -> None:
         if not self._alone:
             wanted = int(WORTHWHILE / max(seconds, 1e-9))
-            self._size = max(1, min(wanted, GROWTH * self._size, LARGEST))
+            self._size = max(1, min(wanted, GROWTH * self._size, most, self._most))
 
     def close(self) -> None:
         """Cancel what is under way; the iterator is at its end."""

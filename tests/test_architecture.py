@@ -48,6 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "config": VALUES,
     **dict.fromkeys(CALLS, VALUES | {"config"} | CALLS),
     "wire": VALUES | CALLS,  # what is encoded is a call
+    "chunks": VALUES | {"runtime", "wire"},
     "dispatch": VALUES | {"pace"},
     "pace": set(),
     "cpus": set(),
@@ -80,7 +81,7 @@ NAMED: dict[str, set[str]] = {
 NODE = (
     VALUES
     | CALLS
-    | {"config", "cpus", "later", "mappings", "memory", "pace", "versions", "wire", "nested"}
+    | {"chunks", "config", "cpus", "later", "mappings", "memory", "pace", "versions", "wire", "nested"}
     | {"passing", "transport.keys", "transport.lanes", "transport.polling", "transport.sockets"}
 )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
+import sys
 import threading
 import weakref
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward import mapping
+from skyward import chunks, mapping
 from skyward.calls import function
 from skyward.errors import PoolClosedError, SerializationError, WorkerCrashedError
 from skyward.results import CancelledError
@@ -45,19 +47,13 @@ def taken(results: Iterator[Any], count: int) -> list[Any]:
 
 def sizes(pool: OperatedPool) -> list[int]:
     """Return how many items each chunk that was sent has."""
-    return [len(items(task)) for tasks in pool.submitted for task in tasks]
-
-
-def items(task: Any) -> list[Any]:
-    """Return the items of a chunk."""
-    args, _ = payload.loads_call(bytes(task.data), task.buffers)
-    return list(args[0])
+    return [len(payload.loads_call(bytes(task.data), task.buffers)[0][0]) for tasks in pool.submitted for task in tasks]
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every item take no time, so that chunks grow as fast as they may."""
-    monkeypatch.setattr(mapping, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+    monkeypatch.setattr(chunks, "time", SimpleNamespace(perf_counter=lambda: 0.0))
 
 
 # --- order and chunks ----------------------------------------------------------------------
@@ -79,11 +75,11 @@ def test_chunks_grow_while_items_are_cheap() -> None:
     """By a factor at most, up to a limit; the first ones have one item."""
     pool = OperatedPool()
     ahead = mapping.AHEAD * pool.slots
-    total = 3 * mapping.LARGEST
+    total = 3 * chunks.LARGEST
     assert list(pool.map(double, range(total))) == [2 * i for i in range(total)]
     found = sizes(pool)
     assert found[: ahead + 3] == [1] * ahead + [mapping.GROWTH, mapping.GROWTH**2, mapping.GROWTH**3]
-    assert max(found) == mapping.LARGEST
+    assert max(found) == chunks.LARGEST
     assert sum(found) == total
 
 
@@ -91,7 +87,7 @@ def test_chunks_grow_while_items_are_cheap() -> None:
 def test_chunks_of_dear_items_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that they are spread over all workers."""
     clock = iter(range(1_000))
-    monkeypatch.setattr(mapping, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(chunks, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     pool = OperatedPool()
     assert list(pool.map(double, range(20))) == [2 * i for i in range(20)]
     assert sizes(pool) == [1] * 20
@@ -184,6 +180,119 @@ def test_failures_stand_where_their_items_do(bad: set[int], error: type[Exceptio
     kind = RuntimeError if error is StopIteration else error
     assert [place for place, value in enumerate(values) if isinstance(value, kind)] == sorted(bad)
     assert [place for place, value in enumerate(values) if not isinstance(value, int)] == sorted(bad)
+
+
+# --- items apart from one another ----------------------------------------------------------
+
+
+def in_one_chunk(fn: Any, items: list[Any]) -> list[Any]:
+    """Return the outcomes of items that share a chunk."""
+    pool = OperatedPool()
+    ahead = mapping.AHEAD * pool.slots
+    assert len(items) == mapping.GROWTH
+    results = pool.map(fn, [*items[:1] * ahead, *items])
+    found = taken(results, ahead + len(items))[ahead:]
+    assert sizes(pool)[ahead:] == [mapping.GROWTH]  # and nothing ran again
+    return found
+
+
+@pytest.mark.rule("R15")
+@pytest.mark.usefixtures("quick")
+def test_values_are_as_they_were_returned() -> None:
+    """What later items change in them, and what they share, is theirs alone."""
+    kept: dict[str, int] = {}
+
+    def note(number: int) -> dict[str, int]:
+        kept["last"] = number
+        return kept
+
+    values = in_one_chunk(note, list(range(mapping.GROWTH)))
+    assert values == [{"last": number} for number in range(mapping.GROWTH)]
+    assert len({id(value) for value in values}) == len(values)
+
+
+@pytest.mark.rule("R15")
+@pytest.mark.usefixtures("quick")
+def test_items_share_nothing() -> None:
+    """Each has its own copy, as the arguments of calls do, wherever in it the shared object is."""
+    shared: list[int] = []
+
+    def push(item: tuple[int, list[int]]) -> int:
+        item[1].append(item[0])
+        return len(item[1])
+
+    assert in_one_chunk(push, [(number, shared) for number in range(mapping.GROWTH)]) == [1] * mapping.GROWTH
+
+
+class Picky:
+    """Cannot be made again if its number is three."""
+
+    def __init__(self, number: int, error: type[Exception]) -> None:
+        self.state = number, error
+
+    def __reduce__(self) -> Any:
+        return made, self.state
+
+
+def made(number: int, error: type[Exception]) -> Picky:
+    if number == 3:
+        raise error("no three")
+    return Picky(number, error)
+
+
+@pytest.mark.rule("R15")
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("error", [ValueError, StopIteration])
+def test_item_or_value_that_cannot_be_made_again_is_the_only_one(error: type[Exception]) -> None:
+    """On the node or here, and whatever keeps it back."""
+    things = [Picky(number, error) for number in range(mapping.GROWTH)]
+    for fn, given in ((lambda thing: thing.state[0], things), (lambda number: Picky(number, error), range(8))):
+        found = in_one_chunk(fn, list(given))
+        assert "no three" in str(found[3])
+        assert [place for place, value in enumerate(found) if isinstance(value, Exception)] == [3]
+
+
+@pytest.mark.rule("R15")
+@pytest.mark.usefixtures("quick")
+def test_value_that_cannot_be_pickled_is_the_only_one() -> None:
+    """It is told as that of a call is: with the path to the culprit, and nothing of the chunk."""
+    found = in_one_chunk(lambda n: {"lock": threading.Lock()} if n == 3 else n, list(range(mapping.GROWTH)))
+    assert isinstance(found[3], SerializationError)
+    assert "['lock'] → _thread.lock" in str(found[3])
+    assert found[:3] + found[4:] == [0, 1, 2, 4, 5, 6, 7]
+
+
+@pytest.mark.rule("R29")
+@pytest.mark.usefixtures("quick")
+def test_exit_of_an_item_is_told_at_once() -> None:
+    """With its code, and without another try, of it or of others."""
+    found = in_one_chunk(lambda n: sys.exit(3) if n == 3 else n, list(range(mapping.GROWTH)))
+    assert isinstance(found[3], WorkerCrashedError)
+    assert found[3].exitcode == 3
+    assert found[:3] + found[4:] == [0, 1, 2, 4, 5, 6, 7]
+
+
+@pytest.mark.rule("R20")
+@pytest.mark.usefixtures("quick")
+def test_large_items_go_alone() -> None:
+    """So that their buffers need not be copied into a pickle."""
+    pool = OperatedPool()
+    items = [[bytes(chunks.MOST // 4)] for _ in range(40)]
+    assert list(pool.map(len, items)) == [1] * 40
+    assert set(sizes(pool)) == {1}
+
+
+@pytest.mark.rule("R49")
+def test_chunks_of_what_only_waits_grow() -> None:
+    """The time that coroutines wait is no work; and so many wait together as a program may have connections, say."""
+
+    async def wait(number: int) -> list[int]:
+        await asyncio.sleep(0.02)  # twice what is worth a chunk
+        return [number]
+
+    pool = OperatedPool()
+    assert list(pool.map(wait, range(400))) == [[number] for number in range(400)]
+    assert max(sizes(pool)) == chunks.TOGETHER
 
 
 @pytest.mark.rule("R21")

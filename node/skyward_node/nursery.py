@@ -35,6 +35,7 @@ NEEDED: Final = (
     "skyward_node.executors.supervisor",
     "skyward_node.lanes",
     "skyward_node.child",
+    "skyward.chunks",
     "skyward.wire.pickler",
 )
 

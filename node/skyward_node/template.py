@@ -336,7 +336,7 @@ def _preload() -> None:
     import importlib
 
     gc.disable()
-    for name in ("skyward_node.child", "skyward.wire.pickler"):
+    for name in ("skyward_node.child", "skyward.chunks", "skyward.wire.pickler"):
         importlib.import_module(name)
 
     gc.collect()

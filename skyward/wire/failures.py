@@ -29,7 +29,7 @@ from skyward.errors import (
 from skyward.wire import statuses
 from skyward.wire.messages import MAX_TEXT
 from skyward.wire.payload import safe_text
-from skyward.wire.statuses import RAISED, REFUSED, Failure
+from skyward.wire.statuses import CRASHED, RAISED, REFUSED, UNSERIALIZABLE, Failure
 
 if TYPE_CHECKING:
     from traceback import TracebackException
@@ -75,6 +75,34 @@ def from_exception(error: BaseException, limit: int = MAX_EXCEPTION) -> Failure:
         message=f"{message} ({reason})" if reason else message,
         traceback=_traceback_text(error),
         exception=pickled,
+    )
+
+
+def exited(error: SystemExit) -> Failure:
+    """Return what ``sys.exit`` in a task means: the code a process would have exited with."""
+    code, lines = error.code, list[str]()
+    if code is None:
+        number = 0
+    elif isinstance(code, int):
+        number = code & 0xFF
+    else:  # Python prints anything else and exits with 1
+        number, lines = 1, [str(code)[:1000]]
+    return Failure(CRASHED, type_name="WorkerCrashedError", exitcode=number, stderr=lines)
+
+
+def unserializable(value: Any, error: Exception) -> Failure:
+    """Return what it means that a value cannot be pickled."""
+    try:
+        text = repr(value)
+    except Exception:  # the user's __repr__
+        text = object.__repr__(value)
+    failure = from_exception(error)
+    why = error.complaint if isinstance(error, SerializationError) else failure.message
+    return Failure(
+        UNSERIALIZABLE,
+        type_name=failure.type_name,
+        message=f"{why}; the result was {text[:1000]}"[:MAX_TEXT],
+        traceback=failure.traceback,
     )
 
 

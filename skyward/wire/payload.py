@@ -135,15 +135,32 @@ def refuse_code(function: Any, size: int, limit: int) -> NoReturn:
     )
 
 
+def dumps_alone(value: object) -> tuple[bytes, frozenset[str]]:
+    """Return a value as bytes, its buffers among them, and all modules that it refers to; see `loads_element`.
+
+    Raises what pickling it raises.
+    """
+    data = _dump_plain(value) if _survey(value) == _PLAIN else None
+    if data is not None:
+        return data, NO_MODULES
+    from skyward.wire import pickler
+
+    dumped = pickler.dump(value, in_band=True)
+    return dumped.data, dumped.modules
+
+
+def _dump_plain(value: object) -> bytes | None:
+    try:
+        data = _dumps(value, 5)
+    except Exception:  # not plain further inside: let the other way try
+        return None
+    return None if _STACK_GLOBAL in data else data  # it may be there by chance; then the other way is just slower
+
+
 def _dump(value: object) -> tuple[Payload, frozenset[str]]:
     kind = _survey(value)
-    if kind == _PLAIN:
-        try:
-            data = _dumps(value, 5)
-        except Exception:  # not plain further inside: let the other way try
-            data = _STACK_GLOBAL
-        if _STACK_GLOBAL not in data:  # the byte may be there by chance; then the other way is just slower
-            return Payload(data), NO_MODULES
+    if kind == _PLAIN and (data := _dump_plain(value)) is not None:
+        return Payload(data), NO_MODULES
     from skyward.wire import pickler
     from skyward.wire.modules import users
 

@@ -19,6 +19,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
 
 from skyward.wire import reducers
+from skyward.wire.apart import Apart
 from skyward.wire.codescan import scan
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class _Pickler(_CloudPickler):
             return self._reduce_code(obj)
         if isinstance(obj, ModuleType):
             self.modules.add(obj.__name__)
+        elif kind is Apart:
+            self.modules |= cast("Apart", obj).modules
         else:
             module = getattr(obj, "__module__", None)
             if type(module) is str and module not in self.modules and _is_found_in(module, kind):

@@ -11,13 +11,13 @@ from time import perf_counter_ns
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from skyward.errors import DeadlockError, SerializationError
+from skyward.errors import DeadlockError
 from skyward.memory import LEAST, opened
 from skyward.parameters import yields
 from skyward.wire import bundles, failures, payload
 from skyward.wire.frames import Payload, size_of
 from skyward.wire.placeholders import Placeholder
-from skyward.wire.statuses import CANCELLED, CRASHED, IMPORT_FAILED, OK, REFUSED, TOO_LARGE, UNSERIALIZABLE, Failure
+from skyward.wire.statuses import CANCELLED, IMPORT_FAILED, OK, REFUSED, TOO_LARGE, Failure
 from skyward.wishes import WISH
 from skyward_node.cells import IDLE
 from skyward_node.worker.bundles import Bundle
@@ -236,7 +236,7 @@ class Slot:
 
     def _raised(self, id: int, error: BaseException) -> Failure:
         if isinstance(error, SystemExit):
-            return _exited(error)
+            return failures.exited(error)
         if (self.interrupts.hit == id and _is_interrupt(error)) or (id in self.streams.closed and _is_cancelled(error)):
             return _CANCELLED
         if isinstance(error, DeadlockError):
@@ -258,7 +258,7 @@ class Slot:
         try:
             result = payload.dumps_value(value)
         except Exception as error:
-            return _failed(_unserializable(value, error))
+            return _failed(failures.unserializable(value, error))
         limit = self.max_payload
         if limit:
             size = len(result.data) + (size_of(result.buffers) if result.buffers else 0)
@@ -307,31 +307,4 @@ def _not_loaded(error: BaseException) -> Failure:
         message=str(error)[:_MAX_TEXT],
         traceback=failure.traceback,
         module=(error.name or "")[:1024],
-    )
-
-
-def _exited(error: SystemExit) -> Failure:
-    """Return what ``sys.exit`` in a task means: the code a process would have exited with."""
-    code, lines = error.code, list[str]()
-    if code is None:
-        number = 0
-    elif isinstance(code, int):
-        number = code & 0xFF
-    else:  # Python prints anything else and exits with 1
-        number, lines = 1, [str(code)[:1000]]
-    return Failure(CRASHED, type_name="WorkerCrashedError", exitcode=number, stderr=lines)
-
-
-def _unserializable(value: Any, error: Exception) -> Failure:
-    try:
-        text = repr(value)
-    except Exception:  # the user's __repr__
-        text = object.__repr__(value)
-    failure = failures.from_exception(error)
-    why = error.complaint if isinstance(error, SerializationError) else failure.message
-    return Failure(
-        UNSERIALIZABLE,
-        type_name=failure.type_name,
-        message=f"{why}; the result was {text[:1000]}"[:_MAX_TEXT],
-        traceback=failure.traceback,
     )
