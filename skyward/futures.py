@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 from skyward.callbacks import InLoop, loop_of
 from skyward.errors import PoolClosedError
 from skyward.lending import Waiters
-from skyward.results import CancelledError, Collection, Given, Outcome, Sink, failed, load, unwrap, was_cancelled
+from skyward.results import CancelledError, Collection, Given, Outcome, Sink, failed, unwrap, was_cancelled
 from skyward.waiting import Waiter
 from skyward.wire.statuses import OK
 
@@ -329,8 +329,6 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
 def _decoded(outcome: Outcome | Collection) -> tuple[Any, BaseException | None]:
     """Return the value and the exception that an outcome stands for."""
     try:
-        if type(outcome) is tuple and outcome[0] == OK:  # nearly all are
-            return load(outcome[1], outcome[2]), None
         return (outcome.values() if isinstance(outcome, Collection) else unwrap(outcome)), None
     except KeyboardInterrupt:  # the client's own: whoever asks again gets the outcome
         raise

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from skyward.calls import BoundFunction, Function, function
 from skyward.chunks import LARGEST, Items, carry, values_of
-from skyward.errors import PoolClosedError, SerializationError
+from skyward.errors import PoolClosedError, RemoteError, SerializationError
 from skyward.parameters import yields
 from skyward.results import CancelledError
 from skyward.wire import failures, payload
@@ -192,6 +192,8 @@ class MapIterator(Generic[T]):
             seconds, node, *_, most = outcomes
             start = 0
             for place, failure in sorted(wrong.items()):
+                if isinstance(failure, RemoteError):
+                    failures.locate(failure, function=self._name, node=node, task=sent.task)
                 self._then += [deque(values[start:place]), _Failed(failure, node, sent.task)]
                 start = place + 1
             self._then.append(deque(values[start:] if start else values))

@@ -100,7 +100,7 @@ class PoolSnapshot(Frozen):
     in_flight: int
     done: int
     failed: int
-    rerun: int
+    rerun: int  # because a node was lost; what is run again after a crash the node does by itself
     active: bool
 
 

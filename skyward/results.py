@@ -96,7 +96,11 @@ def unwrap(outcome: Outcome) -> Any:
         raise outcome
     status, data, buffers, rank, task, name = outcome
     if status == OK:
-        return load(data, buffers)
+        try:
+            return load(data, buffers)
+        except RemoteError as error:
+            failures.locate(error, function=name, node=rank, task=task)
+            raise
     raise failures.to_exception(data, function=name, node=rank, task=task)
 
 

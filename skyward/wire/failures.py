@@ -203,12 +203,17 @@ def to_exception(data: Buffer, *, function: str, node: int, task: int) -> BaseEx
     failure = decode(data)
     error = _exception(failure, function, node, task)
     if isinstance(error, TaskError):
-        for field, value in (("function", function), ("node", node), ("task", task)):
-            if getattr(error, field) is None:
-                setattr(error, field, value)
+        locate(error, function=function, node=node, task=task)
     else:
         _annotate(error, f"raised by {function} on node {node}, task {task}")
     return error
+
+
+def locate(error: TaskError, *, function: str, node: int, task: int) -> None:
+    """Have an error say where its task was, as far as it does not know better."""
+    for field, value in (("function", function), ("node", node), ("task", task)):
+        if getattr(error, field) is None:
+            setattr(error, field, value)
 
 
 def to_cause(data: Buffer) -> BaseException:

@@ -87,6 +87,31 @@ def test_remote_error_keeps_its_group_alive(pool: sky.Compute) -> None:
     assert [error.remote_message for error in failures] == ["1", "2", "4", "5", "7", "8"]
 
 
+@pytest.mark.rule("R29")
+def test_result_that_cannot_be_unpickled_here_says_whose_it_is(pool: sky.Compute) -> None:
+    """Of a call, of a member of a group, and of an item."""
+
+    class Odd:
+        def __reduce__(self) -> Any:
+            return divmod, (1, 0)
+
+    @sky.function
+    def odd(_: int) -> Odd:
+        return Odd()
+
+    for attempt in (
+        lambda: odd(1).on(1) >> pool,
+        lambda: sky.gather(odd(1).on(1), odd(2).on(1)) >> pool,
+        lambda: list(pool.map(odd, [1])),
+    ):
+        with pytest.raises(sky.RemoteError, match="ZeroDivisionError") as caught:
+            attempt()
+        assert caught.value.function is not None
+        assert caught.value.function.endswith(".odd")
+        assert caught.value.node in (0, 1)
+        assert caught.value.task is not None
+
+
 @pytest.mark.rule("F29")
 def test_argument_that_cannot_be_unpickled_names_the_module(pool: sky.Compute) -> None:
     """A module that the node lacks is a `RemoteImportError`; any other trouble is the trouble itself."""
