@@ -2,9 +2,9 @@
 
 A chunk is a call of `chunks.Items`, which applies the function to several items and keeps them apart. Chunks begin with
 one item and grow until one takes about `WORTHWHILE` seconds, so that cheap items share the cost of a message and dear
-ones are spread over all workers. Where items must stand alone (a time limit, no re-runs, or many bytes) every chunk has
-one. A chunk that fails as a whole, because its worker died or its function was interrupted, is run again item by item,
-so that only the culprit fails.
+ones are spread over all workers; those of many bytes are divided. Where items must stand alone (a time limit, or no
+re-runs) every chunk has one. A chunk that fails as a whole, because its worker died or its values have too many bytes
+together, is run again item by item, so that only the culprit fails.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from skyward.calls import BoundFunction, Function, function
-from skyward.chunks import LARGEST, Items, carry, values_of
-from skyward.errors import PoolClosedError, RemoteError, SerializationError
+from skyward.chunks import LARGEST, Items, parts, values_of
+from skyward.errors import PoolClosedError, RemoteError, SerializationError, TaskError
 from skyward.parameters import yields
 from skyward.results import CancelledError
 from skyward.wire import failures, payload
@@ -100,7 +100,7 @@ class MapIterator(Generic[T]):
         self._values: deque[T] = deque()  # of the items that are next; who takes one has it alone
         self._then: deque[deque[T] | _Failed] = deque()  # what follows them
         self._size = 1
-        self._most = LARGEST
+        self._fits: float = LARGEST  # items in a chunk, by their bytes
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -130,26 +130,25 @@ class MapIterator(Generic[T]):
         while not self._exhausted and len(self._sent) < AHEAD * max(1, self._slots()):
             items: list[Any] = []
             error: Exception | None = None
+            size = min(self._size, int(self._fits))
             try:
-                items.extend(islice(self._items, self._size))
+                items.extend(islice(self._items, size))
             except Exception as caught:  # of an iterable: raised in its turn, after the items that came before
                 error = caught
-            self._exhausted = len(items) < self._size
+            self._exhausted = len(items) < size
             if items:
-                self._send_all(items)
+                self._sent.extend(self._send_all(items))
             if error is not None:
                 self._sent.append(_Sent([None], None, error=error))
 
     def _slots(self) -> int:
         return self._pool.slots
 
-    def _send_all(self, items: list[Any]) -> None:
-        carried = carry(items, several=self._several)
-        if carried is None:
-            self._most = 1
-            self._sent.extend(self._send([item]) for item in items)
-        else:
-            self._sent.append(self._send(items, carried))
+    def _send_all(self, items: list[Any]) -> list[_Sent]:
+        divided = list(parts(items, several=self._several))
+        # To find out that items are too large for a chunk costs a copy of each: larger ones are tried little by little.
+        self._fits = min(LARGEST, 1.25 * self._fits) if len(divided) == 1 else len(items) // len(divided)
+        return [self._send(*part) for part in divided]
 
     def _send(self, items: list[Any], carried: Carried | None = None) -> _Sent:
         try:
@@ -177,32 +176,38 @@ class MapIterator(Generic[T]):
                 assert sent.error is not None
                 raise sent.error
             outcomes: Outcomes = sent.future.result()
+            values, wrong = values_of(outcomes)
         except CancelledError:  # only the pool's end cancels what is waited for
             self.close()
             raise PoolClosedError("the pool was closed") from None
         except Exception as error:
             self._sent.popleft()
-            if len(sent.items) == 1:
+            alone = len(sent.items) == 1 or not isinstance(error, TaskError | SerializationError)
+            if alone:
                 self._then.extend(_Failed(error) for _ in sent.items)
             else:
                 self._sent.extendleft(self._send([item]) for item in reversed(sent.items))
         else:
-            self._sent.popleft()
-            values, wrong = values_of(outcomes)
             seconds, node, *_, most = outcomes
+            then: list[deque[T] | _Failed] = []
             start = 0
             for place, failure in sorted(wrong.items()):
                 if isinstance(failure, RemoteError):
                     failures.locate(failure, function=self._name, node=node, task=sent.task)
-                self._then += [deque(values[start:place]), _Failed(failure, node, sent.task)]
+                then += [deque(values[start:place]), _Failed(failure, node, sent.task)]
                 start = place + 1
-            self._then.append(deque(values[start:] if start else values))
-            self._adapt(seconds / len(sent.items), most)
+            then.append(deque(values[start:] if start else values))
+            starts = range(len(values), len(sent.items), most)  # what the worker has not come to
+            left = [part for at in starts for part in self._send_all(sent.items[at : at + most])]
+            self._sent.popleft()  # only now: an interrupt before this loses nothing
+            self._sent.extendleft(reversed(left))
+            self._then += then
+            self._adapt(seconds / len(values), most)
 
     def _adapt(self, seconds: float, most: int) -> None:
         if not self._alone:
             wanted = int(WORTHWHILE / max(seconds, 1e-9))
-            self._size = max(1, min(wanted, GROWTH * self._size, most, self._most))
+            self._size = max(1, min(wanted, GROWTH * self._size, most))
 
     def close(self) -> None:
         """Cancel what is under way; the iterator is at its end."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import gc
-import sys
 import threading
 import weakref
 from types import SimpleNamespace
@@ -17,7 +15,7 @@ from skyward import chunks, mapping
 from skyward.calls import function
 from skyward.errors import PoolClosedError, SerializationError, WorkerCrashedError
 from skyward.results import CancelledError
-from skyward.wire import payload
+from tests.mapped import quick, sizes, taken
 from tests.operating import OperatedPool
 
 if TYPE_CHECKING:
@@ -34,26 +32,7 @@ def fail_at_three(number: int) -> int:
     return number
 
 
-def taken(results: Iterator[Any], count: int) -> list[Any]:
-    """Return so many results; an exception stands for itself."""
-    found: list[Any] = []
-    for _ in range(count):
-        try:
-            found.append(next(results))
-        except Exception as error:  # the test is about these
-            found.append(error)
-    return found
-
-
-def sizes(pool: OperatedPool) -> list[int]:
-    """Return how many items each chunk that was sent has."""
-    return [len(payload.loads_call(bytes(task.data), task.buffers)[0][0]) for tasks in pool.submitted for task in tasks]
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every item take no time, so that chunks grow as fast as they may."""
-    monkeypatch.setattr(chunks, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+__all__ = ["quick"]  # a fixture
 
 
 # --- order and chunks ----------------------------------------------------------------------
@@ -180,119 +159,6 @@ def test_failures_stand_where_their_items_do(bad: set[int], error: type[Exceptio
     kind = RuntimeError if error is StopIteration else error
     assert [place for place, value in enumerate(values) if isinstance(value, kind)] == sorted(bad)
     assert [place for place, value in enumerate(values) if not isinstance(value, int)] == sorted(bad)
-
-
-# --- items apart from one another ----------------------------------------------------------
-
-
-def in_one_chunk(fn: Any, items: list[Any]) -> list[Any]:
-    """Return the outcomes of items that share a chunk."""
-    pool = OperatedPool()
-    ahead = mapping.AHEAD * pool.slots
-    assert len(items) == mapping.GROWTH
-    results = pool.map(fn, [*items[:1] * ahead, *items])
-    found = taken(results, ahead + len(items))[ahead:]
-    assert sizes(pool)[ahead:] == [mapping.GROWTH]  # and nothing ran again
-    return found
-
-
-@pytest.mark.rule("R15")
-@pytest.mark.usefixtures("quick")
-def test_values_are_as_they_were_returned() -> None:
-    """What later items change in them, and what they share, is theirs alone."""
-    kept: dict[str, int] = {}
-
-    def note(number: int) -> dict[str, int]:
-        kept["last"] = number
-        return kept
-
-    values = in_one_chunk(note, list(range(mapping.GROWTH)))
-    assert values == [{"last": number} for number in range(mapping.GROWTH)]
-    assert len({id(value) for value in values}) == len(values)
-
-
-@pytest.mark.rule("R15")
-@pytest.mark.usefixtures("quick")
-def test_items_share_nothing() -> None:
-    """Each has its own copy, as the arguments of calls do, wherever in it the shared object is."""
-    shared: list[int] = []
-
-    def push(item: tuple[int, list[int]]) -> int:
-        item[1].append(item[0])
-        return len(item[1])
-
-    assert in_one_chunk(push, [(number, shared) for number in range(mapping.GROWTH)]) == [1] * mapping.GROWTH
-
-
-class Picky:
-    """Cannot be made again if its number is three."""
-
-    def __init__(self, number: int, error: type[Exception]) -> None:
-        self.state = number, error
-
-    def __reduce__(self) -> Any:
-        return made, self.state
-
-
-def made(number: int, error: type[Exception]) -> Picky:
-    if number == 3:
-        raise error("no three")
-    return Picky(number, error)
-
-
-@pytest.mark.rule("R15")
-@pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("error", [ValueError, StopIteration])
-def test_item_or_value_that_cannot_be_made_again_is_the_only_one(error: type[Exception]) -> None:
-    """On the node or here, and whatever keeps it back."""
-    things = [Picky(number, error) for number in range(mapping.GROWTH)]
-    for fn, given in ((lambda thing: thing.state[0], things), (lambda number: Picky(number, error), range(8))):
-        found = in_one_chunk(fn, list(given))
-        assert "no three" in str(found[3])
-        assert [place for place, value in enumerate(found) if isinstance(value, Exception)] == [3]
-
-
-@pytest.mark.rule("R15")
-@pytest.mark.usefixtures("quick")
-def test_value_that_cannot_be_pickled_is_the_only_one() -> None:
-    """It is told as that of a call is: with the path to the culprit, and nothing of the chunk."""
-    found = in_one_chunk(lambda n: {"lock": threading.Lock()} if n == 3 else n, list(range(mapping.GROWTH)))
-    assert isinstance(found[3], SerializationError)
-    assert "['lock'] → _thread.lock" in str(found[3])
-    assert found[:3] + found[4:] == [0, 1, 2, 4, 5, 6, 7]
-
-
-@pytest.mark.rule("R29")
-@pytest.mark.usefixtures("quick")
-def test_exit_of_an_item_is_told_at_once() -> None:
-    """With its code, and without another try, of it or of others."""
-    found = in_one_chunk(lambda n: sys.exit(3) if n == 3 else n, list(range(mapping.GROWTH)))
-    assert isinstance(found[3], WorkerCrashedError)
-    assert found[3].exitcode == 3
-    assert found[:3] + found[4:] == [0, 1, 2, 4, 5, 6, 7]
-
-
-@pytest.mark.rule("R20")
-@pytest.mark.usefixtures("quick")
-def test_large_items_go_alone() -> None:
-    """So that their buffers need not be copied into a pickle."""
-    pool = OperatedPool()
-    items = [[bytes(chunks.MOST // 4)] for _ in range(40)]
-    assert list(pool.map(len, items)) == [1] * 40
-    assert set(sizes(pool)) == {1}
-
-
-@pytest.mark.rule("R49")
-def test_chunks_of_what_only_waits_grow() -> None:
-    """The time that coroutines wait is no work; and so many wait together as a program may have connections, say."""
-
-    async def wait(number: int) -> list[int]:
-        await asyncio.sleep(0.02)  # twice what is worth a chunk
-        return [number]
-
-    pool = OperatedPool()
-    assert list(pool.map(wait, range(400))) == [[number] for number in range(400)]
-    assert max(sizes(pool)) == chunks.TOGETHER
 
 
 @pytest.mark.rule("R21")

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
+class NotMade(Exception):
+    """A value cannot be made again; ``error`` is why."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class Apart:
     """Some values, as their pickles; ``modules`` are those that the pickles name."""
 
@@ -27,30 +35,15 @@ class Apart:
         return len(self.pickles)
 
     def __iter__(self) -> Iterator[Any]:
-        """Make the values, one by one; after one that raises the next has its turn."""
+        """Make the values, one by one; `NotMade` is raised for one, and after it the next has its turn."""
         return map(_made, self.pickles)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Apart, (self.pickles,)
 
-    @classmethod
-    def of(cls, values: Sequence[Any], most: int) -> Apart | None:
-        """Return these values, or None if they have more than ``most`` bytes; raises what pickling them raises."""
-        pickles: list[bytes] = []
-        modules: set[str] = set()
-        size = 0
-        for value in values:
-            data, named = payload.dumps_alone(value)
-            pickles.append(data)
-            modules |= named
-            size += len(data)
-            if size > most:
-                return None
-        return cls(pickles, frozenset(modules))
-
 
 def _made(data: bytes) -> Any:
     try:
         return payload.loads_element(data)
-    except StopIteration as error:  # which would end the iteration
-        raise RuntimeError(f"unpickling it raised {error!r}") from error
+    except Exception as error:
+        raise NotMade(error) from error

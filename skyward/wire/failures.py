@@ -29,7 +29,7 @@ from skyward.errors import (
 from skyward.wire import statuses
 from skyward.wire.messages import MAX_TEXT
 from skyward.wire.payload import safe_text
-from skyward.wire.statuses import CRASHED, RAISED, REFUSED, UNSERIALIZABLE, Failure
+from skyward.wire.statuses import CRASHED, IMPORT_FAILED, RAISED, REFUSED, UNSERIALIZABLE, Failure
 
 if TYPE_CHECKING:
     from traceback import TracebackException
@@ -75,6 +75,20 @@ def from_exception(error: BaseException, limit: int = MAX_EXCEPTION) -> Failure:
         message=f"{message} ({reason})" if reason else message,
         traceback=_traceback_text(error),
         exception=pickled,
+    )
+
+
+def not_loaded(error: BaseException) -> Failure:
+    """Return what it means that a function or an argument cannot be made on the node."""
+    failure = from_exception(error)
+    if not isinstance(error, ImportError):
+        return failure
+    return Failure(
+        IMPORT_FAILED,
+        type_name=type(error).__name__,
+        message=str(error)[:MAX_TEXT],
+        traceback=failure.traceback,
+        module=(error.name or "")[:1024],
     )
 
 

@@ -30,6 +30,27 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXP
 
 
 @pytest.mark.rule("R50")
+@pytest.mark.parametrize("leave", ["return", "raise", "exit"])
+def test_forked_child_of_an_item_runs_no_others(either: sky.Compute, tmp_path: Path, leave: str) -> None:
+    """However it leaves: the rest of the chunk is its parent's, and the code is what its program would have."""
+
+    def split(number: int) -> int:
+        with open(tmp_path / str(number), "a", encoding="ascii") as file:
+            file.write("x")
+        if number != 1_500 or (child := os.fork()):
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if number == 1_500 else number
+        if leave == "raise":
+            raise ValueError("of the child")
+        if leave == "exit":
+            raise SystemExit(4)
+        return 0
+
+    code = {"return": 0, "raise": 1, "exit": 4}[leave]
+    assert list(either.map(split, range(3_000))) == [*range(1_500), code, *range(1_501, 3_000)]
+    assert {len((tmp_path / str(number)).read_text()) for number in range(3_000)} == {1}
+
+
+@pytest.mark.rule("R50")
 @pytest.mark.parametrize("leave", ["return", "raise", "exit", "quick"])
 def test_forked_child_of_a_task_says_nothing_to_the_pool(either: sky.Compute, tmp_path: Path, leave: str) -> None:
     """However it leaves the task: its parent's result comes, once, and the worker serves on."""

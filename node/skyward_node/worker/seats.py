@@ -63,10 +63,10 @@ class Seats:
                 self.owed -= 1
             else:
                 self._give(1)
-            return len(self._taken) + self._lent
+            return 0 if self._over else len(self._taken) + self._lent
 
     def take_back(self) -> int:
-        """Return the slot on which a task goes on that had lent its own; one thread more than there are turns runs."""
+        """Return the slot on which a task goes on that had lent its own; one thread more than should runs then."""
         with self._lock:
             self._lent -= 1
             self.owed += 1

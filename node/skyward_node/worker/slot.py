@@ -17,7 +17,7 @@ from skyward.parameters import yields
 from skyward.wire import bundles, failures, payload
 from skyward.wire.frames import Payload, size_of
 from skyward.wire.placeholders import Placeholder
-from skyward.wire.statuses import CANCELLED, IMPORT_FAILED, OK, REFUSED, TOO_LARGE, Failure
+from skyward.wire.statuses import CANCELLED, OK, REFUSED, TOO_LARGE, Failure
 from skyward.wishes import WISH
 from skyward_node.cells import IDLE
 from skyward_node.worker.bundles import Bundle
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 _GENERATORS: Final = frozenset((GeneratorType, AsyncGeneratorType))
 _CANCELLED: Final = Failure(CANCELLED, type_name="CancelledError", message="the task was cancelled")
-_MAX_TEXT: Final = 60_000  # characters of a text in a Failure, below what the protocol allows
 
 
 class Slot:
@@ -101,7 +100,7 @@ class Slot:
                 output = self.printing.begin(id, function, thread=self.thread)
         except BaseException as error:
             self.started = perf_counter_ns()
-            status, value = _failed(_not_loaded(error))
+            status, value = _failed(failures.not_loaded(error))
         else:
             status, value = self._run(id, function, args, kwargs)
             if output is not None or self.printing.begun:
@@ -146,7 +145,7 @@ class Slot:
             output = self.printing.begin(id, function, thread=self.thread)
         except BaseException as error:
             self.started = perf_counter_ns()
-            status, value = _failed(_not_loaded(error))
+            status, value = _failed(failures.not_loaded(error))
         else:
             self.started = perf_counter_ns()
             self.bundle = bundle
@@ -295,16 +294,3 @@ def _is_interrupt(error: BaseException) -> bool:
 def _unexpected(function: Any) -> TypeError:
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return TypeError(f"{name} returned a generator, but is no generator function: mark the generator function itself")
-
-
-def _not_loaded(error: BaseException) -> Failure:
-    failure = failures.from_exception(error)
-    if not isinstance(error, ImportError):
-        return failure
-    return Failure(
-        IMPORT_FAILED,
-        type_name=type(error).__name__,
-        message=str(error)[:_MAX_TEXT],
-        traceback=failure.traceback,
-        module=(error.name or "")[:1024],
-    )
