@@ -37,8 +37,11 @@ def test_forked_child_of_an_item_runs_no_others(either: sky.Compute, tmp_path: P
     def split(number: int) -> int:
         with open(tmp_path / str(number), "a", encoding="ascii") as file:
             file.write("x")
-        if number != 1_500 or (child := os.fork()):
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if number == 1_500 else number
+        if number != 1_500:
+            return number
+        child = os.fork()
+        if child:
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if leave == "raise":
             raise ValueError("of the child")
         if leave == "exit":
