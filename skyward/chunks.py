@@ -19,6 +19,7 @@ from skyward.errors import SerializationError
 from skyward.runtime import instance_info
 from skyward.wire import failures, payload
 from skyward.wire.apart import Apart, NotMade
+from skyward.wire.lookup import unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -81,14 +82,11 @@ def _part(items: list[Any], apart: Apart) -> tuple[list[Any], Carried]:
 
 
 def _is_small(items: list[Any], *, several: bool) -> bool:
-    kinds = set(map(type, chain.from_iterable(items) if several else items))
+    values = list(chain.from_iterable(items)) if several else items
+    kinds = set(map(type, values))
     if not kinds <= PLAIN:
         return False
-    if kinds.isdisjoint(_SIZED):
-        return True
-    return (
-        sum([len(item) for item in (chain.from_iterable(items) if several else items) if type(item) in _SIZED]) <= MOST
-    )
+    return kinds.isdisjoint(_SIZED) or sum([len(value) for value in values if type(value) in _SIZED]) <= MOST
 
 
 def values_of(outcomes: Outcomes) -> tuple[list[Any], dict[int, bytes | Exception]]:
@@ -120,12 +118,12 @@ class Items:
         If calling the function gives coroutines, return one that awaits them all, as the worker will.
         """
         started = time.perf_counter()
-        fn, several, forks, begun = _original(self.fn), self.several, _forks, _forks[0]
+        fn, several, forks, begun = unmarked(self.fn), self.several, _forks, _forks[0]
         values: list[Any] = []
         told = _Told(alone=len(items) == 1)
         append, rest = values.append, iter(items)
         while True:
-            try:  # around the loop, which costs half of what a quick function does: it goes on after a failure
+            try:  # around the loop, which goes on after a failure
                 for item in rest:
                     value = fn(*item) if several else fn(item)
                     append(value if type(value) in _AS_IT_IS else told.value(len(values), value))
@@ -216,11 +214,6 @@ async def _awaited(seconds: float, values: list[Any], told: _Told) -> Outcomes:
     seconds += busy if len(places) == 1 else wall * wall / max(spent, 1e-9)
     most = TOGETHER if len(places) > 1 else FEW
     return seconds, _rank(), values, told.failed, told.packed, told.most(len(values), most)
-
-
-def _original(fn: Any) -> Callable[..., Any]:
-    original: Callable[..., Any] = fn.__wrapped__ if type(fn).__module__ == "skyward.calls" else fn
-    return original
 
 
 def _rank() -> int:

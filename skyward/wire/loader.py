@@ -23,7 +23,7 @@ from importlib.util import decode_source
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import ProtocolError
-from skyward.wire.lookup import attribute
+from skyward.wire.lookup import attribute, unmarked
 from skyward.wire.sources import Source, unpack
 
 if TYPE_CHECKING:
@@ -139,15 +139,10 @@ class _Loaded:
 def _function(body: bytes) -> Callable[..., Any]:
     if body[:1] == b"r":
         module, name = json.loads(body[1:])
-        return _unmarked(attribute(importlib.import_module(module), name))
+        return unmarked(attribute(importlib.import_module(module), name))
     file = io.BytesIO(memoryview(body)[1:])
     function: Callable[..., Any] = pickle.load(file)  # noqa: S301  # this process exists to run the client's code
     _remember_lines(pickle.load(file))  # noqa: S301  # the same
-    return function
-
-
-def _unmarked(found: Any) -> Callable[..., Any]:
-    function: Callable[..., Any] = found.__wrapped__ if type(found).__module__ == "skyward.calls" else found
     return function
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 
@@ -22,3 +23,9 @@ def attribute(module: ModuleType, name: str) -> Any:
         else:
             found = getattr(found, part)
     return found
+
+
+def unmarked(found: Any) -> Callable[..., Any]:
+    """Return the function that ``@sky.function`` has marked, or what is not marked; nobody here imports that."""
+    function: Callable[..., Any] = found.__wrapped__ if type(found).__module__ == "skyward.calls" else found
+    return function
