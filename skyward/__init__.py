@@ -187,10 +187,7 @@ if not TYPE_CHECKING:  # to checkers a module with this has every name, and no m
     def __getattr__(name: str) -> Any:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from skyward.later import CollectorRests
-
-        with CollectorRests():
-            value = getattr(import_module(_HOMES.get(name, "skyward.errors")), name)
+        value = getattr(import_module(_HOMES.get(name, "skyward.errors")), name)
         globals()[name] = value  # the next use finds it without us
         return value
 

@@ -21,7 +21,7 @@ from skyward.callbacks import must_not_block
 from skyward.choosing import choose
 from skyward.config import CANCEL_WAIT, CLOSE_WAIT
 from skyward.errors import ForkedPoolError, NoNodesError, PoolClosedError
-from skyward.later import CollectorRests, arrive, later
+from skyward.later import arrive, later
 from skyward.model import Nodes
 from skyward.operations import PoolOperations
 from skyward.providers.base import LaunchSpec
@@ -111,13 +111,12 @@ class Compute(PoolOperations):
             keys = provider.keys()
             key = keys.public if keys else ""
             spec = LaunchSpec.of(self._options, nodes.most, provider=provider, image=self._image, client_key=key)
-            with CollectorRests():
-                from skyward.mesh.launching import Launcher  # what starts nodes boots by now
+            from skyward.mesh.launching import Launcher  # what starts nodes boots by now
 
-                launcher = Launcher(provider, spec)
-                launcher.begin(nodes.desired)
-                with Guard(lambda: None):  # an interrupt waits until somebody can close what this opens
-                    self._engine = self._make_engine(launcher, keys)
+            launcher = Launcher(provider, spec)
+            launcher.begin(nodes.desired)
+            with Guard(lambda: None):  # an interrupt waits until somebody can close what this opens
+                self._engine = self._make_engine(launcher, keys)
             if self._unwanted:
                 raise PoolClosedError("the pool was closed while it opened")
             self._ids = self._engine.ids
@@ -136,7 +135,8 @@ class Compute(PoolOperations):
         return self
 
     def _make_engine(self, launcher: Launcher, keys: KeyPair | None) -> Engine:
-        from skyward.mesh.engine import Engine  # the greatest part of a pool; and what the first call needs
+        # The greatest part of a pool, which is imported while nodes start; and what the first call needs.
+        from skyward.mesh.engine import Engine
         from skyward.wire.functions import FunctionStore
 
         arrive("_blake2", "skyward.wire.pickler")

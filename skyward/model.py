@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final, Literal, cast
+from typing import Literal, cast
 
 from skyward.errors import ConfigError
 from skyward.frozen import Frozen, field
@@ -104,11 +104,6 @@ class PoolSnapshot(Frozen):
     active: bool
 
 
-FULL: Final = b"full"  # what a nursery may be asked for: a daemon that has imported all that its workers need,
-LEAN: Final = b"lean"  # or one that is there sooner, and leaves `LATER` to who needs it first
-LATER: Final = "skyward.wire.pickler"  # of what is not plain: with cloudpickle a seventh of all that is imported
-
-
 class NodeConfig(Frozen):
     """What a launcher tells a daemon it starts, as JSON on an inherited pipe (never argv).
 
@@ -130,7 +125,6 @@ class NodeConfig(Frozen):
     lifeline_fd: int = -1  # the daemon ends when this pipe reads EOF; -1: none
     seat: int = 0  # which of the nodes of this machine it is: they share its accelerators
     seats: int = 1  # how many these are
-    lean: bool = False  # `LATER` is imported when the first call needs it: there are a few workers, and they last
     parent: int = 0  # pid that must stay the parent; 0: not watched
     log_format: Literal["console", "json", "journal"] = "json"
     log_level: str = "warning"

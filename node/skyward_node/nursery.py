@@ -5,9 +5,8 @@ replaced later is there at once. The daemons are the launcher's children, not ou
 them depends on us after its birth.
 
 It has one thread and no ZeroMQ context, so forking from it is safe. It reads requests from a SOCK_SEQPACKET pair, each
-a word, which says how much the daemon shall have imported, with five descriptors: the configuration, as JSON; the log,
-which becomes stdout and stderr; where the pid of the daemon is written, or nothing; the daemon's ``ready_fd``; and its
-``lifeline_fd``.
+with five descriptors, and nothing else: the configuration, as JSON; the log, which becomes stdout and stderr;
+where the pid of the daemon is written, or nothing; the daemon's ``ready_fd``; and its ``lifeline_fd``.
 EOF means that the launcher is gone, or wants no more.
 """
 
@@ -15,17 +14,17 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from _socket import socket
 from contextlib import closing, suppress
 from importlib import import_module
 from typing import Final
 
-from skyward.model import FULL, LATER, NodeConfig
+from skyward.model import NodeConfig
 from skyward.passing import receive_fds
 from skyward_node import cloning, processes
 
 MOST_FDS: Final = 5
+REQUEST: Final = 16  # bytes; a request says nothing but by its descriptors
 
 # What a daemon imports until it serves, and what its template does.
 NEEDED: Final = (
@@ -37,6 +36,7 @@ NEEDED: Final = (
     "skyward_node.lanes",
     "skyward_node.child",
     "skyward.chunks",
+    "skyward.wire.pickler",
 )
 
 
@@ -50,12 +50,9 @@ def serve(fd: int) -> NodeConfig | None:
     gc.freeze()  # and is left alone, so that its pages are shared
     with closing(requests):
         while True:
-            message, fds = receive_fds(requests, len(FULL), MOST_FDS)
+            message, fds = receive_fds(requests, REQUEST, MOST_FDS)
             if not message:
                 return None
-            if message == FULL and LATER not in sys.modules:
-                import_module(LATER)
-                gc.freeze()
             config = _fork(fds)
             if config is not None:
                 return config

@@ -24,19 +24,18 @@ import select
 import signal
 import sys
 import time
+import traceback
 from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from skyward.frozen import Frozen, field
-from skyward.model import LATER
 from skyward.passing import receive_fds, send_fds
 from skyward_node import processes
 
 if TYPE_CHECKING:
     from _socket import socket
-    from collections.abc import Sequence
     from types import FrameType
 
     from skyward.model import NodeConfig
@@ -109,15 +108,15 @@ def _run(sock: socket, config: NodeConfig) -> NoReturn:
     """Be the template and, after a fork, the worker. The daemon's frames below never run again."""
     code = 1
     try:
-        birth = _Template(sock, lean=config.lean).serve()
+        birth = _Template(sock).serve()
         if birth is not None:
             from skyward_node import child
 
             child.main(birth, config)
         code = 0
-    except BaseException as error:
+    except BaseException:
         with suppress(OSError, ValueError):  # no stderr to print to
-            sys.__excepthook__(type(error), error, error.__traceback__)
+            traceback.print_exc()
             sys.stderr.flush()
     finally:
         os._exit(code)
@@ -130,18 +129,18 @@ def _noted(_number: int, _frame: FrameType | None) -> None:
 class _Template:
     """The template's loop. Between two turns nothing of it is in flight, so a fork copies whole state."""
 
-    def __init__(self, sock: socket, *, lean: bool) -> None:
+    def __init__(self, sock: socket) -> None:
         self._sock = sock
         self._workers: dict[int, int] = {}  # pid -> worker
         self._wanted: deque[Birth] = deque()
         self._retry_at = 0.0
         self._retry_delay = RETRY_FIRST
         self._wake, self._waker = socketpair(AF_UNIX)
-        self._become_template(() if lean else (LATER,))
+        self._become_template()
         self._memory = processes.MemoryWatch.now()
         self._complete = False  # what tasks need that call others is imported
 
-    def _become_template(self, more: Sequence[str]) -> None:
+    def _become_template(self) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         processes.close_fds({0, 1, 2, self._sock.fileno(), self._wake.fileno(), self._waker.fileno()})
@@ -154,7 +153,7 @@ class _Template:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         processes.become_subreaper()
         processes.set_name("skyward-spawner")
-        _preload(more)
+        _preload()
 
     def serve(self) -> Birth | None:
         """Fork and reap until the daemon is gone (None), or return in a new worker what it is."""
@@ -331,13 +330,13 @@ class _Template:
             self._reap()
 
 
-def _preload(more: Sequence[str]) -> None:
-    """Import what workers need, and ``more``, then keep the collector's hands off it: it stays shared after forks."""
+def _preload() -> None:
+    """Import what every worker needs, then keep the collector's hands off it: it stays shared after forks."""
     import gc
     import importlib
 
     gc.disable()
-    for name in ("skyward_node.child", "skyward.chunks", *more):
+    for name in ("skyward_node.child", "skyward.chunks", "skyward.wire.pickler"):
         importlib.import_module(name)
 
     gc.collect()
@@ -345,10 +344,10 @@ def _preload(more: Sequence[str]) -> None:
 
 
 def _load_the_rest() -> None:
-    """Import what a worker needs for some tasks. Those that are there already import it when they need it."""
+    """Import what a worker needs for calls of its tasks. Those that are there already import it when they need it."""
     import gc
 
     from skyward.later import arrive
 
-    arrive("skyward.nested", LATER)
+    arrive("skyward.nested")
     gc.freeze()

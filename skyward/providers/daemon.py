@@ -110,9 +110,7 @@ class Daemon:
         config = make_config(ready_fd=ready, lifeline_fd=lifeline or -1, parent=parent)
         os.write(config_fd, config.to_json())
         os.lseek(config_fd, 0, os.SEEK_SET)
-        pid = None
-        if nursery is not None and lifeline:
-            pid = nursery.fork(config_fd, self._log, ready, lifeline, lean=config.lean)
+        pid = nursery.fork(config_fd, self._log, ready, lifeline) if nursery is not None and lifeline else None
         if pid is None:
             passed = (ready, config_fd, *([lifeline] if lifeline else []))
             pid = _run(command(path, "--config-fd", str(config_fd)), env, passed, self._log)

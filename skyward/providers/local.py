@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
 
 MOST_NODES: Final = 8  # by default: more processes than that are wanted seldom, and cost memory always
-FEW_WORKERS: Final = 8  # which may each have their own copy of what they would share else: 1.3 MB
 REMEMBERED: Final = 32  # logs of nodes that have ended: those of the last minutes
 ANY_PORT: Final = "tcp://127.0.0.1:0"
 
@@ -171,10 +170,9 @@ class Local(Provider):
         self, surroundings: Surroundings, spec: LaunchSpec, index: int, seat: int, cancelled: threading.Event
     ) -> Launched:
         bind = ANY_PORT if self.transport == "tcp" else f"ipc://{self._directory}/n{index}.sock"
+        config = _config(spec, surroundings, bind).but(seat=seat, seats=spec.nodes)
         env = _environment(surroundings, spec.image.env)
         nursery = self._nursery if self._nursery is not None and self._nursery.env == env else None
-        lean = nursery is not None and _has_few_workers(spec)
-        config = _config(spec, surroundings, bind).but(seat=seat, seats=spec.nodes, lean=lean)
         daemon = Daemon(surroundings.sys_path, env, config.but, nursery=nursery)
         ident = f"local-{daemon.pid}-{index}"
         try:
@@ -317,11 +315,6 @@ def _start_nursery(surroundings: Surroundings, env: Mapping[str, str]) -> Nurser
 def _environment(surroundings: Surroundings, env: Mapping[str, str]) -> dict[str, str]:
     # Some variables count only for a process that starts with them; those of Python would change the daemon, too.
     return surroundings.env | {name: value for name, value in env.items() if not name.startswith("PYTHON")}
-
-
-def _has_few_workers(spec: LaunchSpec) -> bool:
-    """Return whether workers are few, and last: each may import by itself what only some calls need."""
-    return spec.executor == "process" and spec.reuse_processes and spec.nodes * spec.concurrency <= FEW_WORKERS
 
 
 def _config(spec: LaunchSpec, surroundings: Surroundings, bind: str) -> NodeConfig:

@@ -15,7 +15,6 @@ from _socket import AF_UNIX, MSG_DONTWAIT, SOCK_SEQPACKET, socket, socketpair
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
-from skyward.model import FULL, LEAN
 from skyward.passing import send_fds
 from skyward.providers.daemon import close_lifeline, forking, gone, open_ends, watch
 from skyward.providers.interpreter import command
@@ -49,26 +48,23 @@ class Nursery:
             if self._pidfd < 0:
                 close_lifeline(self._socket)
 
-    def fork(self, *fds: int, lean: bool = False) -> int | None:
-        """Return the pid of a new daemon, a child of this process, that gets these descriptors; None if it cannot.
-
-        ``lean``: see `NodeConfig`.
-        """
+    def fork(self, *fds: int) -> int | None:
+        """Return the pid of a new daemon, a child of this process, that gets these descriptors; None if it cannot."""
         answer, told = os.pipe()
         try:
             config, log, *rest = fds
-            self._send(LEAN if lean else FULL, [config, log, told, *rest])
+            self._send([config, log, told, *rest])
         finally:
             os.close(told)
             pid = self._hear(answer)  # at once if nothing was sent; and what was sent counts, whoever hangs up now
             os.close(answer)
         return pid
 
-    def _send(self, word: bytes, fds: list[int]) -> None:
+    def _send(self, fds: list[int]) -> None:
         with self._lock, forking:  # nobody closes the socket now, and no forked child takes its duplicate along
             if self._works:
                 with suppress(OSError), closing(socket(fileno=os.dup(self._socket))) as requests:
-                    send_fds(requests, word, fds, MSG_DONTWAIT)
+                    send_fds(requests, b"fork", fds, MSG_DONTWAIT)
 
     def _hear(self, answer: int) -> int | None:
         """Return the number that is written, or None when that end is closed without one."""

@@ -28,7 +28,7 @@ from skyward.errors import (
 )
 from skyward.wire import statuses
 from skyward.wire.messages import MAX_TEXT
-from skyward.wire.payload import dumps_builtin, safe_text
+from skyward.wire.payload import safe_text
 from skyward.wire.statuses import CRASHED, IMPORT_FAILED, RAISED, REFUSED, UNSERIALIZABLE, Failure
 
 if TYPE_CHECKING:
@@ -141,11 +141,9 @@ def _travels(error: BaseException) -> bool:
 
 def _pickled(error: BaseException, limit: int) -> tuple[bytes, str]:
     """Return the exception's pickle, or nothing and why: many cannot be made again from their ``args``."""
-    if (plain := dumps_builtin(error)) is not None and len(plain) <= limit:
-        return plain, ""
-    try:
-        from skyward.wire import pickler  # which may not be there yet, and then needs descriptors
+    from skyward.wire import pickler
 
+    try:
         data = pickler.dump(error, in_band=True).data
         again = pickler.load(data, keep_classes=True)
     except Exception as trouble:
@@ -166,9 +164,9 @@ def _type_name(error: object) -> str:
 
 
 def _traceback_text(error: BaseException) -> str:
-    try:
-        from traceback import TracebackException
+    from traceback import TracebackException
 
+    try:
         trace = TracebackException.from_exception(error)
         _drop_our_frames(trace, _our_directories(), set())
         return _cut("".join(trace.format()))

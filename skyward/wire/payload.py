@@ -65,19 +65,6 @@ def dumps_scalar(value: object) -> bytes | None:
     return _dumps(value, 5) if type(value) in _SCALARS else None
 
 
-def dumps_builtin(error: BaseException) -> bytes | None:
-    """Return an exception as bytes, if it is one of Python's own that holds numbers, text and the like; else None."""
-    kind = type(error)
-    if kind.__module__ != "builtins" or error.__dict__ or not _SCALARS.issuperset(map(type, error.args)):
-        return None
-    try:
-        data = _dumps(error, 5)
-        alike = type(_loads(data)) is kind
-    except Exception:  # a class of the user's that says it was Python's
-        return None
-    return data if alike and data.count(_STACK_GLOBAL) == 1 else None  # it names nothing but its class
-
-
 def dumps_call(
     args: tuple[Any, ...], kwargs: dict[str, Any], *, function: Any = None, names: Sequence[str] = ()
 ) -> tuple[Payload, frozenset[str]]:

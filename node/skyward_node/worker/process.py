@@ -14,9 +14,9 @@ import os
 import signal
 import sys
 import time
+import traceback
 import types
 from contextlib import suppress
-from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Final
 
 from skyward_node import processes
@@ -81,22 +81,14 @@ def or_die(run: Callable[[], None]) -> None:
     """Be a thread without which the worker is worse than crashed: an error of ours ends the process."""
     try:
         run()
-    except BaseException as error:
-        sys.__excepthook__(type(error), error, error.__traceback__)  # which imports nothing: that could fail, too
+    except BaseException:
+        traceback.print_exc()
         flush_streams()
         os._exit(1)
 
 
 def _set_path(path: tuple[str, ...]) -> None:
     """Search modules where the client does, and ours where the daemon found them."""
-    roots = [os.path.dirname(os.path.dirname(os.path.abspath(_file(name)))) for name in _OURS]
+    roots = [os.path.dirname(os.path.dirname(os.path.abspath(sys.modules[name].__file__ or ""))) for name in _OURS]
     sys.path[:] = [*path, *(root for root in dict.fromkeys(roots) if root not in path)]
     importlib.invalidate_caches()
-
-
-def _file(package: str) -> str:
-    """Return where a package is, which need not have been imported yet."""
-    if package in sys.modules:
-        return sys.modules[package].__file__ or ""
-    spec = PathFinder.find_spec(package)
-    return (spec and spec.origin) or ""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import DeadlockError
 from skyward.memory import LEAST, opened
-from skyward.model import LATER
 from skyward.parameters import yields
 from skyward.wire import bundles, failures, payload
 from skyward.wire.frames import Payload, size_of
@@ -46,9 +45,9 @@ class Slot:
     """Runs tasks, one after the other, in one thread."""
 
     __slots__ = (
-        "_load", "_loop", "_mappings", "begun", "bundle", "current", "end_calls", "ended", "interrupts", "lean",
-        "leave_fork", "max_payload", "places", "printing", "reported", "seat", "share", "shares_elements", "started",
-        "streams", "thread",
+        "_load", "_loop", "_mappings", "begun", "bundle", "current", "end_calls", "ended", "interrupts", "leave_fork",
+        "max_payload", "places", "printing", "reported", "seat", "share", "shares_elements", "started", "streams",
+        "thread",
     )  # fmt: skip
 
     def __init__(
@@ -67,7 +66,6 @@ class Slot:
         self.streams = streams
         self.printing = printing
         self.thread = thread  # one of several
-        self.lean = LATER not in sys.modules  # what is not plain has not been needed yet
         self.interrupts = interrupts
         self.max_payload = 0  # bytes; 0: no limit
         self.current: int | None = None  # set before the task is taken from the inbox: see there
@@ -95,8 +93,6 @@ class Slot:
             function = self._load(key)
             self.started = perf_counter_ns()  # what its module takes to import tells nothing about the next one
             args, kwargs = payload.loads_call(data, opened(buffers, self._mappings.open) if buffers else buffers)
-            if self.lean:
-                self._leave_out(self.started)
             if kwargs or Placeholder in map(type, args):
                 args, kwargs = fill(self.streams, id, args, kwargs)
             output = None
@@ -114,11 +110,6 @@ class Slot:
             self._mappings.let_go()
         self.ended = perf_counter_ns()
         return id, status, value, (self.ended - self.started) // 1000
-
-    def _leave_out(self, begun: int) -> None:
-        """Count what has been done since ``begun`` as no part of the call: it may have imported what was not there."""
-        self.lean = LATER not in sys.modules
-        self.started += perf_counter_ns() - begun
 
     def _run(self, id: int, function: Callable[..., Any], args: Any, kwargs: Any) -> tuple[int, Payload]:
         # The handler may raise in any line while the task is armed, also in the inner `finally`: it
@@ -249,11 +240,7 @@ class Slot:
             return _CANCELLED
         if isinstance(error, DeadlockError):
             return Failure(REFUSED, type_name="DeadlockError", message=str(error))
-        begun = perf_counter_ns()
-        failure = failures.from_exception(error)
-        if self.lean:
-            self._leave_out(begun)
-        return failure
+        return failures.from_exception(error)
 
     def _pack(self, value: Any) -> tuple[int, Payload]:
         small = payload.dumps_scalar(value)
@@ -267,13 +254,10 @@ class Slot:
         return status, result
 
     def _pack_here(self, value: Any) -> tuple[int, Payload]:
-        begun = perf_counter_ns() if self.lean else 0
         try:
             result = payload.dumps_value(value)
         except Exception as error:
             return _failed(failures.unserializable(value, error))
-        if begun:
-            self._leave_out(begun)
         limit = self.max_payload
         if limit:
             size = len(result.data) + (size_of(result.buffers) if result.buffers else 0)
