@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from types import FunctionType, MethodType
+from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from skyward.abbreviation import abbreviate
@@ -47,7 +47,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 # Shared by all calls without keywords: an empty dict weighs 64 bytes, more than the call itself.
-_NO_KWARGS: Final[dict[str, Any]] = {}
+_NO_KWARGS: Final = cast("dict[str, Any]", MappingProxyType({}))  # of all calls without: nobody is to change it
 _ABSENT: Final = object()  # not None: marking None is a mistake to be told
 
 

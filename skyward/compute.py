@@ -148,14 +148,14 @@ class Compute(PoolOperations):
         self._unwanted = self._unwanted or self._opening  # before the engine is looked at: `open` goes the other way
         if self._engine is None or self._closed or os.getpid() != self._pid:
             return
-        if not cancel:
-            try:
+        try:
+            if not cancel:
                 self.stop_values()
-                self._engine.wait_idle()
-            except BaseException:
-                self._end(CANCEL_WAIT)
-                raise
-        self._end(CANCEL_WAIT if cancel else CLOSE_WAIT)
+            done = not cancel and self._engine.finish_work(CLOSE_WAIT)
+        except BaseException:
+            self._end(CANCEL_WAIT)
+            raise
+        self._end(CLOSE_WAIT if done else CANCEL_WAIT)
 
     def close_at_exit(self) -> None:
         """Cancel all calls and end every node, and say so if that ends somebody's work."""

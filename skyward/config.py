@@ -56,10 +56,10 @@ def _positive(name: str, value: Any, *, zero: bool = False, none: bool = False, 
         return
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
+    if value > most:  # first: an integer may be too large to be made a float
+        raise ConfigError(f"{name} must be at most {most:g}, got {value}{'; None means no limit' if none else ''}")
     if value < 0 or (value == 0 and not zero) or math.isnan(value):
         raise ConfigError(f"{name} must be {'0 or more' if zero else 'more than 0'}, got {value}")
-    if value > most:
-        raise ConfigError(f"{name} must be at most {most:g}, got {value}{'; None means no limit' if none else ''}")
 
 
 def _require(name: str, value: object, kind: type, what: str) -> None:

@@ -1,7 +1,8 @@
 """An iterator whose items another thread brings: what streams of results and of values have in common.
 
-A buffer stands between the thread that delivers and the one consumer. There is no lock: the consumer publishes its
-waiter *before* it looks a last time, so no delivery goes unnoticed.
+A buffer stands between the thread that delivers and the consumer. There is no lock: the consumer publishes its waiter
+*before* it looks a last time, so no delivery goes unnoticed. Several threads may take items from one stream, each item
+once: a delivery wakes the last of those that wait, and who has got something, or nothing any more, wakes the others.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class AsyncWaiter(Waiter):
@@ -72,6 +74,7 @@ class Consumer(ABC, Generic[T]):
         self._source = source
         self._wait = wait
         self._lent = lent
+        self._waiting: list[Waiter] = []  # one, unless several threads or coroutines take items
         self._taken: int = 0
         self._closed: bool = False
 
@@ -93,48 +96,85 @@ class Consumer(ABC, Generic[T]):
         source = self._source
         item = source.take()
         while item is None:
-            waiter = source.waiter = Waiter()
-            if self._is_over():
-                raise StopIteration
-            item = source.take()
-            if item is None:
-                try:
-                    self._wait(waiter)
-                except BaseException:  # an interrupt ends what this thread waits on
-                    self.close()
-                    raise
-                finally:
-                    source.waiter = None
+            waiter = Waiter()
+            self._waiting.append(waiter)  # before it is published: whoever takes that back looks here afterwards
+            source.waiter = waiter
+            try:
+                if self._is_over():
+                    raise StopIteration
                 item = source.take()
+                if item is None:
+                    self._wait_for(waiter)
+                    item = source.take()
+            finally:
+                self._waiting.remove(waiter)
+                source.waiter = None
         return item
 
-    def __iter__(self) -> Iterator[T]:
-        return self
+    def _wait_for(self, waiter: Waiter) -> None:
+        try:
+            self._wait(waiter)
+        except BaseException:  # an interrupt ends what this thread waits on
+            self.close()
+            raise
 
-    def __next__(self) -> T:
-        return self._hand_out(self._next_item())
+    def _wake_others(self) -> None:
+        """Have all that still wait look again; called by who waits no more, when what it has got is counted."""
+        for waiter in self._waiting[:]:
+            waiter.finish()
 
-    async def __anext__(self) -> T:
+    def _next_shown(self, show: Callable[[Any], U]) -> U:
+        """Return what ``show`` makes of the next item."""
+        try:
+            return show(self._next_item())
+        finally:
+            if self._waiting:
+                self._wake_others()
+
+    async def _next_shown_async(self, show: Callable[[Any], U]) -> U:
+        try:
+            return show(await self._next_item_async())
+        finally:
+            if self._waiting:
+                self._wake_others()
+
+    async def _next_item_async(self) -> Any:
         if self._closed:
             raise StopAsyncIteration
         source = self._source
         item = source.take()
         while item is None:
-            waiter = source.waiter = AsyncWaiter()
-            if self._is_over():
-                raise StopAsyncIteration
-            item = source.take()
-            if item is None:
-                try:
-                    with self._lent():
-                        await waiter.wait()
-                except BaseException:  # the consuming asyncio task was cancelled
-                    self.close()
-                    raise
-                finally:
-                    source.waiter = None
+            waiter = AsyncWaiter()
+            self._waiting.append(waiter)  # as above
+            source.waiter = waiter
+            try:
+                if self._is_over():
+                    raise StopAsyncIteration
                 item = source.take()
-        return self._hand_out(item)
+                if item is None:
+                    await self._await(waiter)
+                    item = source.take()
+            finally:
+                self._waiting.remove(waiter)
+                source.waiter = None
+        return item
+
+    async def _await(self, waiter: AsyncWaiter) -> None:
+        try:
+            with self._lent():
+                await waiter.wait()
+        except BaseException:  # the consuming asyncio task was cancelled
+            self.close()
+            raise
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        return self._next_shown(self._hand_out)
+
+    async def __anext__(self) -> T:
+        return await self._next_shown_async(self._hand_out)
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self

@@ -134,7 +134,7 @@ class AbsentRankError(MisuseError, LookupError):
 
 
 class UnknownMeshError(MisuseError, LookupError):
-    """No mesh has this name. ``known`` are those that there are, ``advice`` says what to do."""
+    """No mesh has this name, or with "" none was named. ``known`` are those there are, ``advice`` says what to do."""
 
     def __init__(self, name: str, known: tuple[str, ...] = (), advice: str = "") -> None:
         super().__init__()
@@ -143,8 +143,15 @@ class UnknownMeshError(MisuseError, LookupError):
         self.advice = advice
 
     def __str__(self) -> str:
-        known = f"; there are {', '.join(self.known)}" if self.known else ", nor any other"
-        return f"there is no mesh {self.name!r}{known}" + (f"; {self.advice}" if self.advice else "")
+        known = (
+            f"; there are {', '.join(self.known)}"
+            if self.known
+            else ", nor any other"
+            if self.name
+            else ": there is none"
+        )
+        text = f"there is no mesh {self.name!r}" if self.name else "no mesh was named"
+        return text + known + (f"; {self.advice}" if self.advice else "")
 
 
 class MeshExistsError(MisuseError, RuntimeError):

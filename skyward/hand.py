@@ -19,10 +19,11 @@ class Hand:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[Callable[[], None] | threading.Event | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self.ran = 0  # commands
 
     def do(self, command: Callable[[], None]) -> None:
         """Run the command soon, in order."""
@@ -40,6 +41,14 @@ class Hand:
         """Return whether the caller runs in this thread."""
         return threading.current_thread() is self._thread
 
+    def finish(self, timeout: float) -> bool:
+        """Return True when all that was handed in has run, False after ``timeout`` seconds; never waits for itself."""
+        if self._thread is None or self.is_current():
+            return True
+        done = threading.Event()
+        self._commands.put(done)
+        return done.wait(timeout)
+
     def close(self, timeout: float) -> None:
         """Run what was handed in, then end; give up after ``timeout`` seconds."""
         with self._lock:
@@ -50,10 +59,14 @@ class Hand:
 
     def _run(self) -> None:
         while (command := self._commands.get()) is not None:
+            if isinstance(command, threading.Event):
+                command.set()
+                continue
             try:
                 command()
             except BaseException:  # it ends nothing but itself, and is told like what ends a thread
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            self.ran += 1
 
 
 class Alarm:

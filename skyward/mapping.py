@@ -87,6 +87,11 @@ class MapIterator(Generic[T]):
                 f"map takes a function that returns its values, and {chunk.__qualname__} yields them; mark it with "
                 "@sky.function and call it: for value in f(item) >> pool, or sky.gather(*[f(i) for i in items]) >> pool"
             )
+        if marked is not None and marked.inputs is not None:
+            raise TypeError(
+                f"map passes items as they are, and {chunk.__qualname__} takes an iterator, which is fed while it "
+                "runs; call it: sky.gather(*[f(i) for i in items]) >> pool"
+            )
         timeout = marked.timeout if marked is not None else None
         retries = marked.retries if marked is not None else None
         self._original = fn if marked is None else cast("Any", fn).__wrapped__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 from skyward.errors import ConfigError
 from skyward.frozen import Frozen, field
@@ -11,11 +11,16 @@ from skyward.frozen import Frozen, field
 Executor = Literal["process", "thread"]
 
 
+_MOST: Final = 10_000  # nodes: as many as one client was simulated with
+
+
 def _count(name: str, value: object, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be an int, got {value!r}")
     if value < least:
         raise ConfigError(f"{name} must be at least {least}, got {value}")
+    if value > _MOST:
+        raise ConfigError(f"{name} must be at most {_MOST}, got {value}")
     return value
 
 

@@ -69,6 +69,14 @@ class _Frozen:
     def __delattr__(self, name: str) -> NoReturn:
         self._refuse(name)
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} cannot travel to another process: run it first and pass its value, like f(g(1) >> pool)"
+        )
+
     def _refuse(self, name: str) -> NoReturn:
         from dataclasses import FrozenInstanceError
 
@@ -157,11 +165,6 @@ class PendingFunction(_Frozen, Generic[T_co]):
         )
 
     # --- the rest ----------------------------------------------------------------------------
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            f"{self!r} cannot travel to another process: run it first and pass its value, like f(g(1) >> pool)"
-        )
 
     def __repr__(self) -> str:
         options = [("timeout", self.timeout), ("retries", self.retries), ("on", self.rank), ("named", self.label)]

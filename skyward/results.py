@@ -10,7 +10,15 @@ from __future__ import annotations
 import concurrent.futures
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from skyward.errors import BroadcastError, PoolClosedError, ProtocolError, RemoteError, TaskTimeoutError
+from skyward.errors import (
+    AbsentRankError,
+    BroadcastError,
+    NodeLostError,
+    PoolClosedError,
+    ProtocolError,
+    RemoteError,
+    TaskTimeoutError,
+)
 from skyward.memory import opened
 from skyward.waiting import Waiter
 from skyward.wire import bundles, failures, payload
@@ -297,6 +305,8 @@ def broadcast_values(ranks: tuple[int, ...], collection: Collection) -> list[Any
     bad: list[int] = []
     for rank, outcome in zip(ranks, cast("list[Outcome]", collection.outcomes), strict=True):
         try:
+            if isinstance(outcome, AbsentRankError):  # it was there when the call was made
+                raise NodeLostError(rank, "it was gone before the call was sent")
             values.append(unwrap(outcome))
         except PoolClosedError:
             raise

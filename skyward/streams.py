@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from skyward.consuming import Consumer
 from skyward.dispatch.ordering import Ordering
@@ -13,8 +13,9 @@ from skyward.results import DISCARD, Given, Outcome, Sink, failed, unwrap, unwra
 from skyward.wire.frames import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
+    from typing import Self
 
     from skyward.dispatch.tasks import Task
     from skyward.feeding import Feeder
@@ -201,14 +202,20 @@ class ResultStream(Consumer[T]):
             raise TypeError("the length of this stream is not known: its calls come from an iterator")
         return self._buffer.total
 
-    def indexed(self) -> Iterator[tuple[int, T]]:
-        """Iterate over (index in submission order, result) instead."""
-        while True:
-            try:
-                taken = self._next_item()
-            except StopIteration:
-                return
-            yield taken[0], self._hand_out(taken)
+    def indexed(self) -> Indexed[T]:
+        """Return an iterator over (index in submission order, result); an asynchronous one, too."""
+        return Indexed(self)
+
+    def next_indexed(self) -> tuple[int, T]:
+        """Return the next result with its index."""
+        return self._next_shown(self._hand_out_indexed)
+
+    async def anext_indexed(self) -> tuple[int, T]:
+        """Return the next result with its index, when it is there."""
+        return await self._next_shown_async(self._hand_out_indexed)
+
+    def _hand_out_indexed(self, item: tuple[int, Outcome]) -> tuple[int, T]:
+        return item[0], self._hand_out(item)
 
     def _is_over(self) -> bool:
         if self._closed:  # by another thread
@@ -239,3 +246,29 @@ class ResultStream(Consumer[T]):
         total = self._buffer.total
         closed = ", closed" if self._closed and (total is None or self._taken < total) else ""
         return f"<ResultStream {self._taken} of {'?' if total is None else total} taken{closed}>"
+
+
+class Indexed(Generic[T]):
+    """An iterator over the results of a stream with their indexes in submission order; also an asynchronous one."""
+
+    def __init__(self, stream: ResultStream[T]) -> None:
+        self._stream = stream
+
+    def __len__(self) -> int:
+        """Return the total number of results, as the stream does."""
+        return len(self._stream)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[int, T]:
+        return self._stream.next_indexed()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> tuple[int, T]:
+        return await self._stream.anext_indexed()
+
+    def __repr__(self) -> str:
+        return f"<indexed {self._stream!r}>"

@@ -162,7 +162,7 @@ class ValueStream(Consumer[T]):
             return self._ready.popleft()
         except IndexError:
             pass  # what is raised below has nothing to do with it
-        return self._hand_out(self._next_item())
+        return super().__next__()
 
     async def __anext__(self) -> T:
         return self._ready.popleft() if self._ready else await super().__anext__()

@@ -85,6 +85,18 @@ def test_items_with_a_limit_of_their_own_stand_alone(alone: str) -> None:
 
 
 @pytest.mark.rule("R15")
+def test_function_that_is_fed_is_refused() -> None:
+    """Items travel as they are, and cannot be fed."""
+
+    @function
+    def first(numbers: Iterator[int]) -> int:
+        return next(numbers)
+
+    with pytest.raises(TypeError, match=r"first takes an iterator, .* sky.gather"):
+        OperatedPool().map(first, [[1], [2]])
+
+
+@pytest.mark.rule("R15")
 def test_function_that_yields_is_refused() -> None:
     """At once, whether it is marked or not, and with the line to write; a wrapper that returns is none."""
 

@@ -69,6 +69,8 @@ def test_nodes_have_bounds(value: object, message: str) -> None:
         ({"desired": 2, "min": -1}, "nodes min must be at least 0"),
         ({"desired": 2, "max": -1}, "nodes max must be at least 0"),
         ({"desired": -2}, "nodes must be at least 0"),
+        ({"desired": 10**20}, "nodes must be at most 10000"),
+        ({"desired": 1, "max": 10_001}, "nodes max must be at most 10000"),
     ],
 )
 def test_nodes_agree_with_each_other(fields: dict[str, int], message: str) -> None:

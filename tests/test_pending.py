@@ -321,10 +321,22 @@ def test_stream_has_no_future(pool: HerePool) -> None:
 def test_call_as_an_argument_is_refused() -> None:
     """A call cannot travel: pickling it, alone, in a group or inside data, raises a TypeError that says what to do."""
     for value in (add(1), [add(1)], add(1) & add(2), add(1).with_timeout(3)):
-        with pytest.raises(TypeError, match=r"<call add\(1\).*> cannot travel to another process: run it first"):
+        with pytest.raises(
+            TypeError, match=r"<(call|group of 2:) add\(1\).*> cannot travel to another process: run it"
+        ):
             pickle.dumps(value)
     with pytest.raises(TypeError, match="cannot travel"):
-        copy.copy(add(1))
+        pickle.dumps(gather())
+
+
+@pytest.mark.rule("R1")
+def test_copy_of_what_is_frozen_is_that() -> None:
+    """As of a tuple; and no call can change the keywords of all that have none."""
+    for value in (add(1), add(1) & add(2), add(1).named("one")):
+        assert copy.copy(value) is value
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        add(1).kwargs["b"] = 2
+    assert repr(add(3)) == "<call add(3)>"
 
 
 def test_repr_of_a_call_is_what_was_written() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from skyward.errors import BroadcastError, NodeLostError, PoolClosedError, TaskTimeoutError
+from skyward.errors import AbsentRankError, BroadcastError, NodeLostError, PoolClosedError, TaskTimeoutError
 from skyward.results import (
     DISCARD,
     CancelledError,
@@ -236,6 +236,17 @@ def test_broadcast_keeps_what_succeeded() -> None:
     assert error.failed == (2, 3, 5)
     assert error.results[0] == "a"
     assert [type(result) for result in error.results[1:]] == [KeyError, CancelledError, NodeLostError]
+
+
+@pytest.mark.rule("R8")
+def test_node_that_goes_before_a_broadcast_is_sent_was_lost() -> None:
+    """It was there when the call was made: nobody has asked for a rank that is absent. A task may have."""
+    asked = AbsentRankError(9, (0, 1))
+    with pytest.raises(BroadcastError) as caught:
+        broadcast_values((0, 1), broadcast(AbsentRankError(0, (1,)), raised(asked)))
+    lost, other = caught.value.results
+    assert isinstance(lost, NodeLostError)
+    assert (lost.node, type(other)) == (0, AbsentRankError)
 
 
 def test_broadcast_of_a_closed_pool_is_that() -> None:

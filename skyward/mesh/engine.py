@@ -121,6 +121,16 @@ class Engine:
 
         self.loop.wait(waiter, start=start)
 
+    def finish_work(self, patience: float) -> bool:
+        """Return True when no task is unsettled and no callback makes another, False if they take longer than that."""
+        ran = -1
+        while ran != self.callbacks.ran:
+            ran = self.callbacks.ran
+            self.wait_idle()
+            if not self.callbacks.finish(patience):
+                return False
+        return True
+
     def refuse(self) -> None:
         """Take no more calls: what waits for room gives up."""
         self.loop.run(self._refuse)

@@ -104,7 +104,7 @@ def exited(error: SystemExit) -> Failure:
     return Failure(CRASHED, type_name="WorkerCrashedError", exitcode=number, stderr=lines)
 
 
-def unserializable(value: Any, error: Exception) -> Failure:
+def unserializable(value: Any, error: BaseException) -> Failure:
     """Return what it means that a value cannot be pickled."""
     try:
         text = repr(value)
@@ -146,7 +146,7 @@ def _pickled(error: BaseException, limit: int) -> tuple[bytes, str]:
     try:
         data = pickler.dump(error, in_band=True).data
         again = pickler.load(data, keep_classes=True)
-    except Exception as trouble:
+    except (Exception, SystemExit) as trouble:
         return b"", f"the exception cannot be pickled: {_cut(safe_text(trouble), _MAX_NAME)}"
     if type(again) is not type(error):
         return b"", f"the exception unpickles as {_type_name(again)}"
@@ -283,7 +283,7 @@ def _raised(failure: Failure) -> BaseException:
             if isinstance(error, Exception) and _travels(error):
                 return _caused(error, failure)
             reason = f"it arrived as {type(error).__name__}, which cannot be raised here"
-        except Exception as trouble:
+        except (Exception, SystemExit) as trouble:
             reason = f"the exception cannot be unpickled here: {type(trouble).__name__}: {safe_text(trouble)}"
     if failure.status == REFUSED and failure.type_name == "DeadlockError":
         return DeadlockError(failure.message)

@@ -234,7 +234,7 @@ def loads_value(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
             if type(data) is bytes and b"cloudpickle" not in data:
                 return _loads(data)
         return _load(data, buffers, keep_classes=True)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = "the result cannot be unpickled here"
         raise RemoteError(type(error).__name__, safe_text(error), reason=reason) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -110,6 +111,37 @@ def test_result_that_cannot_be_unpickled_here_says_whose_it_is(pool: sky.Compute
         assert caught.value.function.endswith(".odd")
         assert caught.value.node in (0, 1)
         assert caught.value.task is not None
+
+
+@pytest.mark.rule("R29")
+def test_result_that_ends_the_program_when_it_is_unpickled_does_not(pool: sky.Compute) -> None:
+    """As ``sys.exit`` in a task does not: it is one more result that cannot be unpickled."""
+
+    class Leaving:
+        def __reduce__(self) -> Any:
+            return sys.exit, (3,)
+
+    class LeavingError(Exception):
+        def __setstate__(self, state: Any) -> None:
+            raise SystemExit(3)
+
+    @sky.function
+    def leave(_: int) -> Leaving:
+        return Leaving()
+
+    @sky.function
+    def fail_so() -> None:
+        error = LeavingError()
+        error.told = True  # type: ignore[attr-defined]  # so that there is a state
+        raise error
+
+    values = sky.gather(leave(1), add(1, 1), fail_so(), return_exceptions=True) >> pool
+    assert [type(value) for value in values] == [sky.RemoteError, int, sky.RemoteError]
+    assert [type(value) for value in pool.map(add, [1])] == [int]
+    with pytest.raises(sky.RemoteError, match="SystemExit"):
+        list(pool.map(leave, [1, 2]))
+    with pytest.raises(sky.BroadcastError):
+        leave(1) @ pool
 
 
 @pytest.mark.rule("F29")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward as sky
-from tests.rules.work import LONG, add, echo, fail, hold, let_go, meet, place, runs, spin_in_c, until
+from tests.rules.work import LONG, add, echo, fail, hold, let_go, meet, naps, place, runs, spin_in_c, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -280,3 +280,18 @@ def test_callbacks_may_block_and_submit(pool: sky.Compute, tmp_path: Path) -> No
     thread, name, eleven = seen[0]
     assert (name, eleven) == ("a", 11)
     assert thread is not threading.current_thread()
+
+
+@pytest.mark.rule("R30")
+def test_callbacks_may_submit_while_the_pool_is_left() -> None:
+    """Leaving waits for what they start, and for what the callbacks of that start."""
+    futures: list[sky.Future[int]] = []
+
+    def go_on(done: concurrent.futures.Future[int]) -> None:
+        if done.result() > 0:
+            futures.append(naps(0.02, done.result() - 1) > pool)
+            futures[-1].add_done_callback(go_on)
+
+    with sky.Compute(nodes=1) as pool:
+        (naps(0.02, 3) > pool).add_done_callback(go_on)
+    assert [future.result() for future in futures] == [2, 1, 0]

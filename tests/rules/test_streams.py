@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import skyward as sky
-from tests.rules.work import add, die_by, echo, fail, hold, let_go, note, place, runs, until
+from tests.rules.work import LONG, add, die_by, echo, fail, hold, let_go, naps, note, place, runs, until
+from tests.rules.yielding import count_slowly
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -84,6 +87,39 @@ def test_stream_works_under_async_for(pool: sky.Compute, tmp_path: Path) -> None
         return [value async for value in stream]
 
     assert asyncio.run(main()) == ["a", 3]
+
+
+@pytest.mark.rule("R12")
+@pytest.mark.parametrize("kind", ["ordered", "unordered", "values"])
+def test_several_threads_share_a_stream(pool: sky.Compute, kind: str) -> None:
+    """Each result goes to one of them, and all of them learn that it was the last."""
+    stream: Iterator[int] = count_slowly(30) >> pool
+    if kind != "values":
+        calls = [naps(0.005, i) for i in range(30)]
+        stream = sky.gather(*calls, stream=True, ordered=kind == "ordered") >> pool
+    taken: list[int] = []
+    threads = [threading.Thread(target=lambda: taken.extend(stream)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+    assert not any(thread.is_alive() for thread in threads)
+    assert sorted(taken) == list(range(30))
+
+
+@pytest.mark.rule("R12")
+def test_several_coroutines_share_a_stream_and_its_indexes(pool: sky.Compute) -> None:
+    """`indexed` works under ``async for`` as well, and has the stream's length."""
+    pairs = (sky.gather(*[naps(0.005, i) for i in range(30)], stream=True, ordered=False) >> pool).indexed()
+
+    async def take() -> list[tuple[int, int]]:
+        return [pair async for pair in pairs]
+
+    async def main() -> tuple[list[tuple[int, int]], ...]:
+        return await asyncio.wait_for(asyncio.gather(take(), take(), take()), LONG)
+
+    assert len(pairs) == 30
+    assert sorted(pair for some in asyncio.run(main()) for pair in some) == [(i, i) for i in range(30)]
 
 
 @pytest.mark.rule("R12")

@@ -171,3 +171,10 @@ def count(start: int) -> tuple[int, int]:
 def on_head_only() -> None:
     """Print where the head is."""
     print("head")
+
+
+@sky.function
+def naps(seconds: float, value: int) -> int:
+    """Return the value after a while."""
+    time.sleep(seconds)
+    return value

@@ -188,3 +188,11 @@ def caught(numbers: Iterator[int]) -> tuple[list[int], str]:
     except ValueError as error:
         return taken, str(error)
     return taken, ""
+
+
+@sky.function
+def count_slowly(most: int) -> Iterator[int]:
+    """Count, so that whoever takes the numbers has to wait for each."""
+    for number in range(most):
+        time.sleep(0.005)
+        yield number

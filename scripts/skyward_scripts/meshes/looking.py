@@ -57,7 +57,7 @@ def only_mesh(name: str | None) -> str:
         return name
     known = files.known()
     if len(known) != 1:
-        raise UnknownMeshError("?", known, "say which with -m NAME" if known else "`skyward-mesh up NAME` makes one")
+        raise UnknownMeshError("", known, "say which with -m NAME" if known else "`skyward-mesh up NAME` makes one")
     return known[0]
 
 
