@@ -127,10 +127,9 @@ class AbsentRankError(MisuseError, LookupError):
 
     def __str__(self) -> str:
         ranks = ", ".join(map(str, self.present)) or "none"
-        return (
-            f"no node with rank {self.rank} in this pool (ready ranks: {ranks}); "
-            "use .on(rank) with one of these, or .on('head')"
-        )
+        advice = "use .on(rank) with one of these" if self.present else "call again when one is ready"
+        head = ", or .on('head')" if 0 in self.present else ""
+        return f"no node with rank {self.rank} in this pool (ready ranks: {ranks}); {advice}{head}"
 
 
 class UnknownMeshError(MisuseError, LookupError):

@@ -92,7 +92,7 @@ TEXTS: list[tuple[SkywardError, str]] = [
     ),
     (
         AbsentRankError(0, ()),
-        "no node with rank 0 in this pool (ready ranks: none); use .on(rank) with one of these, or .on('head')",
+        "no node with rank 0 in this pool (ready ranks: none); call again when one is ready",
     ),
     (UnknownMeshError("a"), "there is no mesh 'a', nor any other"),
     (UnknownMeshError("a", ("b", "c"), "make one"), "there is no mesh 'a'; there are b, c; make one"),

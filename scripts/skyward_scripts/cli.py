@@ -20,6 +20,7 @@ from skyward_scripts.simulation.following import elastic
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="skyward", prog_name="skyward-mesh")
 def main() -> None:
     """Bring up and look after meshes: nodes that outlive the programs that use them.
 
