@@ -46,8 +46,8 @@ R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 S = TypeVar("S")
 
-# Shared by all calls without keywords: an empty dict weighs 64 bytes, more than the call itself.
-_NO_KWARGS: Final = cast("dict[str, Any]", MappingProxyType({}))  # of all calls without: nobody is to change it
+# Shared by all calls without keywords, so that nobody may change it: a dict weighs 64 bytes, more than the call itself.
+_NO_KWARGS: Final = cast("dict[str, Any]", MappingProxyType({}))
 _ABSENT: Final = object()  # not None: marking None is a mistake to be told
 
 

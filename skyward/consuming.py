@@ -1,6 +1,6 @@
 """An iterator whose items another thread brings: what streams of results and of values have in common.
 
-A buffer stands between the thread that delivers and the consumer. There is no lock: the consumer publishes its waiter
+A buffer stands between the thread that delivers and the consumer, with no lock: the consumer publishes its waiter
 *before* it looks a last time, so no delivery goes unnoticed. Several threads may take items from one stream, each item
 once: a delivery wakes the last of those that wait, and who has got something, or nothing any more, wakes the others.
 """
@@ -8,6 +8,7 @@ once: a delivery wakes the last of those that wait, and who has got something, o
 from __future__ import annotations
 
 import contextlib
+import threading
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -74,6 +75,7 @@ class Consumer(ABC, Generic[T]):
         self._source = source
         self._wait = wait
         self._lent = lent
+        self._turn = threading.Lock()  # of who takes an item; held for a few bytecodes
         self._waiting: list[Waiter] = []  # one, unless several threads or coroutines take items
         self._taken: int = 0
         self._closed: bool = False
@@ -90,25 +92,23 @@ class Consumer(ABC, Generic[T]):
     def _abandon(self) -> None:
         """Nobody will take anything any more."""
 
+    def _take(self) -> Any:
+        with self._turn:
+            return self._source.take()
+
     def _next_item(self) -> Any:
         if self._closed:
             raise StopIteration
-        source = self._source
-        item = source.take()
+        item = self._take()
         while item is None:
             waiter = Waiter()
-            self._waiting.append(waiter)  # before it is published: whoever takes that back looks here afterwards
-            source.waiter = waiter
-            try:
+            with _Published(self._source, self._waiting, waiter):
                 if self._is_over():
                     raise StopIteration
-                item = source.take()
+                item = self._take()
                 if item is None:
                     self._wait_for(waiter)
-                    item = source.take()
-            finally:
-                self._waiting.remove(waiter)
-                source.waiter = None
+                    item = self._take()
         return item
 
     def _wait_for(self, waiter: Waiter) -> None:
@@ -141,22 +141,16 @@ class Consumer(ABC, Generic[T]):
     async def _next_item_async(self) -> Any:
         if self._closed:
             raise StopAsyncIteration
-        source = self._source
-        item = source.take()
+        item = self._take()
         while item is None:
             waiter = AsyncWaiter()
-            self._waiting.append(waiter)  # as above
-            source.waiter = waiter
-            try:
+            with _Published(self._source, self._waiting, waiter):
                 if self._is_over():
                     raise StopAsyncIteration
-                item = source.take()
+                item = self._take()
                 if item is None:
                     await self._await(waiter)
-                    item = source.take()
-            finally:
-                self._waiting.remove(waiter)
-                source.waiter = None
+                    item = self._take()
         return item
 
     async def _await(self, waiter: AsyncWaiter) -> None:
@@ -205,3 +199,22 @@ class Consumer(ABC, Generic[T]):
         # Interpreter exit can have taken our globals; the pool cancels what is left anyway.
         with contextlib.suppress(Exception):
             self.close()
+
+
+class _Published:
+    """A block in which deliveries finish a waiter, or whoever else waits for the same."""
+
+    __slots__ = ("_source", "_waiter", "_waiting")
+
+    def __init__(self, source: Source, waiting: list[Waiter], waiter: Waiter) -> None:
+        self._source = source
+        self._waiting = waiting
+        self._waiter = waiter
+
+    def __enter__(self) -> None:
+        self._waiting.append(self._waiter)  # before: whoever takes back what is published looks here then
+        self._source.waiter = self._waiter
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.remove(self._waiter)
+        self._source.waiter = None

@@ -142,15 +142,12 @@ class UnknownMeshError(MisuseError, LookupError):
         self.advice = advice
 
     def __str__(self) -> str:
-        known = (
-            f"; there are {', '.join(self.known)}"
-            if self.known
-            else ", nor any other"
-            if self.name
-            else ": there is none"
-        )
         text = f"there is no mesh {self.name!r}" if self.name else "no mesh was named"
-        return text + known + (f"; {self.advice}" if self.advice else "")
+        if self.known:
+            text += f"; there are {', '.join(self.known)}"
+        elif self.name:
+            text += ", nor any other"
+        return text + (f"; {self.advice}" if self.advice else "")
 
 
 class MeshExistsError(MisuseError, RuntimeError):

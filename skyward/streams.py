@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from skyward.consuming import Consumer
@@ -13,7 +14,7 @@ from skyward.results import DISCARD, Given, Outcome, Sink, failed, unwrap, unwra
 from skyward.wire.frames import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractContextManager
     from typing import Self
 
@@ -204,15 +205,8 @@ class ResultStream(Consumer[T]):
 
     def indexed(self) -> Indexed[T]:
         """Return an iterator over (index in submission order, result); an asynchronous one, too."""
-        return Indexed(self)
-
-    def next_indexed(self) -> tuple[int, T]:
-        """Return the next result with its index."""
-        return self._next_shown(self._hand_out_indexed)
-
-    async def anext_indexed(self) -> tuple[int, T]:
-        """Return the next result with its index, when it is there."""
-        return await self._next_shown_async(self._hand_out_indexed)
+        take, take_async = self._next_shown, self._next_shown_async
+        return Indexed(self, partial(take, self._hand_out_indexed), partial(take_async, self._hand_out_indexed))
 
     def _hand_out_indexed(self, item: tuple[int, Outcome]) -> tuple[int, T]:
         return item[0], self._hand_out(item)
@@ -251,8 +245,15 @@ class ResultStream(Consumer[T]):
 class Indexed(Generic[T]):
     """An iterator over the results of a stream with their indexes in submission order; also an asynchronous one."""
 
-    def __init__(self, stream: ResultStream[T]) -> None:
+    def __init__(
+        self,
+        stream: ResultStream[T],
+        take: Callable[[], tuple[int, T]],
+        take_async: Callable[[], Awaitable[tuple[int, T]]],
+    ) -> None:
         self._stream = stream
+        self._take = take
+        self._take_async = take_async
 
     def __len__(self) -> int:
         """Return the total number of results, as the stream does."""
@@ -262,13 +263,13 @@ class Indexed(Generic[T]):
         return self
 
     def __next__(self) -> tuple[int, T]:
-        return self._stream.next_indexed()
+        return self._take()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> tuple[int, T]:
-        return await self._stream.anext_indexed()
+        return await self._take_async()
 
     def __repr__(self) -> str:
         return f"<indexed {self._stream!r}>"

@@ -192,7 +192,7 @@ class ValueStream(Consumer[T]):
             self.close()
             raise
         self._ready.extend(rest)
-        if self._closed:  # meanwhile, by another thread
+        if self._buffer.closed:  # meanwhile, by another thread
             self._ready.clear()
         return cast("T", first)
 

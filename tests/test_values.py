@@ -203,3 +203,15 @@ def test_outcome_of_a_call_that_yields_is_its_iterator() -> None:
 
     given = Given(5)
     assert (failed(given), unwrap(given)) == (False, 5)
+
+
+@pytest.mark.rule("R23")
+def test_end_that_another_thread_sees_costs_no_value() -> None:
+    """One has taken several values at once, and not unpacked them when another learns that there are no more."""
+    owner = Owner()
+    owner.buffer.receive([tuple(payload.dumps_value([1, 2, 3]))], [3])  # type: ignore[list-item]  # a row
+    owner.buffer.deliver(owner.task, ended())
+    taken = owner.stream._next_item()
+    assert list(owner.stream) == []
+    assert owner.stream._hand_out(taken) == 1
+    assert list(owner.stream) == [2, 3]

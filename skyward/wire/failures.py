@@ -104,7 +104,7 @@ def exited(error: SystemExit) -> Failure:
     return Failure(CRASHED, type_name="WorkerCrashedError", exitcode=number, stderr=lines)
 
 
-def unserializable(value: Any, error: BaseException) -> Failure:
+def unserializable(value: Any, error: Exception) -> Failure:
     """Return what it means that a value cannot be pickled."""
     try:
         text = repr(value)

@@ -256,7 +256,7 @@ class Slot:
     def _pack_here(self, value: Any) -> tuple[int, Payload]:
         try:
             result = payload.dumps_value(value)
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             return _failed(failures.unserializable(value, error))
         limit = self.max_payload
         if limit:
