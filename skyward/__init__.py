@@ -19,8 +19,8 @@ Importing this costs a millisecond: a name is loaded when it is first used.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
 
+TYPE_CHECKING = False  # type checkers know better; `typing` takes longer than all else that is imported here
 if TYPE_CHECKING:
     from skyward.calls import PendingFunction, PendingFunctionGroup, function, gather
     from skyward.compute import Compute
@@ -151,7 +151,7 @@ __all__ = [
 ]
 
 # Where a public name lives; what is not here is an error.
-_HOMES: Final = {
+_HOMES = {
     "SSH": "skyward.providers.ssh",
     "AWS": "skyward.providers.aws.provider",
     "Compute": "skyward.compute",
@@ -184,7 +184,7 @@ _HOMES: Final = {
 
 if not TYPE_CHECKING:  # to checkers a module with this has every name, and no misspelt one is an error
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(_HOMES.get(name, "skyward.errors")), name)

@@ -79,7 +79,7 @@ def _wishing(fn: F, **changes: Only | bool) -> F:
         if hasattr(marked, name):
             setattr(copy, name, getattr(marked, name))
     vars(copy).update(vars(marked))
-    setattr(copy, WISH, getattr(marked, WISH, Wish())._replace(**changes))
+    setattr(copy, WISH, getattr(marked, WISH, Wish()).but(**changes))
     return cast("F", copy)
 
 

@@ -7,19 +7,20 @@ of the 176 ms in which a nursery imported what it needs, and a pool waits for th
 from __future__ import annotations
 
 from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET
-from array import array
-from typing import TYPE_CHECKING
+from sys import byteorder
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Sequence
 
-_SIZE = array("i").itemsize
+_SIZE: Final = 4  # bytes of a descriptor
 
 
 def send_fds(sock: socket, message: bytes, fds: Sequence[int], flags: int = 0) -> None:
     """Send a message with descriptors; raises `OSError`."""
-    sock.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, array("i", fds))], flags)
+    packed = b"".join([fd.to_bytes(_SIZE, byteorder) for fd in fds])
+    sock.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, packed)], flags)
 
 
 def receive_fds(sock: socket, size: int, most: int) -> tuple[bytes, list[int]]:
@@ -28,8 +29,9 @@ def receive_fds(sock: socket, size: int, most: int) -> tuple[bytes, list[int]]:
     They are fewer than were sent when this process has no room for more, and none is inherited by programs it starts.
     """
     message, attached, _, _ = sock.recvmsg(size, CMSG_LEN(most * _SIZE), MSG_CMSG_CLOEXEC)
-    fds = array("i")
+    fds: list[int] = []
     for level, kind, data in attached:
         if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
-            fds.frombytes(data[: len(data) - len(data) % _SIZE])
-    return message, list(fds)
+            starts = range(0, len(data) - len(data) % _SIZE, _SIZE)
+            fds += [int.from_bytes(data[start : start + _SIZE], byteorder) for start in starts]
+    return message, fds

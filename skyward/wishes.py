@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from skyward.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +18,7 @@ STDOUT: Final = 1
 STDERR: Final = 2
 
 
-class Wish(NamedTuple):
+class Wish(Frozen):
     """Where a function's output is kept: everywhere, nowhere, on the head, or where a predicate says so."""
 
     stdout: Only | bool = True

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Final
 
-USAGE: Final = 2  # exit code for a command line that makes no sense
-FLAG: Final = "--config-fd"
-NURSERY: Final = "--nursery-fd"
+USAGE = 2  # exit code for a command line that makes no sense
+FLAG = "--config-fd"
+NURSERY = "--nursery-fd"
 
 
 def main() -> int:
@@ -46,10 +45,15 @@ def _nursed(arguments: list[str]) -> int:
     import gc
 
     gc.disable()  # before the greatest part is imported: nothing of that is garbage
+    from skyward_node.archive import Archive
+
+    archive = Archive(__file__)
+    archive.open()
     from skyward_node import nursery
 
-    config = nursery.serve(int(arguments[arguments.index(NURSERY) + 1]))
+    config = nursery.serve(int(arguments[arguments.index(NURSERY) + 1]), archive)
     if config is None:
+        archive.save()
         return 0
     from skyward_node.boot import serve
 

@@ -90,7 +90,8 @@ def _serve(
 
     raise_descriptor_limit()
     _require_descriptors(config)
-    limit = config.max_payload or available_memory() // 2
+    memory = available_memory()
+    limit = config.max_payload or memory // 2
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS)
     stack.callback(context.term)
     socket = make_router(context, max_frame=frame_limit(limit))
@@ -103,7 +104,7 @@ def _serve(
         socket,
         frame_limit(limit),
         curve=door is not None,
-        arena=Arena(available_memory() // SHARE),
+        arena=Arena(memory // SHARE),
         bytes_of=supervisor.arenas.bytes_of,
     )
     lanes = Lanes.open(path, router.decode, lambda token: owner_of(core.node, token), stack)

@@ -17,11 +17,14 @@ import os
 from _socket import socket
 from contextlib import closing, suppress
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from skyward.model import NodeConfig
 from skyward.passing import receive_fds
 from skyward_node import cloning, processes
+
+if TYPE_CHECKING:
+    from skyward_node.archive import Archive
 
 MOST_FDS: Final = 5
 REQUEST: Final = 16  # bytes; a request says nothing but by its descriptors
@@ -40,13 +43,14 @@ NEEDED: Final = (
 )
 
 
-def serve(fd: int) -> NodeConfig | None:
+def serve(fd: int, archive: Archive) -> NodeConfig | None:
     """Fork daemons for whoever is at the other end of ``fd``; return in each its configuration, and None at the end."""
     if not cloning.is_possible():
         return None  # the launcher starts them by itself
     requests = _settle(fd)
     for name in NEEDED:
         import_module(name)
+    archive.close()
     gc.freeze()  # and is left alone, so that its pages are shared
     with closing(requests):
         while True:

@@ -11,8 +11,7 @@ but in a `Call` that is passed on as it came; nor does a worker care about its `
 The framing is `skyward.wire.pipe`. PURE.
 """
 
-from __future__ import annotations
-
+# No postponed annotations, as in `skyward.wire.messages`.
 from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta

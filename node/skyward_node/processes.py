@@ -12,11 +12,13 @@ import os
 import signal
 import time
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from skyward.frozen import Frozen
 
 if TYPE_CHECKING:
+    import ctypes
     from collections.abc import Collection
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -24,10 +26,17 @@ _PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
+@cache  # each process that is forked from this one has it, too
+def _libc() -> ctypes.CDLL:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _prctl(option: int, argument: int | bytes) -> None:
     import ctypes  # 6 ms: only processes that need it pay, and the template after its fork
 
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = _libc()
     value = ctypes.c_char_p(argument) if isinstance(argument, bytes) else ctypes.c_ulong(argument)
     if libc.prctl(ctypes.c_int(option), value, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option}) failed")

@@ -336,10 +336,13 @@ def _preload() -> None:
     import importlib
 
     gc.disable()
-    for name in ("skyward_node.child", "skyward.chunks", "skyward.wire.pickler"):
+    needed = ("skyward_node.child", "skyward.chunks", "skyward.wire.pickler")
+    missing = [name for name in needed if name not in sys.modules]
+    for name in missing:
         importlib.import_module(name)
 
-    gc.collect()
+    if missing:  # else a nursery has seen to it
+        gc.collect()
     gc.freeze()
 
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import pickle
 from io import BytesIO
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypeAlias
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from skyward.errors import ProtocolError
 from skyward.wire.messages import U64, Message
@@ -51,7 +51,7 @@ class Interim(Message, frozen=True):
     data: State  # a `Mixed`
 
 
-class Mixed(NamedTuple):
+class Mixed(Struct, frozen=True):
     """What became of some calls of a bundle, by their places in it."""
 
     values: dict[int, Value]
@@ -88,7 +88,7 @@ def unpack_values(data: Buffer, total: int) -> list[Value]:
 
 def pack_mixed(mixed: Mixed) -> bytes:
     """Return the outcome of any other bundle."""
-    return pickle.dumps(tuple(mixed), 5)
+    return pickle.dumps((mixed.values, mixed.failures, mixed.left), 5)
 
 
 def unpack_mixed(data: Buffer, total: int) -> Mixed:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dis
 from functools import lru_cache
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -15,7 +17,7 @@ _CLASS_BODY: Final = frozenset(("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"))  # re
 _CONSTANT: Final = frozenset(("LOAD_CONST", "LOAD_SMALL_INT"))
 
 
-class Import(NamedTuple):
+class Import(Struct, frozen=True):
     """One import statement: ``from ..a.b import c`` has level 2, module ``a.b`` and names ``(c,)``."""
 
     level: int
@@ -35,7 +37,7 @@ class Import(NamedTuple):
             yield from (f"{base}.{name}" for name in self.names if name != "*")
 
 
-class Scan(NamedTuple):
+class Scan(Struct, frozen=True):
     """Names that code refers to, nested functions and classes included."""
 
     globals: frozenset[str]

@@ -10,8 +10,7 @@ below 64 must be understood: an unknown one ends the session. Those from 64 up a
 revision may add fields at the end of a header; others ignore them. PURE: nothing here knows how messages travel.
 """
 
-from __future__ import annotations
-
+# No postponed annotations: each process that decodes a message would compile those of its fields first.
 from typing import Annotated, ClassVar, Final
 
 from msgspec import Meta, Struct

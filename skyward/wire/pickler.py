@@ -16,7 +16,9 @@ import pickle
 import sys
 from importlib import import_module
 from types import CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+from msgspec import Struct
 
 from skyward.wire import reducers
 from skyward.wire.apart import Apart
@@ -48,7 +50,7 @@ _FILENAME: Final = 10  # its place among the arguments that make a code object
 _VALUE: Final = frozenset(("__main__", "__mp_main__"))  # modules that exist under this name everywhere
 
 
-class Dumped(NamedTuple):
+class Dumped(Struct, frozen=True):
     """A pickle, and what it refers to."""
 
     data: bytes

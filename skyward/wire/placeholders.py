@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 
-class Placeholder(NamedTuple):
+class Placeholder(Struct, frozen=True):
     """The argument is the stream of this number of its task."""
 
     stream: int

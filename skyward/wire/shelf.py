@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -31,7 +33,7 @@ WORKER: Final = 32 * 2**20  # bytes of code in a worker: there are many, with th
 CALLS: Final = 8 * 2**20  # bytes of code for calls of tasks, at each receiver: the protocol's bound, section 8
 
 
-class _Place(NamedTuple):
+class _Place(Struct, frozen=True):
     item: Any
     size: int
     modules: tuple[bytes, ...]

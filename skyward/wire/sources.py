@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+
+from msgspec import Struct
 
 
-class ModuleBlob(NamedTuple):
+class ModuleBlob(Struct, frozen=True):
     """The source of a module, as it travels. ``key`` is the hash of name and body."""
 
     key: bytes
@@ -14,7 +15,7 @@ class ModuleBlob(NamedTuple):
     body: bytes
 
 
-class Source(NamedTuple):
+class Source(Struct, frozen=True):
     """What `pack` packs: ``kind`` is ``module``, ``package`` or ``namespace``."""
 
     name: str

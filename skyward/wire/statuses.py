@@ -1,7 +1,6 @@
 """How a task ends, in a byte; and what one without a value sends in place of it. PURE."""
 
-from __future__ import annotations
-
+# No postponed annotations, as in `messages`.
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct

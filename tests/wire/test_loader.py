@@ -71,7 +71,7 @@ loader.add_function({blob.key!r}, "f", {[m.key for m in blob.modules]!r}, {blob.
 f = loader.load({blob.key!r})
 again = FunctionStore().resolve(mark(f))
 assert again.key == {blob.key!r}, again
-assert [tuple(m) for m in again.modules] == {modules!r}
+assert [(m.key, m.name, m.body) for m in again.modules] == {modules!r}
 assert f() == 3
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd="/")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from skyward.wire.modules import Closure, imports_of, locate, users
 from skyward.wire.sources import Source, pack, unpack
@@ -143,7 +144,7 @@ def test_source_survives_packing() -> None:
     blob = pack(source)
     assert unpack(blob.body) == source
     assert pack(source).key == blob.key
-    assert len({blob.key, pack(source._replace(code=b"")).key, pack(source._replace(name="other")).key}) == 3
+    assert len({blob.key, pack(replace(source, code=b"")).key, pack(replace(source, name="other")).key}) == 3
 
 
 @pytest.mark.rule("R48")

@@ -8,7 +8,9 @@ PURE: bytes and numbers.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -22,7 +24,7 @@ ENTRY: Final = 100  # bytes of memory that a block takes beside its text
 _CONTINUES: Final = range(0x80, 0xC0)  # bytes that go on with a character of UTF-8
 
 
-class Block(NamedTuple):
+class Block(Struct, frozen=True):
     """Lines, joined by newlines."""
 
     number: int

@@ -144,9 +144,9 @@ class Node:
                 self._print(session, 4 * WINDOW)
 
     def _print(self, session: Session, window: int) -> None:
-        for task, stream, dropped, (count, text) in session.backlog.take(window - session.printed + session.shown):
-            session.printed += len(text) + 1
-            self.say(session, Output(self.epoch, task, stream, count, dropped), [text])
+        for task, stream, dropped, lines in session.backlog.take(window - session.printed + session.shown):
+            session.printed += len(lines.text) + 1
+            self.say(session, Output(self.epoch, task, stream, lines.number, dropped), [lines.text])
 
     def withdraw(self, worker: Worker, ids: list[int], *, running: bool) -> None:
         """Ask a worker to drop tasks."""

@@ -10,8 +10,9 @@ PURE: no sockets, no clock.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
 from msgspec.msgpack import Encoder
 
 from skyward.errors import ProtocolError
@@ -33,7 +34,7 @@ MERGE: Final = 1_048_576  # bytes of blob in one message: the best size for thro
 encode_failure = Encoder().encode
 
 
-class Part(NamedTuple):
+class Part(Struct, frozen=True):
     """Some results, as columns; see `Results`."""
 
     ids: list[int]
@@ -189,10 +190,13 @@ def _groups(parts: list[Part]) -> Iterable[list[Part]]:
 
 
 def _merge(group: list[Part]) -> Part:
-    merged = Part([], [], [], [], [], [])
-    tail: list[Buffer] = []
+    body: list[Buffer] = [b"".join([part.body[0] for part in group])]
+    merged = Part([], [], [], [], [], body)
     for part in group:
-        for column, more in zip(merged[:5], part[:5], strict=True):
-            column.extend(more)
-        tail.extend(part.body[1:])
-    return merged._replace(body=[b"".join(part.body[0] for part in group), *tail])
+        merged.ids.extend(part.ids)
+        merged.statuses.extend(part.statuses)
+        merged.sizes.extend(part.sizes)
+        merged.buffers.extend(part.buffers)
+        merged.elapsed.extend(part.elapsed)
+        body.extend(part.body[1:])
+    return merged
