@@ -14,7 +14,6 @@ import time
 import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from skyward import exits
 from skyward.callbacks import must_not_block
@@ -85,9 +84,6 @@ class Compute(PoolOperations):
         self._ids = itertools.count(1)
         self._max_payload = 0
         self._window_size = 0
-        self._feeders = []
-        self._values = WeakSet()
-        self._pumps = WeakSet()
         self._engine: Engine | None = None
         self._activation: Activation | None = None
         self._closing = threading.Lock()  # held by whoever closes
@@ -137,10 +133,12 @@ class Compute(PoolOperations):
     def _make_engine(self, launcher: Launcher, keys: KeyPair | None) -> Engine:
         # The greatest part of a pool, which is imported while nodes start; and what the first call needs.
         from skyward.mesh.engine import Engine
+        from skyward.underway import Underway
         from skyward.wire.functions import FunctionStore
 
         arrive("_blake2", "skyward.wire.pickler")
         self._functions = FunctionStore()
+        self._underway = Underway()
         return Engine(self._options, launcher, self._nodes, keys)
 
     def close(self, *, cancel: bool = False) -> None:
@@ -149,9 +147,7 @@ class Compute(PoolOperations):
         if self._engine is None or self._closed or os.getpid() != self._pid:
             return
         try:
-            if not cancel:
-                self.stop_values()
-            done = not cancel and self._engine.finish_work(CLOSE_WAIT)
+            done = not cancel and self._engine.finish_work(CLOSE_WAIT, self._underway.stop_values)
         except BaseException:
             self._end(CANCEL_WAIT)
             raise
@@ -159,11 +155,12 @@ class Compute(PoolOperations):
 
     def close_at_exit(self) -> None:
         """Cancel all calls and end every node, and say so if that ends somebody's work."""
-        if os.getpid() == self._pid and self.is_active:
-            stands = self.snapshot()
-            if stands.queued or stands.in_flight:
-                warnings.warn(f"{self!r} is still open at exit: its calls are cancelled", RuntimeWarning, stacklevel=2)
-        self.close(cancel=True)
+        try:
+            if os.getpid() == self._pid and self.is_active and ((stands := self.snapshot()).queued or stands.in_flight):
+                said = f"{self!r} is still open at exit: its calls are cancelled"
+                warnings.warn(said, RuntimeWarning, stacklevel=2)
+        finally:  # the warning may be an error
+            self.close(cancel=True)
 
     def _end(self, patience: float) -> None:
         with Guard(lambda: None), self._closing:  # an interrupt waits until nothing is left
@@ -171,7 +168,7 @@ class Compute(PoolOperations):
             try:
                 if engine is not None and not self._closed:
                     engine.refuse()
-                    self.stop_feeders()
+                    self._underway.stop_feeders()
                     engine.close(patience)
             finally:  # a provider may say that it has left something
                 self._closed = True
@@ -326,7 +323,11 @@ class Compute(PoolOperations):
 
     def cancel_future(self, future: Future[Any]) -> bool:
         """Try to stop what the future waits for; return whether it was stopped."""
-        engine, tasks = self._open_engine(), future.tasks
+        tasks = future.tasks
+        try:
+            engine = self._open_engine()
+        except PoolClosedError:
+            return future.cancelled()  # its end cancels all, or has
 
         def cancel() -> None:
             for task in tasks:
@@ -368,8 +369,7 @@ class Compute(PoolOperations):
 
     def current_nodes(self) -> int:
         """Return how many nodes are ready now; 0 when the pool is not open."""
-        engine = self._engine
-        return len(engine.scheduler.ready_ranks()) if engine is not None and self.is_active else 0
+        return len(self._engine.scheduler.ready_ranks()) if self._engine is not None and self.is_active else 0
 
     def snapshot(self) -> PoolSnapshot:
         """Return how nodes and tasks stand at this moment."""

@@ -103,7 +103,7 @@ class Options(Frozen, kw_only=True):
     ``heartbeat``: interval of heartbeats (default 0.25: a silent node is noticed within a second;
     take 1 for distant machines, 5 for very lossy links).
     ``lease``: silence of the client after which a node stops its tasks (default 30: long enough for
-    a suspended laptop lid, short enough not to pay for nothing).
+    a suspended laptop lid, short enough not to pay for nothing); three heartbeats at least.
     ``cancel_grace``: from interrupt to kill of a cancelled task (default 1: time for ``finally``).
     ``node_wait``: how long calls wait when no node is left (default 60: a machine's boot).
     ``start_timeout``: how long a node may take to get ready (default None: 60, and 300 on EC2, where a machine boots
@@ -143,6 +143,10 @@ class Options(Frozen, kw_only=True):
             if getattr(self, name) is not None:
                 _require(name, getattr(self, name), int, "an int")
                 _positive(name, getattr(self, name), most=LARGEST)
+
+    def lease_time(self) -> float:
+        """Return ``lease``, or three heartbeats if they are more: a shorter one would end between two."""
+        return max(self.lease, 3 * self.heartbeat)
 
     def payload_limit(self) -> int:
         """Return ``max_payload``, or half of the memory that is available now."""

@@ -22,8 +22,14 @@ def forget(pool: Compute) -> None:
 
 
 def _close_all() -> None:
+    failures: list[BaseException] = []
     for pool in list(_open):
-        pool.close_at_exit()
+        try:
+            pool.close_at_exit()
+        except BaseException as error:  # the others are closed all the same
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 atexit.register(_close_all)

@@ -173,7 +173,7 @@ class GroupOperations(PoolStreams):
         tally = self._track(group, total) if group.progress else None
         buffer = StreamBuffer(total, **options) if tally is None else TalliedBuffer(total, tally=tally, **options)
         if group.source is not None:
-            self._start(Feeder(self, group.source.take(), buffer, 0))
+            self._feed_from(Feeder(self, group.source.take(), buffer, 0))
         else:
             tasks = next(batches(self, group.calls, buffer, self._window_size // 2, snapshot=True))
             if tasks:
@@ -181,7 +181,7 @@ class GroupOperations(PoolStreams):
                 self._submit(tasks)
             if len(tasks) < len(group.calls):
                 rest = iter(group.calls[len(tasks) :])
-                self._start(Feeder(self, rest, buffer, len(tasks), ahead=None))
+                self._feed_from(Feeder(self, rest, buffer, len(tasks), ahead=None))
         self._limit(group, buffer)
         return ResultStream(buffer, self.wait_for, self.lent)
 

@@ -62,11 +62,15 @@ class Hand:
             if isinstance(command, threading.Event):
                 command.set()
                 continue
-            try:
-                command()
-            except BaseException:  # it ends nothing but itself, and is told like what ends a thread
-                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            _run(command)
             self.ran += 1
+
+
+def _run(command: Callable[[], None]) -> None:
+    try:
+        command()
+    except BaseException:  # it ends nothing but itself, and is told like what ends a thread
+        threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
 class Alarm:
@@ -90,7 +94,7 @@ class Alarm:
 
     def _run(self) -> None:
         while (command := self._next()) is not None:
-            command()
+            _run(command)
 
     def _next(self) -> Callable[[], None] | None:
         """Return the next command when its time has come, or None, and the thread ends, if there is none."""

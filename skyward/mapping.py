@@ -182,7 +182,7 @@ class MapIterator(Generic[T]):
                 raise sent.error
             outcomes: Outcomes = sent.future.result()
             values, wrong = values_of(outcomes)
-        except CancelledError:  # only the pool's end cancels what is waited for
+        except CancelledError:  # only the pool's end cancels what is waited for: after an interrupt nobody waits
             self.close()
             raise PoolClosedError("the pool was closed") from None
         except Exception as error:
@@ -192,6 +192,9 @@ class MapIterator(Generic[T]):
                 self._then.extend(_Failed(error) for _ in sent.items)
             else:
                 self._sent.extendleft(self._send([item]) for item in reversed(sent.items))
+        except BaseException:  # an interrupt, which has cancelled the chunk
+            self.close()
+            raise
         else:
             seconds, node, *_, most = outcomes
             then: list[deque[T] | _Failed] = []

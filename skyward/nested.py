@@ -19,7 +19,6 @@ import weakref
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
 
 from skyward.config import Options
 from skyward.errors import PoolClosedError
@@ -28,6 +27,7 @@ from skyward.later import arrive, later
 from skyward.lending import Lent
 from skyward.operations import PoolOperations
 from skyward.runtime import instance_info
+from skyward.underway import Underway
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward.wire.functions import FunctionStore
@@ -89,16 +89,13 @@ class NestedPool(PoolOperations):
         self._options = Options(retries=retries, timeout=timeout, max_payload=max_payload)
         self._max_payload = self._options.payload_limit()
         self._window_size = 2**62  # bytes: the window is the client's
-        self._feeders = []
-        self._values = WeakSet()
-        self._pumps = WeakSet()
+        self._underway = Underway()  # and nobody ends it: a stream ends with its task
         self._functions = FunctionStore()
         self._ids = itertools.count(random.SystemRandom().randrange(FIRST))
-        self._lock = threading.RLock()
         self.awaited: dict[int, dict[int, Task]] = {}  # by parent and number of the call
         self._sent: Shelf[bool] = Shelf(CALLS)  # code that has gone up, and that the node still has
-        self._renew_lock()
-        os.register_at_fork(after_in_child=self._renew_lock)  # a thread that is not in the child may hold it
+        self._renew_locks()
+        os.register_at_fork(after_in_child=self._renew_locks)  # threads that are not in the child may hold them
         self._helping = threading.local()  # .parent, in threads that feed streams of a task
         self._callbacks = Hand("skyward-callbacks")
         self._alarm = Alarm("skyward-time-limits")
@@ -162,7 +159,8 @@ class NestedPool(PoolOperations):
         if wait_for is not None:
             self.wait_for(wait_for)
 
-    def _renew_lock(self) -> None:
+    def _renew_locks(self) -> None:
+        self._lock = threading.RLock()  # held by who changes `awaited`
         self._sending = threading.RLock()  # code goes up in the order in which it is noted as used
 
     def _send_calls(self, parent: int, tasks: Sequence[Task]) -> None:

@@ -146,6 +146,15 @@ def _size(row: Row) -> int:
     return len(row[0]) + (size_of(row[1]) if row[1] else 0)
 
 
+class _Loaded:
+    """An element of a row that another thread has opened."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 class ValueStream(Consumer[T]):
     """An iterator over what a generator yields on a node; also an asynchronous one.
 
@@ -167,7 +176,15 @@ class ValueStream(Consumer[T]):
     async def __anext__(self) -> T:
         return self._ready.popleft() if self._ready else await super().__anext__()
 
+    def _take(self) -> Any:
+        try:  # before what is behind them: another thread may have opened a row while this one waited
+            return _Loaded(self._ready.popleft())
+        except IndexError:
+            return super()._take()
+
     def _is_over(self) -> bool:
+        if self._ready:
+            return False
         buffer = self._buffer
         if self._closed or buffer.closed:
             return True
@@ -179,7 +196,9 @@ class ValueStream(Consumer[T]):
             unwrap(outcome)
         return True
 
-    def _hand_out(self, item: Row) -> T:
+    def _hand_out(self, item: Row | _Loaded) -> T:
+        if isinstance(item, _Loaded):
+            return cast("T", item.value)
         data, buffers, count = item
         self._taken += count
         try:

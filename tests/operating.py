@@ -9,7 +9,6 @@ import asyncio
 import itertools
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from skyward.config import Options
 from skyward.dispatch.tasks import ANY, QUEUED, SETTLED
@@ -17,6 +16,7 @@ from skyward.errors import PoolClosedError
 from skyward.later import arrive
 from skyward.operations import PoolOperations
 from skyward.results import CancelledError
+from skyward.underway import Underway
 from skyward.wire import failures, payload
 from skyward.wire.functions import FunctionStore
 from skyward.wire.statuses import OK
@@ -67,9 +67,7 @@ class OperatedPool(PoolOperations):
         self._options = Options(**options)
         self._max_payload = self._options.payload_limit()
         self._window_size = 2**30
-        self._feeders = []
-        self._values = WeakSet()
-        self._pumps = WeakSet()
+        self._underway = Underway()
         arrive()  # as when a pool opens
         self._functions = self.store = KnowingStore()
         self._ids = itertools.count(1)

@@ -241,3 +241,9 @@ def test_available_memory_counts_what_is_free_and_allowed(monkeypatch: pytest.Mo
     assert memory(monkeypatch, {**meminfo, f"{two}max": "5", f"{two}current": "9"}) == 64 * 2**20
     assert memory(monkeypatch, {}) > 64 * 2**20
     assert memory(monkeypatch, {"/proc/meminfo": "MemTotal: 9 kB\n"}) > 64 * 2**20
+
+
+def test_lease_is_three_heartbeats_at_least() -> None:
+    """Else a node would end the session between two of them."""
+    assert Options(heartbeat=20.0).lease_time() == 60.0
+    assert Options(heartbeat=5.0).lease_time() == Options().lease == 30.0

@@ -153,3 +153,20 @@ def test_alarm_can_be_used_again() -> None:
         done = threading.Event()
         alarm.after(0.0, partial(alarm.after, 0.0, done.set))
         assert done.wait(LONG)
+
+
+def test_command_that_fails_ends_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told as a thread's end would be, and the next one runs."""
+    told: list[BaseException | None] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_value))
+    alarm = Alarm("clock")
+    error = ZeroDivisionError("bad")
+
+    def fail() -> None:
+        raise error
+
+    ran = threading.Event()
+    alarm.after(0.0, fail)
+    alarm.after(0.001, ran.set)
+    assert ran.wait(LONG)
+    assert told == [error]

@@ -246,13 +246,19 @@ def test_failure_of_the_iterable_is_raised_in_its_turn() -> None:
     assert isinstance(values[2], KeyError)
 
 
-def test_end_of_the_pool_is_no_item() -> None:
-    """It ends the iteration."""
+@pytest.mark.rule("R15")
+def test_interrupt_ends_the_iteration() -> None:
+    """It has cancelled what was waited for, so that nothing can follow in its turn; the pool is not to blame."""
     pool = OperatedPool(lazy=True)
     results = pool.map(double, range(10))
     pool.interrupt = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         next(results)
+    assert list(results) == []
+
+
+def test_end_of_the_pool_is_no_item() -> None:
+    """It ends the iteration."""
     pool = OperatedPool()
     pool.failures = {1: CancelledError()}
     results = pool.map(double, range(10))

@@ -130,3 +130,11 @@ def test_stream_that_is_collected_sends_nothing_by_itself() -> None:
     (command,) = posted
     command()
     assert sent[before:] == [Revoke(0, 1, [5])]
+
+
+def test_child_of_a_worker_waits_for_no_thread_of_it() -> None:
+    """A fork copies locks that others hold, and not the threads that would give them back."""
+    pool = NestedPool(Recorder().send, lambda: 1, lambda _task, _waiting: None, lambda command: command())
+    held = pool._lock, pool._sending
+    pool._renew_locks()
+    assert not {pool._lock, pool._sending} & set(held)

@@ -215,3 +215,18 @@ def test_end_that_another_thread_sees_costs_no_value() -> None:
     assert list(owner.stream) == []
     assert owner.stream._hand_out(taken) == 1
     assert list(owner.stream) == [2, 3]
+
+
+@pytest.mark.rule("R23")
+def test_row_that_another_thread_has_opened_is_for_all() -> None:
+    """One waits when another takes a row of several elements: it gets the next of them, whatever comes behind them."""
+    owner = Owner()
+
+    def wait_for(waiter: Any, deadline: float | None = None) -> bool:
+        owner.buffer.receive([tuple(payload.dumps_value([1, 2, 3]))], [3])  # type: ignore[list-item]  # a row
+        assert next(owner.stream) == 1
+        owner.buffer.deliver(owner.task, ended())
+        return True
+
+    owner.stream._wait = wait_for
+    assert list(owner.stream) == [2, 3]

@@ -9,11 +9,11 @@ This is a driver: what is said is made in `core.standing`, how it is said in `ht
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from skyward.config import available_memory
@@ -68,6 +68,7 @@ class Metrics:
             self.close()
             raise ConfigError(f"cannot serve metrics at {LOOPBACK}:{port}: {error.strerror}") from error
         self._listens = False
+        self._rests = False  # there are no descriptors: it would be ready all the time
         self._listen()
 
     @property
@@ -95,6 +96,9 @@ class Metrics:
         for fd, asker in list(self._askers.items()):
             if now > asker.deadline:
                 self._drop(fd)
+        if self._rests:
+            self._rests = False
+            self._listen()
 
     def serve(self, now: float) -> None:
         """Do what can be done without waiting."""
@@ -106,15 +110,18 @@ class Metrics:
 
     def _listen(self) -> None:
         """Take connections as long as there are not too many."""
-        wanted = len(self._askers) < MOST
+        wanted = len(self._askers) < MOST and not self._rests
         if wanted != self._listens:
             change = self._epoll.register if wanted else self._epoll.unregister
             change(self._listener.fileno())
             self._listens = wanted
 
     def _accept(self, now: float) -> None:
-        with suppress(OSError):  # whoever it was has gone, or there are no descriptors
+        try:
             connection, _ = self._listener.accept()
+        except OSError as error:  # whoever it was has gone, or there are no descriptors
+            self._rests = error.errno in (errno.EMFILE, errno.ENFILE)
+        else:
             connection.setblocking(False)
             self._askers[connection.fileno()] = Asker(connection, now + PATIENCE)
             self._epoll.register(connection.fileno(), select.EPOLLIN)

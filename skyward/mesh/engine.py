@@ -10,7 +10,7 @@ import itertools
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from skyward.config import CANCEL_WAIT, CLOSE_WAIT, available_memory
 from skyward.dispatch.scheduler import Scheduler
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from skyward.model import Nodes
     from skyward.results import Outcome, Sink
     from skyward.transport.keys import KeyPair
+
+LOOK: Final = 0.2  # seconds between looks for what has begun while the end of all work is waited for
 
 
 class Engine:
@@ -109,8 +111,8 @@ class Engine:
         self._opening.finish()
         return True
 
-    def wait_idle(self) -> None:
-        """Return when no task is unsettled."""
+    def wait_idle(self, meanwhile: Callable[[], None]) -> None:
+        """Return when no task is unsettled; ``meanwhile`` is called now and then."""
         waiter = Waiter()
 
         def start() -> None:
@@ -119,14 +121,18 @@ class Engine:
             else:
                 self._idle_waiters.append(waiter)
 
-        self.loop.wait(waiter, start=start)
+        done = self.loop.wait(waiter, time.monotonic() + LOOK, start)
+        while not done:
+            meanwhile()
+            done = self.loop.wait(waiter, time.monotonic() + LOOK)
 
-    def finish_work(self, patience: float) -> bool:
+    def finish_work(self, patience: float, meanwhile: Callable[[], None]) -> bool:
         """Return True when no task is unsettled and no callback makes another, False if they take longer than that."""
         ran = -1
         while ran != self.callbacks.ran:
             ran = self.callbacks.ran
-            self.wait_idle()
+            meanwhile()
+            self.wait_idle(meanwhile)
             if not self.callbacks.finish(patience):
                 return False
         return True
@@ -143,10 +149,7 @@ class Engine:
         """Cancel what is unsettled and leave nothing behind; callbacks and output get ``patience`` seconds each."""
         self.loop.run(self._say_goodbye)
         self.loop.close(timeout=10.0)
-        for mate in list(self.crew.mates.values()):
-            self.crew.forget(mate)
-        self._closed = True
-        self.hub.close()
+        self.loop.run(self._hang_up)  # a thread that has waited for a call may still poll
         try:
             self.crew.close()
         finally:  # what a provider could not end does not keep us from ending
@@ -171,6 +174,12 @@ class Engine:
         for waiter in self._idle_waiters:
             waiter.finish()
         self._timers.clear()
+
+    def _hang_up(self) -> None:
+        for mate in list(self.crew.mates.values()):
+            self.crew.forget(mate)
+        self._closed = True
+        self.hub.close()
 
     # --- what the loop calls ---------------------------------------------------------------
 

@@ -37,7 +37,7 @@ class Greeting:
             session=self._engine.session,
             epoch=link.epoch,
             ack=link.seen,
-            lease=options.lease,
+            lease=options.lease_time(),
             heartbeat=options.heartbeat,
             cancel_grace=options.cancel_grace,
             max_payload=self._engine.max_payload,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.config import merge_options
-from skyward.errors import ConfigError, MeshExistsError, ProvisionError
+from skyward.errors import ConfigError, MeshExistsError, ProvisionError, UnknownMeshError
 from skyward.image import Image
 from skyward.meshes import asking, described, files, kinds
 from skyward.meshes.admitted import for_new_nodes
@@ -359,6 +359,7 @@ def collect(providers: Sequence[Provider], teller: Teller | None = None, *, dry_
     """
     teller = teller or Teller()
     gone: list[str] = []
+    failures: list[str] = []
     for name in files.known():
         try:
             mesh = files.load(name)
@@ -367,14 +368,17 @@ def collect(providers: Sequence[Provider], teller: Teller | None = None, *, dry_
             continue
         if mesh.state != "up" and not _is_busy(name):
             gone.append(f"mesh {name}, which was {mesh.state} when its command was killed")
-            if not dry_run:
-                down(name, teller)
+            try:
+                if not dry_run:
+                    down(name, teller)
+            except (ProvisionError, MeshExistsError, UnknownMeshError, ConfigError) as error:
+                failures.append(f"mesh {name}: {error}")  # the others are ended all the same
+                gone.pop()
     keep = files.known()
-    failures: list[str] = []
     for provider in providers:
         try:
             gone += provider.sweep(keep=keep, dry_run=dry_run)
-        except ProvisionError as error:  # what is elsewhere is ended all the same
+        except ProvisionError as error:  # the same
             failures.append(f"{provider!r}: {error}")
     if failures:
         for line in gone:

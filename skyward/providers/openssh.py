@@ -264,9 +264,12 @@ class Connection:
 
     def _order(self, control: str, what: str, *arguments: str) -> bool:
         command = words.order(control, what, *arguments)
-        done = subprocess.run(
-            command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=words.CONNECT
-        )
+        try:
+            done = subprocess.run(
+                command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=words.CONNECT
+            )
+        except subprocess.TimeoutExpired:  # the connection hangs, and its own end will tell
+            return False
         return done.returncode == 0
 
     def _connected(self, patience: Patience) -> str:

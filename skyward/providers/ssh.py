@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
@@ -92,8 +93,8 @@ class SSH(Provider):
         self._hosts = tuple(host.otherwise(usual) for host in named)
         if not self._hosts:
             raise ConfigError("sky.SSH needs at least one host, in hosts or in a hostfile")
-        if len(twice := {str(host) for host in self._hosts}) < len(self._hosts):
-            raise ConfigError(f"sky.SSH was given a host twice ({', '.join(sorted(twice))}): nodes_per_host= says more")
+        if twice := sorted(host for host, times in Counter(map(str, self._hosts)).items() if times > 1):
+            raise ConfigError(f"sky.SSH was given a host twice ({', '.join(twice)}): nodes_per_host= says more")
         if not 1 <= nodes_per_host <= MOST_PER_HOST:
             raise ConfigError(f"nodes_per_host must be between 1 and {MOST_PER_HOST}, got {nodes_per_host}")
         if not 0 <= node_port <= 65_535 - nodes_per_host:

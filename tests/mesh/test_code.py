@@ -36,7 +36,7 @@ def test_code_of_settled_tasks_is_let_go(mesh: Mesh) -> None:
     for task in tasks:
         mesh.submit(task)
         node.finish(node.tasks())
-    mesh.engine.wait_idle()
+    mesh.engine.wait_idle(lambda: None)
     assert kept("settled") == []
 
 
@@ -59,7 +59,7 @@ def test_need_of_code_without_a_task_is_nonsense(mesh: Mesh) -> None:
     task = mesh.task(blob("f"))
     mesh.submit(task)
     node.finish(node.tasks())
-    mesh.engine.wait_idle()
+    mesh.engine.wait_idle(lambda: None)
     node.send(Need(node.epoch, [blob("f").key], []))
     assert node.ended.wait(LONG)
     assert "the node asks for code of which it has no task" in mesh.causes()[0]

@@ -277,12 +277,12 @@ def test_owner_rests_only_while_many_tasks_are_ahead(mesh: Mesh, monkeypatch: py
 def test_wait_idle_returns_when_nothing_is_unsettled(mesh: Mesh) -> None:
     """At once if so; else with the last outcome."""
     (node,) = mesh.open()
-    mesh.engine.wait_idle()
+    mesh.engine.wait_idle(lambda: None)
     task, single = mesh.send(node)
     done = threading.Event()
 
     def wait() -> None:
-        mesh.engine.wait_idle()
+        mesh.engine.wait_idle(lambda: None)
         done.set()
 
     thread = threading.Thread(target=wait)

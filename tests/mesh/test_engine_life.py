@@ -44,7 +44,7 @@ def test_close_ends_whatever_waits(mesh: Mesh) -> None:
     two = Single()
     mesh.submit(mesh.task(sink=two, retries=0))
     waits = [
-        threading.Thread(target=mesh.engine.wait_idle),
+        threading.Thread(target=mesh.engine.wait_idle, args=(lambda: None,)),
         threading.Thread(target=mesh.engine.wait_for_room, args=[100]),
     ]
     for thread in waits:
@@ -61,6 +61,29 @@ def test_close_ends_whatever_waits(mesh: Mesh) -> None:
         assert isinstance(single.outcome, PoolClosedError)
 
 
+@pytest.mark.rule("R30")
+def test_nobody_polls_what_is_closed(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links and epoll are closed by who owns the loop: a thread that has waited for a call may be in its last turn."""
+    mesh.open()
+    owned: list[bool] = []
+    close = mesh.engine.hub.close
+
+    def note_and_close() -> None:
+        owned.append(mesh.engine.loop._owned)
+        close()
+
+    monkeypatch.setattr(mesh.engine.hub, "close", note_and_close)
+    mesh.engine.close()
+    assert owned == [True]
+
+
+def test_wait_for_the_end_looks_around(mesh: Mesh) -> None:
+    """What begins meanwhile, and never ends by itself, is ended by who waits."""
+    (node,) = mesh.open()
+    task, _ = mesh.send(node)
+    mesh.engine.wait_idle(lambda: node.finish([task.id]))
+
+
 def test_submit_to_a_closed_engine_is_refused(mesh: Mesh) -> None:
     """What comes too late is told so."""
     mesh.open()
@@ -69,7 +92,7 @@ def test_submit_to_a_closed_engine_is_refused(mesh: Mesh) -> None:
     task = mesh.task(sink=single)
     mesh.engine.submit([task])
     assert isinstance(single.outcome, PoolClosedError)
-    mesh.engine.wait_idle()
+    mesh.engine.wait_idle(lambda: None)
     mesh.engine.wait_for_room(10**12)
     mesh.engine.turn(0.0)
     assert not mesh.engine.snapshot().active
@@ -172,7 +195,7 @@ def test_bug_of_ours_ends_every_call(mesh: Mesh, monkeypatch: pytest.MonkeyPatch
             assert str(outcome) == "the pool has failed by a bug of skyward: Bug('here')"
     assert isinstance(mesh.outcome(third), PoolClosedError)
     assert isinstance(mesh.engine.bug, Bug)
-    mesh.engine.wait_idle()
+    mesh.engine.wait_idle(lambda: None)
     mesh.engine.wait_for_room(10**12)
 
 
@@ -243,5 +266,5 @@ def test_outcome_that_nobody_wants_is_dropped(mesh: Mesh) -> None:
     mesh.submit(task)
     node.tasks()
     node.finish([task.id])
-    mesh.engine.wait_idle()
+    mesh.engine.wait_idle(lambda: None)
     assert mesh.engine.snapshot().done == 1

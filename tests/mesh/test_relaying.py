@@ -130,7 +130,7 @@ def test_stream_of_a_revoked_call_is_dropped(mesh: Mesh) -> None:
     say(above, parent, b"one", stream=1, call=CALL)
     below.finish([id], None)
     above.finish([parent], "fine")
-    mesh.engine.wait_idle()
+    mesh.engine.wait_idle(lambda: None)
     assert mesh.leaves_alone(above)
 
 

@@ -43,7 +43,7 @@ GIVEN_UP = failures.encode(Failure(CANCELLED))
 def test_hello_says_what_the_node_must_know(mesh: Mesh) -> None:
     """The first message carries versions, session and the options that hold on the node."""
     (node,) = mesh.nodes(1)
-    engine = mesh.make(Nodes(1), lease=12.0, cancel_grace=0.5, max_payload=1000, retries=2, timeout=9.0)
+    engine = mesh.make(Nodes(1), heartbeat=0.5, lease=12.0, cancel_grace=0.5, max_payload=1000, retries=2, timeout=9.0)
     with mesh.opening():
         hello = node.welcome()
     assert hello == Hello(
@@ -54,7 +54,7 @@ def test_hello_says_what_the_node_must_know(mesh: Mesh) -> None:
         epoch=0,
         ack=0,
         lease=12.0,
-        heartbeat=3600.0,
+        heartbeat=0.5,
         cancel_grace=0.5,
         max_payload=1000,
         label=f"{platform.node()}:{engine.pid}",

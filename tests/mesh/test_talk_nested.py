@@ -114,7 +114,7 @@ def test_revoked_nested_call_is_cancelled(mesh: Mesh) -> None:
     other.finish(ids, status=CANCELLED, data=GIVEN_UP)
     node.finish([parent.id], "fine")
     assert mesh.outcome(single) == "fine"
-    mesh.engine.wait_idle()
+    mesh.engine.wait_idle(lambda: None)
     assert mesh.leaves_alone(node)
 
 

@@ -297,3 +297,23 @@ def test_price_is_the_providers(homes: Homes, monkeypatch: pytest.MonkeyPatch) -
     assert raising.growth("dev", 3) == Quote("2 × dev", 1.0)
     assert raising.growth("dev", 1) == Quote()
     raising.down("dev")
+
+
+@pytest.mark.rule("R30")
+def test_mesh_that_cannot_be_ended_keeps_no_other_from_it(homes: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are looked at, and what was not ended is told."""
+    ended: list[str] = []
+
+    def down(name: str, _teller: object) -> None:
+        if name == "alpha":
+            raise ProvisionError("no room to end it")
+        ended.append(name)
+
+    for name in ("alpha", "beta"):
+        files.write(replace(bring_up(name), state="starting"))
+    with monkeypatch.context() as patch:
+        patch.setattr(raising, "down", down)
+        with pytest.raises(ProvisionError, match="mesh alpha: no room to end it"):
+            raising.collect([Local()])
+    assert ended == ["beta"]
+    raising.collect([Local()])

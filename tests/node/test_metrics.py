@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
 import re
+import select
 import socket
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -135,6 +137,26 @@ def test_askers_are_bounded(metrics: Metrics) -> None:
     finally:
         for link in links:
             link.close()
+
+
+def test_connection_for_which_there_is_no_descriptor_waits(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not keep the loop awake, and is served when there is one again."""
+
+    class Refusing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(listener, name)
+
+        def accept(self) -> Any:
+            raise OSError(errno.EMFILE, "too many open files")
+
+    listener = metrics._listener
+    with connect(metrics) as link:
+        monkeypatch.setattr(metrics, "_listener", Refusing())
+        metrics.serve(time.monotonic())
+        assert not select.select([metrics], [], [], 0)[0]
+        monkeypatch.setattr(metrics, "_listener", listener)
+        link.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+        assert hear(metrics, link).endswith(b"serving\n")
 
 
 def test_reader_that_does_not_read_holds_nobody_up(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 import skyward as sky
 from tests.rules.processes import GONE, script
-from tests.rules.work import add
+from tests.rules.work import add, naps
 from tests.rules.yielding import count
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -59,3 +60,63 @@ def test_stream_is_read_after_its_pool_and_a_generator_is_not() -> None:
     assert list(results) == [2 * i for i in range(100)]
     with pytest.raises(sky.PoolClosedError):
         list(values)
+
+
+@pytest.mark.rule("R30")
+@pytest.mark.parametrize("way", ["callback", "stream"])
+def test_generator_that_begins_while_the_pool_is_left_does_not_keep_it(way: str) -> None:
+    """A callback, or the iterator of a stream, calls it when nobody can read it any more."""
+    kept: list[object] = []
+
+    def calls() -> Iterator[sky.PendingFunction[int]]:
+        yield naps(0.3, 1)
+        for _ in range(1_000):  # as many as go ahead of the results
+            yield add(1, 2)
+        yield count(10**9)  # type: ignore[misc]  # a stream may have what yields, too  # pyright: ignore[reportReturnType]
+
+    with sky.Compute(nodes=1) as pool:
+        if way == "callback":
+            (naps(0.3, 1) > pool).add_done_callback(lambda _: kept.append(count(10**9) > pool))
+        else:
+            kept.append(sky.gather(calls(), stream=True) >> pool)
+    assert len(kept) == 1
+
+
+@pytest.mark.rule("R7")
+def test_cancel_while_the_pool_ends_is_no_error() -> None:
+    """Whatever its end finds is cancelled anyway."""
+    with sky.Compute(nodes=1) as pool:
+        future = naps(100, 1) > pool
+        assert pool._engine is not None
+        pool._engine.refuse()
+        assert not future.cancel()
+        pool.close(cancel=True)
+        assert future.cancel()
+
+
+@pytest.mark.rule("R30")
+def test_every_pool_is_closed_at_exit(tmp_path: Path) -> None:
+    """Though the warning about one is an error, and the end of another fails."""
+    source = """
+import warnings
+import skyward as sky
+from skyward import exits
+from tests.rules.work import naps
+
+warnings.simplefilter("error", RuntimeWarning)
+
+class Failing(sky.Local):
+    def close(self):
+        super().close()
+        raise sky.ProvisionError("cannot end it")
+
+pools = [sky.Compute(Failing(), nodes=1).open(), sky.Compute(nodes=1).open(), sky.Compute(Failing(), nodes=1).open()]
+futures = [naps(100, 1) > pool for pool in pools]
+try:
+    exits._close_all()
+except (sky.ProvisionError, RuntimeWarning):
+    print(*[pool.is_active for pool in pools])
+"""
+    with script(source, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == "False False False\n"

@@ -82,7 +82,7 @@ def test_settings_of_the_pool_are_for_hosts_that_say_nothing() -> None:
     ("hosts", "settings", "complaint"),
     [
         ([], {}, "at least one host"),
-        (["h1", "h1"], {}, "h1"),
+        (["h0", "h1", "h1"], {}, r"twice \(h1\)"),
         (["h1"], {"nodes_per_host": 0}, "nodes_per_host"),
         (["h1"], {"node_port": 65_536}, "node_port"),
         (["h1"], {"hostfile": "/nonexistent/hosts"}, "/nonexistent/hosts"),

@@ -47,16 +47,15 @@ def on_submit(node: Node, worker: Worker, message: Submit, body: Sequence[Buffer
     if session is None:
         return
     codes = _codes(session, worker, message.functions)
-    if message.parent not in worker.tasks:
+    parent = message.parent
+    if parent not in worker.tasks or parent not in session.tasks:  # a thread that goes on after its time
+        _answer(node, worker.id, parent, message.calls, CANCELLED_FAILURE)
         return
-    if message.parent not in session.tasks:  # a thread that goes on after its time
-        _answer(node, worker.id, message.parent, message.calls, CANCELLED_FAILURE)
-        return
-    session.nested.setdefault(message.parent, set()).update(message.calls)
+    session.nested.setdefault(parent, set()).update(message.calls)
     numbered = session.unconfirmed.add(replace(message, epoch=node.epoch), body)
     session.carried.append((numbered.seq, codes))
     _pass_on(node, session, numbered, body, codes)
-    task = worker.tasks[message.parent]
+    task = worker.tasks[parent]
     if task.state == RUNNING and task.waits & FOR_CALLS:  # a wait was refused, and others of its threads go on
         _lend(node, worker, task, idle=False)
 

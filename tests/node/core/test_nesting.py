@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from skyward.wire.messages import Answer, Beat, Function, Revoke, Slots, Submit
-from skyward.wire.statuses import REFUSED
+from skyward.wire.statuses import CANCELLED, REFUSED
 from skyward_node.core import crew
 from skyward_node.core.actions import Bury, Control, Gone, Kill, Send, Spawn
 from skyward_node.core.tasks import RUNNING
@@ -49,6 +49,18 @@ def test_answer_goes_to_the_parents_worker(rig: Rig) -> None:
     rig.hear(2, submit_message(rig, 2, 5), [b""])
     answer = Answer(EPOCH, 2, [5], [0], [2], [0], [1], 1)
     assert rig.say(answer, [b"42"]) == [Control(2, Answer(0, 2, [5], [0], [2], [0], [1]), [b"42"])]
+
+
+@pytest.mark.rule("R22")
+def test_call_of_a_task_that_has_ended_is_cancelled(rig: Rig) -> None:
+    """A thread that it has left behind makes it, and would wait for ever."""
+    rig.open()
+    rig.submit(1)
+    rig.finish(1, 1)
+    [action] = rig.hear(1, submit_message(rig, 1, 5), [b""])
+    assert isinstance(action, Control)
+    assert isinstance(action.message, Answer)
+    assert (action.message.parent, action.message.calls, action.message.statuses) == (1, [5], [CANCELLED])
 
 
 @pytest.mark.rule("R22")
