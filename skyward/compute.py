@@ -185,18 +185,8 @@ class Compute(PoolOperations):
         self.close(cancel=kind is not None)
 
     async def __aenter__(self) -> Self:
-        import asyncio
-
         if not self.is_active:
-            opening = asyncio.ensure_future(asyncio.to_thread(self._open_elsewhere))
-            try:
-                await asyncio.shield(opening)
-            except asyncio.CancelledError:  # which ends no thread
-                self._unwanted = True
-                await asyncio.to_thread(self.close, cancel=True)
-                await asyncio.wait([opening])
-                opening.exception()  # it is of no interest, but has to be looked at
-                raise
+            await self._in_a_thread(self._open_elsewhere)
             self._activation = activate(self)
         return self
 
@@ -210,9 +200,21 @@ class Compute(PoolOperations):
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._in_a_thread(partial(self.close, cancel=kind is not None))
+
+    async def _in_a_thread(self, work: Callable[[], None]) -> None:
+        """Open or close; if whoever awaits that is cancelled, which ends no thread, the pool is closed at once."""
         import asyncio
 
-        await asyncio.to_thread(self.close, cancel=kind is not None)
+        working = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            await asyncio.shield(working)
+        except asyncio.CancelledError:
+            self._unwanted = True
+            await asyncio.to_thread(self.close, cancel=True)
+            await asyncio.wait([working])
+            working.exception()  # it is of no interest, but has to be looked at
+            raise
 
     # --- primitives of the operations --------------------------------------------------------
 
@@ -354,9 +356,8 @@ class Compute(PoolOperations):
     @property
     def slots(self) -> int:
         """Return how many tasks run at once on the nodes that are ready, or may be when the pool has grown."""
-        engine = self._engine
-        nodes = self.current_nodes() if engine is None else max(self.current_nodes(), engine.crew.room())
-        return nodes * self.concurrency
+        room = self._engine.crew.room() if self._engine is not None else 0
+        return max(self.current_nodes(), room) * self.concurrency
 
     # --- questions and wishes ----------------------------------------------------------------
 
@@ -390,10 +391,7 @@ class Compute(PoolOperations):
         return self._engine is not None and not self._closed and not self._engine.closing
 
     def __repr__(self) -> str:
-        if self._engine is None:
-            state = "not open"
-        elif not self.is_active:
-            state = "closed"
-        else:
+        state = "not open" if self._engine is None else "closed"
+        if self._engine is not None and self.is_active:
             state = f"{self.current_nodes()} of {self._engine.crew.membership.target} nodes ready"
         return f"<sky.Compute on {self._provider.name}, {state}>"

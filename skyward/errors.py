@@ -59,6 +59,7 @@ from skyward.task_errors import (
 
 __all__ = [
     "AbsentRankError",
+    "AccessError",
     "ArchitectureError",
     "AuthError",
     "BootstrapError",
@@ -72,6 +73,7 @@ __all__ = [
     "HostUnreachableError",
     "LoginRefusedError",
     "MeshError",
+    "MeshExistsError",
     "MisuseError",
     "NoNodesError",
     "NoPoolError",
@@ -82,6 +84,7 @@ __all__ = [
     "PortInUseError",
     "ProtocolError",
     "ProvisionError",
+    "QuotaError",
     "RemoteError",
     "RemoteImportError",
     "ResultTooLargeError",
@@ -90,6 +93,7 @@ __all__ = [
     "SkywardError",
     "TaskError",
     "TaskTimeoutError",
+    "UnknownMeshError",
     "VersionMismatchError",
     "WorkerCrashedError",
 ]

@@ -2,7 +2,9 @@
 
 A group is serialized in batches that fit the window. A stream that is too large for it, or whose calls come from
 an iterator, has a `Feeder`: a thread that pulls calls, at most `AHEAD` beyond those that have ended, serializes them
-and hands them in while there is room. It stops pulling while results wait for a slow consumer, too.
+and hands them in while there is room. It stops pulling while results wait for a slow consumer, too. Of an iterator's
+calls only so many are under way as have results that fit beside those that wait, by the size of the last ones; until
+the first is known, and however large they are, there is work for each slot.
 
 The thread shares with the rest only the stream's buffer, and never runs while nobody could want its results: the
 buffer says when to stop.
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from skyward.streams import StreamBuffer
 
 AHEAD: Final = 1_000  # calls beyond those that have ended: keeps links busy for a tenth of a second and more
-RESUME: Final = AHEAD // 4  # of these have to end before a feeder that waits goes on: one wake-up for many
-HELD: Final = 32 * 2**20  # bytes of results that wait for the consumer
+RESUME: Final = 4  # a feeder that waits goes on when one in so many of them has ended: one wake-up for many
+HELD: Final = 32 * 2**20  # bytes of results that wait for the consumer, those included that are still to come
 ITERATORS: Final = 32  # of members that yield, which wait for the consumer: each has a task that runs
 FIRST: Final = 256  # calls serialized before their size is known
 MOST: Final = 4_096  # calls serialized in one go
@@ -91,7 +93,7 @@ class Feeder:
 
     def look(self) -> None:
         """Go on if that is possible now; called by whoever has changed what a hungry feeder waits for."""
-        if self._may_go_on(RESUME):
+        if self._may_go_on(resuming=True):
             self.hungry = False
             self._wake.unpark()
 
@@ -107,14 +109,24 @@ class Feeder:
         if self.thread.is_alive():
             self._buffer.finish(self.index)
 
-    def _may_go_on(self, slack: int = 0) -> bool:
+    def _may_go_on(self, *, resuming: bool = False) -> bool:
         buffer = self._buffer
         if buffer.stopped:
             return True
-        ahead = self._ahead is None or self.index - buffer.ended <= self._ahead - 1 - slack
-        if buffer.given - buffer.handed_out >= ITERATORS:
+        if buffer.given - buffer.handed_out >= ITERATORS or buffer.held > (HELD // 2 if resuming else HELD):
             return False
-        return ahead and buffer.held <= (HELD // 2 if slack else HELD)
+        if self._ahead is None:
+            return True
+        ahead = self._bounded(self._ahead)
+        return self.index - buffer.ended < (ahead - ahead // RESUME if resuming else ahead)
+
+    def _bounded(self, ahead: int) -> int:
+        """Return how many calls may be under way, in view of their results."""
+        buffer = self._buffer
+        if not buffer.ended:
+            return min(ahead, max(2, 2 * self._pool.slots))
+        fitting = (HELD - buffer.held) // buffer.usual
+        return ahead if fitting >= ahead else max(fitting, 1, self._pool.slots)
 
     def _wait(self) -> None:
         while not self._may_go_on():

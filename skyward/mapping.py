@@ -9,6 +9,7 @@ together, is run again item by item, so that only the culprit fails.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
@@ -102,6 +103,8 @@ class MapIterator(Generic[T]):
         self._items: Iterator[Any] = zip(*iterables, strict=False) if self._several else iter(iterables[0])
         self._exhausted = False
         self._sent: deque[_Sent] = deque()
+        self._turn = threading.RLock()  # held by who sees to values; reentrant for an iterable that takes some itself
+        self._pulled: list[Any] = []  # items that an interrupt has kept from being sent
         self._values: deque[T] = deque()  # of the items that are next; who takes one has it alone
         self._then: deque[deque[T] | _Failed] = deque()  # what follows them
         self._size = 1
@@ -111,9 +114,14 @@ class MapIterator(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        while not self._values:
-            self._next_values()
-        return self._values.popleft()
+        while True:
+            try:
+                return self._values.popleft()
+            except IndexError:
+                pass  # what is raised below has nothing to do with it
+            with self._turn:
+                if not self._values:  # else another thread has seen to them meanwhile
+                    self._next_values()
 
     def _next_values(self) -> None:
         """Have values at hand, or raise what stands in the place of the next one."""
@@ -133,13 +141,14 @@ class MapIterator(Generic[T]):
     def _fill(self) -> None:
         """Keep some chunks per slot under way."""
         while not self._exhausted and len(self._sent) < AHEAD * max(1, self._slots()):
-            items: list[Any] = []
+            items = self._pulled
             error: Exception | None = None
-            size = min(self._size, int(self._fits))
+            size = max(len(items), min(self._size, int(self._fits)))
             try:
-                items.extend(islice(self._items, size))
+                items.extend(islice(self._items, size - len(items)))
             except Exception as caught:  # of an iterable: raised in its turn, after the items that came before
                 error = caught
+            self._pulled = []
             self._exhausted = len(items) < size
             if items:
                 self._sent.extend(self._send_all(items))
@@ -220,6 +229,7 @@ class MapIterator(Generic[T]):
     def close(self) -> None:
         """Cancel what is under way; the iterator is at its end."""
         self._exhausted = True
+        self._pulled.clear()
         self._values.clear()
         self._then.clear()
         sent, self._sent = self._sent, deque()

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from skyward.pending import PendingFunction, PendingFunctionGroup, PendingStream
     from skyward.streams import ResultStream
 
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -67,11 +71,23 @@ class Pool(ABC):
     def broadcast(self, call: PendingFunction[T]) -> list[T]:
         """Run the call once on every node that is ready; values in rank order; ``call @ pool``."""
 
-    def run_parallel(self, *calls: PendingFunction[T]) -> tuple[T, ...]:
+    @overload
+    def run_parallel(self, a: PendingFunction[A], b: PendingFunction[B], /) -> tuple[A, B]: ...
+    @overload
+    def run_parallel(
+        self, a: PendingFunction[A], b: PendingFunction[B], c: PendingFunction[C], /
+    ) -> tuple[A, B, C]: ...
+    @overload
+    def run_parallel(
+        self, a: PendingFunction[A], b: PendingFunction[B], c: PendingFunction[C], d: PendingFunction[D], /
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    def run_parallel(self, *calls: PendingFunction[T]) -> tuple[T, ...]: ...
+    def run_parallel(self, *calls: PendingFunction[Any]) -> tuple[Any, ...]:
         """Run the calls at once and return the tuple of their values."""
         from skyward.gathering import gather  # the daemon imports this module, and gathers nothing
 
-        values: tuple[T, ...] = self.run_group(gather(*calls))
+        values: tuple[Any, ...] = self.run_group(gather(*calls))
         return values
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any]) -> Iterator[T]:

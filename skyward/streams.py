@@ -37,7 +37,7 @@ class StreamBuffer(Sink):
     __slots__ = (
         "__weakref__", "_brought", "_buffer", "_cancel", "_gifts", "_ordered", "_overdue", "_return_exceptions",
         "_soon", "_taken", "abandoned", "ended", "error", "feeder", "given", "handed_out", "stopped", "tasks", "total",
-        "waiter",
+        "usual", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +64,7 @@ class StreamBuffer(Sink):
         self._overdue = 0.0  # seconds that the group had, once they are over
         self._brought = 0  # bytes of outcomes, counted by the loop's owner alone
         self._taken = 0  # of those that were taken, counted by the consumer alone
+        self.usual = OVERHEAD  # bytes of an outcome, by the last ones: more counts at once, less little by little
         self._gifts: dict[int, Any] = {}  # iterators of members that yield and are not dispatched yet
         self.given = 0  # iterators of members that yield; counted by who dispatches
         self.handed_out = 0  # of these; counted by the consumer
@@ -108,7 +109,9 @@ class StreamBuffer(Sink):
         self.ended += 1
         feeder = self.feeder
         if feeder is not None:
-            self._brought += _size(outcome)
+            size = _size(outcome)
+            self._brought += size
+            self.usual = size if size > self.usual else self.usual - (self.usual - size) // 8
             if feeder.hungry:
                 feeder.look()
         if not self._return_exceptions and failed(outcome):

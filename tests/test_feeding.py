@@ -84,11 +84,28 @@ def test_feeder_stays_a_thousand_calls_ahead_at_most(feed: Callable[..., Feeding
     fed = feed(double(next(pulled)) for _ in itertools.repeat(None))
     fed.settle()
     assert len(fed.pool.dispatched) == AHEAD == 1_000
-    fed.pool.end(feeding.RESUME)
+    fed.pool.end(AHEAD // feeding.RESUME)
     assert fed.feeder.hungry
     fed.pool.end(1)
     fed.settle()
-    assert next(pulled) == AHEAD + feeding.RESUME + 1
+    assert next(pulled) == AHEAD + AHEAD // feeding.RESUME + 1
+
+
+@pytest.mark.rule("R21")
+def test_results_that_are_still_to_come_count(feed: Callable[..., Feeding], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until one is known there are two calls a slot, then as many as have results that fit; one a slot in any case."""
+    monkeypatch.setattr(feeding, "HELD", 100_000)
+    monkeypatch.setattr(Pool, "slots", 3)
+    fed = feed((double(i) for i in itertools.count()), ordered=False)
+    fed.settle()
+    assert len(fed.pool.dispatched) == 6
+    for count in (9, 8, 7):
+        fed.pool.end(1, size=10_000)
+        until(lambda: fed.feeder.hungry and len(fed.pool.dispatched) == count - 1, WAIT)  # noqa: B023 - at once
+    for _ in range(30):
+        fed.pool.end(1, size=10_000)
+    fed.settle()
+    assert fed.buffer.held <= 100_000 + 3 * 10_400
 
 
 @pytest.mark.rule("R21")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
 import threading
 import weakref
 from types import SimpleNamespace
@@ -299,3 +300,54 @@ def test_wrong_arguments_are_told(arguments: Any, message: str) -> None:
     """At the call."""
     with pytest.raises(TypeError, match=message):
         OperatedPool().map(*arguments)
+
+
+@pytest.mark.rule("R37")
+def test_threads_that_share_a_map_get_each_value_once() -> None:
+    """Whoever comes for the next values when another thread sees to them waits for that."""
+    pool = OperatedPool()
+    results = pool.map(double, range(2_000))
+    got: list[int] = []
+    threads = [threading.Thread(target=lambda: got.extend(results)) for _ in range(4)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert sorted(got) == [2 * number for number in range(2_000)]
+
+
+@pytest.mark.rule("R15")
+def test_interrupt_of_the_iterable_loses_no_item() -> None:
+    """What it has given before is sent when iteration goes on."""
+
+    class Interrupted:
+        given = 0
+
+        def __iter__(self) -> Iterator[int]:
+            return self
+
+        def __next__(self) -> int:
+            self.given += 1
+            if self.given == 400:
+                raise KeyboardInterrupt
+            if self.given > 1_000:
+                raise StopIteration
+            return self.given
+
+    results = OperatedPool().map(double, Interrupted())
+    values: list[int] = []
+    interrupts = 0
+    while True:
+        try:
+            values.append(next(results))
+        except KeyboardInterrupt:
+            interrupts += 1
+        except StopIteration:
+            break
+    assert interrupts == 1
+    assert values == [2 * number for number in range(1, 1_001) if number != 400]

@@ -124,6 +124,8 @@ def _serve(
     if door is not None and not door.access.keys:
         logger.log("warning", "no client is admitted yet", {"advice": "skyward-node keys add KEY"})
     processes.become_subreaper()
+    if config.parent:
+        processes.wake_with_parent()
     processes.set_name("skyward-node")
     gc.freeze()
     gc.set_threshold(YOUNG)

@@ -54,6 +54,11 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def wake_with_parent() -> None:
+    """Be continued when the parent's thread that forked us ends: who is stopped does not see that its pipes have."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+
+
 def set_name(name: str) -> None:
     """Name this thread, as ``ps`` and ``top`` show it; at most 15 characters count."""
     _prctl(_PR_SET_NAME, name.encode())

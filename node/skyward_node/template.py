@@ -152,6 +152,7 @@ class _Template:
         signal.signal(signal.SIGCHLD, _noted)  # only a handled signal wakes the poll in `serve`
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         processes.become_subreaper()
+        processes.wake_with_parent()
         processes.set_name("skyward-spawner")
         _preload()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Final
 
 from skyward.config import frame_limit
@@ -10,7 +9,6 @@ from skyward.errors import ProtocolError
 from skyward.mappings import tidy
 from skyward.mesh.outcomes import Outcomes
 from skyward.mesh.spares import Spares
-from skyward.versions import package_versions
 from skyward.wire.bundles import Interim
 from skyward.wire.codec import Decoder, check_body, encode, pack_body
 from skyward.wire.frames import shared_among
@@ -73,7 +71,6 @@ class Talk:
         self._engine = engine
         self._outcomes = Outcomes(engine)
         self._decode = Decoder(NODE_MESSAGES).decode
-        self._versions = package_versions(sys.path)
         self.spares = Spares()
         self._gathering: Link | None = None  # over which the last piece of a large frame came
 

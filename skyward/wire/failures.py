@@ -150,9 +150,28 @@ def _pickled(error: BaseException, limit: int) -> tuple[bytes, str]:
         return b"", f"the exception cannot be pickled: {_cut(safe_text(trouble), _MAX_NAME)}"
     if type(again) is not type(error):
         return b"", f"the exception unpickles as {_type_name(again)}"
+    if safe_text(again) != safe_text(error) and type(error).__reduce__ is BaseException.__reduce__:
+        data = pickler.dump(_AsItIs(error), in_band=True).data
     if len(data) > limit:
         return b"", f"the exception has {len(data)} bytes, more than the {limit} allowed"
     return data, ""
+
+
+class _AsItIs:
+    """An exception that says something else when its class makes it again: ``__init__`` has made its text."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make_as_it_was, (type(self.error), self.error.args, vars(self.error))
+
+
+def _make_as_it_was(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(state)
+    return error
 
 
 def _type_name(error: object) -> str:

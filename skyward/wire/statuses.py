@@ -40,3 +40,6 @@ class Failure(Struct, array_like=True, frozen=True):
     timeout: Seconds = 0.0
     module: Name = ""  # IMPORT_FAILED
     place: Annotated[int, Meta(ge=-1, lt=MAX_BATCH)] = -1  # CRASHED, of a bundle: the call that ran; -1: unknown
+
+
+CANCELLED_FAILURE: Final = Failure(CANCELLED, type_name="CancelledError", message="the task was cancelled")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +16,6 @@ from tests.rules.work import add, naps
 from tests.rules.yielding import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -63,22 +65,12 @@ def test_stream_is_read_after_its_pool_and_a_generator_is_not() -> None:
 
 
 @pytest.mark.rule("R30")
-@pytest.mark.parametrize("way", ["callback", "stream"])
-def test_generator_that_begins_while_the_pool_is_left_does_not_keep_it(way: str) -> None:
-    """A callback, or the iterator of a stream, calls it when nobody can read it any more."""
+def test_generator_that_begins_while_the_pool_is_left_does_not_keep_it() -> None:
+    """A callback calls it when nobody can read it any more, and other calls go on."""
     kept: list[object] = []
-
-    def calls() -> Iterator[sky.PendingFunction[int]]:
-        yield naps(0.3, 1)
-        for _ in range(1_000):  # as many as go ahead of the results
-            yield add(1, 2)
-        yield count(10**9)  # type: ignore[misc]  # a stream may have what yields, too  # pyright: ignore[reportReturnType]
-
     with sky.Compute(nodes=1) as pool:
-        if way == "callback":
-            (naps(0.3, 1) > pool).add_done_callback(lambda _: kept.append(count(10**9) > pool))
-        else:
-            kept.append(sky.gather(calls(), stream=True) >> pool)
+        first, _ = naps(0.2, 1) > pool, naps(0.4, 2) > pool
+        first.add_done_callback(lambda _: kept.append(count(10**9) > pool))
     assert len(kept) == 1
 
 
@@ -120,3 +112,22 @@ except (sky.ProvisionError, RuntimeWarning):
     with script(source, cwd=tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.read() == "False False False\n"
+
+
+@pytest.mark.rule("R30")
+@pytest.mark.parametrize("way", ["interrupt", "cancel"])
+def test_end_of_a_coroutine_that_leaves_a_pool_waits_for_no_call(way: str) -> None:
+    """Ctrl-C, a cancel and a time limit cancel what leaving the block would have waited for."""
+    kept: list[sky.Future[int]] = []
+
+    async def leave() -> None:
+        async with sky.Compute(nodes=1) as pool:
+            kept.append(naps(100, 1) > pool)
+            me = asyncio.current_task()
+            assert me is not None
+            end = me.cancel if way == "cancel" else partial(signal.raise_signal, signal.SIGINT)
+            asyncio.get_running_loop().call_later(0.2, end)
+
+    with pytest.raises(KeyboardInterrupt if way == "interrupt" else asyncio.CancelledError):
+        asyncio.run(leave())
+    assert kept[0].cancelled()

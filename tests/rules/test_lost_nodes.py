@@ -350,3 +350,16 @@ def test_silent_node_is_lost(pool: sky.Compute, tmp_path: Path) -> None:
     let_go(tmp_path, "a")
     assert held.result() == "a"
     until(lambda: pool.current_nodes() == 2)
+
+
+@pytest.mark.rule("R30")
+@pytest.mark.rule("F17")
+def test_stopped_spawner_does_not_outlive_its_daemon() -> None:
+    """It is continued when the daemon has gone, sees that, and ends with its workers."""
+    with sky.Compute(nodes=1) as pool:
+        _, worker, _ = place() >> pool
+        spawner = psutil.Process(worker).ppid()
+        daemon = psutil.Process(spawner).ppid()
+        os.kill(spawner, signal.SIGSTOP)
+        os.kill(daemon, signal.SIGKILL)
+        assert ended([spawner, worker])

@@ -295,3 +295,23 @@ def test_tags_have_colours_in_a_terminal(in_terminal: Callable[[str], str]) -> N
     """Each node its own."""
     shown = in_terminal(PROGRAM.format(options=", console=True"))
     assert -1 < shown.find("\x1b[36m[node 0]\x1b[0m out 3\r\n") < shown.find("result 3\r\n")
+
+
+@pytest.mark.rule("R28")
+@pytest.mark.rule("F18")
+def test_task_that_closes_its_output_closes_no_other(pool: sky.Compute) -> None:
+    """Those after it in the same worker print as ever."""
+
+    @sky.function
+    def close() -> int:
+        sys.stdout.close()
+        sys.stderr.close()
+        return os.getpid()
+
+    @sky.function
+    def speak() -> int:
+        print("words")
+        print("words", file=sys.stderr)
+        return os.getpid()
+
+    assert close().on(0) >> pool == speak().on(0) >> pool

@@ -133,7 +133,8 @@ async def later(pool: sky.Compute) -> None:
     assert_type(sky.sky.run(sky.gather(name(1), name(2), stream=True)), ResultStream[str])
     pool.run(5)  # E: call-overload reportArgumentType
     assert_type(pool.broadcast(name(1)), list[str])
-    assert_type(pool.run_parallel(name(1), name(2)), tuple[str, ...])
+    assert_type(pool.run_parallel(name(1), name(2)), tuple[str, str])
+    assert_type(pool.run_parallel(*[name(1), name(2)]), tuple[str, ...])
     assert_type(list(pool.map(name, [1])), list[str])
     assert_type(list(pool.map(name.local, [1])), list[str])
     assert_type(list(pool.map(fetch, ["u"])), list[bytes])

@@ -74,6 +74,11 @@ class Holding(Exception):
         import threading
         self.lock = threading.Lock()
 
+class Telling(Exception):
+    def __init__(self, number):
+        super().__init__(f"value {number} is bad")
+        self.number = number
+
 class Changing(Exception):
     def __reduce__(self): return ValueError, ("other",)
 
@@ -84,7 +89,7 @@ class Stiff(Exception):
     def __setattr__(self, name, value): raise AttributeError(name)
     def add_note(self, note): raise AttributeError(note)
 
-KINDS = {"Good": Good, "Picky": Picky, "Holding": Holding, "Changing": Changing, "Mute": Mute}
+KINDS = {"Good": Good, "Picky": Picky, "Holding": Holding, "Changing": Changing, "Mute": Mute, "Telling": Telling}
 
 def throw(name, *args, **kwargs):
     raise KINDS[name](*args, **kwargs)
@@ -100,6 +105,15 @@ def test_exception_is_raised_with_its_own_class(elsewhere: Elsewhere) -> None:
     assert type(info.value) is main["Good"]
     assert info.value.args == ("text", 5)
     assert info.value.code == 5
+
+
+@pytest.mark.rule("R29")
+def test_exception_says_what_it_said(elsewhere: Elsewhere) -> None:
+    """Its class makes the text from other arguments, and shall not do it from the text."""
+    main = run_as_main(ERRORS)
+    with pytest.raises(main["Telling"]) as info:
+        elsewhere.call(main["throw"], "Telling", 7)
+    assert (str(info.value), info.value.number) == ("value 7 is bad", 7)
 
 
 @pytest.mark.rule("R29")

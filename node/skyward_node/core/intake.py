@@ -17,10 +17,9 @@ from skyward.errors import ProtocolError
 from skyward.wire.codec import encode, split_body
 from skyward.wire.messages import MAX_HEADER, Need, Release, Roster
 from skyward_node.core.actions import Control, Give, Send
+from skyward_node.core.node import batches
 from skyward_node.core.outcomes import give_back
 from skyward_node.core.tasks import CODE_CAME, HELD, Task, move
-
-MOST_KEYS: Final = 16_384  # in one message: the protocol's bound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,8 +102,7 @@ def _hold(node: Node, session: Session, tasks: Sequence[Task]) -> list[Task]:
 
 def ask_again(node: Node, session: Session) -> None:
     """Ask for what is still missing: the question, or its answer, may have been lost with a connection."""
-    need = session.library.missing()
-    for some in (need[start : start + MOST_KEYS] for start in range(0, len(need), MOST_KEYS)):
+    for some in batches(session.library.missing()):
         node.say(session, Need(node.epoch, some, []))
 
 

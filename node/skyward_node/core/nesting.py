@@ -18,11 +18,11 @@ from skyward.wire.codec import pack_body
 from skyward.wire.frames import Payload
 from skyward.wire.messages import Answer, Module, Revoke, Slots
 from skyward.wire.shelf import CALLS, Shelf
-from skyward.wire.statuses import REFUSED, Failure
+from skyward.wire.statuses import CANCELLED_FAILURE, REFUSED, Failure
 from skyward.wire.unconfirmed import is_new
 from skyward_node.core import assign, crew
 from skyward_node.core.actions import Control
-from skyward_node.core.node import CANCELLED_FAILURE, TIMEOUT, batches
+from skyward_node.core.node import TIMEOUT, batches
 from skyward_node.core.outbox import encode_failure
 from skyward_node.core.tasks import FOR_CALLS, FOR_STREAMS, GIVEN, LEND, RECLAIM, RUNNING, WAITING
 from skyward_node.pipe_messages import Deadlock

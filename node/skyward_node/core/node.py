@@ -11,12 +11,11 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from msgspec import Struct
 
 from skyward.wire.messages import MAX_BATCH, Cancel, Output
-from skyward.wire.statuses import CANCELLED, Failure
 from skyward_node.core.actions import Control, Give, Log, Send
 from skyward_node.core.library import FORGOTTEN
 from skyward_node.core.lines import WINDOW
@@ -28,12 +27,15 @@ if TYPE_CHECKING:
 
     from skyward.wire.frames import Buffer
     from skyward.wire.messages import Credit, Items, Message, Revoke, Submit
+    from skyward.wire.statuses import Failure
     from skyward_node.core.actions import Action
     from skyward_node.core.library import Part as CodePart
     from skyward_node.core.lines import Block
     from skyward_node.core.sessions import Session
     from skyward_node.core.tasks import Task
     from skyward_node.core.workers import Worker
+
+T = TypeVar("T")
 
 TIMEOUT: Final = 0  # of a task: it ran as long as it may
 GRACE: Final = 1  # of a task: it had the time to stop
@@ -227,9 +229,6 @@ class Node:
         return self._timers[0][0] if self._timers else inf
 
 
-def batches(ids: list[int]) -> Iterable[list[int]]:
-    """Cut a list of ids into pieces that fit a message each."""
+def batches(ids: list[T]) -> Iterable[list[T]]:
+    """Cut a list of ids, or of keys, into pieces that fit a message each."""
     return (ids[start : start + MAX_BATCH] for start in range(0, len(ids), MAX_BATCH))
-
-
-CANCELLED_FAILURE: Final = Failure(CANCELLED, type_name="CancelledError", message="the task was cancelled")

@@ -15,11 +15,11 @@ from skyward.wire.bundles import Interim
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload, Ref
 from skyward.wire.messages import Release
-from skyward.wire.statuses import CRASHED, TIMED_OUT, Failure
+from skyward.wire.statuses import CANCELLED_FAILURE, CRASHED, TIMED_OUT, Failure
 from skyward_node.core import assign, crew, nesting
 from skyward_node.core.actions import Bury, Give
 from skyward_node.core.lines import PATIENCE, Block
-from skyward_node.core.node import CANCELLED_FAILURE, PARTIAL
+from skyward_node.core.node import PARTIAL
 from skyward_node.core.outbox import Part
 from skyward_node.core.tasks import (
     CANCEL,

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skyward.wire.statuses import CANCELLED_FAILURE
 from skyward_node.core import crew, nesting, streaming
-from skyward_node.core.node import CANCELLED_FAILURE, GRACE
+from skyward_node.core.node import GRACE
 from skyward_node.core.outbox import failures
 from skyward_node.core.outcomes import give_back, timed_out
 from skyward_node.core.tasks import (

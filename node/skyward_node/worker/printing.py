@@ -64,6 +64,11 @@ class Stream(io.TextIOWrapper):
                     self.watch()
         return count
 
+    def close(self) -> None:
+        """Flush: a task that closes its output does not close that of those after it."""
+        with suppress(OSError, ValueError):
+            self.flush()
+
     def end_line(self) -> None:
         """End the line that has begun: what the next task prints is another."""
         if self.begun:

@@ -17,7 +17,7 @@ from skyward.parameters import yields
 from skyward.wire import bundles, failures, payload
 from skyward.wire.frames import Payload, size_of
 from skyward.wire.placeholders import Placeholder
-from skyward.wire.statuses import CANCELLED, OK, REFUSED, TOO_LARGE, Failure
+from skyward.wire.statuses import CANCELLED_FAILURE, OK, REFUSED, TOO_LARGE, Failure
 from skyward.wishes import WISH
 from skyward_node.cells import IDLE
 from skyward_node.worker.bundles import Bundle
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from skyward_node.worker.streams import Streams
 
 _GENERATORS: Final = frozenset((GeneratorType, AsyncGeneratorType))
-_CANCELLED: Final = Failure(CANCELLED, type_name="CancelledError", message="the task was cancelled")
 
 
 class Slot:
@@ -153,7 +152,7 @@ class Slot:
             bundle.run(function, self)
             self.bundle = None
             self.printing.end(output)
-            status, value = bundle.outcome(_encoded(_CANCELLED) if self.interrupts.hit == id else None)
+            status, value = bundle.outcome(_encoded(CANCELLED_FAILURE) if self.interrupts.hit == id else None)
         self.ended = perf_counter_ns()
         return id, status, value, (self.ended - self.started) // 1000
 
@@ -191,7 +190,7 @@ class Slot:
                 drive(emitter, generator, id, self.interrupts, self._check_fork)
             outcome = self._pack(None)
         except Closed:
-            outcome = _failed(_CANCELLED)
+            outcome = _failed(CANCELLED_FAILURE)
         except Unsendable as error:
             outcome = error.status, error.payload
         except BaseException as error:
@@ -237,7 +236,7 @@ class Slot:
         if isinstance(error, SystemExit):
             return failures.exited(error)
         if (self.interrupts.hit == id and _is_interrupt(error)) or (id in self.streams.closed and _is_cancelled(error)):
-            return _CANCELLED
+            return CANCELLED_FAILURE
         if isinstance(error, DeadlockError):
             return Failure(REFUSED, type_name="DeadlockError", message=str(error))
         return failures.from_exception(error)
@@ -268,7 +267,7 @@ class Slot:
 
 def cancelled() -> tuple[int, Payload]:
     """Return status and payload of a task that was cancelled before it started."""
-    return _failed(_CANCELLED)
+    return _failed(CANCELLED_FAILURE)
 
 
 def _encoded(failure: Failure) -> tuple[int, bytes]:

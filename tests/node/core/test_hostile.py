@@ -188,7 +188,7 @@ def submit(parent: int, call: int) -> tuple[Submit, list[bytes]]:
 
 def cancelled(worker: int, parent: int, call: int) -> Control:
     """Return the answer to a call that nobody will make."""
-    from skyward_node.core.node import CANCELLED_FAILURE
+    from skyward.wire.statuses import CANCELLED_FAILURE
 
     data = encode_failure(CANCELLED_FAILURE)
     return Control(worker, Answer(0, parent, [call], [CANCELLED], [len(data)], [0], [0]), [data])

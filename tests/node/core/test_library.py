@@ -9,7 +9,7 @@ import pytest
 from skyward.wire.lone import Call
 from skyward.wire.messages import Beat, Function, Module, Need, Submit
 from skyward.wire.shelf import CALLS, NODE, WORKER
-from skyward_node.core.actions import Action, Give, Kill, Send
+from skyward_node.core.actions import Action, Control, Give, Kill, Send
 from skyward_node.pipe_messages import Forget
 
 if TYPE_CHECKING:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from skyward.wire.messages import Beat, Progress, Returned
-from skyward.wire.statuses import CANCELLED, CRASHED, TIMED_OUT, Failure
+from skyward.wire.statuses import CANCELLED, CANCELLED_FAILURE, CRASHED, TIMED_OUT, Failure
 from skyward_node.core.actions import (
     Bury,
     Kill,
     Send,
     Spawn,
 )
-from skyward_node.core.node import CANCELLED_FAILURE
 from skyward_node.executors.events import Exited
 
 if TYPE_CHECKING:
