@@ -26,7 +26,7 @@ def main() -> None:
 
     Exit codes: 0 all is well; 1 what was run failed, or is not well; 2 wrong usage, or a file that makes no sense; 3 no
     mesh of that name; 4 there is one already, or another command is changing it; 5 nodes could not be started or
-    ended; 6 nodes do not answer; 7 you said no; 130 Ctrl-C.
+    ended; 6 nodes do not answer; 7 you said no; 130 Ctrl-C, 143 SIGTERM; 141 nobody reads what is printed.
     """
 
 

@@ -22,7 +22,7 @@ from skyward.wire.payload import safe_text
 from skyward.wishes import STDERR, STDOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from skyward.output import OutputLine, Redirection
     from skyward.wire.frames import Buffer
@@ -32,6 +32,7 @@ ROOM: Final = 4 * 2**20  # bytes of lines that wait for a slow terminal or callb
 ENTRY: Final = 200  # bytes of memory that an entry takes beside its text
 PATIENCE: Final = 0.2  # seconds a result waits for the lines of its task to be shown: less than a heartbeat
 LAST: Final = 5.0  # seconds that the end of a redirection waits for its lines, as the end of a pool does
+unwritable: Final[list[Callable[[OSError], None]]] = []  # told when a line cannot be written; a program just goes on
 COLOURS: Final = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)  # of tags in a terminal, by rank: none is red, which is bad
 
 
@@ -212,7 +213,10 @@ def print_lines(rank: int | None, stream: int, text: str) -> None:
         except UnicodeEncodeError:
             target.write(text.encode(target.encoding, "backslashreplace").decode(target.encoding))
         target.flush()
-    except (AttributeError, OSError, ValueError):  # the user's stream is closed, or None: there is nobody to tell
+    except OSError as error:
+        for told in unwritable:
+            told(error)
+    except (AttributeError, ValueError):  # the user's stream is closed, or None: there is nobody to tell
         pass
 
 

@@ -24,8 +24,26 @@ from skyward_scripts.meshes.running import MESH, attached
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-# An argument that is a key may begin with a dash, and hold the letter of any short option.
+# A label may begin with a dash, too.
 TAKES_KEY = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+
+
+class TakesKey(click.Command):
+    """Has a key as an argument: one may begin with a dash, and then hold the letter of a short option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Hide what is as long as a key from whoever looks for options, and put it back."""
+        from skyward.transport.keys import LENGTH
+
+        hidden = {
+            f"key {number}": word
+            for number, word in enumerate(args)
+            if len(word) == LENGTH and word.startswith("-") and not word.startswith("--mesh=")
+        }
+        words = [f"key {number}" if f"key {number}" in hidden else word for number, word in enumerate(args)]
+        rest = super().parse_args(ctx, words)
+        ctx.params.update({name: hidden[value] for name, value in ctx.params.items() if value in hidden})
+        return rest
 
 
 class Listed(NamedTuple):
@@ -71,7 +89,7 @@ def list_(*, mesh: str | None, as_json: bool) -> None:
         click.echo(f"{key} {label}".rstrip() + some)
 
 
-@keys.command(context_settings=TAKES_KEY)
+@keys.command(cls=TakesKey, context_settings=TAKES_KEY)
 @MESH
 @click.argument("key")
 @click.argument("label", default="")
@@ -85,7 +103,7 @@ def add(*, mesh: str | None, key: str, label: str) -> None:
         _note(name, lambda clients: with_client(clients, public, label))
 
 
-@keys.command(context_settings=TAKES_KEY)
+@keys.command(cls=TakesKey, context_settings=TAKES_KEY)
 @MESH
 @click.argument("key")
 @click.pass_context

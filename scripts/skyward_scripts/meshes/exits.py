@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import select
+import signal
+import sys
 import traceback
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -16,7 +22,12 @@ EXISTS: Final = 4  # there is one already, or another command is changing it
 PROVISION: Final = 5  # nodes could not be started, or ended
 UNREACHABLE: Final = 6  # nodes do not answer, or refuse us
 DECLINED: Final = 7  # asked whether to go on, somebody said no
-INTERRUPTED: Final = 130  # by Ctrl-C, as in a shell
+KILLED: Final = 128  # by a signal, whose number is added, as a shell says it
+INTERRUPTED: Final = KILLED + signal.SIGINT  # by Ctrl-C
+CLOSED: Final = KILLED + signal.SIGPIPE  # what is printed goes where nobody reads it any more
+
+# What writing fails with: nobody reads, no room on a disk.
+_WRITING: Final = {errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF}
 
 _CODES: Final[tuple[tuple[type[SkywardError], int], ...]] = (
     (UnknownMeshError, UNKNOWN),
@@ -54,6 +65,10 @@ class Commands(click.Group):
         except SkywardError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(code_of(error))
+        except OSError as error:
+            if not _is_about_writing(error):
+                raise
+            ctx.exit(tell_unwritten(error))
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
@@ -66,3 +81,39 @@ class Commands(click.Group):
 def show_failure(error: BaseException) -> None:
     """Show what the user's own code has raised, as Python would."""
     click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+
+
+def _is_about_writing(error: OSError) -> bool:
+    """Return whether it says that output could not be written: it is about no file of a name."""
+    return error.errno in _WRITING and error.filename is None
+
+
+def tell_unwritten(error: OSError) -> int:
+    """Say that output could not be written, unless whoever read it has gone; return the exit code."""
+    if error.errno != errno.EPIPE:
+        with suppress(OSError):  # it may be stderr that fails
+            click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
+    _forget_the_rest()
+    return CLOSED if error.errno == errno.EPIPE else FAILED
+
+
+def reader_is_gone() -> bool:
+    """Return whether nobody reads what is printed any more."""
+    poller = select.poll()
+    try:
+        poller.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # no file of the system
+        return False
+    return any(event & select.POLLERR for _, event in poller.poll(0))
+
+
+def _forget_the_rest() -> None:
+    """Have the interpreter not fail on what it still would write at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError):  # a stream of somebody else, without a descriptor
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)

@@ -15,7 +15,8 @@ import skyward as sky
 from skyward.calls import Function
 from skyward.errors import AbsentRankError, ConfigError, ProvisionError, SkywardError, TaskError
 from skyward_scripts.meshes import loading
-from skyward_scripts.meshes.exits import FAILED, Unreachable, show_failure
+from skyward_scripts.meshes.endings import ending
+from skyward_scripts.meshes.exits import FAILED, KILLED, Unreachable, reader_is_gone, show_failure, tell_unwritten
 from skyward_scripts.meshes.flags import command_for
 from skyward_scripts.meshes.loading import Target
 from skyward_scripts.meshes.looking import only_mesh
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 MESH = click.option("--mesh", "-m", "mesh", metavar="NAME", help="The mesh, or the path of its file; the only one.")
 REST = {"ignore_unknown_options": True, "allow_interspersed_args": False}  # what follows is for somebody else
 NOT_FOUND = 127  # what a shell says of a command that there is not
-KILLED = 128  # and of one that was killed, with the number of the signal added
 
 
 class Place(click.ParamType[Any]):
@@ -76,6 +76,13 @@ def run(
 
     Exits with 1 if the function, or the program, fails.
     """
+    with ending(ctx):
+        _run(ctx, mesh, place, target, arguments, as_json=as_json)
+
+
+def _run(
+    ctx: click.Context, mesh: str | None, place: Any, target: str, arguments: Sequence[str], *, as_json: bool
+) -> None:
     wanted = Target.parse(target)
     if not wanted.function:
         if names := loading.idle_functions(wanted.path):
@@ -106,6 +113,8 @@ def _tried(ctx: click.Context, action: Callable[[], Any]) -> Any:
     except (SkywardError, click.exceptions.Exit):
         raise
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and reader_is_gone():  # a program has printed by itself
+            ctx.exit(tell_unwritten(error))
         show_failure(error)
         ctx.exit(FAILED)
 
@@ -150,8 +159,12 @@ def is_stream(value: object) -> bool:
 
 
 def _print_one(value: Any, before: str, *, as_json: bool) -> None:
-    click.echo(json.dumps(value, default=repr) if as_json else f"{before}{value}")
-    sys.stdout.flush()
+    text = json.dumps(value, default=repr) if as_json else f"{before}{value}"
+    try:
+        click.echo(text)
+        sys.stdout.flush()
+    except OSError as error:  # told from what the user's code raises, which may be the same
+        click.get_current_context().exit(tell_unwritten(error))
 
 
 # --- commands ------------------------------------------------------------------------------------
@@ -169,7 +182,7 @@ def execute(ctx: click.Context, *, mesh: str | None, place: Any, command: tuple[
 
     Exits with the highest exit code of the command on any node; 127 if there is no such command.
     """
-    with attached(mesh) as pool:
+    with ending(ctx), attached(mesh) as pool:
         codes = _tried(ctx, lambda: _called(pool, place, sky.function(started_there())(list(command)).with_retries(0)))
     everywhere: list[int] = codes if place == "all" else [codes]
     ctx.exit(max(map(exit_code, everywhere)))
