@@ -11,6 +11,7 @@ from skyward.model import Executor  # noqa: TC001 - dataclass fields are asked f
 
 LONGEST: Final = 1e9  # seconds: the protocol's bound, thirty years
 LARGEST: Final = 2**62  # bytes: fits the protocol's integers
+FASTEST: Final = 0.01  # seconds between two heartbeats: nodes beat no faster, and would be lost if more was expected
 CLOSE_WAIT: Final = 5.0  # seconds that callbacks, and then output, may take at a pool's close
 CANCEL_WAIT: Final = 0.4  # the same if everything is cancelled: a program that ends so exits within two seconds
 LEAST_FRAME: Final = 64 * 2**20  # bytes: headers, code and batches of small calls pass however small `max_payload` is
@@ -68,6 +69,18 @@ def _require(name: str, value: object, kind: type, what: str) -> None:
         raise TypeError(f"{name} must be {what}, got {value!r}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Raise `TypeError` unless ``value`` is a bool: "no" would be true."""
+    _require(name, value, bool, "True or False")
+
+
+def check_whole(name: str, value: object, least: int, most: int) -> None:
+    """Raise unless ``value`` is an int within these bounds."""
+    _require(name, value, int, "an int")
+    if not least <= cast("int", value) <= most:
+        raise ConfigError(f"{name} must be between {least} and {most}, got {value}")
+
+
 class Worker(Frozen, kw_only=True):
     """How each node runs tasks.
 
@@ -83,12 +96,10 @@ class Worker(Frozen, kw_only=True):
     reuse_processes: bool = True
 
     def __post_init__(self) -> None:
-        _require("concurrency", self.concurrency, int, "an int")
-        if not 1 <= self.concurrency <= 4096:
-            raise ConfigError(f"concurrency must be between 1 and 4096, got {self.concurrency}")
+        check_whole("concurrency", self.concurrency, 1, 4096)
         if self.executor not in ("process", "thread"):
             raise ConfigError(f"executor must be 'process' or 'thread', got {self.executor!r}")
-        _require("reuse_processes", self.reuse_processes, bool, "True or False")
+        check_flag("reuse_processes", self.reuse_processes)
 
 
 class Options(Frozen, kw_only=True):
@@ -101,7 +112,7 @@ class Options(Frozen, kw_only=True):
     ``timeout``: time limit of each task from its start (default None: none).
     ``console``: show the output of tasks, and how the pool stands while it works (default True).
     ``heartbeat``: interval of heartbeats (default 0.25: a silent node is noticed within a second;
-    take 1 for distant machines, 5 for very lossy links).
+    take 1 for distant machines, 5 for very lossy links); 0.01 at least.
     ``lease``: silence of the client after which a node stops its tasks (default 30: long enough for
     a suspended laptop lid, short enough not to pay for nothing); three heartbeats at least.
     ``cancel_grace``: from interrupt to kill of a cancelled task (default 1: time for ``finally``).
@@ -132,11 +143,13 @@ class Options(Frozen, kw_only=True):
 
     def __post_init__(self) -> None:
         _require("worker", self.worker, Worker, "a sky.Worker(...)")
-        _require("console", self.console, bool, "True or False")
+        check_flag("console", self.console)
         check_retries(self.retries)
         check_timeout(self.timeout)
         for name in ("heartbeat", "lease", "node_wait", "idle_timeout", "drain_timeout"):
             _positive(name, getattr(self, name))
+        if self.heartbeat < FASTEST:
+            raise ConfigError(f"heartbeat must be at least {FASTEST:g}, got {self.heartbeat}: nodes beat no faster")
         _positive("start_timeout", self.start_timeout, none=True)
         _positive("cancel_grace", self.cancel_grace, zero=True)
         for name in ("max_payload", "window"):
@@ -164,9 +177,7 @@ def check_timeout(value: object) -> None:
 
 def check_retries(value: object) -> None:
     """Raise unless ``value`` is an int of 0 or more."""
-    _require("retries", value, int, "an int")
-    if not 0 <= cast("int", value) <= 10_000:
-        raise ConfigError(f"retries must be between 0 and 10000, got {value}")
+    check_whole("retries", value, 0, 10_000)
 
 
 _OPTIONS = {*Options.defaults} - {"worker"}

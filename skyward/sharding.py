@@ -143,9 +143,18 @@ def shard(  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload] 
     if len(set(lengths)) > 1:
         raise ValueError(f"sky.shard() keeps its arguments aligned, so their lengths must be equal, got {lengths}")
     place, total = _place(node, total_nodes)
-    chosen = _chosen(lengths[0], place, total, seed=index(seed), shuffle=shuffle, drop_last=drop_last)
+    chosen = _chosen(lengths[0], place, total, seed=_agreed(seed), shuffle=shuffle, drop_last=drop_last)
     parts = tuple([_part(each, chosen) for each in data])
     return parts[0] if len(parts) == 1 else parts
+
+
+def _agreed(seed: SupportsIndex) -> int:
+    try:
+        return index(seed)
+    except TypeError as error:  # the generator takes None, and then each node has an order of its own
+        raise TypeError(
+            f"sky.shard() needs an int as seed, on which all nodes agree, got {seed!r}: leave it out, or pass seed=1"
+        ) from error
 
 
 def _place(node: SupportsIndex | None, total_nodes: SupportsIndex | None) -> tuple[int, int]:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from skyward import config
-from skyward.config import LARGEST, LONGEST, Options, Worker, available_memory, merge_options
+from skyward.config import FASTEST, LARGEST, LONGEST, Options, Worker, available_memory, merge_options
 from skyward.errors import ConfigError
+from skyward_node.core.sessions import BEATS
 
 TIMES = ("heartbeat", "lease", "node_wait", "start_timeout", "idle_timeout", "drain_timeout", "timeout")
 SIZES = ("max_payload", "window")
@@ -56,7 +57,7 @@ def test_documented_defaults_are_the_defaults() -> None:
 @pytest.mark.parametrize("name", TIMES)
 def test_times_have_bounds(name: str) -> None:
     """More than nothing, and finite: a node refuses what does not fit the protocol."""
-    for fine in (0.001, 1, LONGEST):
+    for fine in (FASTEST if name == "heartbeat" else 0.001, 1, LONGEST):
         assert getattr(options(name, fine), name) == fine
     for bad in (0, -1, NAN):
         with pytest.raises(ConfigError, match=f"{name} must be more than 0, got"):
@@ -68,6 +69,14 @@ def test_times_have_bounds(name: str) -> None:
     for kind in wrong:
         with pytest.raises(TypeError, match=f"{name} must be a number, got"):
             options(name, kind)
+
+
+@pytest.mark.rule("R32")
+def test_heartbeat_is_none_that_nodes_refuse() -> None:
+    """They beat no faster than the bound, and would be taken for lost."""
+    assert BEATS[0] == FASTEST
+    with pytest.raises(ConfigError, match=r"heartbeat must be at least 0\.01, got 0\.005"):
+        Options(heartbeat=0.005)
 
 
 def test_unlimited_timeout_is_none() -> None:

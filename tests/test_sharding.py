@@ -205,6 +205,14 @@ def test_vacant_rank_leaves_no_gap() -> None:
 
 
 @pytest.mark.rule("R27")
+@pytest.mark.parametrize("seed", [None, "7", 0.5])
+def test_seed_that_nodes_might_not_agree_on_is_refused(seed: Any) -> None:
+    """It says what one is."""
+    with pytest.raises(TypeError, match=rf"sky\.shard\(\) needs an int as seed, .* got {seed!r}"):
+        sky.shard([1, 2, 3], shuffle=True, seed=seed)
+
+
+@pytest.mark.rule("R27")
 def test_no_data_is_an_error() -> None:
     """It says what to pass."""
     with pytest.raises(ValueError, match=r"sky\.shard\(x\)"):

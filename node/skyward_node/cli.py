@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from skyward.config import LONGEST
 from skyward.errors import ConfigError
 from skyward.model import NodeConfig
 from skyward.transport import keys as key_files
@@ -25,6 +27,17 @@ T = TypeVar("T")
 # Whose arguments are keys: one may begin with a dash, and hold the letter of any short option.
 TAKES_KEY = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 KEYS_HELP = "Directory of the node's key and of the keys it admits; mode 0700."
+
+
+class Seconds(click.FloatRange):
+    """A time; what is no number is in no range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no time", param, ctx)
+        return seconds
 
 
 def _version() -> str:
@@ -76,11 +89,11 @@ def _keys_option(name: str) -> Callable[[Command], Command]:
 @click.option("--fresh-processes", is_flag=True, help="Run each task in a process that has run no other.")
 @click.option(
     "--lease",
-    type=click.FloatRange(0.1),
+    type=Seconds(0.1, LONGEST),
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long a client may be silent before its tasks are stopped.",
+    help="How long a client may be silent before its tasks are stopped, if it says nothing of that: pools say lease=.",
 )
 @click.option(
     "--max-payload",

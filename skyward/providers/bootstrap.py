@@ -50,7 +50,7 @@ ERRORS: Final[dict[str, type[BootstrapError]]] = {
 
 ADVICE: Final[dict[str, str]] = {
     "setup": "its last lines say why; setup= is a command for sh, which runs there before anything else",
-    "no-python": "install it there, or name it: python=",
+    "no-python": "install it, or name one that is there: python=",
     "architecture": "leave the package out, or build a wheel of it for such machines",
     "disk-full": "make room there, or take another disk: setup='export SKYWARD_CACHE=/big/disk'",
     "port-in-use": "take another node_port=, or none: any port that is free",
@@ -71,7 +71,7 @@ consider() {
     version=$("$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || version='not usable'
     case $version. in
         @VERSION@.*) python=$(command -v "$1") ;;
-        *) seen="$seen $1 is $version;" ;;
+        *) seen="${seen:+$seen, }$1 is $version" ;;
     esac
 }
 if [ -n "${SKYWARD_PYTHON:-}" ]; then
@@ -82,8 +82,8 @@ else
         each=$(uv python find --no-python-downloads @VERSION@ 2>/dev/null) && consider "$each"
     fi
 fi
-[ -n "$python" ] || fail "no-python there is no Python @VERSION@: ${SKYWARD_PYTHON:-python@MINOR@, python3 and uv}\
- will not do (${seen:- none is there}); install it, or say which one with python="
+[ -n "$python" ] || fail "no-python there is no Python @VERSION@:\
+ ${seen:-no ${SKYWARD_PYTHON:-python@MINOR@, python3, python or uv} is there}"
 """
 
 CHECK_MACHINE: Final = """\

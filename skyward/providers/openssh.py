@@ -297,7 +297,7 @@ class Connection:
             master.end(0.0)
             raise
         master.end()
-        raise words.explain(self.host, list(master.lines), master.code)
+        raise words.explain(self.host, list(master.lines), master.code, self._trust)
 
     def close(self) -> None:
         """End the connection. Doing it again does nothing; no other is made."""

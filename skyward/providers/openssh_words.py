@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from skyward.providers.ssh_hosts import Host
 
+SSH_PORT: Final = 22
 CONNECT: Final = 10  # seconds to reach a host: what runs answers at once, also far away
 ALIVE: Final = 5  # seconds between signs of life, of which three may be missed
 CONNECTED: Final = "skyward-connected"  # what a host says when we are in
@@ -89,9 +91,13 @@ def _trusting(trust: Trust) -> list[str]:
     files = ["-F", os.path.expanduser(trust.ssh_config)] if trust.ssh_config is not None else []
     options = {"StrictHostKeyChecking": "accept-new" if trust.first_use else "yes"}
     if trust.known_hosts is not None:
-        path = os.path.expanduser(trust.known_hosts).replace("%", "%%")
-        options |= {"UserKnownHostsFile": f'"{path}"', "GlobalKnownHostsFile": os.devnull}
+        options |= {"UserKnownHostsFile": _quoted(trust.known_hosts), "GlobalKnownHostsFile": os.devnull}
     return files + _options(options)
+
+
+def _quoted(path: str) -> str:
+    """Return the path of a file as an option has it."""
+    return '"' + os.path.expanduser(path).replace("%", "%%") + '"'
 
 
 def _options(options: dict[str, str]) -> list[str]:
@@ -129,25 +135,29 @@ _AWAY: Final = re.compile(
 )
 
 
-def explain(host: Host, lines: Sequence[str], code: int | None) -> ProvisionError:
+_USUAL: Final = Trust()
+
+
+def explain(host: Host, lines: Sequence[str], code: int | None, trust: Trust = _USUAL) -> ProvisionError:
     """Return the error that the last lines of an ssh client tell of, which could not connect."""
     log = tuple(line.rstrip("\r") for line in lines if line.strip())[-LOG_LINES:]
     text = "\n".join(log)
     if _CHANGED.search(text):
         return HostKeyError(
             f"{host}: its host key is not the one that is known for it: it is another machine, or somebody is in "
-            f"between; nothing was run there. If you know why the key has changed: ssh-keygen -R {host.name}",
+            f"between; nothing was run there. If you know why the key has changed: {_forgetting(host, trust)}",
             log,
         )
     if _KEY.search(text):
         return HostKeyError(
             f"{host}: its host key is not known here, so it could be any machine; nothing was run there. Connect once "
-            f"with `ssh {host.name}` and compare the key, or add it to known_hosts; trust_first_use=True does without",
+            f"with `{_by_hand(host, trust)}` and compare the key, or add it to known_hosts; trust_first_use=True does "
+            "without",
             log,
         )
     if _REFUSED.search(text):
         return LoginRefusedError(
-            f"{host}: it does not let us in: try `ssh -o BatchMode=yes {host.name} true`; is the key in the agent, or "
+            f"{host}: it does not let us in: try `{_by_hand(host, trust, 'true')}`; is the key in the agent, or "
             "named by identity=, and its public half in ~/.ssh/authorized_keys there?",
             log,
         )
@@ -156,3 +166,19 @@ def explain(host: Host, lines: Sequence[str], code: int | None) -> ProvisionErro
             f"{host}: it cannot be reached: {log[-1]}; check its name and port, and whether its SSH server runs", log
         )
     return ProvisionError(f"{host}: ssh ended with code {code} before it was connected", log)
+
+
+def _by_hand(host: Host, trust: Trust, *command: str) -> str:
+    """Return how a person connects to a host as we do; with a command nothing is asked, as with us."""
+    files = ["-F", os.path.expanduser(trust.ssh_config)] if trust.ssh_config is not None else []
+    options = {"UserKnownHostsFile": _quoted(trust.known_hosts)} if trust.known_hosts is not None else {}
+    options |= {"BatchMode": "yes"} if command else {}
+    where = [word for word in target(host) if word != "--"]  # the name of a host begins with no dash
+    return shlex.join(["ssh", *files, *_options(options), *where, *command])
+
+
+def _forgetting(host: Host, trust: Trust) -> str:
+    """Return the command that forgets the key of a host."""
+    file = ["-f", os.path.expanduser(trust.known_hosts)] if trust.known_hosts is not None else []
+    name = host.name if host.port in (None, SSH_PORT) else f"[{host.name}]:{host.port}"
+    return shlex.join(["ssh-keygen", *file, "-R", name])

@@ -15,6 +15,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
+from skyward.config import check_flag, check_whole
 from skyward.errors import ConfigError, MeshError, ProvisionError
 from skyward.model import NodeConfig, Nodes
 from skyward.providers import ssh_scripts
@@ -95,10 +96,12 @@ class SSH(Provider):
             raise ConfigError("sky.SSH needs at least one host, in hosts or in a hostfile")
         if twice := sorted(host for host, times in Counter(map(str, self._hosts)).items() if times > 1):
             raise ConfigError(f"sky.SSH was given a host twice ({', '.join(twice)}): nodes_per_host= says more")
-        if not 1 <= nodes_per_host <= MOST_PER_HOST:
-            raise ConfigError(f"nodes_per_host must be between 1 and {MOST_PER_HOST}, got {nodes_per_host}")
-        if not 0 <= node_port <= 65_535 - nodes_per_host:
-            raise ConfigError(f"node_port must be a port, or 0 for any, got {node_port}")
+        check_whole("nodes_per_host", nodes_per_host, 1, MOST_PER_HOST)
+        check_whole("node_port", node_port, 0, 65_535)
+        check_flag("trust_first_use", trust_first_use)
+        check_flag("tunnel", tunnel)
+        if node_port > 65_535 - nodes_per_host:
+            raise ConfigError(f"node_port={node_port} leaves no ports for {nodes_per_host} nodes of a host")
         self._trust = Trust(ssh_config=ssh_config, known_hosts=known_hosts, first_use=trust_first_use)
         self._tunnel, self._node_port, self._per_host = tunnel, node_port, nodes_per_host
         self._pid = os.getpid()

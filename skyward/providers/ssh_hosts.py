@@ -45,11 +45,11 @@ class Host:
             raise ConfigError(f"{self.name!r} is no host: {EXAMPLE}")
         if self.user is not None and _USER.fullmatch(self.user) is None:
             raise ConfigError(f"{self.user!r} is no user of the host {self.name}")
-        if self.port is not None and not 0 < self.port < 65_536:
-            raise ConfigError(f"{self.port!r} is no port of the host {self.name}")
+        if self.port is not None and not _is_port(self.port):
+            raise ConfigError(f"{self.port!r} is no port of the host {self.name}: a port is an int from 1 to 65535")
         for what in ("identity", "python", "setup"):
             value = getattr(self, what)
-            if value is not None and (not value.strip() or "\0" in value):
+            if value is not None and (not isinstance(value, str) or not value.strip() or "\0" in value):
                 raise ConfigError(f"{what}={value!r} of the host {self.name} makes no sense")
 
     def __str__(self) -> str:
@@ -65,6 +65,10 @@ class Host:
 
 
 _SETTINGS: Final = ("user", "port", "identity", "python", "setup")
+
+
+def _is_port(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65_536
 
 
 def parse(text: str) -> Host:

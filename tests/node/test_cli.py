@@ -71,6 +71,7 @@ def test_defaults_are_those_of_the_model(served: list[NodeConfig], monkeypatch: 
     assert served == [NodeConfig(bind="ipc:///run/x/s", keys=keys, log_format="console", log_level="info")]
 
 
+@pytest.mark.rule("R40")
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -78,6 +79,9 @@ def test_defaults_are_those_of_the_model(served: list[NodeConfig], monkeypatch: 
         (["--bind", "x", "--concurrency", "0"], "0 is not in the range 1<=x<=4096"),
         (["--bind", "x", "--executor", "fork"], "'fork' is not one of 'process', 'thread'"),
         (["--bind", "x", "--lease", "soon"], "'soon' is not a valid float"),
+        (["--bind", "x", "--lease", "nan"], "'nan' is no time"),
+        (["--bind", "x", "--lease", "inf"], "inf is not in the range"),
+        (["--bind", "x", "--lease", "0"], "0.0 is not in the range"),
         (["--bin", "x"], "Did you mean '--bind'?"),
     ],
 )

@@ -102,8 +102,17 @@ def test_other_version_is_no_python() -> None:
     done = shell(bootstrap.enter("", version="3.99", python=None, setup=None))
     said = bootstrap.understand(done.stderr.splitlines()[-1])
     assert said.error == "no-python"
-    assert "3.99" in said.text
+    assert said.text.startswith("there is no Python 3.99: ")
     assert "python3 is 3." in said.text
+    assert not said.text.endswith((";", " "))
+
+
+@pytest.mark.rule("F54")
+def test_python_that_is_not_there_is_told_in_a_sentence() -> None:
+    """What to do comes once, from here."""
+    done = shell(bootstrap.enter("", version="3.11", python="/nonexistent/python", setup=None))
+    said = bootstrap.understand(done.stderr.splitlines()[-1])
+    assert said.text == "there is no Python 3.11: no /nonexistent/python is there"
 
 
 def test_setup_is_there_for_what_follows() -> None:

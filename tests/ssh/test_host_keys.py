@@ -67,7 +67,7 @@ def test_host_that_cannot_be_trusted_is_refused(clean_hosts: Hosts, host: Machin
             launch(clean_hosts.provider(host, known_hosts=known))
         assert host.address in str(caught.value)
         assert "nothing was run there" in str(caught.value)
-        assert ("ssh-keygen -R" in str(caught.value)) == (why != "unknown")
+        assert (f"ssh-keygen -f {known} -R" in str(caught.value)) == (why != "unknown")
     assert entered(host) == before
 
 

@@ -38,6 +38,27 @@ def test_complaint_is_told_by_its_kind(line: str, kind: type[Exception]) -> None
 
 
 @pytest.mark.rule("F53")
+def test_advice_is_a_command_that_does_what_we_did() -> None:
+    """It has user, port, key and files; and those alone that were said."""
+    host = Host("h1", user="alice", port=2222, identity="/keys/a b")
+    changed, unknown, refused = (
+        "HOST KEY: host key for h1 has changed",
+        "Host key verification failed.",
+        "Permission denied",
+    )
+    trust = Trust(ssh_config="/etc/own", known_hosts="/known")
+    where = "-p 2222 -l alice -i '/keys/a b' -o IdentitiesOnly=yes h1"
+    files = """ssh -F /etc/own -o 'UserKnownHostsFile="/known"'"""
+    assert "changed: ssh-keygen -f /known -R '[h1]:2222'" in str(words.explain(host, [changed], 255, trust))
+    assert f"`{files} {where}`" in str(words.explain(host, [unknown], 255, trust))
+    assert f"`{files} -o BatchMode=yes {where} true`" in str(words.explain(host, [refused], 255, trust))
+    plain = Host("h1")
+    assert "changed: ssh-keygen -R h1" in str(words.explain(plain, [changed], 255))
+    assert "`ssh h1`" in str(words.explain(plain, [unknown], 255))
+    assert "`ssh -o BatchMode=yes h1 true`" in str(words.explain(plain, [refused], 255))
+
+
+@pytest.mark.rule("F53")
 @pytest.mark.parametrize(
     "settings",
     ["StrictHostKeyChecking no", "NoHostAuthenticationForLocalhost yes", "ForwardAgent yes", "PermitLocalCommand yes",

@@ -94,7 +94,7 @@ def test_host_without_python_is_told(clean_hosts: Hosts, make_host: Callable[...
     error = failure(clean_hosts.provider(bare))
     assert type(error) is NoPythonError
     assert bare.address in str(error)
-    assert "name it: python=" in str(error)
+    assert "name one that is there: python=" in str(error)
 
 
 @pytest.mark.rule("F54")

@@ -6,6 +6,7 @@ import pytest
 
 import skyward as sky
 from skyward.errors import ConfigError
+from skyward.meshes import kinds
 from skyward.providers.ssh_hosts import Host, parse, parse_file
 
 
@@ -78,6 +79,7 @@ def test_settings_of_the_pool_are_for_hosts_that_say_nothing() -> None:
     assert Host("h1", user="bob").otherwise(usual) == Host("h1", user="bob", port=2222, python="/usual")
 
 
+@pytest.mark.rule("R32")
 @pytest.mark.parametrize(
     ("hosts", "settings", "complaint"),
     [
@@ -87,12 +89,35 @@ def test_settings_of_the_pool_are_for_hosts_that_say_nothing() -> None:
         (["h1"], {"node_port": 65_536}, "node_port"),
         (["h1"], {"hostfile": "/nonexistent/hosts"}, "/nonexistent/hosts"),
         (["h1"], {"port": 0}, "port"),
+        (["h1"], {"port": "22"}, "'22' is no port of the host usual: a port is an int"),
+        (["h1"], {"port": True}, "True is no port"),
+        (["h1"], {"python": 3.11}, r"python=3\.11 of the host usual makes no sense"),
     ],
 )
 def test_mistake_in_the_provider_is_told(hosts: list[str], settings: dict[str, object], complaint: str) -> None:
     """Before anything is connected, by what is wrong."""
     with pytest.raises(ConfigError, match=complaint):
         sky.SSH(hosts, **settings)  # type: ignore[arg-type]  # the mistakes are on purpose  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.rule("R32")
+@pytest.mark.parametrize("value", ["no", "yes", 0, 1, None])
+@pytest.mark.parametrize("name", ["trust_first_use", "tunnel"])
+def test_flag_of_the_provider_is_a_bool(name: str, value: object) -> None:
+    """A "no" that counted as yes would trust anybody; in `skyward.toml`, too."""
+    said = f"{name} must be True or False, got {value!r}"
+    with pytest.raises(TypeError, match=said):
+        sky.SSH(["h1"], **{name: value})  # type: ignore[arg-type]  # on purpose  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match=said):
+        kinds.make("ssh", {"hosts": ["h1"], name: value})
+
+
+@pytest.mark.rule("R32")
+@pytest.mark.parametrize("name", ["nodes_per_host", "node_port"])
+def test_number_of_the_provider_is_an_int(name: str) -> None:
+    """No text of digits."""
+    with pytest.raises(TypeError, match=f"{name} must be an int, got '1'"):
+        sky.SSH(["h1"], **{name: "1"})  # type: ignore[arg-type]  # on purpose  # pyright: ignore[reportArgumentType]
 
 
 def test_single_string_is_no_list_of_hosts() -> None:
