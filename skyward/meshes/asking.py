@@ -49,6 +49,7 @@ class Report:
     number: int
     node: Launched
     problem: str = ""  # why it gives no answer
+    silent: bool = False  # nobody is there who could have answered, not even with a refusal
     round_trip: float = 0.0  # of a greeting
     slots: int = 0
     running: int = 0
@@ -93,9 +94,9 @@ def _knock(deadline: float, question: _Question) -> None:
     try:
         knock(question.node.endpoint, max(LEAST, deadline - time.monotonic()))
     except socket.gaierror as error:
-        question.problem = f"its name is not known: {error.strerror}"
+        question.problem, question.silent = f"its name is not known: {error.strerror}", True
     except OSError as error:
-        question.problem = f"does not answer: {error.strerror or error}"
+        question.problem, question.silent = f"does not answer: {error.strerror or error}", True
 
 
 class _Asking:
@@ -121,6 +122,7 @@ class _Asking:
                 elif isinstance(source, Link) and source in self._open:  # the news may have ended it
                     self._read(source)
         for question in list(self._open.values()):
+            question.silent = True
             self._end(question, "did not answer in time: it is stopped, or the network is slow")
 
     def close(self) -> None:

@@ -1,12 +1,15 @@
 """A pool on the nodes of a mesh that runs: it takes part in them, and leaves; others may do so at the same time.
 
 The nodes are those of the mesh file at the moment a node is wanted, so that a pool can grow with its mesh. One that
-does not answer is passed over as long as there is another.
+does not answer is passed over as long as there is another: a pool that is not told how many nodes it shall have waits
+for those that answered when it was made.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -14,17 +17,21 @@ from skyward.errors import ConfigError, ProvisionError
 from skyward.meshes import files
 from skyward.model import Nodes
 from skyward.private import config_home
-from skyward.providers.running import Running
+from skyward.providers.running import Running, knock
 from skyward.providers.static import CLIENT_KEY
 
 if TYPE_CHECKING:
-    import threading
+    from collections.abc import Sequence
     from typing import Self
 
     from skyward.config import Options
     from skyward.image import Image
     from skyward.providers.base import Launched, LaunchSpec
     from skyward.transport.keys import KeyPair
+
+LOOK: Final = 2.0  # seconds for an answer before there is a pool: one lost packet is sent again within them
+
+_logger: Final = logging.getLogger("skyward")
 
 UNREADY: Final = {
     "starting": "is still coming up, or the command that started it was killed: `skyward-mesh down {0}` ends it",
@@ -52,6 +59,7 @@ class Attached(Running):
         # Wherever the process goes from here.
         self._mesh = os.path.abspath(os.path.expanduser(mesh)) if files.is_path(mesh) else mesh
         self.mesh = self._read()
+        self._silent: set[str] = set()  # endpoints that did not answer before there was a pool: they are tried last
 
     def __repr__(self) -> str:
         return f"mesh {self.mesh.name!r}"
@@ -66,11 +74,26 @@ class Attached(Running):
 
     def for_pool(self) -> Self:
         """Return an unused provider of the same mesh."""
-        return type(self)(self._mesh)
+        made = type(self)(self._mesh)
+        made._silent = self._silent
+        return made
 
     def default_nodes(self) -> Nodes:
-        """Return all of them."""
-        return Nodes(len(self.mesh.nodes))
+        """Return all that answer, and tell of the others; all, whose absence is then an error, if none does.
+
+        Not fewer: what goes to every node at once, as soon as the pool is open, is to reach each of these.
+        """
+        silent = _silent(self.mesh.nodes)
+        if not silent or len(silent) == len(self.mesh.nodes):
+            return Nodes(len(self.mesh.nodes))
+        self._silent = set(silent)
+        nodes = ", ".join(f"{endpoint} ({reason})" for endpoint, reason in silent.items())
+        name, total = self.mesh.name, len(self.mesh.nodes)
+        _logger.warning(
+            "mesh %r: %d of %d nodes are passed over, no answer from %s; `skyward-mesh status %s` shows its nodes",
+            name, len(silent), total, nodes, name,
+        )  # fmt: skip
+        return Nodes(total - len(silent))
 
     def fitting(self, options: Options) -> Options:
         """Return the options with what was said where the nodes were started: how many tasks each runs, and in what."""
@@ -92,7 +115,7 @@ class Attached(Running):
     def launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
         """Take a node that takes part in nothing yet and answers; raises `ProvisionError`."""
         silent: dict[str, str] = {}
-        while (node := self._take(self._read().nodes, silent)) is not None:
+        while (node := self._take(self._in_order(), silent)) is not None:
             try:
                 host = self._enter(node.endpoint, spec.start_timeout, cancelled)
             except OSError as error:
@@ -100,6 +123,9 @@ class Attached(Running):
                 continue
             return replace(node, ident=f"{node.ident} {index}", address=host, pid=None)
         raise ProvisionError(self._lack(silent))
+
+    def _in_order(self) -> list[Launched]:
+        return sorted(self._read().nodes, key=lambda node: node.endpoint in self._silent)
 
     def _lack(self, silent: dict[str, str]) -> str:
         """Return why there is no node."""
@@ -111,3 +137,22 @@ class Attached(Running):
             f"mesh {name!r}: no answer from {nodes}; `skyward-mesh status {name}` shows its nodes, and "
             f"sky.Compute(mesh={name!r}, nodes={max(1, total - len(silent))}) does with fewer"
         )
+
+
+def _silent(nodes: Sequence[Launched]) -> dict[str, str]:
+    """Return where nobody answers, and why; a single node is not asked, as there is none to go on with."""
+    reasons: dict[str, str] = {}
+
+    def look(endpoint: str) -> None:
+        try:
+            knock(endpoint, LOOK)
+        except OSError as error:
+            reasons[endpoint] = error.strerror or str(error)
+
+    asked = nodes if len(nodes) > 1 else ()
+    threads = [threading.Thread(target=look, args=[node.endpoint], daemon=True) for node in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {node.endpoint: reasons[node.endpoint] for node in nodes if node.endpoint in reasons}

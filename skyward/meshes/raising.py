@@ -7,30 +7,29 @@ of the nodes name the mesh: `down` and `gc` need no more.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.config import merge_options
-from skyward.errors import ConfigError, MeshExistsError, ProvisionError, UnknownMeshError
+from skyward.errors import ConfigError, MeshExistsError, ProvisionError, SkywardError, UnknownMeshError
 from skyward.image import Image
 from skyward.meshes import asking, described, files, kinds
 from skyward.meshes.admitted import for_new_nodes
 from skyward.meshes.attached import client_pair
 from skyward.meshes.files import Mesh
+from skyward.meshes.launches import GLANCE, Launches
 from skyward.model import Nodes
 from skyward.providers.base import LaunchSpec, Quote
 from skyward.transport.signals import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from skyward.meshes.described import Description
     from skyward.providers.base import Launched, Provider
 
-GLANCE: Final = 0.25  # seconds between words about what is waited for
 LOG_LEVEL: Final = "info"  # of the nodes of a mesh: people read what they log
 NOBODYS: Final = "static"  # the provider of nodes that no command of ours has started
 
@@ -108,7 +107,7 @@ def up(wanted: Plan, teller: Teller | None = None) -> Mesh:
 
 def _grow(provider: Provider, spec: LaunchSpec, mesh: Mesh, count: int, teller: Teller) -> Mesh:
     """Return the mesh with so many more nodes; if that fails it is as before, or gone if it had none."""
-    launches = _Launches(provider, spec, mesh, teller)
+    launches = Launches(provider, spec, mesh, teller)
     try:
         provider.listener = teller.say
         provider.adopt(mesh.nodes)
@@ -120,7 +119,7 @@ def _grow(provider: Provider, spec: LaunchSpec, mesh: Mesh, count: int, teller: 
         with Guard(lambda: None):  # an interrupt waits until nothing is left
             teller.say(f"{_brief(error)}: ending what was started")
             launches.give_up()
-            _take_back(provider, mesh, launches.mesh, teller)
+            _take_back(provider, mesh, launches.mesh, teller, error)
         raise
     finally:
         with Guard(lambda: None):
@@ -131,81 +130,19 @@ def _brief(error: BaseException) -> str:
     return "interrupted" if isinstance(error, KeyboardInterrupt) else "it went wrong"
 
 
-def _take_back(provider: Provider, before: Mesh, now: Mesh, teller: Teller) -> None:
-    """End the nodes that have come; raises `ProvisionError` if some cannot be ended."""
+def _take_back(provider: Provider, before: Mesh, now: Mesh, teller: Teller, error: BaseException) -> None:
+    """End the nodes that have come; raises `ProvisionError`, which begins with the error, if something may be left."""
     old = {node.ident for node in before.nodes}
     new = [node for node in now.nodes if node.ident not in old]
     if before.nodes:
         left = _end(provider, now, new, teller)
         files.write(replace(left, state="up"))
         return
-    _end(provider, now, new, teller)
-    for line in provider.sweep(now.name):  # of launches that have failed half-way
-        teller.say(f"ended {line}")
+    now = replace(now, state="ending")
+    if problems := _end_all(provider, now, teller, provider.undo):  # launches may have failed half-way
+        first = str(error) or _brief(error)
+        raise ProvisionError(f"{first}\nand something of mesh {now.name!r} may be left: {problems}") from error
     files.remove(now.name)
-
-
-class _Launches:
-    """Nodes that are being started side by side, and noted in the file as they come."""
-
-    def __init__(self, provider: Provider, spec: LaunchSpec, mesh: Mesh, teller: Teller) -> None:
-        self._provider = provider
-        self._spec = spec
-        self.mesh = mesh  # with all that have come
-        self._teller = teller
-        self._cancelled = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._news: queue.SimpleQueue[tuple[int, Launched | BaseException]] = queue.SimpleQueue()
-
-    def run(self, count: int) -> Mesh:
-        """Start so many nodes; return the mesh with them, or raise what has gone wrong first."""
-        began = time.monotonic()
-        first = self.mesh.number
-        self.mesh = replace(self.mesh, number=first + count)
-        files.write(self.mesh)
-        waiting = dict.fromkeys(range(first, first + count), began)
-        for number in waiting:
-            thread = threading.Thread(target=self._launch, args=[number], name=f"skyward-up-{number}")
-            self._threads.append(thread)
-            thread.start()
-        while waiting:
-            self._teller.waiting(self._waits_for(len(waiting), time.monotonic() - began))
-            try:
-                number, came = self._news.get(timeout=GLANCE)
-            except queue.Empty:
-                continue
-            del waiting[number]
-            if isinstance(came, BaseException):
-                raise came
-            self._note(came)
-            place = len(self.mesh.nodes) - 1  # what everybody calls it from now on
-            self._teller.say(f"node {place} serves at {came.endpoint} ({time.monotonic() - began:.1f} s)")
-        return self.mesh
-
-    def _waits_for(self, count: int, elapsed: float) -> str:
-        left = max(0.0, self._spec.start_timeout - elapsed)
-        return f"waiting for {count} node{'s' if count > 1 else ''} to serve, {left:.0f} s left"
-
-    def _launch(self, number: int) -> None:
-        try:
-            came: Launched | BaseException = self._provider.launch(self._spec, number, self._cancelled)
-        except BaseException as error:  # whoever waits raises it
-            came = error
-        self._news.put((number, came))
-
-    def _note(self, node: Launched) -> None:
-        self.mesh = replace(self.mesh, nodes=(*self.mesh.nodes, replace(node, death_fd=None)))
-        files.write(self.mesh)
-
-    def give_up(self) -> None:
-        """Start no more; note those that have come all the same."""
-        self._cancelled.set()
-        for thread in self._threads:
-            thread.join()
-        while not self._news.empty():
-            _, came = self._news.get()
-            if not isinstance(came, BaseException):
-                self._note(came)
 
 
 def _prove(mesh: Mesh, teller: Teller) -> None:
@@ -221,8 +158,11 @@ def _prove(mesh: Mesh, teller: Teller) -> None:
 # --- down ----------------------------------------------------------------------------------------
 
 
-def down(name: str, teller: Teller | None = None) -> Mesh:
-    """End a mesh, and return what it was; raises `UnknownMeshError`, `ProvisionError` that says what is left."""
+def down(name: str, teller: Teller | None = None, *, force: bool = False) -> Mesh:
+    """End a mesh, and return what it was; raises `UnknownMeshError`, `ProvisionError` that says what is left.
+
+    ``force`` forgets what cannot be reached, and tells what that is.
+    """
     teller = teller or Teller()
     with files.locked(name):
         mesh = files.load(name)
@@ -230,13 +170,40 @@ def down(name: str, teller: Teller | None = None) -> Mesh:
         files.write(replace(mesh, state="ending"))
         try:
             with Guard(lambda: None):
-                _end(provider, mesh, mesh.nodes, teller)
-                for line in provider.sweep(name):
-                    teller.say(f"ended {line}")
+                provider.listener = teller.say
+                problems = _end_all(provider, replace(mesh, state="ending"), teller, provider.sweep)
+                if problems and not force:
+                    raise ProvisionError(problems)
+                if problems:
+                    teller.say(f"forgotten, with what may run on: {problems.removesuffix(_advice(name))}")
                 files.remove(name)
         finally:
             provider.close()
     return mesh
+
+
+def _end_all(provider: Provider, mesh: Mesh, teller: Teller, sweep: Callable[[str], tuple[str, ...]]) -> str:
+    """End all nodes, and what else is found of a mesh; return what may be left and what to do, or nothing."""
+    problems: list[str] = []
+    try:
+        _end(provider, mesh, mesh.nodes, teller)
+    except ProvisionError as error:
+        problems.append(str(error))
+    try:
+        for line in sweep(mesh.name):
+            teller.say(f"ended {line}")
+    except SkywardError as error:  # nodes that could be ended are, all the same
+        if not problems:
+            files.write(replace(mesh, nodes=()))
+        problems.append(f"cannot look for what is left of mesh {mesh.name!r}: {error}")
+    return "\n".join(problems) + _advice(mesh.name) if problems else ""
+
+
+def _advice(name: str) -> str:
+    return (
+        f"\nits file stays: say `skyward-mesh down {name}` once all of that can be reached, or "
+        f"`skyward-mesh down {name} --force`, which forgets what cannot"
+    )
 
 
 def _provider_of(mesh: Mesh) -> Provider:
@@ -266,11 +233,12 @@ def _end(provider: Provider, mesh: Mesh, nodes: Sequence[Launched], teller: Tell
             teller.say(f"ended node {node.ident}")
     left = mesh.without({node.ident for node in nodes if node.ident not in problems})
     if problems:
-        files.write(replace(left, state="ending"))
+        files.write(left)
+        again = f"down {mesh.name}" if mesh.state == "ending" else f"resize {mesh.name} N"
         lines = [f"{ident}: {problem}" for ident, problem in problems.items()]
         raise ProvisionError(
             f"{len(problems)} nodes of mesh {mesh.name!r} could not be ended, and may run on; "
-            f"`skyward-mesh down {mesh.name}` tries again:\n" + "\n".join(f"  {line}" for line in lines)
+            f"`skyward-mesh {again}` tries again:\n" + "\n".join(f"  {line}" for line in lines)
         )
     return left
 
@@ -292,6 +260,7 @@ def resize(
 ) -> Mesh:
     """Give a mesh so many nodes, and return it. Those without work go first, and the first node last.
 
+    If there shall not be fewer, those that are silent are replaced.
     ``lists`` are whom the nodes admit that were asked: new ones admit the same.
     """
     teller = teller or Teller()
@@ -300,15 +269,18 @@ def resize(
         if mesh.state != "up":
             raise ConfigError(f"mesh {name!r} is not up: `skyward-mesh down {name}` ends it")
         provider = _provider_of(mesh)
+        reports = asking.ask(mesh.nodes, client_pair())
         more = count - len(mesh.nodes)
-        if more > 0:
+        lost = [report.node for report in reports if report.silent] if more >= 0 else []
+        if more + len(lost) > 0:
             provider.check_nodes(Nodes(count))
             mesh = replace(mesh, clients=for_new_nodes(mesh.clients, lists))
             spec = replace(_spec(_described_again(mesh), provider, count), clients=mesh.clients)
-            changed = _grow(provider, spec, mesh, more, teller)
+            mesh = _without_lost(provider, mesh, lost, teller)
+            changed = _grow(provider, spec, mesh, more + len(lost), teller)
         else:
             try:
-                changed = _end(provider, mesh, leaving(asking.ask(mesh.nodes, client_pair()), -more), teller)
+                changed = _end(provider, mesh, leaving(reports, -more), teller)
             finally:
                 provider.close()
         changed = replace(changed, wanted=count)
@@ -316,16 +288,31 @@ def resize(
         return changed
 
 
+def _without_lost(provider: Provider, mesh: Mesh, lost: Sequence[Launched], teller: Teller) -> Mesh:
+    """End what is left of silent nodes, whose places new ones may need; raises `ProvisionError`."""
+    if not lost:
+        return mesh
+    try:
+        mesh = _end(provider, mesh, lost, teller)
+    except BaseException:
+        provider.close()
+        raise
+    files.write(mesh)
+    return mesh
+
+
 def leaving(reports: Sequence[asking.Report], count: int) -> list[Launched]:
     """Return which nodes go: those that give no answer, then the idle ones, the last one first; the first last."""
-    order = sorted(reports, key=lambda each: (each.number == 0, each.ok, each.running + each.queued, -each.number))
+    order = sorted(reports, key=lambda each: (each.ok, each.number == 0, each.running + each.queued, -each.number))
     return [report.node for report in order[:count]]
 
 
 def growth(name: str, count: int) -> Quote:
     """Return what it costs to give a mesh so many nodes."""
     mesh = files.load(name)
-    more, provider = count - len(mesh.nodes), _provider_of(mesh)
+    provider, more = _provider_of(mesh), count - len(mesh.nodes)
+    if more >= 0:  # those that are silent are replaced
+        more += sum(report.silent for report in asking.ask(mesh.nodes, client_pair()))
     return provider.quote(_spec(_described_again(mesh), provider, count), more) if more > 0 else Quote()
 
 

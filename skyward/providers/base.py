@@ -200,3 +200,10 @@ class Provider(ABC):
         Raises `ProvisionError` if something cannot be ended.
         """
         return ()
+
+    def undo(self, mesh: str) -> tuple[str, ...]:
+        """End what launches of this very provider may have left of a mesh; as `sweep`, and it need not look elsewhere.
+
+        Where no launch came far enough to leave anything nothing is asked: that may be what cannot be reached.
+        """
+        return self.sweep(mesh)

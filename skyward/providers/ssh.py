@@ -114,6 +114,7 @@ class SSH(Provider):
         self._packing = threading.Lock()
         self._launched: dict[str, Launched] = {}
         self._kept: set[str] = set()  # names of nodes that shall outlive us
+        self._entered: set[Host] = set()  # where a launch may have left something, whatever came of it
         self._last_words: dict[str, tuple[str, ...]] = {}
         self._closing = False  # nothing is launched any more
         self._closed = False
@@ -217,7 +218,12 @@ class SSH(Provider):
             tunnel=self._tunnel,
             tell=self.tell,
         )
-        return launch.run(spec.start_timeout, lambda: cancelled.is_set() or self._cancelled.is_set())
+        try:
+            return launch.run(spec.start_timeout, lambda: cancelled.is_set() or self._cancelled.is_set())
+        finally:
+            if launch.entered:
+                with self._lock:
+                    self._entered.add(seat.host)
 
     def _config(self, spec: LaunchSpec, seat: Seat) -> NodeConfig:
         alone = 0.0 if spec.persist else spec.lease + GRACE
@@ -305,17 +311,43 @@ class SSH(Provider):
 
     def sweep(self, mesh: str = "", *, keep: Collection[str] = (), dry_run: bool = False) -> tuple[str, ...]:
         """End what is left of nodes that belong to a mesh: to this one, or to none of ``keep``."""
+        return self._sweep(self._hosts, mesh, keep, dry_run=dry_run)
+
+    def undo(self, mesh: str) -> tuple[str, ...]:
+        """End what is left of a mesh on the hosts that a launch has entered."""
+        with self._lock:
+            entered = [host for host in self._hosts if host in self._entered]
+        return self._sweep(entered, mesh)
+
+    def _sweep(
+        self, hosts: Collection[Host], mesh: str, keep: Collection[str] = (), *, dry_run: bool = False
+    ) -> tuple[str, ...]:
+        """Look at hosts side by side: one that cannot be reached keeps no other from being swept."""
         gone: list[str] = []
-        for host in self._hosts:
-            patience = Patience(ENDING, f"{host}: looking for nodes")
-            answer = self._connection(host).run(ssh_scripts.LIST, patience)
-            for node, theirs in ssh_scripts.listed(answer).items():
-                if (theirs == mesh) if mesh else (theirs not in keep):
-                    place = Place(str(host), node)
-                    gone.append(f"{place} of the mesh {theirs}")
-                    if not dry_run:
-                        self._end(str(place), place, quietly=False)
-        return tuple(gone)
+        problems: list[MeshError] = []
+
+        def look(host: Host) -> None:
+            try:
+                patience = Patience(ENDING, f"{host}: looking for nodes")
+                answer = self._connection(host).run(ssh_scripts.LIST, patience)
+                for node, theirs in ssh_scripts.listed(answer).items():
+                    if (theirs == mesh) if mesh else (theirs not in keep):
+                        place = Place(str(host), node)
+                        if not dry_run:
+                            self._end(str(place), place, quietly=False)
+                        gone.append(f"{place} of the mesh {theirs}")
+            except MeshError as error:
+                problems.append(error)
+
+        with ThreadPoolExecutor(MOST_AT_ONCE, "skyward-ssh-sweep") as threads:
+            list(threads.map(look, hosts))
+        for line in sorted(gone) if problems and not dry_run else ():
+            self.tell(f"ended {line}")
+        if len(problems) == 1:
+            raise problems[0]
+        if problems:
+            raise ProvisionError("\n".join(sorted(map(str, problems))))
+        return tuple(sorted(gone))
 
     def close(self) -> None:
         """End all nodes but those that shall persist, and all connections. In a forked child it does nothing."""

@@ -90,7 +90,7 @@ class Launch:
         self._port = port
         self._tunnel = tunnel
         self._progress = Progress(str(self._host), tell)
-        self._entered = False  # what is sent has been read: from now on it heeds the end of its stdin
+        self.entered = False  # what is sent has been read: from now on it heeds the end of its stdin
 
     def run(self, seconds: float, cancelled: Callable[[], bool]) -> Launched:
         """Return the node when it serves; raises `ProvisionError`, and nothing of it is left."""
@@ -119,7 +119,7 @@ class Launch:
         """End what was begun: mostly it ends with its stdin, but a command of the user knows nothing of that."""
         session.hang_up()
         shell = next((said.text for said in map(bootstrap.understand, session.lines) if said.kind == "shell"), "")
-        if not session.ends_within(UNDOING if self._entered else UNDOING_SHELL) and shell.isdigit():
+        if not session.ends_within(UNDOING if self.entered else UNDOING_SHELL) and shell.isdigit():
             with suppress(ProvisionError):  # the host is out of reach: what it has begun ends when it looks
                 self._connection.run(ssh_scripts.kill(shell), Patience(KILLING, f"{self._host}: ending a session"))
         session.end()
@@ -139,7 +139,7 @@ class Launch:
     def _talk(self, session: Session, patience: Patience) -> Launched:
         patience.step = f"{self._host}: waiting for its shell"
         facts = self._hear_about("facts", session, patience)
-        self._entered = True
+        self.entered = True
         near = self._address(facts)
         self._send_bundle(session, patience, facts)
         bind = f"tcp://{'127.0.0.1' if self._tunnel else _bracketed(near)}:{self._port}"

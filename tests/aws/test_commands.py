@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from skyward.meshes import files
 from skyward.providers.aws import launching, network
 from skyward_scripts.cli import main
 from tests.aws import clouds
@@ -77,4 +78,23 @@ def test_mesh_lives_from_up_to_down(machines: Cloud, short_path: Path, monkeypat
         follow()
         monkeypatch.chdir("/")
         assert run("down", "cloud", "-y").endswith("mesh cloud is gone\n")
+        assert machines.left() == []
+
+
+@pytest.mark.rule("R30")
+def test_mistyped_bucket_keeps_no_name(machines: Cloud, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was made, so nothing is looked for in a bucket that there is not."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": machines.url,
+        "AWS_ACCESS_KEY_ID": clouds.ACCESS,
+        "AWS_SECRET_ACCESS_KEY": clouds.SECRET,
+    }.items():
+        monkeypatch.setenv(name, value)
+    with make_homes(short_path, monkeypatch) as homes:
+        homes.describe(MESH.replace(clouds.BUCKET, "no-such-bucket-of-ours"))
+        result = CliRunner().invoke(main, ["up", "cloud", "-y"])
+        assert result.exit_code == 5, result.output
+        assert "no-such-bucket-of-ours" in result.output
+        assert "--force" not in result.output
+        assert files.known() == ()
         assert machines.left() == []

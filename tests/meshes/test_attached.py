@@ -96,11 +96,37 @@ def test_silent_node_is_passed_over_as_long_as_there_is_another(homes: Homes) ->
     with sky.Compute(mesh="dev", nodes=1) as pool:
         assert add(1, 2) >> pool == 3
     with pytest.raises(ProvisionError) as caught:
-        sky.Compute(mesh="dev").open()
+        sky.Compute(mesh="dev", nodes=2).open()
     text = str(caught.value)
     assert f"no answer from {mesh.nodes[0].endpoint} (Connection refused)" in text
     assert "skyward-mesh status dev" in text
     assert "sky.Compute(mesh='dev', nodes=1) does with fewer" in text
+
+
+@pytest.mark.rule("R30")
+@pytest.mark.parametrize("dead", [0, 1, 2])
+def test_pool_that_is_told_no_number_takes_the_nodes_that_answer(
+    homes: Homes, dead: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of them, from its first call on; who does not is told once."""
+    mesh = bring_up(nodes=3)
+    Local().terminate(mesh.nodes[dead])
+    with sky.Compute(mesh="dev") as pool:
+        assert pool.current_nodes() == 2
+        assert len(add(1, 2) @ pool) == 2
+    [told] = [record.getMessage() for record in caplog.records if record.name == "skyward"]
+    assert f"1 of 3 nodes are passed over, no answer from {mesh.nodes[dead].endpoint} (Connection refused)" in told
+
+
+@pytest.mark.rule("R30")
+def test_mesh_of_which_no_node_answers_is_an_error(homes: Homes) -> None:
+    """It names them all."""
+    mesh = bring_up(nodes=2)
+    for node in mesh.nodes:
+        Local().terminate(node)
+    with pytest.raises(ProvisionError, match="mesh 'dev': no answer from ") as caught:
+        sky.Compute(mesh="dev").open()
+    assert all(node.endpoint in str(caught.value) for node in mesh.nodes)
 
 
 @pytest.mark.rule("R33")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,3 +77,34 @@ def test_nodes_of_ssh_hosts_let_others_in(homes: Homes, clean_hosts: Hosts, monk
         said = run("run", "-m", str(copy), "--on", "2", "app.py::greet", "--name", "ada").output
     assert said == "hello ada\n"
     run("down", "lab", "-y")
+
+
+@pytest.mark.rule("R30")
+def test_host_that_cannot_be_reached_keeps_no_name(homes: Homes, clean_hosts: Hosts) -> None:
+    """Whether all hosts are out of reach or one of several is: what came up is ended, and nothing is left."""
+    known = json.dumps(clean_hosts.known())
+    for hosts in (["127.0.0.1:1"], ["h1", "127.0.0.1:1"]):
+        homes.describe(
+            f'[mesh.lab]\nprovider = "ssh"\n[mesh.lab.ssh]\nhosts = {json.dumps(hosts)}\n'
+            f"ssh_config = {json.dumps(clean_hosts.config())}\nknown_hosts = {known}\n"
+        )
+        said = run("up", "lab", code=5).output
+        assert "\nError: 127.0.0.1:1" in said
+        assert "connect to host 127.0.0.1 port 1" in said
+        assert "--force" not in said
+        assert files.known() == ()
+
+
+@pytest.mark.rule("R30")
+def test_sweep_goes_on_to_the_other_hosts(homes: Homes, clean_hosts: Hosts) -> None:
+    """One that is out of reach is told when the others have been looked at; what it may have is forgotten by force."""
+    run("up", "lab")
+    mesh = files.load("lab")
+    hosts = [*mesh.settings["hosts"]]
+    files.write(replace(mesh, nodes=(), settings={**mesh.settings, "hosts": ["127.0.0.1:1", *hosts]}))
+    said = run("down", "lab", code=5).output
+    assert said.count("ended ") == 2
+    assert "skyward-mesh down lab --force" in said
+    assert files.load("lab").state == "ending"
+    assert "mesh lab is gone" in run("down", "lab", "--force").output
+    assert files.known() == ()

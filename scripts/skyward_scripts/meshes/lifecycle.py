@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
+from contextlib import suppress
 from dataclasses import replace
 from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from skyward.errors import ConfigError, UnknownMeshError
+from skyward.errors import ConfigError, SkywardError, UnknownMeshError
 from skyward.meshes import described, files, kinds, raising
 from skyward.model import Nodes
 from skyward_scripts.meshes import admitting, showing
-from skyward_scripts.meshes.exits import Declined
+from skyward_scripts.meshes.exits import Declined, code_of
 from skyward_scripts.meshes.looking import mesh_as_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from skyward.meshes.described import Description
+    from skyward.meshes.files import Mesh
     from skyward.providers.base import Provider, Quote
 
 YES = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -149,14 +153,18 @@ def is_asked() -> bool:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--all", "every", is_flag=True, help="End all meshes.")
+@click.option("--force", is_flag=True, help="Forget what cannot be reached, and may run on.")
 @PROVIDER
 @SET
 @YES
-def down(*, name: str | None, every: bool, kind: str | None, settings: tuple[str, ...], yes: bool) -> None:
+def down(*, name: str | None, every: bool, force: bool, kind: str | None, settings: tuple[str, ...], yes: bool) -> None:
     """End a mesh: its nodes, whatever they run, and all else that was made for it.
 
     It works from any directory. Without a mesh file, as on another machine, the nodes are found by their marks alone:
     then NAME is described in skyward.toml, or --provider and --set say where to look.
+
+    A mesh of which something cannot be ended keeps its file, so that it can be tried again; --all goes on with the
+    others then.
     """
     if bool(name) == every:
         raise click.UsageError("say which mesh, or --all")
@@ -165,13 +173,30 @@ def down(*, name: str | None, every: bool, kind: str | None, settings: tuple[str
         click.echo("there is no mesh")
     if names and not yes and is_asked() and not click.confirm(f"end {', '.join(names)}?"):
         raise Declined("nothing was ended")
+    failures: dict[str, SkywardError] = {}
     with showing.teller() as teller:
         for each in names:
-            if os.path.lexists(files.path_of(described.check_name(each))):
-                raising.down(each, teller)
-            else:
-                _sweep(each, kind, settings, teller)
+            try:
+                if os.path.lexists(files.path_of(described.check_name(each))):
+                    raising.down(each, teller, force=force)
+                else:
+                    _sweep(each, kind, settings, teller)
+            except SkywardError as error:  # the others are ended all the same
+                failures[each] = error
+                continue
             teller.say(f"mesh {each} is gone")
+    if failures:
+        _tell_unended(failures, every=every)
+
+
+def _tell_unended(failures: dict[str, SkywardError], *, every: bool) -> NoReturn:
+    """End with the code of the first failure."""
+    first = next(iter(failures.values()))
+    if not every:
+        raise first
+    lines = "\n".join(f"mesh {name}: {failure}" for name, failure in failures.items())
+    click.echo(f"Error: {len(failures)} of the meshes could not be ended:\n{lines}", err=True)
+    click.get_current_context().exit(code_of(first))
 
 
 def _sweep(name: str, kind: str | None, settings: tuple[str, ...], teller: raising.Teller) -> None:
@@ -192,6 +217,9 @@ def _sweep(name: str, kind: str | None, settings: tuple[str, ...], teller: raisi
 def resize(*, name: str, count: int, dry_run: bool, yes: bool) -> None:
     """Give a mesh COUNT nodes. Nodes without work go first, and the first node last.
 
+    Unless there shall be fewer, nodes that give no answer are replaced: the number that a mesh has already does that
+    alone.
+
     Pools that are attached find new nodes when they are resized themselves; of those that go, they run what was not
     finished elsewhere.
     """
@@ -204,7 +232,7 @@ def resize(*, name: str, count: int, dry_run: bool, yes: bool) -> None:
         if quote.hourly:
             teller.say(f"mesh {name}: {showing.counted(count, 'node')}{_cost(quote)}")
         _agree(quote, yes=yes)
-        mesh = raising.resize(name, count, teller, admitting.lists_of(name) if count > there else ())
+        mesh = raising.resize(name, count, teller, admitting.lists_of(name) if count >= there else ())
         teller.say(f"mesh {name} has {showing.counted(len(mesh.nodes), 'node')}")
 
 
@@ -237,8 +265,15 @@ def _providers(kind: str | None, settings: tuple[str, ...]) -> list[Provider]:
     if kind is not None:
         places.append((kind, _settings(kind, settings)))
     else:
-        places += [(mesh.kind, mesh.settings) for mesh in map(files.load, files.known())]
+        places += [(mesh.kind, mesh.settings) for mesh in _readable()]
         places += [(said.kind, said.settings) for said in described.load_all()]
         places += [(name, settings) for name in kinds.names() for settings in kinds.class_of(name).remembered()]
     different = {repr(place): place for place in places if place[0] != raising.NOBODYS}
     return [kinds.make(*place) for place in different.values()]
+
+
+def _readable() -> Iterator[Mesh]:
+    """Yield the meshes whose files can be read; `raising.collect` tells of the others."""
+    for name in files.known():
+        with suppress(ConfigError):
+            yield files.load(name)

@@ -166,6 +166,9 @@ class AWS(Provider):
         """Remove what belongs to a mesh, or to pools whose clients are dead: never to meshes that were not named."""
         return standing.sweep(self.settings, self._session, mesh, dry_run=dry_run)
 
+    def undo(self, mesh: str) -> tuple[str, ...]:  # noqa: D102 - as the base says
+        return self.sweep(mesh) if self._touched else ()  # a bucket that there is not cannot be looked into
+
     def keys(self) -> KeyPair | None:
         """Return a pair of its own for every pool, which is never written anywhere."""
         from skyward.transport.keys import make_pair

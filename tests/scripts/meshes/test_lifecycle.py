@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
+from skyward.errors import ProvisionError
 from skyward.meshes import asking, files, raising
 from skyward.providers.base import Quote
 from skyward.providers.local import Local
@@ -210,3 +211,49 @@ def test_up_tells_programs_what_there_is(homes: Homes) -> None:
 def test_nothing_to_end_is_fine(homes: Homes) -> None:
     """All of no meshes is none."""
     assert run("down", "--all").output == "there is no mesh\n"
+
+
+@pytest.mark.rule("R30")
+def test_mesh_that_cannot_be_ended_does_not_stop_the_others(homes: Homes) -> None:
+    """Nor does a file that cannot be read: all are tried, and the failures are named at the end, with their code."""
+    last = bring_up("zeta")
+    processes = family(last)
+    homes.state.joinpath("meshes").mkdir(parents=True, exist_ok=True)
+    for name in ("alpha", "beta"):
+        with open(files.path_of(name), "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write("no mesh")
+    assert run("gc").output.endswith("0 things ended\n")
+    said = run("down", "--all", "-y", code=2).output
+    assert "2 of the meshes could not be ended" in said
+    assert all(f"mesh {name}: {files.path_of(name)} holds no mesh" in said for name in ("alpha", "beta"))
+    assert "mesh zeta is gone" in said
+    assert not living(processes)
+    for name in ("alpha", "beta"):
+        files.remove(name)
+    nothing_is_left(homes)
+
+
+@pytest.mark.rule("R30")
+def test_down_can_be_forced(homes: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be reached is forgotten, and told."""
+    bring_up()
+
+    def refuse(*_: object, **__: object) -> tuple[str, ...]:
+        raise ProvisionError("out of reach")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Local, "sweep", refuse)
+        assert "skyward-mesh down dev --force" in run("down", "dev", code=5).output
+        assert "out of reach" in run("down", "dev", "--force").output
+    nothing_is_left(homes)
+
+
+@pytest.mark.rule("R33")
+def test_commands_do_with_the_nodes_that_answer(homes: Homes) -> None:
+    """And the number of nodes that a mesh has replaces the others."""
+    mesh = bring_up(nodes=2)
+    Local().terminate(mesh.nodes[1])
+    run("exec", "-m", "dev", "true")
+    assert run("resize", "dev", "2").output.endswith("mesh dev has 2 nodes\n")
+    assert "2 of 2 nodes answer" in run("status", "dev").output
+    run("down", "dev")
