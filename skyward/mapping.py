@@ -186,10 +186,7 @@ class MapIterator(Generic[T]):
     def _take(self, sent: _Sent) -> None:
         """Take in the outcomes of the first chunk; if it failed as a whole, send its items one by one."""
         try:
-            if sent.future is None:
-                assert sent.error is not None
-                raise sent.error
-            outcomes: Outcomes = sent.future.result()
+            outcomes = self._outcomes(sent)
             values, wrong = values_of(outcomes)
         except CancelledError:  # only the pool's end cancels what is waited for: after an interrupt nobody waits
             self.close()
@@ -201,9 +198,6 @@ class MapIterator(Generic[T]):
                 self._then.extend(_Failed(error) for _ in sent.items)
             else:
                 self._sent.extendleft(self._send([item]) for item in reversed(sent.items))
-        except BaseException:  # an interrupt, which has cancelled the chunk
-            self.close()
-            raise
         else:
             seconds, node, *_, most = outcomes
             then: list[deque[T] | _Failed] = []
@@ -220,6 +214,19 @@ class MapIterator(Generic[T]):
             self._sent.extendleft(reversed(left))
             self._then += then
             self._adapt(seconds / len(values), most)
+
+    def _outcomes(self, sent: _Sent) -> Outcomes:
+        if sent.future is None:
+            assert sent.error is not None
+            raise sent.error
+        try:
+            outcomes: Outcomes = sent.future.result()
+        except Exception:
+            raise
+        except BaseException:  # an interrupt, which has cancelled the chunk
+            self.close()
+            raise
+        return outcomes
 
     def _adapt(self, seconds: float, most: int) -> None:
         if not self._alone:
