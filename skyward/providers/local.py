@@ -126,10 +126,7 @@ class Local(Provider):
         self._env = image.env
 
     def prepare(self) -> None:
-        """Note what the client's process looks like, find a place for the sockets, and start what will fork daemons.
-
-        Raises `ProvisionError`.
-        """
+        """Note what the client's process looks like, and start what will fork daemons; raises `ProvisionError`."""
         with self._lock:
             surroundings = self._prepare()
             if self._nursery is None and not self._lasting:
@@ -140,8 +137,6 @@ class Local(Provider):
         if self._closed:
             raise ProvisionError("this provider was closed with its pool; make another one")
         if self._surroundings is None:
-            if self.transport == "ipc":
-                self._directory = directory.find_private(directory.temporary_directories())
             self._surroundings = Surroundings()
         return self._surroundings
 
@@ -149,6 +144,8 @@ class Local(Provider):
         """Start a daemon and return when it serves; raises `ProvisionError`."""
         with self._lock:
             surroundings = self._prepare()
+            if self.transport == "ipc" and not self._directory:  # not before: daemons remove it when the client is gone
+                self._directory = directory.find_private(directory.temporary_directories())
             self._launches += 1
             # A node that was lost is replaced while it is still being cleared away.
             dead = {int(ident.rpartition("-")[2]) for ident, daemon in self._daemons.items() if daemon.has_died}
