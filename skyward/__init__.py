@@ -13,7 +13,7 @@
     providers/                  where nodes come from
     meshes/                     nodes that outlive a pool: described, brought up, attached to, ended
 
-Importing this costs a millisecond: a name is loaded when it is first used.
+Importing this costs a millisecond or two: a name is loaded when it is first used.
 """
 
 from __future__ import annotations

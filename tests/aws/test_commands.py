@@ -52,16 +52,21 @@ def follow() -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.slow
-@pytest.mark.rule("R30")
-def test_mesh_lives_from_up_to_down(machines: Cloud, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its nodes run functions, let others in, also those that come later, tell how they were set up, and go."""
+def log_in(machines: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have commands find the cloud, and be let in."""
     for name, value in {
         "AWS_ENDPOINT_URL": machines.url,
         "AWS_ACCESS_KEY_ID": clouds.ACCESS,
         "AWS_SECRET_ACCESS_KEY": clouds.SECRET,
     }.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.slow
+@pytest.mark.rule("R30")
+def test_mesh_lives_from_up_to_down(machines: Cloud, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its nodes run functions, let others in, also those that come later, tell how they were set up, and go."""
+    log_in(machines, monkeypatch)
     monkeypatch.setattr(network, "LOOK", 0.05)
     monkeypatch.setattr(launching, "QUICKLY", 0.05)
     with make_homes(short_path, monkeypatch) as homes:
@@ -84,12 +89,7 @@ def test_mesh_lives_from_up_to_down(machines: Cloud, short_path: Path, monkeypat
 @pytest.mark.rule("R30")
 def test_mistyped_bucket_keeps_no_name(machines: Cloud, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was made, so nothing is looked for in a bucket that there is not."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": machines.url,
-        "AWS_ACCESS_KEY_ID": clouds.ACCESS,
-        "AWS_SECRET_ACCESS_KEY": clouds.SECRET,
-    }.items():
-        monkeypatch.setenv(name, value)
+    log_in(machines, monkeypatch)
     with make_homes(short_path, monkeypatch) as homes:
         homes.describe(MESH.replace(clouds.BUCKET, "no-such-bucket-of-ours"))
         result = CliRunner().invoke(main, ["up", "cloud", "-y"])
