@@ -10,7 +10,15 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ConfigError
-from skyward.transport.keys import Client, KeyPair, make_pair, read_clients, read_or_make_pair, write_clients
+from skyward.transport.keys import (
+    Client,
+    KeyPair,
+    check_public,
+    make_pair,
+    read_clients,
+    read_or_make_pair,
+    write_clients,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,16 +39,41 @@ def begin_list(directory: str, clients: Iterable[tuple[str, str]]) -> None:
         write_clients(path, first)
 
 
+def change_list(directory: str, add: str = "", label: str = "", remove: str = "") -> tuple[Client, ...]:
+    """Admit one more, or give it another label, and one, of this key or label, no more; return the list.
+
+    Raises `ConfigError` if that cannot be done; then nothing has changed.
+    """
+    path = os.path.join(directory, CLIENTS)
+    before = read_clients(path)
+    after = [client for client in before if client.key != add and not (remove and remove in client)]
+    if add:
+        after.append(Client(check_public(add), label))
+    if tuple(after) != before:
+        write_clients(path, after)
+    return tuple(after)
+
+
 class Access:
     """The keys that are admitted now."""
 
     def __init__(self, named: Iterable[str], directory: str = "") -> None:
         """Read the file, if there is one; raises `ConfigError`."""
         self._named = frozenset(named)
+        self._directory = directory
         self._path = os.path.join(directory, CLIENTS) if directory else ""
         self._seen = self._stamp()
         self.keys = self._read()
         self.problem = ""  # why the file as it is now does not count
+
+    @property
+    def listed(self) -> bool:
+        """Return whether there is a list that can change."""
+        return bool(self._directory)
+
+    def change(self, add: str, label: str, remove: str) -> tuple[Client, ...]:
+        """Change the list, see `change_list`; it counts from the next look on."""
+        return change_list(self._directory, add, label, remove)
 
     def look(self) -> bool:
         """Read the file again if it has changed, or did not count; return whether `keys` or `problem` changed."""

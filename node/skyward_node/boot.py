@@ -111,7 +111,8 @@ def _serve(
     node = f"{identity.hostname}:{identity.pid}"
     logger = Logger(config.log_level, config.log_format, sink, node=node)
     stack.callback(logger.close, LAST_WORDS)
-    core = Core(_limits(config, limit, lanes=lanes is not None), identity, time.monotonic())
+    listed = door is not None and door.access.listed
+    core = Core(_limits(config, limit, lanes=lanes is not None, listed=listed), identity, time.monotonic())
     metrics = _open_metrics(core, config, stack)
     server = Server(
         config, core, router, supervisor, signals=signals, logger=logger, door=door, metrics=metrics, lanes=lanes
@@ -137,12 +138,12 @@ def _serve(
     return code
 
 
-def _limits(config: NodeConfig, most: int, *, lanes: bool) -> Limits:
+def _limits(config: NodeConfig, most: int, *, lanes: bool, listed: bool) -> Limits:
     """Return what the core needs to know; ``most``: bytes of the arguments of a call."""
     from skyward_node.core import Limits
 
     threads = config.executor == "thread"
-    return Limits(config.concurrency, threads, config.reuse_processes, config.lease, most, config.alone, lanes)
+    return Limits(config.concurrency, threads, config.reuse_processes, config.lease, most, config.alone, lanes, listed)
 
 
 def _open(

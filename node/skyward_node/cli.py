@@ -14,7 +14,7 @@ from skyward.config import LONGEST
 from skyward.errors import ConfigError
 from skyward.model import NodeConfig
 from skyward.transport import keys as key_files
-from skyward_node.access import CLIENTS, NODE_KEY
+from skyward_node.access import CLIENTS, NODE_KEY, change_list
 from skyward_node.boot import serve
 
 if TYPE_CHECKING:
@@ -239,13 +239,7 @@ def list_(directory: str, *, as_json: bool) -> None:
 @_keys_option("--dir")
 def add(key: str, label: str, directory: str) -> None:
     """Admit the client with this public key; LABEL says whose it is."""
-    path = os.path.join(directory, CLIENTS)
-
-    def change() -> None:
-        others = [client for client in key_files.read_clients(path) if client.key != key]
-        key_files.write_clients(path, [*others, key_files.Client(key_files.check_public(key), label)])
-
-    _tried(change)
+    _tried(lambda: change_list(directory, add=key_files.check_public(key), label=label))
 
 
 @keys.command(context_settings=TAKES_KEY)
@@ -253,12 +247,9 @@ def add(key: str, label: str, directory: str) -> None:
 @_keys_option("--dir")
 def remove(key: str, directory: str) -> None:
     """Admit the client with this public key or label no more."""
-    path = os.path.join(directory, CLIENTS)
-    clients = _tried(lambda: key_files.read_clients(path))
-    left = [client for client in clients if not key or key not in (client.key, client.label)]
-    if len(left) == len(clients):
+    clients = _tried(lambda: key_files.read_clients(os.path.join(directory, CLIENTS)))
+    if len(_tried(lambda: change_list(directory, remove=key))) == len(clients):
         raise click.ClickException(f"no client {key!r} is admitted; see `skyward-node keys list`")
-    _tried(lambda: key_files.write_clients(path, left))
 
 
 def _tried(action: Callable[[], T]) -> T:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from skyward.model import NodeConfig
+    from skyward.transport.keys import Client
     from skyward.transport.sockets import Context, Socket
 
 LOOK: Final = 0.5  # seconds between looks at the file of admitted keys: a key that leaked is out within a second
@@ -55,6 +56,14 @@ class Door:
     def guarded(self) -> bool:
         """Return whether the handler is there that admits clients."""
         return not self.zap.socket.closed
+
+    def change(self, add: str, label: str, remove: str) -> tuple[tuple[Client, ...], str]:
+        """Change the list of clients; return it, and why it was not changed. It counts from the next look on."""
+        self._next_look = 0.0
+        try:
+            return self.access.change(add, label, remove), ""
+        except ConfigError as error:
+            return (), str(error)
 
     def look(self, now: float) -> bool:
         """Look at the file of admitted keys now and then; return whether it has changed."""

@@ -25,6 +25,8 @@ from skyward_node.core.actions import (
     Forget,
     Give,
     Kill,
+    List,
+    Listed,
     Log,
     Retire,
     Send,
@@ -53,7 +55,6 @@ TICK: Final = 0.25  # seconds between looks at the parent and the core's clock: 
 RETRY: Final = 0.01  # seconds until a connection that took nothing is tried again
 DRAIN: Final = 30.0  # seconds that running tasks may take after SIGTERM
 GOODBYE: Final = 200  # ms the last messages may take to leave
-KEYS: Final = "SKYWARD_KEYS"  # where tasks find the node's directory of keys: whoever may run them looks after it
 
 
 class Server:
@@ -120,6 +121,7 @@ class Server:
             Kill: lambda action: supervisor.kill(action.worker),
             Retire: lambda action: supervisor.retire(action.worker),
             Forget: self._forget,
+            List: self._list,
             Bury: lambda action: supervisor.bury(action.worker),
             Log: lambda action: logger.log(action.level, action.event, action.fields),
             Exit: self._exit,
@@ -303,6 +305,11 @@ class Server:
         if self._lanes is not None and (fd := self._lanes.fileno_of(action.peer)) >= 0:
             self._drop_lane(self._lanes, fd)
 
+    def _list(self, action: List) -> None:
+        if self._door is not None:
+            clients, problem = self._door.change(action.add, action.label, action.remove)
+            self._follow_up.append(Listed(action.peer, clients, problem))
+
     def _spawn(self, action: Spawn) -> None:
         try:
             self._supervisor.spawn(action.worker, action.slots, self._environment(action))
@@ -313,8 +320,7 @@ class Server:
     def _environment(self, action: Spawn) -> dict[str, str]:
         config = self._config
         # What the user has set the worker sets by itself, before this: here is only what is to be shared.
-        keys = {KEYS: config.keys} if config.keys else {}
-        return keys | worker_environment(
+        return worker_environment(
             cpus=usable_cpus(),
             slots=config.seats * config.concurrency,  # of all nodes of this machine
             index=action.place,

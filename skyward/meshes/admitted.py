@@ -6,12 +6,20 @@ So what is noted and what nodes say can differ; where they do, a key that was ta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Clients = tuple[tuple[str, str], ...]  # keys and labels
+
+
+class Change(NamedTuple):
+    """What a list is asked to become; empty: what it is."""
+
+    add: str = ""  # a key
+    label: str = ""  # of the one that is added
+    remove: str = ""  # a key or a label
 
 
 def with_client(clients: Clients, key: str, label: str) -> Clients:

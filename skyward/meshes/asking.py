@@ -23,6 +23,8 @@ from skyward.providers.running import knock
 from skyward.transport.hub import Hub, News
 from skyward.transport.links import Connection, Link
 from skyward.versions import package_versions
+from skyward.wire.clients import Admit
+from skyward.wire.clients import Clients as Told
 from skyward.wire.codec import Decoder, encode
 from skyward.wire.kinds import NODE_MESSAGES
 from skyward.wire.messages import PROTOCOL, Bye, Hello, Pulse, Refused, Welcome
@@ -30,6 +32,7 @@ from skyward.wire.messages import PROTOCOL, Bye, Hello, Pulse, Refused, Welcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from skyward.meshes.admitted import Change, Clients
     from skyward.providers.base import Launched
     from skyward.transport.keys import KeyPair
 
@@ -57,6 +60,7 @@ class Report:
     executor: str = ""
     hostname: str = ""
     pid: int = 0
+    clients: Clients | None = None  # whom it admits, if that was asked and it keeps a list
     python: str = ""
 
     @property
@@ -71,17 +75,23 @@ class _Question(Report):
     link: Link | None = None
     asked: float = 0.0
     failures: int = 0
+    waits: bool = False  # for whom it admits
 
 
-def ask(nodes: Sequence[Launched], keys: KeyPair | None, patience: float = PATIENCE) -> list[Report]:
-    """Return how the nodes are, in their order, after ``patience`` seconds at most."""
+def ask(
+    nodes: Sequence[Launched], keys: KeyPair | None, patience: float = PATIENCE, change: Change | None = None
+) -> list[Report]:
+    """Return how the nodes are, in their order, after ``patience`` seconds at most.
+
+    With a ``change``, which may be empty, those that keep a list of clients change it, and say how it is then.
+    """
     deadline = time.monotonic() + patience
     questions = [_Question(number, node) for number, node in enumerate(nodes)]
     if not questions:
         return []
     with ThreadPoolExecutor(min(AT_ONCE, len(questions)), "skyward-knock") as threads:
         list(threads.map(partial(_knock, deadline), questions))
-    asking = _Asking(keys)
+    asking = _Asking(keys, change)
     try:
         asking.run([question for question in questions if question.ok], deadline)
     finally:
@@ -102,7 +112,8 @@ def _knock(deadline: float, question: _Question) -> None:
 class _Asking:
     """Some nodes that are being asked."""
 
-    def __init__(self, keys: KeyPair | None) -> None:
+    def __init__(self, keys: KeyPair | None, change: Change | None) -> None:
+        self._change = change
         self._ours = "" if keys is None else keys.public
         self._hub = Hub(keys)
         self._decode = Decoder(NODE_MESSAGES).decode
@@ -171,7 +182,13 @@ class _Asking:
                 case Welcome():
                     _note(question, message)
                     link.greeted, link.epoch = 0, message.epoch
-                case Pulse(running=running, queued=queued) if question.slots:
+                    if message.clients and self._change is not None:
+                        link.send([encode(Admit(message.epoch, *self._change))])
+                        question.waits = True
+                case Told(keys=keys, labels=labels, problem=problem) if question.waits:
+                    question.clients = tuple(zip(keys, labels, strict=True))
+                    self._end(question, problem)
+                case Pulse(running=running, queued=queued) if question.slots and not question.waits:
                     question.running, question.queued = running, queued
                     self._end(question, "")
                 case Refused():

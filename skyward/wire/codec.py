@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from msgspec import DecodeError, msgpack
 
 from skyward.errors import ProtocolError
+from skyward.wire.clients import Clients
 from skyward.wire.frames import REF_SIZE, Ref
 from skyward.wire.messages import (
     HINT,
@@ -61,6 +62,7 @@ _COLUMNS: Final[dict[type[Message], tuple[str, ...]]] = {
     Submit: ("calls", "fns", "sizes", "buffers", "ranks", "names"),
     Roster: ("members", "slots"),
     Parcels: ("frames", "numbers"),
+    Clients: ("keys", "labels"),
 }
 _OPTIONAL: Final[dict[type[Message], tuple[str, ...]]] = {
     Tasks: ("retries", "timeouts", "counts", "crashes"),

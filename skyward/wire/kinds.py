@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from skyward.wire.bundles import Interim
+from skyward.wire.clients import Admit, Clients
 from skyward.wire.lone import Call, Reply
 from skyward.wire.messages import (
     Answer,
@@ -39,9 +40,9 @@ from skyward.wire.messages import (
 
 CLIENT_MESSAGES: Final[tuple[type[Message], ...]] = (
     Hello, Tasks, Function, Module, Cancel, Beat, Credit, Items, Answer, Roster, Drain, Bye, Release, Part, Parcels,
-    Call,
+    Call, Admit,
 )  # fmt: skip
 NODE_MESSAGES: Final[tuple[type[Message], ...]] = (
     Welcome, Progress, Results, Returned, Need, Submit, Revoke, Output, Pulse, Slots, Draining, Refused,
-    Function, Module, Credit, Items, Bye, Part, Parcels, Reply, Interim,
+    Function, Module, Credit, Items, Bye, Part, Parcels, Reply, Interim, Clients,
 )  # fmt: skip

@@ -273,6 +273,7 @@ class Welcome(Message, frozen=True):
     calls: bool = False  # the node knows Call
     bundles: bool = False  # it takes bundles, and Tasks.crashes
     lane: Annotated[bytes, Meta(max_length=64)] = b""  # what a lane to this node begins with; empty: it takes none
+    clients: bool = False  # the node keeps a list of clients, and knows Admit
 
 
 class Progress(Message, frozen=True):

@@ -75,7 +75,8 @@ class Daemon:
 
     def __init__(self, style: int) -> None:
         identity = Identity(EPOCH, PYTHON, {"numpy": "2.0"}, "host", "127.0.0.1", 4321, ["0"])
-        limits = Limits(1 + style % 3, threads=style & 4 > 0, reuse=style & 8 == 0, lease=30.0, max_payload=10**6)
+        threads, reuse, listed = style & 4 > 0, style & 8 == 0, style & 16 > 0
+        limits = Limits(1 + style % 3, threads=threads, reuse=reuse, lease=30.0, max_payload=10**6, listed=listed)
         self.core = Core(limits, identity, 0.0)
         self.now = 0.0
         self.alive: list[int] = []  # workers whose end was not reported

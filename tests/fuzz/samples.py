@@ -14,6 +14,7 @@ from msgspec import inspect, msgpack
 
 from skyward.wire import messages as wire
 from skyward.wire import statuses
+from skyward.wire.clients import Clients
 from skyward.wire.kinds import CLIENT_MESSAGES, NODE_MESSAGES
 from skyward_node.pipe_messages import CONTROL_MESSAGES, DATA_MESSAGES, WORKER_MESSAGES
 from tests.fuzz import values
@@ -80,6 +81,8 @@ def sample(kind: type[wire.Message], random: Random, epoch: int = EPOCH) -> Fram
         body = [b"\n".join([b"line %d" % number for number in range(fields["lines"])])]
     elif kind is wire.Parcels:
         fields["numbers"] = [random.randrange(1, 5) for _ in fields["frames"]]
+    elif kind is Clients:
+        fields["labels"] = ["ada" for _ in fields["keys"]]
     elif "members" in fields:
         fields["slots"] = [random.randrange(5) for _ in fields["members"]]
     return [header_of(kind, list(fields.values())), *body]

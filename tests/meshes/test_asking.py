@@ -14,6 +14,7 @@ import pytest
 
 import skyward as sky
 from skyward.meshes import asking
+from skyward.meshes.admitted import Change
 from skyward.meshes.attached import client_pair
 from skyward.providers.base import Launched
 from skyward.transport.keys import make_pair
@@ -79,3 +80,33 @@ def test_name_that_is_not_known_is_told(endpoint: str) -> None:
     [report] = asking.ask([Launched(ident="a", endpoint=endpoint, public_key=make_pair().public)], make_pair())
     assert "its name is not known" in report.problem
     assert asking.ask([], None) == []
+
+
+@pytest.mark.rule("R42")
+def test_list_of_clients_is_asked_for_and_changed(homes: Homes) -> None:
+    """In one answer, with what the node says why not; nobody is told who asks for no list."""
+    mesh = bring_up()
+    key = make_pair().public
+
+    def ask(change: Change | None) -> asking.Report:
+        [report] = asking.ask(mesh.nodes, client_pair(), change=change)
+        return report
+
+    assert ask(None).clients is None
+    assert ask(Change()).clients == ()
+    assert ask(Change(add=key, label="ann")).clients == ask(Change()).clients == ((key, "ann"),)
+    refusal = ask(Change(add="short", remove="ann"))
+    assert "'short' is no key" in refusal.problem
+    assert ask(Change(remove="ann")).clients == ()
+
+
+@pytest.mark.rule("R42")
+def test_client_that_removes_itself_is_told_so(homes: Homes) -> None:
+    """Its session ends, but not before it knows."""
+    mesh = bring_up()
+    guest = make_pair()
+    asking.ask(mesh.nodes, client_pair(), change=Change(add=guest.public))
+    until(lambda: asking.ask(mesh.nodes, guest)[0].ok)
+    [report] = asking.ask(mesh.nodes, guest, change=Change(remove=guest.public))
+    assert (report.problem, report.clients) == ("", ())
+    until(lambda: "does not admit our key" in asking.ask(mesh.nodes, guest)[0].problem)

@@ -9,7 +9,7 @@ import pytest
 
 from skyward.errors import ConfigError
 from skyward.transport.keys import Client, read_clients, read_pair, write_clients
-from skyward_node.access import CLIENTS, NODE_KEY, Access, begin_list, own_pair
+from skyward_node.access import CLIENTS, NODE_KEY, Access, begin_list, change_list, own_pair
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,3 +119,24 @@ def test_list_begins_with_those_the_launcher_names(tmp_path: Path) -> None:
     begin_list(place, [(BOB, "bob")])
     assert read_clients(os.path.join(place, CLIENTS)) == (Client(ALICE, "alice"),)
     assert Access([LAUNCHER], place).keys == {LAUNCHER, ALICE}
+
+
+@pytest.mark.rule("R42")
+def test_list_is_changed_by_key_and_by_label(keys: Path) -> None:
+    """One is added, gets another label, and goes by it; what says nothing changes nothing, not even the file."""
+    place = str(keys)
+    before = (keys / CLIENTS).stat().st_ino
+    assert change_list(place) == change_list(place, remove="nobody") == (Client(ALICE, ""),)
+    assert (keys / CLIENTS).stat().st_ino == before
+    assert change_list(place, BOB, "bob") == (Client(ALICE, ""), Client(BOB, "bob"))
+    assert change_list(place, BOB, "robert") == (Client(ALICE, ""), Client(BOB, "robert"))
+    assert change_list(place, remove="robert") == (Client(ALICE, ""),)
+    assert change_list(place, remove=ALICE) == read_clients(str(keys / CLIENTS)) == ()
+
+
+@pytest.mark.rule("R42")
+def test_list_is_not_changed_by_what_is_no_key(keys: Path) -> None:
+    """It is refused as a whole."""
+    with pytest.raises(ConfigError, match="'bob' is no key"):
+        change_list(str(keys), "bob", remove=ALICE)
+    assert read_clients(str(keys / CLIENTS)) == (Client(ALICE, ""),)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from skyward.wire import messages as wire
 from skyward.wire import statuses
 from skyward.wire.bundles import Interim
+from skyward.wire.clients import Admit, Clients
 from skyward.wire.codec import encode, pack_body
 from skyward.wire.frames import REF_SIZE, Payload
 from skyward.wire.lone import Call, Reply
@@ -150,6 +151,14 @@ def parcels(draw: st.DrawFn) -> Sample:
 
 
 @st.composite
+def listings(draw: st.DrawFn) -> Sample:
+    """Give `Clients`."""
+    keys = draw(st.lists(st.text(max_size=64), max_size=5))
+    labels = draw(st.lists(NAME, min_size=len(keys), max_size=len(keys)))
+    return Clients(draw(U64), keys, labels, draw(NAME)), []
+
+
+@st.composite
 def submits(draw: st.DrawFn) -> Sample:
     """Give `Submit`."""
     count, sizes, buffers, body = batch(draw)
@@ -233,6 +242,7 @@ HELLO: Final = (
 WELCOME: Final = (
     *(U32, NAME, VERSIONS, KEY, U64, U32, st.sampled_from(["process", "thread"]), NAME, NAME, U32),
     *(st.lists(NAME, max_size=3), st.booleans(), U64, U64, st.booleans(), st.booleans(), st.binary(max_size=64)),
+    st.booleans(),
 )
 
 BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
@@ -254,6 +264,8 @@ BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {
     Call: bare(Call, U64, U64, KEY, U64, SMALL, INDEX, SECONDS),
     Reply: bare(Reply, U64, U64, U64, BYTE, U64, SMALL),
     Interim: bare(Interim, U64, U64, st.binary(max_size=100)),
+    Admit: bare(Admit, U64, st.text(max_size=64), NAME, NAME),
+    Clients: listings(),
     wire.Welcome: bare(wire.Welcome, *WELCOME),
     wire.Progress: bare(wire.Progress, U64, IDS, IDS),
     wire.Results: results(),

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from skyward.wire import bundles, lone, statuses
+from skyward.wire import bundles, clients, lone, statuses
 from skyward.wire import messages as wire
 from skyward.wire.bundles import State
 from skyward.wire.codec import Decoder, check_body, encode
@@ -25,7 +25,7 @@ from skyward_node.pipe_messages import MAX_UP
 DOC: Final = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 ALL: Final = tuple(dict.fromkeys(CLIENT_MESSAGES + NODE_MESSAGES))
 BY_NAME: Final = {kind.__name__.upper(): kind for kind in ALL}
-_MODULES: Final = vars(wire) | vars(lone) | vars(bundles) | vars(statuses)
+_MODULES: Final = vars(wire) | vars(lone) | vars(bundles) | vars(clients) | vars(statuses)
 NAMES: Final = {name: value for name, value in _MODULES.items() if isinstance(value, type)}
 
 
@@ -107,6 +107,7 @@ WORDS: Final[dict[str, Any]] = {
     "state": State,
     "key": Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)],
     "name": Annotated[str, msgspec.Meta(max_length=1_024)],
+    "public key": wire.PublicKey,
     "text": Annotated[str, msgspec.Meta(max_length=65_536)],
     "bin": bytes,
     "bin, at most 64": Annotated[bytes, msgspec.Meta(max_length=64)],

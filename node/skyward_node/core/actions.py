@@ -56,6 +56,14 @@ class Admitted(Struct, frozen=True):
     keys: frozenset[str]
 
 
+class Listed(Struct, frozen=True):
+    """The list of clients, as somebody has asked for it over a connection."""
+
+    peer: bytes
+    clients: Sequence[tuple[str, str]]  # keys and labels
+    problem: str = ""  # why it was not changed
+
+
 class Shutdown(Struct, frozen=True):
     """The daemon shall finish what runs, for at most ``grace`` seconds, and end."""
 
@@ -78,6 +86,15 @@ class Forget(Struct, frozen=True):
     """Nothing of a connection is wanted any more."""
 
     peer: bytes
+
+
+class List(Struct, frozen=True):
+    """Change the list of clients, if anything is to be changed, and say how it is then: `Listed` comes next."""
+
+    peer: bytes  # who wants to know
+    add: str  # a key; "": nobody
+    label: str
+    remove: str  # a key or a label; "": nobody
 
 
 class Spawn(Struct, frozen=True):
@@ -136,5 +153,5 @@ class Exit(Struct, frozen=True):
     code: int
 
 
-Event = Incoming | Nonsense | Gone | Blocked | Admitted | Shutdown | WorkerEvent
-Action = Send | Forget | Spawn | Give | Control | Kill | Retire | Bury | Log | Exit
+Event = Incoming | Nonsense | Gone | Blocked | Admitted | Listed | Shutdown | WorkerEvent
+Action = Send | Forget | List | Spawn | Give | Control | Kill | Retire | Bury | Log | Exit

@@ -11,13 +11,17 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from skyward.errors import ProtocolError
+from skyward.wire.clients import Clients
 from skyward.wire.messages import PROTOCOL, Bye, Draining, Progress, Pulse, Refused, Welcome
 from skyward_node.core import crew, intake, nesting
-from skyward_node.core.actions import Bury, Exit, Forget, Send
+from skyward_node.core.actions import Bury, Exit, Forget, List, Send
 from skyward_node.core.sessions import LATE, STEP, Session
 
 if TYPE_CHECKING:
+    from skyward.wire.clients import Admit
     from skyward.wire.messages import Hello
+    from skyward_node.core.actions import Listed
     from skyward_node.core.node import Node
 
 SESSIONS: Final = 1_024  # bounds what clients can make the node remember
@@ -152,6 +156,7 @@ def _greeting(node: Node, session: Session, *, resumed: bool) -> Welcome:
         calls=True,
         bundles=node.limits.reuse and not node.limits.threads,
         lane=session.peer + session.key if node.limits.lanes and session.peer is not None else b"",
+        clients=node.limits.listed,
     )
 
 
@@ -209,6 +214,20 @@ def admit_only(node: Node, keys: frozenset[str]) -> None:
     for session in [session for session in node.sessions.values() if session.user not in keys]:
         node.log("warning", "session ended: its key is not admitted any more", session=session.key.hex()[:8])
         end(node, session, "this key is not admitted any more")
+
+
+def on_change(node: Node, session: Session, message: Admit) -> None:
+    """Have the list looked at or changed; whoever is on it may: tasks could do the same."""
+    if not node.limits.listed:
+        raise ProtocolError("this node keeps no list of clients")
+    if session.peer is not None:
+        node.actions.append(List(session.peer, message.add, message.label, message.remove))
+
+
+def on_listed(node: Node, event: Listed) -> None:
+    """Tell who has asked whom the node admits."""
+    keys, labels = [key for key, _ in event.clients], [label for _, label in event.clients]
+    node.actions.append(Send(event.peer, Clients(node.epoch, keys, labels, event.problem)))
 
 
 def look(node: Node, gap: float) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import ProtocolError
 from skyward.wire.bundles import Interim
+from skyward.wire.clients import Admit
 from skyward.wire.lone import Call, Reply
 from skyward.wire.messages import (
     Answer,
@@ -39,7 +40,7 @@ from skyward.wire.messages import (
     Tasks,
 )
 from skyward_node.core import admission, assign, crew, draining, intake, nesting, outcomes, stopping, streaming
-from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Forget, Gone, Incoming, Nonsense, Shutdown
+from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Forget, Gone, Incoming, Listed, Nonsense, Shutdown
 from skyward_node.core.lone import LOOK, Shortcut
 from skyward_node.core.node import GRACE, LATE, LEAVE, PARTIAL, TIMEOUT, Identity, Limits, Node, batches
 from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost
@@ -76,6 +77,7 @@ class Core:
             Gone: self._on_gone,
             Blocked: self._on_blocked,
             Admitted: self._on_admitted,
+            Listed: self._on_listed,
             Shutdown: self._on_shutdown,
             TemplateLost: self._on_template_lost,
         }
@@ -197,9 +199,7 @@ class Core:
                 session.outbox.ack(ack)
                 session.confirm(heard)
                 admission.answer(node, session, at)
-                if session.shown < shown <= session.printed:  # else it is of an earlier connection
-                    session.shown = shown
-                    node.print_backlog(session)
+                node.note_shown(session, shown)
             case Function():
                 intake.on_function(node, session, message, body)
             case Module():
@@ -211,6 +211,8 @@ class Core:
                 intake.on_release(node, session, regions)
             case Answer():
                 nesting.on_answer(node, session, message, body)
+            case Admit():
+                admission.on_change(node, session, message)
             case Roster():
                 intake.on_roster(session, message)
             case Drain(deadline=grace):
@@ -244,6 +246,9 @@ class Core:
 
     def _on_admitted(self, event: Admitted) -> None:
         admission.admit_only(self.node, event.keys)
+
+    def _on_listed(self, event: Listed) -> None:
+        admission.on_listed(self.node, event)
 
     def _on_shutdown(self, event: Shutdown) -> None:
         draining.drain_node(self.node, event.grace, event.reason)

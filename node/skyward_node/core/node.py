@@ -67,6 +67,7 @@ class Limits(Struct, frozen=True):
     max_payload: int  # bytes
     alone: float = 0.0  # seconds without any session after which the daemon ends; 0: it does not
     lanes: bool = False  # there is a place where it takes in lanes
+    listed: bool = False  # it keeps a list of clients
 
 
 class Node:
@@ -129,6 +130,12 @@ class Node:
         """Forward lines that a task printed, or keep them while the client cannot take them."""
         if lines is not None:
             session.backlog.add(task, stream, lines)
+            self.print_backlog(session)
+
+    def note_shown(self, session: Session, shown: int) -> None:
+        """Note how many bytes of lines the client has taken."""
+        if session.shown < shown <= session.printed:  # else it is of an earlier connection
+            session.shown = shown
             self.print_backlog(session)
 
     def print_backlog(self, session: Session) -> None:

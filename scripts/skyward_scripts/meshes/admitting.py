@@ -1,4 +1,4 @@
-"""`skyward-mesh keys`: who may use a mesh. Its nodes keep the lists, which tasks change that run there.
+"""`skyward-mesh keys`: who may use a mesh. Its nodes keep the lists, and change them whatever their tasks do.
 
 The file of the mesh notes them, for nodes that come later: see `skyward.meshes.admitted`.
 """
@@ -7,22 +7,25 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-import skyward as sky
 from skyward.errors import ConfigError
 from skyward.meshes import asking, files
-from skyward.meshes.admitted import Clients, with_client, without_client
+from skyward.meshes.admitted import Change, Clients, with_client, without_client
 from skyward.meshes.attached import client_pair
 from skyward_scripts.meshes import showing
 from skyward_scripts.meshes.exits import FAILED, Unreachable
 from skyward_scripts.meshes.looking import only_mesh
-from skyward_scripts.meshes.running import MESH, attached
+from skyward_scripts.meshes.running import MESH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+    from skyward.meshes.asking import Report
+
+LOOK: Final = Change()
 
 # A label may begin with a dash, too.
 TAKES_KEY = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
@@ -77,7 +80,7 @@ def show(*, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def list_(*, mesh: str | None, as_json: bool) -> None:
     """Print the keys that the nodes of a mesh admit, beside that of its owner."""
-    lists = _everywhere(only_mesh(mesh), "list", "", "")
+    lists = _everywhere(only_mesh(mesh), LOOK)
     where = {
         client: [each.node for each in lists if client in each.clients] for listed in lists for client in listed.clients
     }
@@ -99,7 +102,7 @@ def add(*, mesh: str | None, key: str, label: str) -> None:
 
     name, public = only_mesh(mesh), check_public(key)
     with _changing(name):
-        _everywhere(name, "add", public, label)
+        _everywhere(name, Change(add=public, label=label))
         _note(name, lambda clients: with_client(clients, public, label))
 
 
@@ -111,18 +114,18 @@ def remove(ctx: click.Context, *, mesh: str | None, key: str) -> None:
     """Let the client with this public key or label use a mesh no more; what it runs there ends within a second."""
     name = only_mesh(mesh)
     with _changing(name):
-        known = [files.load(name).clients, *(each.clients for each in _everywhere(name, "list", "", ""))]
+        known = [files.load(name).clients, *(each.clients for each in _everywhere(name, LOOK))]
         if not any(key in client for clients in known for client in clients):
             click.echo(f"Error: no client {key!r} is admitted; see `skyward-mesh keys list`", err=True)
             ctx.exit(FAILED)
         _note(name, lambda clients: without_client(clients, key))  # first: whatever comes then, it is not let in anew
-        _everywhere(name, "remove", key, "")
+        _everywhere(name, Change(remove=key))
 
 
 def lists_of(name: str) -> list[Clients]:
     """Return whom the nodes of a mesh admit that answer and keep a list."""
     try:
-        return [each.clients for each in _everywhere(name, "list", "", "")]
+        return [each.clients for each in _everywhere(name, LOOK)]
     except (ConfigError, Unreachable):
         return []
 
@@ -144,46 +147,20 @@ def _note(name: str, change: Callable[[Clients], Clients]) -> None:
         files.write(replace(mesh, clients=change(mesh.clients)))
 
 
-def _everywhere(name: str, action: str, key: str, label: str) -> list[Listed]:
+def _everywhere(name: str, change: Change) -> list[Listed]:
     """Change, or read, the lists of all nodes of a mesh that answer; return them. Those that do not are named."""
-    nodes = files.load(name).nodes
-    reports = asking.ask(nodes, client_pair())
+    reports = asking.ask(files.load(name).nodes, client_pair(), change=change)
     answering = [report for report in reports if report.ok]
-    with attached(name, len(answering) or None) as pool:
-        found = sky.function(_kept_there())(action, key, label) @ pool
-        endpoints = [node.endpoint for node in pool.snapshot().nodes]
-    if None in found:
-        raise ConfigError("the nodes of this mesh keep no list of keys: they admit whoever has brought it up alone")
-    for report in reports if action != "list" else ():
+    if not answering:
+        raise Unreachable("\n".join(["no node of this mesh answers", *map(_told, reports)]))
+    for report in reports if change != LOOK else ():
         if not report.ok:
-            click.echo(
-                f"node {report.number} at {report.node.endpoint} {report.problem}: its list is as it was", err=True
-            )
-    number = {node.endpoint: number for number, node in enumerate(nodes)}
-    lists = [
-        Listed(number[endpoint], tuple((str(key), str(label)) for key, label in each))
-        for endpoint, each in zip(endpoints, found, strict=True)
-    ]
-    return sorted(lists)
+            click.echo(f"{_told(report)}: its list is as it was", err=True)
+    lists = [Listed(report.number, report.clients) for report in answering if report.clients is not None]
+    if len(lists) < len(answering):
+        raise ConfigError("the nodes of this mesh keep no list of keys: they admit whoever has brought it up alone")
+    return lists
 
 
-def _kept_there() -> Callable[[str, str, str], Any]:
-    """Return a function that looks after a node's list: one that travels by value, as we are not installed there."""
-
-    def change(action: str, key: str, label: str) -> Any:
-        import os
-
-        from skyward.transport.keys import Client, read_clients, write_clients
-
-        directory = os.environ.get("SKYWARD_KEYS")
-        if not directory:
-            return None
-        path = os.path.join(directory, "clients")
-        clients = list(read_clients(path))
-        if action != "list":
-            clients = [client for client in clients if key not in (client.key, client.label)]
-            clients += [Client(key, label)] if action == "add" else []
-            write_clients(path, clients)
-        return [(client.key, client.label) for client in clients]
-
-    return change
+def _told(report: Report) -> str:
+    return f"node {report.number} at {report.node.endpoint} {report.problem}"

@@ -83,13 +83,14 @@ class Rig:
         lease: float = 30.0,
         alone: float = 0.0,
         short: bool = True,
+        listed: bool = False,
     ) -> None:
         """``short``: lone tasks take the short way where they can."""
         self.now = 100.0
         self.short = short
         self.shortened = 0  # events that did
         self.identity = Identity(EPOCH, "3.11.7", {"numpy": "2.0"}, "host", "127.0.0.1", 4321, [])
-        self.limits = Limits(concurrency, threads, reuse, lease, 1_000_000, alone)
+        self.limits = Limits(concurrency, threads, reuse, lease, 1_000_000, alone, listed=listed)
         self.core = Core(self.limits, self.identity, self.now)
         self.logged: list[Log] = []
         self.taught: list[Code] = []  # which is not forgotten
@@ -234,7 +235,7 @@ class Rig:
                 PROTOCOL, me.python, me.versions, self.session, EPOCH, slots or limits.concurrency,
                 "thread" if limits.threads else "process", me.hostname, me.address, me.pid, [], resumed,
                 max_payload=limits.max_payload, calls=True,
-                bundles=limits.reuse and not limits.threads,
+                bundles=limits.reuse and not limits.threads, clients=limits.listed,
             ),
         )  # fmt: skip
 

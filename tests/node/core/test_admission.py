@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import structs
 
+from skyward.wire.clients import Admit, Clients
 from skyward.wire.messages import Beat, Bye, Draining, Need, Refused, Returned
 from skyward_node.core import admission
-from skyward_node.core.actions import Admitted, Exit, Gone, Incoming, Kill, Send, Shutdown
+from skyward_node.core.actions import Admitted, Exit, Gone, Incoming, Kill, List, Listed, Send, Shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,31 @@ def keyed(rig: Rig) -> Rig:
     assert say(rig, rig.hello_message()) == [rig.welcome()]
     say(rig, rig.function(), [BLOB])
     return rig
+
+
+# --- the list ------------------------------------------------------------------------------
+
+
+@pytest.mark.rule("R42")
+def test_list_is_changed_and_told_whatever_tasks_do(make_rig: Callable[..., Rig]) -> None:
+    """Who asks is told over its own connection, also why nothing was changed."""
+    rig = make_rig(1, listed=True)
+    rig.start()
+    rig.handle(Admitted(frozenset({ALICE})))
+    assert say(rig, rig.hello_message()) == [rig.welcome()]
+    say(rig, rig.function(), [BLOB])
+    say(rig, *rig.tasks_message(1, 2))
+    assert say(rig, Admit(EPOCH, BOB, "bob", "eve")) == [List(b"peer1", BOB, "bob", "eve")]
+    told = Clients(EPOCH, [ALICE, BOB], ["", "bob"])
+    assert rig.handle(Listed(b"peer1", ((ALICE, ""), (BOB, "bob")))) == [Send(b"peer1", told)]
+    assert rig.handle(Listed(b"peer1", (), "no room")) == [Send(b"peer1", Clients(EPOCH, [], [], "no room"))]
+
+
+@pytest.mark.rule("R42")
+def test_node_without_a_list_is_not_asked_for_one(keyed: Rig) -> None:
+    """It does not say that it has one: whoever asks is no client of ours."""
+    complaint = refused("protocol", "this node keeps no list of clients")
+    assert say(keyed, Admit(EPOCH)) == [complaint]
 
 
 # --- keys ----------------------------------------------------------------------------------
