@@ -1,17 +1,17 @@
 """Run ordinary Python functions on a mesh of machines: ``import skyward as sky``.
 
-    calls, pending, gathering   describing work: @sky.function, calls, groups, operators
-    compute, operations, mapping  the pool as users hold it; nested: as a task sees it
-    mesh/                       the client's side of a mesh: nodes, links and scheduler under one loop
-    results, futures, streams   how answers reach the user's thread
-    runtime, sharding           the active pool, where a task runs, and its node's part of some data
-    output                      who sees what tasks print
+    calls, work/                describing work: @sky.function, calls, groups, operators
+    compute, pool/              the pool as users hold it; how calls become tasks: operations, maps, bundles
+    results, answers/           how answers reach the user's thread: futures, streams, values
+    runtime, task/              the active pool, and where a task runs; what a task uses: nested, sharding, output
     config, image, model, errors  every setting, what nodes have, shared values, every exception
+    mesh/                       the client's side of a mesh: nodes, links and scheduler under one loop
+    meshes/                     nodes that outlive a pool: described, brought up, attached to, ended
     wire/                       bytes <-> messages, shared with the node
-    dispatch/                   which task goes where and when
+    dispatch/                   which task goes where and when, and in which order results come
     transport/                  sockets, polling, ownership
     providers/                  where nodes come from
-    meshes/                     nodes that outlive a pool: described, brought up, attached to, ended
+    machine/                    this computer: shared memory, CPUs, private files, versions
 
 Importing this costs a millisecond or two: a name is loaded when it is first used.
 """
@@ -22,6 +22,9 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # type checkers know better; `typing` takes longer than all else that is imported here
 if TYPE_CHECKING:
+    from skyward.answers.futures import Future
+    from skyward.answers.streams import ResultStream
+    from skyward.answers.values import ValueStream
     from skyward.calls import PendingFunction, PendingFunctionGroup, function, gather
     from skyward.compute import Compute
     from skyward.config import Options, Worker
@@ -65,19 +68,16 @@ if TYPE_CHECKING:
         VersionMismatchError,
         WorkerCrashedError,
     )
-    from skyward.futures import Future
     from skyward.image import Image
     from skyward.model import Nodes
-    from skyward.output import OutputLine, redirect_output, silent, stderr, stdout
     from skyward.providers.aws.provider import AWS
     from skyward.providers.local import Local
     from skyward.providers.ssh import SSH
     from skyward.providers.ssh_hosts import Host
     from skyward.providers.static import Static
     from skyward.runtime import InstanceInfo, Peer, instance_info, sky
-    from skyward.sharding import shard
-    from skyward.streams import ResultStream
-    from skyward.values import ValueStream
+    from skyward.task.output import OutputLine, redirect_output, silent, stderr, stdout
+    from skyward.task.sharding import shard
 
 __version__ = "0.1.0"
 
@@ -155,30 +155,30 @@ _HOMES = {
     "SSH": "skyward.providers.ssh",
     "AWS": "skyward.providers.aws.provider",
     "Compute": "skyward.compute",
-    "Future": "skyward.futures",
+    "Future": "skyward.answers.futures",
     "Host": "skyward.providers.ssh_hosts",
     "Image": "skyward.image",
     "InstanceInfo": "skyward.runtime",
     "Local": "skyward.providers.local",
     "Nodes": "skyward.model",
     "Options": "skyward.config",
-    "OutputLine": "skyward.output",
+    "OutputLine": "skyward.task.output",
     "Peer": "skyward.runtime",
     "PendingFunction": "skyward.calls",
     "PendingFunctionGroup": "skyward.calls",
-    "ResultStream": "skyward.streams",
+    "ResultStream": "skyward.answers.streams",
     "Static": "skyward.providers.static",
-    "ValueStream": "skyward.values",
+    "ValueStream": "skyward.answers.values",
     "Worker": "skyward.config",
     "function": "skyward.calls",
     "gather": "skyward.calls",
     "instance_info": "skyward.runtime",
-    "redirect_output": "skyward.output",
-    "shard": "skyward.sharding",
-    "silent": "skyward.output",
+    "redirect_output": "skyward.task.output",
+    "shard": "skyward.task.sharding",
+    "silent": "skyward.task.output",
     "sky": "skyward.runtime",
-    "stderr": "skyward.output",
-    "stdout": "skyward.output",
+    "stderr": "skyward.task.output",
+    "stdout": "skyward.task.output",
 }
 
 

@@ -4,7 +4,7 @@
 `gather` make a `PendingFunctionGroup`. Wrong arguments, options and operands fail here, where the user
 wrote them. How anything is sent is not known here: an operator hands the call to its pool, and that is all.
 
-This module holds the functions; `skyward.pending` the calls, groups and operators; `skyward.gathering`
+This module holds the functions; `skyward.work.pending` the calls, groups and operators; `skyward.work.gathering`
 holds `gather`.
 """
 
@@ -15,20 +15,20 @@ import sys
 from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from skyward.abbreviation import abbreviate
 from skyward.config import check_retries, check_timeout
-from skyward.gathering import gather
-from skyward.mistakes import Uncalled
-from skyward.parameters import Inputs, find_inputs, yields
-from skyward.pending import PendingFunction, PendingFunctionGroup, PendingStream
-from skyward.signature import make_checker
+from skyward.work.abbreviation import abbreviate
+from skyward.work.gathering import gather
+from skyward.work.mistakes import Uncalled
+from skyward.work.parameters import Inputs, find_inputs, yields
+from skyward.work.pending import PendingFunction, PendingFunctionGroup, PendingStream
+from skyward.work.signature import make_checker
 
 if TYPE_CHECKING:
     import inspect
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator
     from typing import Self
 
-    from skyward.values import ValueStream
+    from skyward.answers.values import ValueStream
 
 __all__ = [
     "BoundFunction",

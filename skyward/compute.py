@@ -2,7 +2,7 @@
 
 It joins a provider, options and an `Engine`, and answers for the life of the pool: opened once, closed
 once, closed at interpreter exit if nobody has, and refused in forked children. What can be done with an
-open pool is in `operations`.
+open pool is in `pool.operations`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from skyward import exits
-from skyward.callbacks import must_not_block
-from skyward.choosing import choose
+from skyward.answers.callbacks import must_not_block
 from skyward.config import CANCEL_WAIT, CLOSE_WAIT
 from skyward.errors import ForkedPoolError, NoNodesError, PoolClosedError
-from skyward.later import arrive, later
 from skyward.model import Nodes
-from skyward.operations import PoolOperations
+from skyward.pool import exits
+from skyward.pool.choosing import choose
+from skyward.pool.later import arrive, later
+from skyward.pool.operations import PoolOperations
 from skyward.providers.base import LaunchSpec
 from skyward.runtime import Activation, activate, deactivate
 from skyward.transport.signals import Guard
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from skyward.bundling import Bundler
+    from skyward.answers.futures import Future
+    from skyward.answers.tallying import label_of
+    from skyward.answers.waiting import Waiter
     from skyward.config import Options
     from skyward.dispatch.tasks import SETTLED, Task, total_size
-    from skyward.futures import Future
     from skyward.image import Image
     from skyward.mesh.engine import Engine
     from skyward.mesh.launching import Launcher
     from skyward.mesh.view import Tally
     from skyward.model import PoolSnapshot
-    from skyward.pending import Group
+    from skyward.pool.bundling import Bundler
+    from skyward.pool.pumping import Pump
     from skyward.providers.base import Provider
-    from skyward.pumping import Pump
     from skyward.results import Sink
-    from skyward.tallying import label_of
     from skyward.transport.keys import KeyPair
-    from skyward.waiting import Waiter
     from skyward.wire.frames import Payload
+    from skyward.work.pending import Group
 
-later(globals(), {"skyward.dispatch.tasks": ("SETTLED", "total_size"), "skyward.tallying": ("label_of",)})
+later(globals(), {"skyward.dispatch.tasks": ("SETTLED", "total_size"), "skyward.answers.tallying": ("label_of",)})
 
 _CANCEL_SLACK = 1.0  # seconds beyond `cancel_grace` that `Future.cancel` waits: a kill and a new worker fit in
 _NO_NODE_PAUSE = 0.05  # seconds between looks for a node to broadcast to
@@ -133,7 +133,7 @@ class Compute(PoolOperations):
     def _make_engine(self, launcher: Launcher, keys: KeyPair | None) -> Engine:
         # The greatest part of a pool, which is imported while nodes start; and what the first call needs.
         from skyward.mesh.engine import Engine
-        from skyward.underway import Underway
+        from skyward.pool.underway import Underway
         from skyward.wire.functions import FunctionStore
 
         arrive("_blake2", "skyward.wire.pickler")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from skyward.answers.waiting import Waiter
 from skyward.errors import (
     AbsentRankError,
     BroadcastError,
@@ -19,16 +20,15 @@ from skyward.errors import (
     RemoteError,
     TaskTimeoutError,
 )
-from skyward.memory import opened
-from skyward.waiting import Waiter
+from skyward.machine.memory import opened
 from skyward.wire import bundles, failures, payload
 from skyward.wire.statuses import CANCELLED, OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from skyward.answers.futures import Future
     from skyward.dispatch.tasks import Task
-    from skyward.futures import Future
     from skyward.wire.frames import Buffer, Ref
 
 

@@ -16,16 +16,16 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar, TypeVarTuple, overload
 
-from skyward.abbreviation import abbreviate
 from skyward.errors import NoPoolError
 from skyward.frozen import Frozen
+from skyward.work.abbreviation import abbreviate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from skyward.futures import Future
-    from skyward.pending import PendingFunction, PendingFunctionGroup, PendingStream
-    from skyward.streams import ResultStream
+    from skyward.answers.futures import Future
+    from skyward.answers.streams import ResultStream
+    from skyward.work.pending import PendingFunction, PendingFunctionGroup, PendingStream
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -85,7 +85,7 @@ class Pool(ABC):
     def run_parallel(self, *calls: PendingFunction[T]) -> tuple[T, ...]: ...
     def run_parallel(self, *calls: PendingFunction[Any]) -> tuple[Any, ...]:
         """Run the calls at once and return the tuple of their values."""
-        from skyward.gathering import gather  # the daemon imports this module, and gathers nothing
+        from skyward.work.gathering import gather  # the daemon imports this module, and gathers nothing
 
         values: tuple[Any, ...] = self.run_group(gather(*calls))
         return values
@@ -96,7 +96,7 @@ class Pool(ABC):
 
 
 def _refuse_left(operand: object, symbol: str) -> NoReturn:
-    from skyward.mistakes import refuse_left  # which asks us what a pool is
+    from skyward.work.mistakes import refuse_left  # which asks us what a pool is
 
     refuse_left(operand, symbol)
 

@@ -6,9 +6,9 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import skyward as sky
+from skyward.answers.streams import ResultStream, StreamBuffer
 from skyward.errors import PoolClosedError, SerializationError
-from skyward.feeding import AHEAD, Feeder
-from skyward.streams import ResultStream, StreamBuffer
+from skyward.pool.feeding import AHEAD, Feeder
 from skyward.wire.payload import dumps_value
 from skyward.wire.statuses import OK
 from tests.rules.work import until

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from skyward.answers.streams import ResultStream, StreamBuffer
 from skyward.dispatch.tasks import SETTLED
-from skyward.streams import ResultStream, StreamBuffer
 from tests.outcomes import tasks, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from skyward.answers.waiting import Waiter
     from skyward.results import Outcome
-    from skyward.waiting import Waiter
 
 LONG = 20.0  # seconds that nothing here takes
 

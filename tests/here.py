@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from skyward.runtime import Pool
 
 if TYPE_CHECKING:
+    from skyward.answers.futures import Future
     from skyward.calls import PendingFunction, PendingFunctionGroup
-    from skyward.futures import Future
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward import chunks
+from skyward.pool import chunks
 from skyward.wire import payload
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from skyward.config import Options
 from skyward.dispatch.tasks import ANY, QUEUED, SETTLED
 from skyward.errors import PoolClosedError
-from skyward.later import arrive
-from skyward.operations import PoolOperations
+from skyward.pool.later import arrive
+from skyward.pool.operations import PoolOperations
+from skyward.pool.underway import Underway
 from skyward.results import CancelledError
-from skyward.underway import Underway
 from skyward.wire import failures, payload
 from skyward.wire.functions import FunctionStore
 from skyward.wire.statuses import OK
@@ -24,12 +24,12 @@ from skyward.wire.statuses import OK
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from skyward.answers.futures import Future
+    from skyward.answers.waiting import Waiter
     from skyward.calls import Function
     from skyward.dispatch.tasks import Task
-    from skyward.futures import Future
-    from skyward.pumping import Pump
+    from skyward.pool.pumping import Pump
     from skyward.results import Outcome
-    from skyward.waiting import Waiter
     from skyward.wire.functions import FunctionBlob
 
 NO_MODULES: frozenset[str] = frozenset()

@@ -7,15 +7,15 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from skyward.futures import Future
+from skyward.answers.futures import Future
 from skyward.results import CancelledError
 from tests.outcomes import tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from skyward.answers.waiting import Waiter
     from skyward.dispatch.tasks import Task
-    from skyward.waiting import Waiter
 
 LONG = 20.0  # seconds that nothing here takes
 

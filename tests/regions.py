@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from skyward.memory import Files, Mappings
+from skyward.machine.memory import Files, Mappings
 
 if TYPE_CHECKING:
-    from skyward.memory import Arena
+    from skyward.machine.memory import Arena
     from skyward.wire.frames import Ref
 
 MIB: Final = 2**20

@@ -77,7 +77,7 @@ def _serve(
 ) -> int:
     import zmq
 
-    from skyward.memory import Arena
+    from skyward.machine.memory import Arena
     from skyward.transport.sockets import IO_THREADS, make_router
     from skyward_node.core import Core
     from skyward_node.core.admission import owner_of

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from skyward import runtime
 from skyward.errors import ForkedPoolError, ProtocolError
-from skyward.mappings import tidy
-from skyward.memory import Arena, Files, Mappings
+from skyward.machine.mapped_files import tidy
+from skyward.machine.memory import Arena, Files, Mappings
 from skyward.wire.codec import Decoder, mark_refs
 from skyward.wire.loader import FunctionLoader
 from skyward.wire.lone import CALLS, Call
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from skyward.model import NodeConfig
-    from skyward.nested import NestedPool
+    from skyward.task.nested import NestedPool
     from skyward.wire.frames import Buffer, Ref
     from skyward.wire.messages import Message
     from skyward_node.pipe_messages import Waiting
@@ -306,7 +306,7 @@ class _Worker:
         self._check_fork()  # a child of a task would wait for what a thread imports that it does not have
         with self._nesting:
             if self._nested is None:
-                from skyward.nested import NestedPool
+                from skyward.task.nested import NestedPool
 
                 pool = NestedPool(
                     self._send,

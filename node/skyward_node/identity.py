@@ -8,7 +8,7 @@ import sys
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
-from skyward.versions import package_versions
+from skyward.machine.versions import package_versions
 from skyward_node.core import Identity
 from skyward_node.executors.environment import ACCELERATORS, share
 

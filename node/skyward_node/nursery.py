@@ -19,8 +19,8 @@ from contextlib import closing, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from skyward.machine.passing import receive_fds
 from skyward.model import NodeConfig
-from skyward.passing import receive_fds
 from skyward_node import cloning, processes
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ NEEDED: Final = (
     "skyward_node.executors.supervisor",
     "skyward_node.lanes",
     "skyward_node.child",
-    "skyward.chunks",
+    "skyward.pool.chunks",
     "skyward.wire.pickler",
 )
 

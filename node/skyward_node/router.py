@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import zmq
 
 from skyward.errors import ProtocolError
-from skyward.memory import opened
+from skyward.machine.memory import opened
 from skyward.transport.sockets import READABLE, Reader, poll_now, send_frames, send_pair
 from skyward.wire.codec import Decoder, check_body, encode, mark_refs
 from skyward.wire.kinds import CLIENT_MESSAGES
@@ -27,7 +27,7 @@ from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from skyward.memory import Arena
+    from skyward.machine.memory import Arena
     from skyward.transport.sockets import Socket
     from skyward.wire.frames import Buffer, Ref
     from skyward.wire.messages import Message

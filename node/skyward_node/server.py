@@ -12,7 +12,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from skyward.cpus import usable_cpus
+from skyward.machine.cpus import usable_cpus
 from skyward.transport.polling import Poller
 from skyward.wire.codec import encode
 from skyward.wire.lone import REPLIES, frame_to_stream

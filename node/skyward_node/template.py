@@ -31,7 +31,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from skyward.frozen import Frozen, field
-from skyward.passing import receive_fds, send_fds
+from skyward.machine.passing import receive_fds, send_fds
 from skyward_node import processes
 
 if TYPE_CHECKING:
@@ -337,7 +337,7 @@ def _preload() -> None:
     import importlib
 
     gc.disable()
-    needed = ("skyward_node.child", "skyward.chunks", "skyward.wire.pickler")
+    needed = ("skyward_node.child", "skyward.pool.chunks", "skyward.wire.pickler")
     missing = [name for name in needed if name not in sys.modules]
     for name in missing:
         importlib.import_module(name)
@@ -351,7 +351,7 @@ def _load_the_rest() -> None:
     """Import what a worker needs for calls of its tasks. Those that are there already import it when they need it."""
     import gc
 
-    from skyward.later import arrive
+    from skyward.pool.later import arrive
 
-    arrive("skyward.nested")
+    arrive("skyward.task.nested")
     gc.freeze()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from skyward.calls import function as mark
-from skyward.memory import opened
+from skyward.machine.memory import opened
 from skyward.model import NodeConfig
 from skyward.wire import failures, payload
 from skyward.wire.codec import encode, pack_body, split_body

@@ -13,8 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from skyward.cpus import usable_cpus
 from skyward.errors import SkywardError
+from skyward.machine.cpus import usable_cpus
 from skyward.providers import directory
 from skyward.providers.base import LaunchSpec
 from skyward.providers.local import Local

@@ -7,6 +7,7 @@
 - ``policy``: how much work a node may hold
 - ``membership``: how many nodes there are, and which ranks they have
 - ``load``, ``demand``, ``idleness``: what a pool has to do, how many nodes that is worth, and which have nothing to do
+- ``pace``: how long calls of a function take
 - ``liveness``: whether a silent node is dead
 - ``ordering``: in which order a stream hands out its results
 """

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from skyward.pace import Pace
+from skyward.dispatch.pace import Pace
 
 AHEAD: Final = 10_000  # µs of work per slot sent ahead: some dozen round trips on one machine
 LOW: Final = AHEAD // 2  # µs of work per slot at which a node gets more: below it, a late message would be felt

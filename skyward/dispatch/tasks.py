@@ -59,7 +59,7 @@ class Task(Struct, eq=False):
     place: int = NOWHERE  # where it stands in its queue
     cancelled: bool = False
     state: int = QUEUED
-    count: int = 1  # calls that it stands for: of several it is a bundle, see `skyward.bundling`
+    count: int = 1  # calls that it stands for: of several it is a bundle, see `skyward.pool.bundling`
     crashes: int = 0  # workers that have died under it, each of which ended a bundle
 
     def __repr__(self) -> str:

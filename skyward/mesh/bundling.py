@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from skyward.bundling import Bundle, Bundler, is_worthwhile, size_of_bundles
 from skyward.dispatch.tasks import total_size
 from skyward.errors import ProtocolError
+from skyward.pool.bundling import Bundle, Bundler, is_worthwhile, size_of_bundles
 from skyward.results import Collection
 from skyward.wire import bundles
 

@@ -16,15 +16,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakSet
 
-from skyward import output
-from skyward.hand import Hand
+from skyward.answers.hand import Hand
+from skyward.task import output
+from skyward.task.wishes import STDERR, STDOUT
 from skyward.wire.payload import safe_text
-from skyward.wishes import STDERR, STDOUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from skyward.output import OutputLine, Redirection
+    from skyward.task.output import OutputLine, Redirection
     from skyward.wire.frames import Buffer
     from skyward.wire.messages import Output
 

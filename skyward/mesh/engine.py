@@ -12,11 +12,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from skyward.answers.hand import Hand
+from skyward.answers.waiting import Waiter
 from skyward.config import CANCEL_WAIT, CLOSE_WAIT, available_memory
 from skyward.dispatch.scheduler import Scheduler
 from skyward.dispatch.tasks import SETTLED, Action, Send, Settle, Stop, total_size
 from skyward.errors import PoolClosedError, ProtocolError
-from skyward.hand import Hand
 from skyward.mesh.bundling import Bundling
 from skyward.mesh.console import Console
 from skyward.mesh.crew import Crew
@@ -36,7 +37,6 @@ from skyward.model import PoolSnapshot
 from skyward.transport.hub import Hub, News
 from skyward.transport.links import Link
 from skyward.transport.loop import Loop
-from skyward.waiting import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

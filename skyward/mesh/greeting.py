@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skyward.dispatch.assignment import split
 from skyward.errors import AuthError, ProtocolError, VersionMismatchError
-from skyward.versions import differences, package_versions
+from skyward.machine.versions import differences, package_versions
 from skyward.wire.codec import encode
 from skyward.wire.messages import PROTOCOL, Hello, Message, Pulse, Refused, Welcome
 

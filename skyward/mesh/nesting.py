@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.dispatch.scheduler import BATCH
 from skyward.dispatch.tasks import ANY, Task
 from skyward.errors import ProtocolError
-from skyward.memory import opened
+from skyward.machine.memory import opened
 from skyward.results import DISCARD, Sink
 from skyward.wire import failures
 from skyward.wire.codec import pack_body, split_body

@@ -12,7 +12,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING
 
 from skyward.errors import ProtocolError
-from skyward.memory import opened
+from skyward.machine.memory import opened
 from skyward.mesh.nesting import Parent
 from skyward.results import DISCARD
 from skyward.wire.codec import split_body

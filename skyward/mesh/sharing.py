@@ -1,6 +1,6 @@
 """Large buffers in memory that client and workers share, where they are processes of one machine.
 
-What is decided here is when memory may be used again; how it is read and written is `skyward.memory`.
+What is decided here is when memory may be used again; how it is read and written is `skyward.machine.memory`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
-from skyward.memory import EXHAUSTED, LEAST, Arena, Files, Lease
+from skyward.machine.memory import EXHAUSTED, LEAST, Arena, Files, Lease
 from skyward.wire.frames import Payload, Ref
 from skyward.wire.messages import MAX_BATCH
 from skyward.wire.statuses import IMPORT_FAILED, OK, RAISED, TOO_LARGE, UNSERIALIZABLE
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from skyward.dispatch.tasks import Task
-    from skyward.memory import File
+    from skyward.machine.memory import File
     from skyward.results import Outcome
     from skyward.wire.frames import Buffer
 

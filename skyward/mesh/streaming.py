@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from skyward.answers.values import ValueBuffer
 from skyward.dispatch.tasks import SENT
 from skyward.errors import ProtocolError
 from skyward.mesh.nesting import Parent
 from skyward.mesh.relaying import Relay
-from skyward.values import ValueBuffer
 from skyward.wire.codec import mark_refs, pack_body, split_body
 from skyward.wire.frames import shared_among, size_of
 from skyward.wire.messages import Credit, Items
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from skyward.dispatch.tasks import Task
     from skyward.mesh.engine import Engine
     from skyward.mesh.mate import Mate
-    from skyward.pumping import Pump
+    from skyward.pool.pumping import Pump
     from skyward.wire.frames import Buffer
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.config import frame_limit
 from skyward.errors import ProtocolError
-from skyward.mappings import tidy
+from skyward.machine.mapped_files import tidy
 from skyward.mesh.outcomes import Outcomes
 from skyward.mesh.spares import Spares
 from skyward.wire.bundles import Interim

@@ -21,7 +21,7 @@ from skyward.mesh.area import Area, is_interactive
 from skyward.mesh.console import print_lines
 from skyward.mesh.view import Rate, Sight, Tally, count_of, report, status, summary, timing, waits_for
 from skyward.model import NodeState
-from skyward.wishes import STDERR
+from skyward.task.wishes import STDERR
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

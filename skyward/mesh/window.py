@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from skyward.waiting import Waiter
+    from skyward.answers.waiting import Waiter
 
 
 class Window:

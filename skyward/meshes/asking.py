@@ -17,12 +17,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
+from skyward.machine.versions import package_versions
 from skyward.mesh.greeting import refusal
 from skyward.mesh.reach import FAILURES, NOT_ADMITTED, NOT_CURVE, NOT_PROVEN
 from skyward.providers.running import knock
 from skyward.transport.hub import Hub, News
 from skyward.transport.links import Connection, Link
-from skyward.versions import package_versions
 from skyward.wire.clients import Admit
 from skyward.wire.clients import Clients as Told
 from skyward.wire.codec import Decoder, encode

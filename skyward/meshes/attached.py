@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from skyward.errors import ConfigError, ProvisionError
+from skyward.machine.private import config_home
 from skyward.meshes import files
 from skyward.model import Nodes
-from skyward.private import config_home
 from skyward.providers.running import Running, knock
 from skyward.providers.static import CLIENT_KEY
 

@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from skyward.config import merge_options
 from skyward.errors import ConfigError, UnknownMeshError
 from skyward.image import Image
+from skyward.machine.private import config_home
 from skyward.meshes import kinds
 from skyward.model import Nodes
-from skyward.private import config_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

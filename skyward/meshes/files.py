@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from skyward.errors import ConfigError, MeshExistsError, UnknownMeshError
+from skyward.machine.private import make_directory, read_text, state_home, write_text
 from skyward.meshes.described import NAME, check_name
-from skyward.private import make_directory, read_text, state_home, write_text
 from skyward.providers.base import Launched
 from skyward.providers.static import Address
 

@@ -11,8 +11,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
-from skyward.cpus import usable_cpus
 from skyward.errors import ConfigError, ProvisionError
+from skyward.machine.cpus import usable_cpus
 from skyward.model import NodeConfig, Nodes
 from skyward.providers import directory
 from skyward.providers.base import Launched, Provider

@@ -15,7 +15,7 @@ from _socket import AF_UNIX, MSG_DONTWAIT, SOCK_SEQPACKET, socket, socketpair
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
-from skyward.passing import send_fds
+from skyward.machine.passing import send_fds
 from skyward.providers.daemon import close_lifeline, forking, gone, open_ends, watch
 from skyward.providers.interpreter import command
 

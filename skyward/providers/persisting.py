@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skyward.errors import ConfigError, ProvisionError
-from skyward.private import make_directory, state_home, write_text
+from skyward.machine.private import make_directory, state_home, write_text
 from skyward.providers.daemon import gone, kill, last_lines, parent_of
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import zmq
 from zmq.utils import z85
 
 from skyward.errors import ConfigError
-from skyward.private import config_home, read_text, write_text
+from skyward.machine.private import config_home, read_text, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

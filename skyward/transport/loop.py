@@ -21,8 +21,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
+from skyward.answers.waiting import Waiter
 from skyward.transport.signals import Guard
-from skyward.waiting import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ REF_SIZE: Final = _REF.size
 
 
 class Ref(bytes):
-    """A reference to shared memory, in place of the buffer that lies there; see `skyward.memory`.
+    """A reference to shared memory, in place of the buffer that lies there; see `skyward.machine.memory`.
 
     ``owner`` is what keeps the memory from being used again, at whichever end this is.
     """

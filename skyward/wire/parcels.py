@@ -5,7 +5,7 @@ result behind it, and CURVE encrypts it in one go. So a sender cuts large frames
 frame; says with PARCELS which frames of the next message they are; and sends that message with these frames empty.
 
 Whoever receives tasks that others run may put frames together where these can read them: then a reference takes the
-frame's place (`skyward.memory`).
+frame's place (`skyward.machine.memory`).
 
 It owns how pieces are numbered and joined. Invariants: what a peer claims costs memory only as its bytes come, and
 never more than ``limit`` at a time; pieces that do not follow one another are refused. PURE: no sockets.

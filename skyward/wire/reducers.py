@@ -22,23 +22,32 @@ REFUSED: Final[set[type]] = set()  # those of them that may not travel: nobody n
 
 # The classes of ours that are no values, by where they live: `wire` imports nothing that knows calls.
 _NO_VALUES: Final = {
-    ("skyward.pending", "PendingFunction"): "a call cannot be an argument: calls cannot be nested yet; run it first",
-    ("skyward.pending", "OptionedCall"): "a call cannot be an argument: calls cannot be nested yet; run it first",
     (
-        "skyward.pending",
+        "skyward.work.pending",
+        "PendingFunction",
+    ): "a call cannot be an argument: calls cannot be nested yet; run it first",
+    ("skyward.work.pending", "OptionedCall"): "a call cannot be an argument: calls cannot be nested yet; run it first",
+    (
+        "skyward.work.pending",
         "PendingFunctionGroup",
     ): "a group cannot be an argument: calls cannot be nested yet; run it first",
-    ("skyward.pending", "PendingStream"): "a group cannot be an argument: calls cannot be nested yet; run it first",
-    ("skyward.futures", "Future"): "a future cannot be an argument: calls cannot be nested yet; pass its result()",
+    (
+        "skyward.work.pending",
+        "PendingStream",
+    ): "a group cannot be an argument: calls cannot be nested yet; run it first",
+    (
+        "skyward.answers.futures",
+        "Future",
+    ): "a future cannot be an argument: calls cannot be nested yet; pass its result()",
     ("concurrent.futures._base", "Future"): (
         "a future cannot be an argument: calls cannot be nested yet; pass its result()"
     ),
     (
-        "skyward.streams",
+        "skyward.answers.streams",
         "ResultStream",
     ): "a stream cannot be an argument: calls cannot be nested yet; pass a list of it",
     (
-        "skyward.mapping",
+        "skyward.pool.mapping",
         "MapIterator",
     ): "the results of a map cannot be an argument: calls cannot be nested yet; pass a list of them",
 }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from skyward.futures import Future
+    from skyward.answers.futures import Future
     from skyward.transport.links import Link
     from tests.chaos.hosts import Host
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skyward.dispatch.pace import WEIGHT
 from skyward.dispatch.policy import (
     AHEAD,
     FLOOR,
@@ -23,7 +24,6 @@ from skyward.dispatch.policy import (
     run_length,
     runs_low,
 )
-from skyward.pace import WEIGHT
 
 
 def test_unknown_function_has_no_cost() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from skyward.mesh import console as module
 from skyward.mesh.console import Console
-from skyward.output import redirect_output
+from skyward.task.output import redirect_output
 from skyward.wire.messages import Output
 from tests.mesh.scripted import LONG
 

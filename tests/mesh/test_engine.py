@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward as sky
+from skyward.answers.waiting import Waiter
 from skyward.errors import (
     AbsentRankError,
     NodeLostError,
@@ -19,7 +20,6 @@ from skyward.mesh.intake import BURST, CROWD
 from skyward.mesh.launching import free_port
 from skyward.model import Nodes
 from skyward.results import CancelledError, Single
-from skyward.waiting import Waiter
 from skyward.wire import failures
 from skyward.wire.messages import Bye, Cancel, Progress, Roster
 from skyward.wire.statuses import CANCELLED, Failure

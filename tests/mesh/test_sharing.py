@@ -12,7 +12,7 @@ import pytest
 
 from skyward.dispatch.tasks import Task
 from skyward.errors import PoolClosedError, ProtocolError
-from skyward.memory import LEAST, Arena, Files
+from skyward.machine.memory import LEAST, Arena, Files
 from skyward.mesh.sharing import Sharing
 from skyward.results import DISCARD, CancelledError, Outcome
 from skyward.wire.frames import Payload, Ref
@@ -217,7 +217,7 @@ def test_lack_of_descriptors_is_not_the_nodes_fault(
     def scarce(*_: object) -> Any:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("skyward.memory.File", scarce)
+    monkeypatch.setattr("skyward.machine.memory.File", scarce)
     sharing.receive(0, [ref])
     with pytest.raises(OSError, match="Too many open files"):
         ref.owner.open(ref)

@@ -10,10 +10,10 @@ import pytest
 
 from skyward.dispatch.scheduler import BATCH
 from skyward.errors import AuthError, NodeLostError, ProtocolError, VersionMismatchError
+from skyward.machine.versions import package_versions
 from skyward.mesh.greeting import REFUSALS, refusal
 from skyward.model import Nodes
 from skyward.results import CancelledError, Single
-from skyward.versions import package_versions
 from skyward.wire import failures
 from skyward.wire.messages import (
     MAX_BATCH,

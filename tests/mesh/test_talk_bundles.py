@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward as sky
-from skyward.bundling import TOO_LONG, Bundler
+from skyward.pool.bundling import TOO_LONG, Bundler
 from skyward.results import Collection
 from skyward.wire import bundles
 from skyward.wire.bundles import Interim, Mixed

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from skyward.machine.versions import package_versions
 from skyward.model import Nodes
-from skyward.versions import package_versions
 from skyward.wire import payload
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from skyward.errors import ProtocolError
-from skyward.memory import HEAD, Arena
+from skyward.machine.memory import HEAD, Arena
 from skyward.wire.frames import Ref
 from skyward_node.executors.arenas import Arenas
 

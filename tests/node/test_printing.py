@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from skyward import runtime
-from skyward.output import silent
+from skyward.task.output import silent
 from skyward.wire.messages import Output
 from skyward_node.worker.printing import PATIENCE_NS, Printing, Stream
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import zmq
 
-from skyward.memory import Arena, Files, Mappings
+from skyward.machine.memory import Arena, Files, Mappings
 from skyward.transport.keys import make_pair
 from skyward.transport.sockets import make_dealer, make_router, send_frames
 from skyward.wire.codec import encode

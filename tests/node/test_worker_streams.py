@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from skyward.errors import DeadlockError
-from skyward.memory import Files
+from skyward.machine.memory import Files
 from skyward.wire import failures
 from skyward.wire.codec import pack_body
 from skyward.wire.credit import FIRST, SIZE

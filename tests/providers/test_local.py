@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward.providers.daemon as daemons
-from skyward.cpus import usable_cpus
 from skyward.errors import ConfigError, ProvisionError
+from skyward.machine.cpus import usable_cpus
 from skyward.providers.base import Launched, LaunchSpec
 from skyward.providers.local import Local, Surroundings, free_seat
 

@@ -15,7 +15,7 @@ import pytest
 import skyward.providers.daemon as daemons
 import skyward.providers.nursery as nurseries
 from skyward.image import Image
-from skyward.passing import send_fds
+from skyward.machine.passing import send_fds
 from tests.providers.test_local import PATIENCE, environ_of, launch
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import skyward as sky
-from skyward.memory import LEAST, Arena
+from skyward.machine.memory import LEAST, Arena
 from tests import leaks
 from tests.rules.work import die_by, echo, let_go, runs, until
 

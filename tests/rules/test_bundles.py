@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import skyward as sky
-from skyward import bundling, feeding
-from skyward.bundling import FIRST
+from skyward.pool import bundling, feeding
+from skyward.pool.bundling import FIRST
 from tests.rules.work import LONG, until
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 import skyward as sky
+from skyward.answers.streams import ResultStream, StreamBuffer
+from skyward.answers.values import ValueBuffer, ValueStream
 from skyward.dispatch.tasks import SENT, Task
-from skyward.feeding import Feeder
-from skyward.nested import NestedPool
-from skyward.pumping import Pump
-from skyward.streams import ResultStream, StreamBuffer
-from skyward.values import ValueBuffer, ValueStream
+from skyward.pool.feeding import Feeder
+from skyward.pool.pumping import Pump
+from skyward.task.nested import NestedPool
 from skyward.wire.frames import Payload
 from skyward_node.worker.outbox import Outbox
 from tests.feedings import Pool, double

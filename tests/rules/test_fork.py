@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward as sky
-from skyward.cpus import usable_cpus
+from skyward.machine.cpus import usable_cpus
 from tests.rules.processes import ended
 from tests.rules.work import add, place, until
 from tests.rules.yielding import fork_among

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward as sky
-from skyward.feeding import AHEAD
+from skyward.pool.feeding import AHEAD
 from tests.rules.work import add, echo, fail, hold, let_go, note, runs, until
 
 if TYPE_CHECKING:

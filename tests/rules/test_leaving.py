@@ -92,7 +92,7 @@ def test_every_pool_is_closed_at_exit(tmp_path: Path) -> None:
     source = """
 import warnings
 import skyward as sky
-from skyward import exits
+from skyward.pool import exits
 from tests.rules.work import naps
 
 warnings.simplefilter("error", RuntimeWarning)

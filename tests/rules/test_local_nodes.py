@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 import skyward as sky
-from skyward.cpus import usable_cpus
+from skyward.machine.cpus import usable_cpus
 from tests.rules.processes import daemons, script
 from tests.rules.work import meet, place
 

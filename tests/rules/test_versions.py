@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import skyward as sky
-from skyward.versions import package_versions
+from skyward.machine.versions import package_versions
 from skyward.wire.messages import PROTOCOL
 from tests.rules.byhand import ByHand, environment
 from tests.rules.work import add, until

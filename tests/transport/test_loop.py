@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from skyward.waiting import Waiter
+from skyward.answers.waiting import Waiter
 from tests.transport.rigs import LONG, Rig, thread
 
 if TYPE_CHECKING:

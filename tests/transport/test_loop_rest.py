@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from skyward.waiting import Waiter
+from skyward.answers.waiting import Waiter
 from tests.transport.rigs import LONG, Rig
 
 

@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
-from skyward.pace import Pace
+from skyward.dispatch.pace import Pace
 from skyward.wire.frames import size_of
 from skyward.wire.messages import Function, Module
 from skyward.wire.shelf import NODE, Shelf

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.config import available_memory
 from skyward.errors import ProtocolError
-from skyward.memory import create_file, read_copy
+from skyward.machine.memory import create_file, read_copy
 
 if TYPE_CHECKING:
     from skyward.wire.frames import Buffer, Ref

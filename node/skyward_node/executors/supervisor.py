@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import ProtocolError
-from skyward.passing import receive_fds, send_fds
+from skyward.machine.passing import receive_fds, send_fds
 from skyward.wire.codec import Decoder, check_body, mark_refs
 from skyward.wire.frames import Ref
 from skyward.wire.lone import REPLIES, Reply

@@ -22,8 +22,8 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward import runtime
+from skyward.task.wishes import STDERR, STDOUT, WISH, Wish, is_kept
 from skyward.wire.messages import Output
-from skyward.wishes import STDERR, STDOUT, WISH, Wish, is_kept
 from skyward_node.core.lines import LONGEST, PATIENCE, Lines
 
 if TYPE_CHECKING:

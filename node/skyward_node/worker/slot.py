@@ -12,13 +12,13 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import DeadlockError
-from skyward.memory import LEAST, opened
-from skyward.parameters import yields
+from skyward.machine.memory import LEAST, opened
+from skyward.task.wishes import WISH
 from skyward.wire import bundles, failures, payload
 from skyward.wire.frames import Payload, size_of
 from skyward.wire.placeholders import Placeholder
 from skyward.wire.statuses import CANCELLED_FAILURE, OK, REFUSED, TOO_LARGE, Failure
-from skyward.wishes import WISH
+from skyward.work.parameters import yields
 from skyward_node.cells import IDLE
 from skyward_node.worker.bundles import Bundle
 from skyward_node.worker.driving import drive, drive_async
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Coroutine, Generator
 
-    from skyward.memory import Mappings
+    from skyward.machine.memory import Mappings
     from skyward.wire.frames import Buffer
     from skyward_node.worker.inbox import Entry
     from skyward_node.worker.interrupts import Interrupts

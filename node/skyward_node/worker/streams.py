@@ -16,7 +16,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
-from skyward.memory import Files, opened, read_copy
+from skyward.machine.memory import Files, opened, read_copy
 from skyward.wire.codec import mark_refs, split_body
 
 if TYPE_CHECKING:

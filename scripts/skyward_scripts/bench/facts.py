@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from skyward.cpus import usable_cpus
+from skyward.machine.cpus import usable_cpus
 from skyward.transport.library import describe
 
 PACKAGES: Final = ("skyward", "cloudpickle", "msgspec", "pyzmq", "numpy")

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from skyward.private import state_home
+from skyward.machine.private import state_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

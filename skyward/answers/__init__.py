@@ -1,0 +1,1 @@
+"""How answers reach the user's threads: futures, streams, values, and who waits for them."""

@@ -1,0 +1,203 @@
+"""Groups of calls, dispatched as the window allows; and what every operation needs of a pool, wherever it is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from skyward.pool.later import later
+from skyward.pool.poolstreams import PoolStreams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from skyward.answers.futures import Future
+    from skyward.answers.streams import ResultStream, StreamBuffer
+    from skyward.answers.tallying import TalliedBuffer, TalliedCollection
+    from skyward.answers.waiting import Waiter
+    from skyward.dispatch.tasks import Task, total_size
+    from skyward.mesh.view import Tally
+    from skyward.pool.feeding import Feeder, batches
+    from skyward.pool.pumping import disown
+    from skyward.results import Collection, Sink
+    from skyward.work.pending import Group, PendingFunction
+
+later(
+    globals(),
+    {
+        "skyward.dispatch.tasks": ("total_size",),
+        "skyward.pool.feeding": ("Feeder", "batches"),
+        "skyward.answers.futures": ("Future",),
+        "skyward.pool.pumping": ("disown",),
+        "skyward.results": ("Collection",),
+        "skyward.answers.streams": ("ResultStream", "StreamBuffer"),
+        "skyward.answers.tallying": ("TalliedBuffer", "TalliedCollection"),
+    },
+)
+
+
+class GroupOperations(PoolStreams):
+    """The part of a pool's operations that is about groups, in terms of a few primitives."""
+
+    _window_size: int  # bytes of arguments that may be under way
+
+    # --- primitives ------------------------------------------------------------------------
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Raise unless the pool can be used here and now."""
+
+    @abstractmethod
+    def _submit(self, tasks: Sequence[Task], wait_for: Waiter | None = None) -> None:
+        """Hand the tasks to the scheduler; with ``wait_for``, return when it is done."""
+
+    @abstractmethod
+    def _call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
+        """Run ``command`` where outcomes are delivered, after ``delay`` seconds, on ``owner`` if there is one still."""
+
+    @abstractmethod
+    def soon(self, command: Callable[[], None]) -> None:
+        """Run a command where outcomes are delivered; takes no lock, because finalizers come here."""
+
+    @abstractmethod
+    def _wait_for_room(self, size: int) -> None:
+        """Wait until ``size`` more bytes fit the window, unless this thread must not block."""
+
+    @abstractmethod
+    def _broadcast_ranks(self) -> tuple[int, ...]:
+        """Return the ranks that are ready, at least one; wait for it if need be. They stay until `_broadcast_over`."""
+
+    @abstractmethod
+    def _broadcast_over(self) -> None:
+        """Note that this thread does not count on the ranks any more."""
+
+    @abstractmethod
+    def cancel_future(self, future: Future[Any]) -> bool:
+        """Try to stop what the future waits for; return whether it was stopped."""
+
+    @abstractmethod
+    def call_back(self, callback: Callable[[], None]) -> None:
+        """Run a callback in the callback thread."""
+
+    @property
+    @abstractmethod
+    def slots(self) -> int:
+        """Return how many tasks run at once on the nodes that are ready."""
+
+    @abstractmethod
+    def make_tasks(
+        self, calls: Iterable[PendingFunction[Any]], sink: Sink, start: int = 0, *, snapshot: bool
+    ) -> list[Task]:
+        """Serialize calls, members of a group from index ``start`` on; raises `SerializationError`."""
+
+    # --- groups ----------------------------------------------------------------------------
+
+    def _collection(self, group: Group) -> Collection:
+        count = len(group.calls)
+        options: dict[str, Any] = {"return_exceptions": group.return_exceptions, "cancel": self.cancel_tasks}
+        iterators = sum([call.function.yields for call in group.calls])
+        tally = self._track(group, count - iterators) if group.progress else None
+        collection = Collection(count, **options) if tally is None else TalliedCollection(count, tally=tally, **options)
+        collection.left -= iterators
+        return collection
+
+    def _track(self, _group: Group, _total: int | None) -> Tally | None:
+        """Have somebody show how far the group is; None if there is nobody."""
+        return None
+
+    def _feed(self, group: Group, collection: Collection, *, snapshot: bool) -> list[Task]:
+        """Dispatch a group as the window allows, all but its last batch, which is returned."""
+        everything: list[Task] = []
+        collection.tasks = everything
+        waiting: list[Task] = []
+        try:
+            for batch in batches(self, group.calls, collection, self._window_size // 2, snapshot=snapshot):
+                if waiting:
+                    self._wait_for_room(total_size(waiting))
+                if collection.is_off:  # a member has failed
+                    return []
+                self._submit_members(waiting, collection)
+                if not everything:
+                    self._limit(group, collection)
+                everything += batch
+                waiting = batch
+        except BaseException:
+            self.cancel_tasks(everything)
+            raise
+        return [] if collection.is_off else waiting
+
+    def _submit_members(self, tasks: Sequence[Task], collection: Collection) -> None:
+        if tasks:
+            self._submit(tasks)
+            if collection.is_off:  # it has ended meanwhile, and knows nothing of these
+                self.cancel_tasks(tasks)
+
+    def _limit(self, group: Group, sink: Collection | StreamBuffer) -> None:
+        timeout = group.timeout
+        if timeout is not None:
+
+            def expire(owner: Collection | StreamBuffer) -> None:
+                owner.expire(timeout)
+
+            self._call_later(timeout, expire, sink)
+
+    def _group_future(self, group: Group) -> Future[Any]:
+        if group.stream:
+            raise TypeError("a stream has no future: use gather(..., stream=True) >> pool, or gather(...) > pool")
+        future: Future[Any] = Future(self)
+        collection = self._collection(group)
+        if not group.calls:
+            future.settle(collection)
+            return future
+        iterators_only = not collection.left
+        if not iterators_only:
+            collection.future = future
+        last = self._feed(group, collection, snapshot=True)
+        if last:
+            future.tasks = collection.tasks
+            self._wait_for_room(total_size(last))
+            self._submit_members(last, collection)
+        if iterators_only:
+            future.settle(collection)
+        return future
+
+    def _stream(self, group: Group) -> ResultStream[Any]:
+        lazy = group.source is not None
+        total = None if lazy else len(group.calls)
+        options: dict[str, Any] = {
+            "ordered": group.ordered,
+            "return_exceptions": group.return_exceptions,
+            "cancel": self.cancel_tasks,
+            "soon": self.soon,
+        }
+        tally = self._track(group, total) if group.progress else None
+        buffer = StreamBuffer(total, **options) if tally is None else TalliedBuffer(total, tally=tally, **options)
+        if group.source is not None:
+            self._feed_from(Feeder(self, group.source.take(), buffer, 0))
+        else:
+            tasks = next(batches(self, group.calls, buffer, self._window_size // 2, snapshot=True))
+            if tasks:
+                buffer.expect(tasks)
+                self._submit(tasks)
+            if len(tasks) < len(group.calls):
+                rest = iter(group.calls[len(tasks) :])
+                self._feed_from(Feeder(self, rest, buffer, len(tasks), ahead=None))
+        self._limit(group, buffer)
+        return ResultStream(buffer, self.wait_for, self.lent)
+
+    def dispatch(self, tasks: list[Task], buffer: StreamBuffer) -> bool:
+        """Hand in members of a stream when there is room; False if they are not wanted any more by then."""
+        self._wait_for_room(total_size(tasks))
+        if not buffer.wants_more():
+            for task in tasks:
+                disown(task.feeds)
+            return False
+        buffer.expect(tasks)
+        self._submit(tasks)
+        if not buffer.wants_more():  # it was stopped meanwhile, and may not have known of these
+            self.cancel_tasks(tasks)
+        return True
+
+    def as_this_task(self, run: Callable[[], None]) -> Callable[[], None]:
+        """Return ``run`` for another thread, where it may use this pool as this thread may."""
+        return run

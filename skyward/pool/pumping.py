@@ -1,0 +1,295 @@
+"""Arguments that are fed element by element: who pulls the user's iterables, and sends what they give.
+
+A `Pump` has a thread of its own, which begins when the task asks for the first element and pulls no more than was
+granted, so that an iterable that blocks holds up nothing else. What it has pulled gathers until the owner of the loop
+comes to send it: elements leave at once when the loop is idle, and in batches when it is not.
+
+An iterator that can be used up belongs to one task. That is noted when the task is made, for the life of the iterator
+as far as that can be watched.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from skyward.answers.values import ValueStream
+from skyward.answers.waiting import Waiter
+from skyward.wire import failures, payload
+from skyward.wire.credit import Budget
+from skyward.wire.frames import Payload, size_of
+from skyward.wire.placeholders import Placeholder
+from skyward.work.abbreviation import abbreviate
+from skyward.work.parameters import ONCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from skyward.calls import Function
+    from skyward.dispatch.tasks import Task
+
+REMEMBERED: Final = 256  # used iterators that cannot be watched: kept, so that their addresses are not used again
+
+
+class Place(Protocol):
+    """What pumps need from their pool."""
+
+    def push(self, pump: Pump) -> None:
+        """Send what the pump has pulled, soon."""
+        ...
+
+    def pack_element(self, value: object) -> Payload:
+        """Return an element as it waits to be sent; raises `SerializationError`."""
+        ...
+
+
+class Batch(NamedTuple):
+    """Elements to send."""
+
+    first: int
+    payloads: list[Payload]
+    end: bool
+    failed: bool
+
+
+class Pump:
+    """Feeds one argument of one task."""
+
+    def __init__(self, pool: Place, iterable: Iterable[Any], stream: int) -> None:
+        self._pool = pool
+        self.iterable: Iterable[Any] | None = iterable
+        self._lock = threading.Lock()
+        self._wake = Waiter()  # of the thread, which looks again when it is unparked
+        self._wake.prepare_to_park()
+        self._budget = Budget()
+        self._waiting: list[Payload] = []
+        self._called = False  # the owner of the loop was asked to send
+        self._ended = self._failed = self._stopped = False
+        self._seq = 0
+        self._kept: OrderedDict[int, Payload] = OrderedDict()  # elements in shared memory that may still be read
+        self.thread: threading.Thread | None = None
+        self.stream = stream
+        self.task: Task | None = None
+        self.wrap: Callable[[Callable[[], None]], Callable[[], None]] | None = None  # says whose calls the thread makes
+
+    @property
+    def is_one_shot(self) -> bool:
+        """Return whether the iterable can be iterated only once."""
+        return self.iterable is not None and is_one_shot(self.iterable)
+
+    def again(self) -> Pump:
+        """Return a pump of the same iterable for another task."""
+        assert self.iterable is not None
+        return Pump(self._pool, self.iterable, self.stream)
+
+    # --- the owner of the loop ----------------------------------------------------------------
+
+    def grant(self, items: int, size: int, read: int) -> None:
+        """Take in credit; memory of the first ``read`` elements is not read any more."""
+        with self._lock:
+            while self._kept and next(iter(self._kept)) < read:
+                self._kept.popitem(last=False)
+            self._budget.grant(items, size)
+            begin = self.thread is None and not self._stopped
+            if begin:
+                self.thread = threading.Thread(target=self._target(), name="skyward-input", daemon=True)
+        if begin and self.thread is not None:
+            self.thread.start()
+        self._wake.unpark()
+
+    def _target(self) -> Callable[[], None]:
+        return self._run if self.wrap is None else self.wrap(self._run)
+
+    def take(self) -> Batch | None:
+        """Return what is to be sent now."""
+        with self._lock:
+            self._called = False
+            waiting, self._waiting = self._waiting, []
+            if self._stopped or not (waiting or self._ended):
+                return None
+            batch = Batch(self._seq, waiting, self._ended, self._failed)
+            for number, packed in enumerate(waiting, self._seq):
+                if packed.buffers:
+                    self._kept[number] = packed
+            self._seq += len(waiting)
+            if self._ended:
+                self._stopped = True
+            return batch
+
+    @property
+    def kept(self) -> list[Payload]:
+        """Return elements whose memory may still be read."""
+        return list(self._kept.values())
+
+    def stop(self) -> None:
+        """Pull no more (any thread).
+
+        Takes no lock: streams stop what feeds them when they are collected, in the middle of anything, also of what
+        holds the lock here.
+        """
+        self._stopped = True
+        self._waiting = []
+        self._wake.unpark()
+        if self.thread is None:
+            self.iterable = None
+
+    # --- the thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._pull()
+        except BaseException as error:  # of the user's iterable: raised where the task takes the element
+            failure = Payload(failures.encode(failures.from_exception(error)))
+            self._put(failure, ended=True, failed=True)
+        else:
+            self._put(None, ended=True)
+        self.iterable = None
+
+    def _pull(self) -> None:
+        iterable = self.iterable
+        if iterable is None:  # stopped just as the thread was made
+            return
+        iterator = iter(iterable)
+        while self._may_go_on():
+            try:
+                value = next(iterator)
+            except StopIteration:
+                return
+            self._put(self._pool.pack_element(value))
+            del value  # what waits for credit keeps nothing of the user's
+
+    def _may_go_on(self) -> bool:
+        while not self._stopped:
+            with self._lock:
+                if self._budget.allows:
+                    return True
+            self._wake.park(threading.TIMEOUT_MAX)
+        return False
+
+    def _put(self, packed: Payload | None, *, ended: bool = False, failed: bool = False) -> None:
+        with self._lock:
+            if self._stopped:
+                return
+            if packed is not None:
+                self._waiting.append(packed)
+                self._budget.spend(len(packed.data) + (size_of(packed.buffers) if packed.buffers else 0))
+            self._ended, self._failed = ended, failed
+            call, self._called = not self._called, True
+        if call:
+            self._pool.push(self)
+
+
+# --- which arguments are fed -------------------------------------------------------------------
+
+
+def take_inputs(
+    pool: Place, function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any], tuple[Pump, ...]]:
+    """Return the arguments with placeholders for those that are fed, and what feeds these.
+
+    Raises `ValueError` for an iterator that belongs to another call.
+    """
+    inputs = function.inputs
+    assert inputs is not None
+    pumps: list[Pump] = []
+    new_args, new_kwargs = list(args), dict(kwargs)
+    for place, kind in inputs.places(args, kwargs):
+        value = args[place] if isinstance(place, int) else kwargs[place]
+        if not _is_iterable(value) or (kind == ONCE and not is_one_shot(value)):
+            continue
+        pump = Pump(pool, value, len(pumps) + 1)
+        pumps.append(pump)
+        if isinstance(place, int):
+            new_args[place] = Placeholder(pump.stream)
+        else:
+            new_kwargs[place] = Placeholder(pump.stream)
+    _claim([pump for pump in pumps if pump.is_one_shot], function)
+    return tuple(new_args), new_kwargs, tuple(pumps)
+
+
+def _is_iterable(value: object) -> bool:
+    return hasattr(type(value), "__iter__") or hasattr(type(value), "__getitem__")
+
+
+def is_one_shot(value: Any) -> bool:
+    """Return whether the value is its own iterator."""
+    try:
+        return iter(value) is value
+    except TypeError:
+        return False
+
+
+_claiming: Final = threading.Lock()
+_watched: Final[dict[int, weakref.ref[Any]]] = {}
+_remembered: Final[OrderedDict[int, Any]] = OrderedDict()
+
+
+def _claim(pumps: list[Pump], function: Function[..., Any]) -> None:
+    """Note that these iterators belong to a task; raises `ValueError`, and notes none, if one does already."""
+    values = [pump.iterable for pump in pumps]
+    with _claiming:
+        for index, value in enumerate(values):
+            if _is_claimed(value) or any(value is other for other in values[:index]):
+                raise ValueError(
+                    f"{abbreviate(value)}, an argument of {function.__qualname__}, is used up by iterating over it, "
+                    "and belongs to another call already: pass each call an iterator of its own, or a list"
+                )
+        for value in values:
+            _note(value)
+    for value in values:
+        if isinstance(value, ValueStream):
+            value.need()
+
+
+def _is_claimed(value: Any) -> bool:
+    reference = _watched.get(id(value))
+    return id(value) in _remembered or (reference is not None and reference() is value)
+
+
+def _note(value: Any) -> None:
+    address = id(value)
+    try:
+        _watched[address] = weakref.ref(value, _forgetter(address))
+    except TypeError:  # most iterators of the standard library
+        _remembered[address] = value
+        if len(_remembered) > REMEMBERED:
+            _remembered.popitem(last=False)
+
+
+def _forgetter(address: int) -> Callable[[weakref.ref[Any]], object]:
+    def forget(gone: weakref.ref[Any]) -> None:
+        if _watched.get(address) is gone:
+            del _watched[address]
+
+    return forget
+
+
+def disown(pumps: Iterable[Pump]) -> None:
+    """Let the iterators of a task that was never dispatched be used again."""
+    with _claiming:
+        for pump in pumps:
+            address = id(pump.iterable)
+            _watched.pop(address, None)
+            _remembered.pop(address, None)
+
+
+def refuse_broadcast(pumps: Iterable[Pump], function: Function[..., Any]) -> None:
+    """Raise `ValueError` if an iterator that can be used up would have to feed several tasks."""
+    for pump in pumps:
+        if pump.is_one_shot:
+            disown(pumps)
+            raise ValueError(
+                f"{abbreviate(pump.iterable)}, an argument of {function.__qualname__}, is used up by iterating over "
+                "it, and a broadcast runs on every node: pass a list"
+            )
+
+
+def pack(value: object, limit: int) -> Payload:
+    """Return an element as bytes; raises `SerializationError`."""
+    packed = payload.dumps_value(value, "an element of an iterable")
+    size = len(packed.data) + sum(memoryview(buffer).nbytes for buffer in packed.buffers)
+    if size > limit:
+        payload.refuse_large("an element of an iterable", size, limit)
+    return packed

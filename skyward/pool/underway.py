@@ -1,0 +1,64 @@
+"""The streams of a pool that go on: generators, pulled arguments, feeders. They end with the pool at the latest."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
+
+from skyward.errors import PoolClosedError
+
+if TYPE_CHECKING:
+    from skyward.answers.values import ValueBuffer
+    from skyward.pool.feeding import Feeder
+    from skyward.pool.pumping import Pump
+
+FEEDER_END: Final = 1.0  # seconds the thread of a stream may take to end: a user's iterator may not return at all
+
+
+class Underway:
+    """Knows them. Any thread may add one at any time, also while they are ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # held by whoever adds a feeder
+        self._feeders: list[Feeder] = []  # whose threads may still run
+        # By their ids, because a `WeakSet` that changes while somebody goes through it raises.
+        self._values: WeakValueDictionary[int, ValueBuffer] = WeakValueDictionary()  # of calls that yield
+        self._pumps: WeakValueDictionary[int, Pump] = WeakValueDictionary()  # of arguments fed element by element
+
+    def add_feeder(self, feeder: Feeder) -> None:
+        """Note what feeds a stream, and has not started."""
+        with self._lock:
+            self._feeders = [other for other in self._feeders if other.thread.is_alive() or other.thread.ident is None]
+            self._feeders.append(feeder)
+
+    def add_values(self, buffer: ValueBuffer) -> None:
+        """Note what a generator yields into."""
+        self._values[id(buffer)] = buffer
+
+    def add_pump(self, pump: Pump) -> None:
+        """Note what pulls an argument."""
+        self._pumps[id(pump)] = pump
+
+    def stop_values(self) -> None:
+        """Stop the generators that no call of the pool needs."""
+        for reference in self._values.valuerefs():
+            if (buffer := reference()) is not None:
+                buffer.give_up()
+
+    def stop_feeders(self) -> None:
+        """End the threads that feed streams and pull arguments, as far as users' iterators let them."""
+        pumps = [pump for reference in self._pumps.valuerefs() if (pump := reference()) is not None]
+        feeders = self._feeders
+        for feeder in feeders:
+            if feeder.thread.is_alive():
+                feeder.stop(PoolClosedError("the pool was closed"))
+        for pump in pumps:
+            pump.stop()
+        deadline = time.monotonic() + FEEDER_END
+        for thread in [feeder.thread for feeder in feeders] + [pump.thread for pump in pumps]:
+            if thread is not None and thread.ident is not None and thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
+        for feeder in feeders:
+            feeder.give_up()
