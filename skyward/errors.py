@@ -46,7 +46,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skyward.failure import SkywardError
+from skyward.failure import SkywardError, told
 from skyward.task_errors import (
     DeadlockError,
     RemoteError,
@@ -226,7 +226,7 @@ class NoNodesError(MeshError, ConnectionError):
         self.causes = causes
 
     def __str__(self) -> str:
-        text = f"no node became ready within node_wait={self.waited:g} s"
+        text = told(self.waited, "no node became ready within node_wait={:g} s")
         if self.causes:
             text += "; causes:\n" + "\n".join(f"  {cause}" for cause in self.causes)
         return text
@@ -264,9 +264,10 @@ class ProvisionError(MeshError, RuntimeError):
         self.log = log
 
     def __str__(self) -> str:
+        text = super().__str__()
         if not self.log:
-            return self.message
-        return self.message + "\nlast lines of its log:\n" + "\n".join(f"  {line}" for line in self.log)
+            return text
+        return text + "\nlast lines of its log:\n" + "\n".join(f"  {line}" for line in self.log)
 
 
 class CapacityError(ProvisionError):

@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 
+def told(value: object, text: str) -> str:
+    """Return the text with the number in it; what is no number is the text: tests make errors by hand."""
+    try:
+        return text.format(value)
+    except (TypeError, ValueError):
+        return str(value)
+
+
 def _rebuild(cls: type[SkywardError], message: str, fields: dict[str, Any]) -> SkywardError:
     error = cls.__new__(cls)
     BaseException.__init__(error, message)
@@ -22,7 +30,7 @@ class SkywardError(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        return self.message
+        return str(self.message)  # which may be another exception, as with any
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"

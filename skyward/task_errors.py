@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skyward.failure import SkywardError
+from skyward.failure import SkywardError, told
 
 
 class TaskError(SkywardError):
@@ -88,8 +88,8 @@ class TaskTimeoutError(TaskError, TimeoutError):
 
     def __str__(self) -> str:
         if self.group:
-            return f"the group exceeded its timeout of {self.timeout:g} s, counted from dispatch"
-        return f"task exceeded its timeout of {self.timeout:g} s{self.where()}"
+            return told(self.timeout, "the group exceeded its timeout of {:g} s, counted from dispatch")
+        return told(self.timeout, "task exceeded its timeout of {:g} s") + self.where()
 
 
 class WorkerCrashedError(TaskError, RuntimeError):
@@ -127,8 +127,10 @@ class WorkerCrashedError(TaskError, RuntimeError):
                 cause = f"was killed by {Signals(self.signal).name}"
             except ValueError:
                 cause = f"was killed by signal {self.signal}"
-        else:
+        elif self.exitcode is not None:
             cause = f"exited with code {self.exitcode}"
+        else:  # only of an error made by hand
+            cause = "died"
         if self.oom:
             cause += ", out of memory"
         if self.attempts > 1:

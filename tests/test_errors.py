@@ -6,7 +6,7 @@ import copy
 import inspect
 import pickle
 import signal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -201,6 +201,32 @@ def test_error_survives_pickling(error: SkywardError, text: str, protocol: int) 
     assert again.args == error.args
     assert again.__notes__ == ["on a Tuesday"]
     assert str(again) == text
+
+
+@pytest.mark.rule("R29")
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("args", [(), ("too slow",), (ValueError("too slow"),)], ids=["bare", "text", "error"])
+def test_error_made_by_hand_is_told_and_travels(kind: type[SkywardError], args: tuple[Any, ...]) -> None:
+    """As tests of users make them: of one text, or of nothing, where that is all they need."""
+    try:
+        error = kind(*args)
+    except TypeError as refusal:  # it takes more than that, and says so
+        assert "argument" in str(refusal)  # noqa: PT017
+        return
+    text = str(error)
+    assert str(*args) in text
+    assert repr(error) == f"{kind.__name__}({text!r})"
+    for again in (copy.copy(error), copy.deepcopy(error), pickle.loads(pickle.dumps(error))):
+        assert (type(again), str(again), repr(again)) == (kind, text, repr(error))
+
+
+@pytest.mark.rule("R29")
+def test_text_in_the_place_of_a_number_is_the_text() -> None:
+    """Nobody reads of a limit of so many "too slow" seconds."""
+    assert str(TaskTimeoutError(cast("float", "too slow"))) == "too slow"
+    assert str(TaskTimeoutError(cast("float", "too slow"), group=True)) == "too slow"
+    assert str(NoNodesError(cast("float", "too slow"))) == "too slow"
+    assert str(WorkerCrashedError()) == "the worker process died while running the task"
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,11 @@ class Crew:
 
     def start(self) -> None:
         """Launch the first nodes."""
+        now = time.monotonic()
+        # A heartbeat from now: with the first look it would reach a node that has been quick, and no other.
+        self._beats_at = now + self._engine.options.heartbeat
         self._deal()
-        self._change(self.membership.on_open(time.monotonic()))
+        self._change(self.membership.on_open(now))
 
     def _change(self, changes: Iterable[Change]) -> None:
         if self._engine.closing:

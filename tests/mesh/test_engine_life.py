@@ -268,3 +268,31 @@ def test_outcome_that_nobody_wants_is_dropped(mesh: Mesh) -> None:
     node.finish([task.id])
     mesh.engine.wait_idle(lambda: None)
     assert mesh.engine.snapshot().done == 1
+
+
+@pytest.mark.rule("R36")
+def test_first_heartbeat_is_due_a_heartbeat_after_the_start(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However quickly a node answers: here its welcome is there before the loop first looks."""
+    (node,) = mesh.nodes(1)
+    engine = mesh.make(Nodes(1))
+    answered = threading.Event()
+    turn = engine.turn
+
+    def late(timeout: float, *, awaited: bool = False) -> None:
+        if not answered.is_set():
+            engine.hub.poll(0.01)  # says hello as soon as it is connected
+            return
+        link = engine.crew.mates[0].link
+        assert link is not None
+        if not link.ready:
+            assert link.socket.poll(int(1000 * LONG))
+            engine.hub._poller.used(link.socket)
+        turn(timeout, awaited=awaited)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "turn", late)
+        with mesh.opening():
+            node.welcome()
+            answered.set()
+            node.expect(Roster)
+    assert mesh.leaves_alone(node)
