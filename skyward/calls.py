@@ -190,9 +190,9 @@ def function(fn: Any = _ABSENT, /, *, timeout: float | None = None, retries: int
     is how often a call may run again after its node was lost; after a crash of its worker it runs again once, if
     ``retries`` is not 0. Raises `TypeError` for what is no function, `TypeError` and `ValueError` for bad options.
     """
-    check_timeout(timeout)
+    timeout = check_timeout(timeout)
     if retries is not None:
-        check_retries(retries)
+        retries = check_retries(retries)
     if fn is _ABSENT:
         return functools.partial(_mark, timeout=timeout, retries=retries)
     return _mark(fn, timeout, retries)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from skyward.errors import ConfigError
 from skyward.frozen import Frozen, field
-from skyward.model import Executor  # noqa: TC001 - dataclass fields are asked for their types by tools
+from skyward.model import Executor, as_whole, whole
 
 LONGEST: Final = 1e9  # seconds: the protocol's bound, thirty years
 LARGEST: Final = 2**62  # bytes: fits the protocol's integers
@@ -52,15 +52,33 @@ def available_memory() -> int:
     return max(free, 64 * 2**20)
 
 
-def _positive(name: str, value: Any, *, zero: bool = False, none: bool = False, most: float = LONGEST) -> None:
-    if value is None and none:
-        return
-    if not isinstance(value, int | float) or isinstance(value, bool):
+_set: Final = object.__setattr__  # of a frozen value that is made
+
+
+def check_number(name: str, value: object) -> float:
+    """Return a number, be it NumPy's, as one of Python's own; raises `TypeError`."""
+    if isinstance(value, float):
+        return float(value)
+    if (number := as_whole(value)) is not None:
+        return number
+    from numbers import Real
+
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
+    return float(value)
+
+
+def _positive(name: str, number: object, *, zero: bool = False, most: float = LONGEST, hint: str = "") -> float:
+    value = check_number(name, number)
     if value > most:  # first: an integer may be too large to be made a float
-        raise ConfigError(f"{name} must be at most {most:g}, got {value}{'; None means no limit' if none else ''}")
+        raise ConfigError(f"{name} must be at most {most:g}, got {value}{hint}")
     if value < 0 or (value == 0 and not zero) or math.isnan(value):
         raise ConfigError(f"{name} must be {'0 or more' if zero else 'more than 0'}, got {value}")
+    return value
+
+
+def _optional(name: str, value: object) -> float | None:
+    return None if value is None else _positive(name, value, hint="; None means no limit")
 
 
 def _require(name: str, value: object, kind: type, what: str) -> None:
@@ -74,11 +92,12 @@ def check_flag(name: str, value: object) -> None:
     _require(name, value, bool, "True or False")
 
 
-def check_whole(name: str, value: object, least: int, most: int) -> None:
-    """Raise unless ``value`` is an int within these bounds."""
-    _require(name, value, int, "an int")
-    if not least <= cast("int", value) <= most:
-        raise ConfigError(f"{name} must be between {least} and {most}, got {value}")
+def check_whole(name: str, value: object, least: int, most: int) -> int:
+    """Return an integer within these bounds; raise for anything else."""
+    number = whole(name, value)
+    if not least <= number <= most:
+        raise ConfigError(f"{name} must be between {least} and {most}, got {number}")
+    return number
 
 
 class Worker(Frozen, kw_only=True):
@@ -96,7 +115,7 @@ class Worker(Frozen, kw_only=True):
     reuse_processes: bool = True
 
     def __post_init__(self) -> None:
-        check_whole("concurrency", self.concurrency, 1, 4096)
+        _set(self, "concurrency", check_whole("concurrency", self.concurrency, 1, 4096))
         if self.executor not in ("process", "thread"):
             raise ConfigError(f"executor must be 'process' or 'thread', got {self.executor!r}")
         check_flag("reuse_processes", self.reuse_processes)
@@ -144,17 +163,17 @@ class Options(Frozen, kw_only=True):
     def __post_init__(self) -> None:
         _require("worker", self.worker, Worker, "a sky.Worker(...)")
         check_flag("console", self.console)
-        check_retries(self.retries)
-        check_timeout(self.timeout)
+        _set(self, "retries", check_retries(self.retries))
+        _set(self, "timeout", check_timeout(self.timeout))
         for name in ("heartbeat", "lease", "node_wait", "idle_timeout", "drain_timeout"):
-            _positive(name, getattr(self, name))
+            _set(self, name, _positive(name, getattr(self, name)))
         if self.heartbeat < FASTEST:
             raise ConfigError(f"heartbeat must be at least {FASTEST:g}, got {self.heartbeat}: nodes beat no faster")
-        _positive("start_timeout", self.start_timeout, none=True)
-        _positive("cancel_grace", self.cancel_grace, zero=True)
+        _set(self, "start_timeout", _optional("start_timeout", self.start_timeout))
+        _set(self, "cancel_grace", _positive("cancel_grace", self.cancel_grace, zero=True))
         for name in ("max_payload", "window"):
             if getattr(self, name) is not None:
-                _require(name, getattr(self, name), int, "an int")
+                _set(self, name, whole(name, getattr(self, name)))
                 _positive(name, getattr(self, name), most=LARGEST)
 
     def lease_time(self) -> float:
@@ -170,14 +189,14 @@ class Options(Frozen, kw_only=True):
         return self.window if self.window is not None else min(available_memory() // 8, 2**30)
 
 
-def check_timeout(value: object) -> None:
-    """Raise unless ``value`` is None or a positive number of seconds."""
-    _positive("timeout", value, none=True)
+def check_timeout(value: object) -> float | None:
+    """Return a positive number of seconds, or None; raise for anything else."""
+    return _optional("timeout", value)
 
 
-def check_retries(value: object) -> None:
-    """Raise unless ``value`` is an int of 0 or more."""
-    check_whole("retries", value, 0, 10_000)
+def check_retries(value: object) -> int:
+    """Return an integer of 0 or more; raise for anything else."""
+    return check_whole("retries", value, 0, 10_000)
 
 
 _OPTIONS = {*Options.defaults} - {"worker"}

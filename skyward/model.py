@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from enum import Enum
 from typing import Final, Literal, cast
 
@@ -14,14 +15,30 @@ Executor = Literal["process", "thread"]
 _MOST: Final = 10_000  # nodes: as many as one client was simulated with
 
 
-def _count(name: str, value: object, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
+def whole(name: str, value: object) -> int:
+    """Return an integer, be it NumPy's, as one of Python's own; raises `TypeError`."""
+    if (number := as_whole(value)) is None:
         raise TypeError(f"{name} must be an int, got {value!r}")
-    if value < least:
-        raise ConfigError(f"{name} must be at least {least}, got {value}")
-    if value > _MOST:
-        raise ConfigError(f"{name} must be at most {_MOST}, got {value}")
-    return value
+    return number
+
+
+def as_whole(value: object) -> int | None:
+    """Return whatever stands for an integer as one of Python's own, which alone travel; else None."""
+    if isinstance(value, bool):  # an int to Python, and a mistake to us
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # whatever is no integer raises
+    except TypeError:
+        return None
+
+
+def _count(name: str, value: object, least: int) -> int:
+    number = whole(name, value)
+    if number < least:
+        raise ConfigError(f"{name} must be at least {least}, got {number}")
+    if number > _MOST:
+        raise ConfigError(f"{name} must be at most {_MOST}, got {number}")
+    return number
 
 
 class Nodes(Frozen):
@@ -44,6 +61,7 @@ class Nodes(Frozen):
             raise ConfigError("a pool needs room for at least one node: set nodes (or its max) to 1 or more")
         if not low <= desired <= high:
             raise ConfigError(f"nodes must satisfy min ≤ desired ≤ max, got min={low}, desired={desired}, max={high}")
+        object.__setattr__(self, "desired", desired)
         object.__setattr__(self, "min", low)
         object.__setattr__(self, "max", high)
 
@@ -69,8 +87,8 @@ class Nodes(Frozen):
         """Return ``4``, ``(2, 8)`` or a `Nodes` as a `Nodes`."""
         if isinstance(value, Nodes):
             return value
-        if isinstance(value, int) and not isinstance(value, bool):
-            return cls(value)
+        if (number := as_whole(value)) is not None:
+            return cls(number)
         if isinstance(value, tuple) and len(pair := cast("tuple[object, ...]", value)) == 2:
             low = _count("nodes min", pair[0], 0)
             return cls(low, low, _count("nodes max", pair[1], 0))

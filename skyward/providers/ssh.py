@@ -96,8 +96,8 @@ class SSH(Provider):
             raise ConfigError("sky.SSH needs at least one host, in hosts or in a hostfile")
         if twice := sorted(host for host, times in Counter(map(str, self._hosts)).items() if times > 1):
             raise ConfigError(f"sky.SSH was given a host twice ({', '.join(twice)}): nodes_per_host= says more")
-        check_whole("nodes_per_host", nodes_per_host, 1, MOST_PER_HOST)
-        check_whole("node_port", node_port, 0, 65_535)
+        nodes_per_host = check_whole("nodes_per_host", nodes_per_host, 1, MOST_PER_HOST)
+        node_port = check_whole("node_port", node_port, 0, 65_535)
         check_flag("trust_first_use", trust_first_use)
         check_flag("tunnel", tunnel)
         if node_port > 65_535 - nodes_per_host:

@@ -7,7 +7,6 @@ plain one has three slots, and options cost a subclass with its own.
 
 from __future__ import annotations
 
-import operator
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -15,6 +14,7 @@ from typing import (
     Generic,
     Literal,
     NoReturn,
+    SupportsIndex,
     TypeAlias,
     TypeGuard,
     TypeVar,
@@ -24,6 +24,7 @@ from typing import (
 
 from skyward.config import check_retries, check_timeout
 from skyward.errors import ConfigError
+from skyward.model import as_whole
 from skyward.runtime import resolve_pool
 from skyward.work.abbreviation import abbreviate, abbreviate_arguments
 from skyward.work.mistakes import Several, refuse_operand
@@ -119,15 +120,13 @@ class PendingFunction(_Frozen, Generic[T_co]):
 
     def with_timeout(self, seconds: float | None) -> PendingFunction[T_co]:
         """Return the call with a time limit from its start; None leaves it to function and pool."""
-        check_timeout(seconds)
-        return _changed(self, timeout=seconds)
+        return _changed(self, timeout=check_timeout(seconds))
 
-    def with_retries(self, retries: int) -> PendingFunction[T_co]:
+    def with_retries(self, retries: SupportsIndex) -> PendingFunction[T_co]:
         """Return the call with a number of re-runs after lost nodes; after a crash of its worker 1, or none with 0."""
-        check_retries(retries)
-        return _changed(self, retries=retries)
+        return _changed(self, retries=check_retries(retries))
 
-    def on(self, rank: int | Literal["head"]) -> PendingFunction[T_co]:
+    def on(self, rank: SupportsIndex | Literal["head"]) -> PendingFunction[T_co]:
         """Return the call bound to the node of that rank; it is never moved to another."""
         return _changed(self, rank=_checked_rank(rank))
 
@@ -192,11 +191,7 @@ def _changed(call: PendingFunction[T], **changes: float | str | None) -> Pending
 def _checked_rank(rank: object) -> int:
     if isinstance(rank, str) and rank == "head":
         return HEAD
-    try:
-        number = operator.index(rank)  # type: ignore[arg-type]  # whatever is no integer raises
-    except TypeError:
-        number = None
-    if number is None or isinstance(rank, bool):
+    if (number := as_whole(rank)) is None:
         raise TypeError(f"a node's rank must be an int or 'head', got {abbreviate(rank)}")
     if number < 0:
         raise ConfigError(f"a node's rank must be 0 or more, got {number}")
@@ -251,10 +246,9 @@ class PendingFunctionGroup(_Frozen, Several, Generic[*Ts]):
 
     def with_timeout(self, seconds: float | None) -> Self:
         """Return the group with a time limit for all of it, from dispatch; None: no limit."""
-        check_timeout(seconds)
         return type(self)(
             self.calls,
-            timeout=seconds,
+            timeout=check_timeout(seconds),
             stream=self.stream,
             ordered=self.ordered,
             return_exceptions=self.return_exceptions,

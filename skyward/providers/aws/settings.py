@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, cast, get_args
 
+from skyward.config import check_number
 from skyward.errors import ConfigError
 
 Allocation = Literal["spot", "on-demand", "spot-if-available"]
@@ -60,8 +61,8 @@ class Settings:
         if self.bucket is not None and not _BUCKET.fullmatch(self.bucket):
             raise ConfigError(f"bucket must be the name of an S3 bucket, without s3:// and path, got {self.bucket!r}")
         object.__setattr__(self, "allow", _network(self.allow))
-        _number("disk_gb", self.disk_gb, 8, 16_384)
-        _number("max_life", self.max_life, LEAST_LIFE, LONGEST_LIFE)
+        self._check_number("disk_gb", 8, 16_384)
+        self._check_number("max_life", LEAST_LIFE, LONGEST_LIFE)
 
     def _check_machine(self) -> None:
         wishes = [name for name in ("vcpus", "memory_gb", "accelerator") if getattr(self, name) is not None]
@@ -70,11 +71,17 @@ class Settings:
         if self.instance_type is not None and not _TYPE.fullmatch(self.instance_type):
             raise ConfigError(f'instance_type must be a name such as "m6i.large", got {self.instance_type!r}')
         if self.vcpus is not None:
-            _number("vcpus", self.vcpus, 1, 1024)
+            self._check_number("vcpus", 1, 1024)
         if self.memory_gb is not None:
-            _number("memory_gb", self.memory_gb, 0.5, 65_536)
+            self._check_number("memory_gb", 0.5, 65_536)
         if self.accelerator is not None and not _ACCELERATOR.fullmatch(self.accelerator):
             raise ConfigError(f'accelerator must be a name such as "T4", or "T4:4" for four, got {self.accelerator!r}')
+
+    def _check_number(self, name: str, least: float, most: float) -> None:
+        value = check_number(name, getattr(self, name))
+        if not least <= value <= most:
+            raise ConfigError(f"{name} must be between {least:g} and {most:g}, got {value!r}")
+        object.__setattr__(self, name, value)
 
     @property
     def named_type(self) -> str | None:
@@ -116,10 +123,3 @@ def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
         near = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}{hint}")
-
-
-def _number(name: str, value: object, least: float, most: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not least <= value <= most:
-        raise ConfigError(f"{name} must be between {least:g} and {most:g}, got {value!r}")
