@@ -6,8 +6,10 @@ because anybody could answer at its address; a socket file needs none, as its di
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import time
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, cast
 
 from skyward.errors import ConfigError, ProvisionError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from skyward.providers.base import LaunchSpec
 
 _TCP: Final = re.compile(r"tcp://(?P<host>\[[^\s/\[\]]+\]|[^\s/:\[\]]+):(?P<port>\d{1,5})")
+FIRST: Final = 0.05  # seconds before nodes that do not answer yet are asked again: a daemon begins in some tenths
+LONGEST: Final = 1.0  # seconds; the pauses double
 CLIENT_KEY: Final = os.path.join("client", "client.key")  # in `keys.home()`, unless another file is named
 
 
@@ -75,6 +79,7 @@ class Static(Running):
         if len({address.endpoint for address in self._addresses}) < len(self._addresses):
             raise ConfigError("sky.Static was given the same node twice")
         self._key_file = key
+        self._met: set[str] = set()  # endpoints that have answered: what goes silent after that is a loss, no start
 
     def __repr__(self) -> str:
         return f"sky.Static({[address.endpoint for address in self._addresses]})"
@@ -101,18 +106,51 @@ class Static(Running):
             self._keys = keys.read_or_make_pair(self._key_file or os.path.join(keys.home(), CLIENT_KEY))
 
     def launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
-        """Take the next node that takes part in nothing yet, if it answers; raises `ProvisionError`."""
-        address = self._take(self._addresses)
-        if address is None:
-            raise ProvisionError(f"there are {len(self._addresses)} nodes, and all take part already")
-        try:
-            host = self._enter(address.endpoint, spec.start_timeout, cancelled)
-        except OSError as error:
-            raise ProvisionError(f"the node {address.endpoint} does not answer: {error}; does it run?") from error
-        return Launched(
-            ident=f"{address.endpoint} {index}",
-            endpoint=address.endpoint,
-            public_key=address.key,
-            address=host,
-            private_address=host,
-        )
+        """Take the next node that takes part in nothing yet and answers; raises `ProvisionError`.
+
+        Whoever starts nodes may start the client with them: what has not answered yet is waited for.
+        """
+        deadline = time.monotonic() + spec.start_timeout
+        silent: dict[str, OSError] = {}
+        told: set[str] = set()
+        pause = FIRST
+        while True:
+            while (address := self._take(self._addresses, silent)) is not None:
+                try:
+                    host = self._enter(address.endpoint, max(FIRST, deadline - time.monotonic()), cancelled)
+                except OSError as error:
+                    silent[address.endpoint] = error
+                    continue
+                self._met.add(address.endpoint)
+                ident = f"{address.endpoint} {index}"
+                return Launched(
+                    ident=ident,
+                    endpoint=address.endpoint,
+                    public_key=address.key,
+                    address=host,
+                    private_address=host,
+                )
+            rest = deadline - time.monotonic()
+            if rest <= 0 or not any(self._may_come(*each) for each in silent.items()):
+                raise self._lack(silent, spec.start_timeout if rest <= 0 else 0.0)
+            for endpoint in silent.keys() - told:
+                self.tell(f"waits for the node {endpoint}, which does not answer yet: {silent[endpoint]}")
+            told |= silent.keys()
+            silent.clear()
+            if cancelled.wait(min(pause, rest)):
+                raise ProvisionError("it was not wanted any more")
+            pause = min(2 * pause, LONGEST)
+
+    def _may_come(self, endpoint: str, error: OSError) -> bool:
+        """Return whether it may be that a node only starts: not if its name is unknown, or the way there is barred."""
+        starts = isinstance(error, ConnectionError | TimeoutError | FileNotFoundError)
+        return endpoint not in self._met and (starts or error.errno == errno.EHOSTUNREACH)
+
+    def _lack(self, silent: dict[str, OSError], waited: float) -> ProvisionError:
+        """Return why there is no node."""
+        for endpoint, error in silent.items():
+            patience = f" (waited start_timeout={waited:g} s)" if waited else ""
+            lack = ProvisionError(f"the node {endpoint} does not answer: {error}; does it run?{patience}")
+            lack.__cause__ = error
+            return lack
+        return ProvisionError(f"there are {len(self._addresses)} nodes, and all take part already")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from functools import partial
@@ -218,7 +219,7 @@ def test_socket_file_is_knocked_at(short_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["tcp", "ipc", "name"])
 def test_node_that_does_not_answer_is_told(ports: list[int], short_path: Path, place: str) -> None:
-    """At once, by name; it may be tried again later."""
+    """By name, when its time is up; it may be tried again later. A name that nobody knows is no node that starts."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
     endpoint = {
@@ -229,7 +230,64 @@ def test_node_that_does_not_answer_is_told(ports: list[int], short_path: Path, p
     provider = Static([endpoint if place == "ipc" else f"{endpoint} {KEY}"])
     for _ in range(2):
         with pytest.raises(ProvisionError, match=rf"the node {endpoint} does not answer: .*; does it run\?"):
-            launch(provider)
+            launch(provider, start_timeout=60.0 if place == "name" else 0.01)
+
+
+@pytest.mark.rule("R32")
+@pytest.mark.parametrize("place", ["tcp", "ipc"])
+def test_node_that_only_starts_is_waited_for(short_path: Path, place: str) -> None:
+    """As long as a node may take to start, and whoever listens hears of it."""
+    server = socket.socket(socket.AF_INET if place == "tcp" else socket.AF_UNIX)
+    path = str(short_path / "s")
+    server.bind(("127.0.0.1", 0) if place == "tcp" else path)
+    if place == "tcp":
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]} {KEY}"
+    else:
+        server.close()
+        os.unlink(path)
+        server = socket.socket(socket.AF_UNIX)
+        address = f"ipc://{path}"
+    provider = Static([address])
+    told: list[str] = []
+
+    def serve(line: str) -> None:
+        told.append(line)
+        if place == "ipc":
+            server.bind(path)
+        server.listen()
+
+    provider.listener = serve
+    with server:
+        assert launch(provider).endpoint == address.split()[0]
+    (line,) = told
+    assert line.startswith(f"waits for the node {address.split()[0]}, which does not answer yet: ")
+
+
+@pytest.mark.rule("R36")
+def test_node_that_has_answered_is_not_waited_for() -> None:
+    """It is lost, not starting: the pool has to hear of it, and asks again by itself."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        provider = Static(nodes([server.getsockname()[1]]))
+        provider.terminate(launch(provider))
+    with pytest.raises(ProvisionError, match=r"does not answer: .*; does it run\?$"):
+        launch(provider)
+
+
+def test_node_that_answers_is_taken_before_one_that_does_not(ports: list[int]) -> None:
+    """Whatever their order: a pool of fewer nodes than were named has a spare."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        gone = server.getsockname()[1]
+    provider = Static(nodes([gone, ports[0]]))
+    assert launch(provider).endpoint == f"tcp://127.0.0.1:{ports[0]}"
+
+
+def test_wait_for_a_node_ends_when_it_is_not_wanted_any_more(short_path: Path) -> None:
+    """At once: somebody closes the pool that opens."""
+    provider = Static([f"ipc://{short_path}/nobody"])
+    cancelled = threading.Event()
+    provider.listener = lambda _: cancelled.set()
+    with pytest.raises(ProvisionError, match="not wanted"):
+        provider.launch(LaunchSpec(), 0, cancelled)
 
 
 def test_node_that_is_not_wanted_any_more_is_given_back(ports: list[int]) -> None:
@@ -285,4 +343,4 @@ def test_failed_pool_is_told_which_node_is_missing(ports: list[int]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         gone = f"tcp://127.0.0.1:{server.getsockname()[1]}"
     with pytest.raises(ProvisionError, match=f"the node {gone} does not answer"):
-        sky.Compute(sky.Static([f"{gone} {KEY}"])).open()
+        sky.Compute(sky.Static([f"{gone} {KEY}"]), start_timeout=0.1).open()

@@ -349,3 +349,16 @@ def test_no_secret_of_a_node_started_by_hand_is_shown(by_hand: Start, tmp_path: 
     assert client_pair().public in "".join(shown)
     secrets = [node.secret(), client_pair().secret]
     assert not [text for text in shown for secret in secrets if secret in text]
+
+
+# --- nodes that start with the program -----------------------------------------------------
+
+
+@pytest.mark.rule("R32")
+def test_program_may_be_started_together_with_its_nodes(by_hand: Start, short_path: Path) -> None:
+    """A daemon that does not serve yet is waited for, as a node of any pool is."""
+    endpoints = [f"ipc://{short_path}/late{number}" for number in range(2)]
+    for endpoint in endpoints:
+        by_hand(bind=endpoint, wait=False)
+    with sky.Compute(sky.Static(endpoints)) as pool:
+        assert add(1, 1) @ pool == [2, 2]
