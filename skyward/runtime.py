@@ -255,7 +255,7 @@ class InstanceInfo(Frozen):
 
     node: int  # rank, 0 to total_nodes - 1
     worker: int  # slot of this node, 0 to workers_per_node - 1
-    total_nodes: int = 1
+    total_nodes: int = 1  # one more than the highest rank; a node that is being replaced is counted, and is no peer
     workers_per_node: int = 1  # of this node
     job_id: str = ""  # the same for all tasks of a pool
     head_addr: str = "127.0.0.1"  # of rank 0, as the other nodes reach it

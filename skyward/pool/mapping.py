@@ -23,6 +23,7 @@ from skyward.work.parameters import yields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Self
 
     from skyward.answers.futures import Future
     from skyward.config import Options
@@ -130,6 +131,10 @@ class MapIterator(Generic[T]):
             if not self._sent:
                 raise StopIteration
             self._take(self._sent[0])
+        self._show()
+
+    def _show(self) -> None:
+        """Have the next values at hand, or raise what stands in their place."""
         then = self._then.popleft()
         if not isinstance(then, _Failed):
             self._values = then
@@ -137,6 +142,47 @@ class MapIterator(Generic[T]):
             raise then.error
         else:
             raise _told(failures.to_exception(then.error, function=self._name, node=then.node, task=then.task))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while True:
+            try:
+                return self._values.popleft()
+            except IndexError:
+                pass
+            with self._turn:
+                awaited = None if self._values or self._then else self._take_if_there()
+                if not self._values and self._then:
+                    self._show()
+            if awaited is not None:
+                await self._until(awaited)
+
+    def _take_if_there(self) -> Future[Any] | None:
+        """Take in the outcomes of the first chunk if it is there; else return what has to be awaited before that."""
+        self._fill()
+        if not self._sent:
+            raise StopAsyncIteration
+        first = self._sent[0]
+        if first.future is not None and not first.future.done():
+            return first.future
+        self._take(first)
+        return None
+
+    async def _until(self, future: Future[Any]) -> None:
+        """Return when a chunk has ended, however it has."""
+        import asyncio  # it is there when somebody awaits
+
+        try:
+            with self._pool.lent():
+                ended, _ = await asyncio.wait([asyncio.wrap_future(future)])
+        except BaseException:  # the consuming asyncio task was cancelled
+            self.close()
+            raise
+        for each in ended:
+            if not each.cancelled():
+                each.exception()  # whoever takes it in raises it; here it only has to be looked at
 
     def _fill(self) -> None:
         """Keep some chunks per slot under way."""
@@ -244,10 +290,16 @@ class MapIterator(Generic[T]):
             if chunk.future is not None:
                 self._pool.cancel_tasks(chunk.future.tasks)
 
-    def __enter__(self) -> MapIterator[T]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, TypeVarTuple, cast, overload
 
 from skyward.config import code_limit
 from skyward.pool.groups import GroupOperations
@@ -22,6 +22,7 @@ from skyward.work.pending import PendingFunction, is_call, is_group
 if TYPE_CHECKING:
     import itertools
     from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from typing import Concatenate, TypeAlias
 
     from skyward.answers.futures import Future
     from skyward.answers.streams import ResultStream
@@ -56,7 +57,12 @@ later(
 
 T = TypeVar("T")
 A = TypeVar("A")
+P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
+
+if TYPE_CHECKING:
+    Marked: TypeAlias = Function[P, T] | BoundFunction[P, T]
+    Items: TypeAlias = Iterable[Any]
 
 
 class _Dispatching(threading.local):
@@ -339,31 +345,26 @@ class PoolOperations(GroupOperations):
             raise
 
     @overload  # type: ignore[override]  # unlike any pool, it checks the items against the function
+    def map(self, fn: Marked[Concatenate[A, ...], Coroutine[Any, Any, T]], items: Iterable[A], /) -> MapIterator[T]: ...
+    @overload
+    def map(self, fn: Marked[Concatenate[A, ...], T], items: Iterable[A], /) -> MapIterator[T]: ...
+    @overload
     def map(
-        self,
-        fn: Function[..., Coroutine[Any, Any, T]] | BoundFunction[..., Coroutine[Any, Any, T]],
-        *iterables: Iterable[Any],
+        self, fn: Marked[..., Coroutine[Any, Any, T]], first: Items, second: Items, /, *more: Items
     ) -> MapIterator[T]: ...
     @overload
-    def map(self, fn: Function[..., T] | BoundFunction[..., T], *iterables: Iterable[Any]) -> MapIterator[T]: ...
+    def map(self, fn: Marked[..., T], first: Items, second: Items, /, *more: Items) -> MapIterator[T]: ...
     @overload  # from the items a lambda's parameter has its type
     def map(self, fn: Callable[[A], Coroutine[Any, Any, T]], items: Iterable[A], /) -> MapIterator[T]: ...
     @overload
     def map(self, fn: Callable[[A], T], items: Iterable[A], /) -> MapIterator[T]: ...
     @overload
     def map(
-        self,
-        fn: Callable[..., Coroutine[Any, Any, T]],
-        first: Iterable[Any],
-        second: Iterable[Any],
-        /,
-        *more: Iterable[Any],
+        self, fn: Callable[..., Coroutine[Any, Any, T]], first: Items, second: Items, /, *more: Items
     ) -> MapIterator[T]: ...
     @overload
-    def map(
-        self, fn: Callable[..., T], first: Iterable[Any], second: Iterable[Any], /, *more: Iterable[Any]
-    ) -> MapIterator[T]: ...
-    def map(self, fn: Any, *iterables: Iterable[Any]) -> MapIterator[Any]:
+    def map(self, fn: Callable[..., T], first: Items, second: Items, /, *more: Items) -> MapIterator[T]: ...
+    def map(self, fn: Any, *iterables: Items) -> MapIterator[Any]:
         """Return an iterator over ``fn(*args)`` for args from the zipped iterables, in order.
 
         Items are pulled lazily and travel in chunks. An item that fails raises when it is its turn;

@@ -18,7 +18,7 @@ import time
 import weakref
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from skyward.answers.hand import Alarm, Hand
 from skyward.answers.lending import Lent
@@ -59,6 +59,7 @@ later(
     },
 )
 
+_CLIENTS: Final = ("resize", "snapshot", "open", "close")  # what only the holder of a pool can do
 BATCH: Final = 256  # calls in one message that takes calls back, as many as on the client
 FIRST: Final = 2**62  # numbers of calls start at random below it: a re-run parent must not take its first run's answers
 
@@ -329,6 +330,31 @@ class NestedPool(PoolOperations):
         """Return how many tasks run at once on the nodes of the pool."""
         info = instance_info()
         return info.total_workers if info is not None else 1
+
+    @property
+    def concurrency(self) -> int:
+        """Return how many tasks the node of this task runs at once."""
+        info = instance_info()
+        return info.workers_per_node if info is not None else 1
+
+    def current_nodes(self) -> int:
+        """Return how many nodes are ready, as far as this one has heard; 0 where no task of the pool runs."""
+        info = instance_info()
+        return len(info.peers) if info is not None and self.is_active else 0
+
+    @property
+    def is_active(self) -> bool:
+        """Return whether this thread runs a task of the pool, and so can use it."""
+        return self._current_task() is not None or self._is_helping
+
+    if not TYPE_CHECKING:  # nor is there any such attribute for who checks types
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in _CLIENTS:
+                raise AttributeError(
+                    f"a task has no {name} of the pool it runs in: nodes and their life are the client's"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def cancel_future(self, future: Future[Any]) -> bool:
         """Give up the calls of a future; it does not matter to the task when they stop."""

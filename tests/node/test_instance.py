@@ -27,6 +27,16 @@ def test_instance_counts_nodes_and_workers_of_the_mesh(monkeypatch: pytest.Monke
 
 
 @pytest.mark.rule("R26")
+def test_every_rank_is_less_than_the_number_of_nodes() -> None:
+    """Also while a node between is being replaced: it is counted, and is no peer. Workers are numbered without gaps."""
+    members = [Member(0, "a", "10.0.0.1"), Member(2, "c", "10.0.0.3")]
+    info = instance_of(Context(bytes(16), 2, "job", members, [1, 1], 0, 0, 1.0, 0, []), 0)
+    assert (info.node, info.total_nodes) == (2, 3)
+    assert [peer.rank for peer in info.peers] == [0, 2]
+    assert (info.global_worker_index, info.total_workers) == (1, 2)
+
+
+@pytest.mark.rule("R26")
 def test_instance_names_the_accelerators_of_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that sees a share of the node's devices says so."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")

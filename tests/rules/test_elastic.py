@@ -16,7 +16,7 @@ from skyward.model import NodeState
 from tests.rules.processes import daemons, family
 from tests.rules.providers import Leisurely
 from tests.rules.test_resize import ranks, settled
-from tests.rules.work import hold, let_go, note, place, runs, until
+from tests.rules.work import add, hold, let_go, note, place, runs, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -203,3 +203,15 @@ def test_resize_of_a_busy_elastic_pool_keeps_what_works(tmp_path: Path) -> None:
         assert [future.result() for future in held] == ["0", "1", "2"]
         settled(pool, [0])
         assert pool.snapshot().rerun == 0
+
+
+@pytest.mark.rule("R3")
+@pytest.mark.rule("R33")
+def test_call_bound_to_a_rank_of_a_sleeping_pool_fails_and_wakes_it() -> None:
+    """An absent rank is no reason to wait, whatever is coming; the call has woken the pool, and may be made again."""
+    with sky.Compute(nodes=(0, 1)) as pool:
+        bound = add(1).on("head")
+        with pytest.raises(sky.AbsentRankError, match=r"ready ranks: none\); call again when one is ready"):
+            bound >> pool
+        until(lambda: pool.current_nodes() == 1)
+        assert bound >> pool == 1

@@ -387,3 +387,10 @@ def test_generator_of_a_plain_function_is_refused(pool: sky.Compute) -> None:
 
     with pytest.raises(TypeError, match="is no generator function"):
         hidden() >> pool
+
+
+@pytest.mark.rule("R16")
+def test_function_that_returns_an_iterator_gives_that_iterator(one: sky.Compute) -> None:
+    """It is annotated as a generator function may be, so that `Iterator` is the type of both."""
+    evens = sky.function(lambda: iter([0, 2]))
+    assert type(evens() >> one) is type(iter([1]))

@@ -208,3 +208,21 @@ def test_nested_call_has_the_options_of_the_pool(tmp_path: Path) -> None:
 
     with sky.Compute(nodes=2, timeout=0.25) as pool:
         assert outer(str(tmp_path)) >> pool == "after 0.25"
+
+
+@pytest.mark.rule("R22")
+def test_handle_tells_how_large_its_pool_is() -> None:
+    """As the pool itself does; what only its holder can do is no attribute, and the error says whose it is."""
+
+    @sky.function
+    def told() -> tuple[Any, ...]:
+        handle: Any = pool
+        words = [str(pytest.raises(AttributeError, lambda name=name: getattr(handle, name)).value) for name in missing]
+        return handle.current_nodes(), handle.concurrency, handle.is_active, words
+
+    missing = ("resize", "snapshot", "open", "close", "nodez")
+    with sky.Compute(nodes=2, concurrency=3) as pool:
+        nodes, concurrency, active, words = told() >> pool
+        assert (nodes, concurrency, active) == (pool.current_nodes(), pool.concurrency, pool.is_active) == (2, 3, True)
+    assert words[0] == "a task has no resize of the pool it runs in: nodes and their life are the client's"
+    assert words[-1] == "'NestedPool' object has no attribute 'nodez'"

@@ -141,7 +141,14 @@ async def later(pool: sky.Compute) -> None:
     assert_type(list(pool.map(plain_fetch, ["u"])), list[bytes])
     assert_type(list(pool.map(half.local, range(3))), list[float])
     assert_type(list(pool.map(str.replace, ["a"], ["b"], ["c"])), list[str])
+    assert_type(list(pool.map(name, [1], ["b"])), list[str])
     pool.map(name.local, ["a"])  # E: arg-type reportArgumentType
+    pool.map(name, ["a"])  # E: arg-type reportArgumentType
+    pool.map(name, 1)  # E: call-overload reportArgumentType
+    pool.map(name)  # E: call-overload reportCallIssue
+    pool.map(half.local)  # E: call-overload reportCallIssue
+    async for text in pool.map(name, [1]):
+        assert_type(text, str)
     assert_type(list(pool.map(lambda number: number + 1, [1])), list[int])
 
 

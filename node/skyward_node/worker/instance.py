@@ -22,7 +22,7 @@ def instance_of(context: Context, slot: int) -> InstanceInfo:
     return InstanceInfo(
         node=context.rank,
         worker=worker,
-        total_nodes=len(members),
+        total_nodes=members[-1][0].rank + 1,  # also while a rank between is vacant: every rank is less than this
         workers_per_node=next((slots for member, slots in members if member.rank == context.rank), 1),
         job_id=context.job,
         head_addr=head.private_address,
