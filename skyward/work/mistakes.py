@@ -57,6 +57,13 @@ def _refuse_uncalled(function: object, symbol: str, operand: object) -> Any:
 
 def refuse_left(operand: object, symbol: str) -> NoReturn:
     """Raise `TypeError` for what stands where an operator takes a call."""
+    from skyward.pending import is_call  # which has our operators
+
+    if is_call(operand):  # Python asks the pool only where the call's own operator has given this back
+        raise TypeError(
+            f"{operand!r} has returned NotImplemented, which Python takes for the lack of an operator; "
+            "return something else, or take it by pool.run(call)"
+        )
     takes = "a single call" if symbol == "@" else "a call or a group of calls"
     raise TypeError(f"`{symbol} pool` takes {takes}, got {described(operand, symbol)}")
 

@@ -217,7 +217,11 @@ def test_handle_tells_how_large_its_pool_is() -> None:
     @sky.function
     def told() -> tuple[Any, ...]:
         handle: Any = pool
-        words = [str(pytest.raises(AttributeError, lambda name=name: getattr(handle, name)).value) for name in missing]
+        words: list[str] = []
+        for name in missing:
+            with pytest.raises(AttributeError) as caught:
+                getattr(handle, name)
+            words.append(str(caught.value))
         return handle.current_nodes(), handle.concurrency, handle.is_active, words
 
     missing = ("resize", "snapshot", "open", "close", "nodez")

@@ -349,3 +349,15 @@ def test_map_is_lazy_ordered_and_isolates_errors(pool: sky.Compute) -> None:
 def test_repr_is_for_the_log(pool: sky.Compute) -> None:
     """It tells how many nodes are ready."""
     assert repr(pool) == "<sky.Compute on local, 2 of 2 nodes ready>"
+
+
+@pytest.mark.rule("R6")
+def test_value_that_python_takes_for_no_operator_is_told(pool: sky.Compute) -> None:
+    """The task has run, and the operands were right; by any other way its value is a value."""
+    refusing = sky.function(lambda: NotImplemented)
+    with pytest.raises(TypeError, match=r"<lambda>\(\)> has returned NotImplemented.*pool\.run\(call\)"):
+        refusing() >> pool
+    assert pool.run(refusing()) is NotImplemented
+    assert (refusing() > pool).result() is NotImplemented
+    assert (refusing() & refusing()) >> pool == (NotImplemented, NotImplemented)
+    assert refusing() @ pool == [NotImplemented] * 2
