@@ -148,6 +148,8 @@ class Compute(PoolOperations):
             return
         try:
             done = not cancel and self._engine.finish_work(CLOSE_WAIT, self._underway.stop_values)
+            while done and self._underway.finish_feeders():
+                done = self._engine.finish_work(CLOSE_WAIT, self._underway.stop_values)
         except BaseException:
             self._end(CANCEL_WAIT)
             raise

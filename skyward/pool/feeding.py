@@ -104,6 +104,14 @@ class Feeder:
         buffer.stopped = True
         self._wake.unpark()
 
+    def hands_in(self) -> bool:
+        """Return whether it hands in calls that are all there, and waits for nobody who takes their results."""
+        if self._ahead is not None or not self.thread.is_alive():
+            return False
+        if self.hungry:
+            self.look()
+        return not self.hungry
+
     def give_up(self) -> None:
         """Do not wait for the user's iterator: there are no more members than there have been."""
         if self.thread.is_alive():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from skyward.pool.feeding import Feeder
     from skyward.pool.pumping import Pump
 
+LOOK: Final = 0.05  # seconds between looks whether a stream waits for its consumer
 FEEDER_END: Final = 1.0  # seconds the thread of a stream may take to end: a user's iterator may not return at all
 
 
@@ -46,6 +47,15 @@ class Underway:
         for reference in self._values.valuerefs():
             if (buffer := reference()) is not None:
                 buffer.give_up()
+
+    def finish_feeders(self) -> bool:
+        """Wait for calls that are handed in little by little, and all there; return whether there were any."""
+        found = False
+        for feeder in self._feeders:
+            while feeder.hands_in():
+                found = True
+                feeder.thread.join(LOOK)
+        return found
 
     def stop_feeders(self) -> None:
         """End the threads that feed streams and pull arguments, as far as users' iterators let them."""

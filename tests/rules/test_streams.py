@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -182,3 +183,25 @@ def test_failures_stand_in_place_when_asked_for(tmp_path: Path) -> None:
         stream = sky.gather(add(1, 2), fail(1), add(3, 4), stream=True, return_exceptions=True) >> pool
         three, bad, seven = stream
         assert (three, type(bad), seven) == (3, ValueError, 7)
+
+
+@pytest.mark.rule("R12")
+@pytest.mark.rule("R30")
+def test_leaving_the_pool_waits_for_calls_that_are_handed_in_little_by_little() -> None:
+    """They are all there at `>>`, however many fit at once; here it is one."""
+    with sky.Compute(nodes=1, window=1) as pool:
+        stream = sky.gather(*[add(i) for i in range(2000)], stream=True) >> pool
+    assert list(stream) == list(range(2000))
+
+
+@pytest.mark.rule("R10")
+@pytest.mark.rule("R30")
+def test_leaving_the_pool_ends_a_lazy_stream_after_what_was_pulled() -> None:
+    """More may come for ever: what was handed in is waited for and can be read; then the stream says why it ends."""
+    with sky.Compute(nodes=1) as pool:
+        stream = sky.gather((add(i) for i in itertools.count()), stream=True) >> pool
+        assert next(stream) == 0
+    values: list[int] = []
+    with pytest.raises(sky.PoolClosedError):
+        values.extend(stream)
+    assert values == list(range(1, len(values) + 1))
