@@ -57,7 +57,7 @@ def _refuse_uncalled(function: object, symbol: str, operand: object) -> Any:
 
 def refuse_left(operand: object, symbol: str) -> NoReturn:
     """Raise `TypeError` for what stands where an operator takes a call."""
-    from skyward.pending import is_call  # which has our operators
+    from skyward.work.pending import is_call  # which has our operators
 
     if is_call(operand):  # Python asks the pool only where the call's own operator has given this back
         raise TypeError(

@@ -15,7 +15,7 @@ from tests.rules.work import LONG, add, hold, let_go, runs, until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from skyward.mapping import MapIterator
+    from skyward.pool.mapping import MapIterator
 
 
 @sky.function
