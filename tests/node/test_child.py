@@ -10,7 +10,7 @@ import pytest
 from skyward.wire.lone import Reply
 from skyward.wire.messages import Progress, Results
 from skyward.wire.statuses import CRASHED, IMPORT_FAILED, RAISED, TOO_LARGE, UNSERIALIZABLE
-from skyward_node.executors.events import Printed, Received
+from skyward_node.executors.events import OutputEnded, Printed, Received
 from skyward_node.testing import Rig
 from skyward_node.worker.slot import Slot
 
@@ -348,6 +348,7 @@ def test_closed_stdout_harms_nobody_but_the_task() -> None:
             os.close(1)
 
         rig.call(worker, close)
+        assert OutputEnded(worker, 1) in rig.events  # no later than the outcome
         assert rig.call(worker, abs, -1) == 1
 
 

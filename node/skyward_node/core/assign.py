@@ -115,7 +115,7 @@ def note_late(node: Node, worker: Worker, head: int) -> None:
 
 
 def _has_room_ahead(node: Node, worker: Worker, task: Task) -> bool:
-    if worker.leaving or worker.stuck or not worker.load or worker.load < worker.slots:
+    if worker.leaving or worker.spent or worker.stuck or not worker.load or worker.load < worker.slots:
         return False
     if not task.retries or task.crashes or task.cost > SHORT or worker.pace > SHORT:
         return False

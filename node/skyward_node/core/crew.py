@@ -128,9 +128,17 @@ def account(node: Node, worker: Worker) -> None:
     elif worker.id not in session.idle:
         session.idle[worker.id] = worker
         worker.idle_since = node.now
-        if worker.used and not node.limits.reuse:
+        if worker.spent or (worker.used and not node.limits.reuse):
             retire(node, worker)
             replenish(node)
+
+
+def spend(node: Node, worker: Worker) -> None:
+    """Let a worker end when what it runs has ended; another takes its place then."""
+    worker.spent = True
+    if not worker.tasks:
+        retire(node, worker)
+        replenish(node)
 
 
 def retire(node: Node, worker: Worker) -> None:

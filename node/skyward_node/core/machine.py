@@ -43,7 +43,7 @@ from skyward_node.core import admission, assign, crew, draining, intake, nesting
 from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Forget, Gone, Incoming, Listed, Nonsense, Shutdown
 from skyward_node.core.lone import LOOK, Shortcut
 from skyward_node.core.node import GRACE, LATE, LEAVE, PARTIAL, TIMEOUT, Identity, Limits, Node, batches
-from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost
+from skyward_node.executors.events import Exited, OutputEnded, Printed, Received, Spawned, TemplateLost
 from skyward_node.pipe_messages import Waiting
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Core:
             Received: self._on_received,
             Spawned: self._on_spawned,
             Printed: self._on_printed,
+            OutputEnded: self._on_output_ended,
             Exited: self._on_exited,
             Nonsense: self._on_nonsense,
             Gone: self._on_gone,
@@ -304,6 +305,11 @@ class Core:
         worker = self.node.workers.get(event.worker)
         if worker is not None:
             outcomes.on_printed(self.node, worker, event.stream, event.data)
+
+    def _on_output_ended(self, event: OutputEnded) -> None:
+        worker = self.node.workers.get(event.worker)
+        if worker is not None and worker.spawned:  # else its process has not come up
+            outcomes.on_output_ended(self.node, worker, event.stream)
 
     def _on_exited(self, event: Exited) -> None:
         worker = self.node.workers.get(event.worker)

@@ -238,6 +238,19 @@ def on_output(node: Node, worker: Worker, message: Output, body: Sequence[Buffer
         node.print_lines(worker.session, task, message.stream, Block(message.lines, bytes(body[0])))
 
 
+def on_output_ended(node: Node, worker: Worker, stream: int) -> None:
+    """Let a worker go whose task has closed its output: the next one would print to nobody, or into somebody's file.
+
+    On threads what Python prints goes another way, and a process that has many tasks is not given up for the rest.
+    """
+    if worker.threads or worker.leaving or worker.spent:
+        return
+    node.log("info", "a task closed its output: another worker takes its place", worker=worker.id, stream=stream)
+    if ids := [task.id for task in worker.not_started() if not task.recalled]:
+        assign.recall(node, worker, ids)
+    crew.spend(node, worker)
+
+
 def _speaker(worker: Worker) -> int:
     """Return the task that the worker runs; 0 if it cannot be told."""
     return 0 if worker.threads else next(iter(worker.tasks), 0)
@@ -271,7 +284,7 @@ def on_exited(node: Node, worker: Worker, event: Exited) -> None:
         session.graves.add(worker.id)
     else:
         node.actions.append(Bury(worker.id))
-    if not worker.leaving:
+    if not worker.leaving or (worker.retiring and event.signal and not worker.dying):
         node.deaths += 1
         node.log(
             "warning", "a worker died", worker=worker.id, signal=event.signal, exitcode=event.exitcode, oom=event.oom

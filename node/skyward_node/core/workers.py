@@ -25,7 +25,7 @@ class Worker:
 
     __slots__ = (
         "brought", "calls", "dying", "id", "idle_since", "index", "known", "lines", "load", "pace", "place",
-        "retiring", "session", "slots", "spawned", "stuck", "tasks", "threads", "told", "used",
+        "retiring", "session", "slots", "spawned", "spent", "stuck", "tasks", "threads", "told", "used",
     )  # fmt: skip
 
     def __init__(self, id: int, slots: int, place: int, now: float, *, threads: bool) -> None:
@@ -45,6 +45,7 @@ class Worker:
         self.spawned = False
         self.used = False  # it was given a task
         self.stuck = False  # what it runs takes longer than expected: nothing is queued behind it
+        self.spent = False  # it ends when its tasks have, and gets no more
         self.retiring = False
         self.dying = False  # killed; its end was not reported yet
         self.idle_since = now

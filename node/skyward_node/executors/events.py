@@ -36,6 +36,16 @@ class Printed(Struct, frozen=True, gc=False):
     data: bytes
 
 
+class OutputEnded(Struct, frozen=True, gc=False):
+    """Nobody can write to a worker's stdout (1) or stderr (2) any more, while it lives: a task has closed it.
+
+    Comes no later than the outcome of that task.
+    """
+
+    worker: int
+    stream: int
+
+
 class Exited(Struct, frozen=True, gc=False):
     """The worker is gone; comes once per worker, after everything it managed to send.
 
@@ -61,4 +71,4 @@ class TemplateLost(Struct, frozen=True):
     """The template is gone, and no worker will start any more: the daemon ends itself."""
 
 
-WorkerEvent = Spawned | Received | Printed | Exited | TemplateLost
+WorkerEvent = Spawned | Received | Printed | OutputEnded | Exited | TemplateLost

@@ -28,7 +28,7 @@ from skyward.wire.messages import Cancel, Items, Output, Results
 from skyward_node.executors.arenas import Arenas
 from skyward_node.executors.channel import Channel
 from skyward_node.executors.ends import close_all, make_ends
-from skyward_node.executors.events import Exited, Printed, Received, Spawned, TemplateLost, WorkerEvent
+from skyward_node.executors.events import Exited, OutputEnded, Printed, Received, Spawned, TemplateLost, WorkerEvent
 from skyward_node.executors.last_words import TAIL, last_lines
 from skyward_node.pipe_messages import MAX_UP, WORKER_MESSAGES
 
@@ -285,6 +285,8 @@ class Supervisor:
         except BlockingIOError:
             return
         if not data:
+            if not worker.broken:  # else it is about to be gone
+                self._printed.append(OutputEnded(worker.id, worker.outputs[fd]))
             self._close_output(worker, fd)
             return
         stream = worker.outputs[fd]
@@ -352,6 +354,7 @@ class Supervisor:
     def _on_exit(self, worker: _Worker, reply: dict[str, Any]) -> None:
         if not worker.broken:
             self._read(worker, budget=_LAST_WORDS)
+        worker.broken = True
         for fd in list(worker.outputs):
             self._read_output(worker, fd)
         code = os.waitstatus_to_exitcode(reply["status"])

@@ -39,12 +39,21 @@ PATIENCE_NS: Final = int(PATIENCE * 1e9)
 _EVERYWHERE: Final = Wish()
 
 
+class _Buffer(io.BufferedWriter):
+    """The bytes of a `Stream`, which stays open with them, and outlive what else tasks put around them."""
+
+    def close(self) -> None:
+        """Flush: a task that closes its output does not close that of those after it."""
+        with suppress(OSError, ValueError):
+            self.flush()
+
+
 class Stream(io.TextIOWrapper):
     """``sys.stdout`` or ``sys.stderr`` of a worker."""
 
     def __init__(self, fd: int, errors: str) -> None:
         raw = io.FileIO(fd, "w", closefd=False)
-        super().__init__(io.BufferedWriter(raw), encoding="utf-8", errors=errors, line_buffering=True)
+        super().__init__(_Buffer(raw), encoding="utf-8", errors=errors, line_buffering=True)
         self.fd = fd
         self.begun = 0  # when the line that has not ended was begun, by perf_counter_ns; 0: there is none
         self.watch: Callable[[], object] | None = None  # has somebody look after that
@@ -64,10 +73,11 @@ class Stream(io.TextIOWrapper):
                     self.watch()
         return count
 
-    def close(self) -> None:
-        """Flush: a task that closes its output does not close that of those after it."""
+    def detach(self) -> Any:
+        """Return the bytes, to put something else around; the stream keeps them all the same."""
         with suppress(OSError, ValueError):
             self.flush()
+        return self.buffer
 
     def end_line(self) -> None:
         """End the line that has begun: what the next task prints is another."""
@@ -84,6 +94,7 @@ class Printing:
         """``send`` reaches the daemon; ``watch`` has the control thread call `look` while `late`."""
         self._send = send
         self._watch = watch
+        self.stdout, self.stderr = sys.stdout, sys.stderr
         self._streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, Stream)]
         for stream in self._streams:
             stream.watch = self._note_begun
@@ -114,6 +125,15 @@ class Printing:
         self.begun = False
         for stream in self._streams:
             stream.end_line()
+
+    def put_back(self) -> None:
+        """Have the next task print to the daemon: one has replaced ``sys.stdout`` or ``sys.stderr``, and left it so."""
+        for name, stream in (("stdout", self.stdout), ("stderr", self.stderr)):
+            left = sys.__dict__.get(name)
+            if left is not stream:
+                setattr(sys, name, stream)
+                with suppress(Exception):  # it can be anything
+                    left.flush()  # type: ignore[union-attr]  # as above
 
     def _note_begun(self) -> None:
         self.begun = True

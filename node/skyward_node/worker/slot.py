@@ -84,6 +84,7 @@ class Slot:
     def run(self, entry: Entry) -> Outcome:
         """Run the task and return its outcome. Never raises."""
         id, key, data, buffers, count = entry
+        names, printing = sys.__dict__, self.printing  # where a task may have deleted a name
         if count > 1:
             return self._run_bundle(id, key, data)
         self.started = perf_counter_ns()
@@ -96,14 +97,16 @@ class Slot:
                 args, kwargs = fill(self.streams, id, args, kwargs)
             output = None
             if self.thread or hasattr(function, WISH):
-                output = self.printing.begin(id, function, thread=self.thread)
+                output = printing.begin(id, function, thread=self.thread)
         except BaseException as error:
             self.started = perf_counter_ns()
             status, value = _failed(failures.not_loaded(error))
         else:
             status, value = self._run(id, function, args, kwargs)
-            if output is not None or self.printing.begun:
-                self.printing.end(output)
+            if names.get("stdout") is not printing.stdout or names.get("stderr") is not printing.stderr:
+                self._put_back()
+            if output is not None or printing.begun:
+                printing.end(output)
             del args, kwargs  # the mappings that they still have are someone else's by now
         if buffers:
             self._mappings.let_go()
@@ -134,6 +137,10 @@ class Slot:
             return _failed(failures.from_exception(_unexpected(function)))
         return self._pack(value)
 
+    def _put_back(self) -> None:
+        if not self.thread:  # there another task may be about to put back what it has replaced
+            self.printing.put_back()
+
     # --- bundles ----------------------------------------------------------------------------
 
     def _run_bundle(self, id: int, key: bytes, data: Buffer) -> Outcome:
@@ -151,6 +158,7 @@ class Slot:
             self.begun = id
             bundle.run(function, self)
             self.bundle = None
+            self._put_back()
             self.printing.end(output)
             status, value = bundle.outcome(_encoded(CANCELLED_FAILURE) if self.interrupts.hit == id else None)
         self.ended = perf_counter_ns()

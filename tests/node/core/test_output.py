@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from skyward.wire.messages import Beat, Output
-from skyward_node.core.actions import Blocked, Incoming, Send
+from skyward_node.core.actions import Blocked, Incoming, Retire, Send, Spawn
 from skyward_node.core.lines import WINDOW
-from skyward_node.executors.events import Printed, Received
+from skyward_node.executors.events import OutputEnded, Printed, Received
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,3 +131,57 @@ def test_output_without_a_session_is_logged(rig: Rig) -> None:
     rig.start()
     assert rig.handle(Printed(1, 2, b"warning\n")) == []
     assert [log.fields for log in rig.logged] == [{"worker": 1, "lines": ["warning"]}]
+
+
+# --- output that ends ----------------------------------------------------------------------------
+
+
+@pytest.mark.rule("R28")
+def test_worker_whose_output_has_ended_gets_nothing_more(make_rig: Callable[..., Rig]) -> None:
+    """What was given ahead is taken back; it ends with its task, and only then another one takes its place."""
+    rig = make_rig(1)
+    rig.open()
+    rig.teach(1)
+    rig.submit(1, 2)
+    assert rig.handle(OutputEnded(1, 1)) == [rig.withdraw(1, 2, running=False)]
+    assert rig.handle(OutputEnded(1, 2)) == []
+    assert [line.event for line in rig.logged[1:]] == ["a task closed its output: another worker takes its place"]
+    rig.hand_back(1, 2)
+    assert rig.handle(after=20) == []
+    assert rig.finish(1, 1) == [Retire(1), Spawn(2, 1, 0), rig.results(1, 1), *rig.first(2, 2)]
+
+
+@pytest.mark.rule("R28")
+def test_idle_worker_whose_output_ends_is_replaced_at_once(rig: Rig) -> None:
+    """A thread that a task has left behind may close it; a worker without a session has none, and yet."""
+    rig.open()
+    rig.submit(1)
+    rig.finish(1, 1)
+    assert rig.handle(OutputEnded(1, 1)) == [Retire(1), Spawn(3, 1, 0)]
+    assert rig.handle(OutputEnded(2, 1)) == [Retire(2), Spawn(4, 1, 1)]
+    assert rig.handle(OutputEnded(1, 2), OutputEnded(9, 2)) == []
+
+
+def test_output_of_a_worker_that_never_was_ends_with_it(rig: Rig) -> None:
+    """Its end is reported apart, and counts against its start."""
+    rig.core.start()
+    assert rig.handle(OutputEnded(1, 1)) == []
+
+
+def test_threads_go_on_without_descriptors(make_rig: Callable[..., Rig]) -> None:
+    """What Python prints on them goes another way."""
+    rig = make_rig(2, threads=True)
+    rig.open()
+    rig.submit(1)
+    assert rig.handle(OutputEnded(1, 1)) == []
+    assert rig.finish(1, 1) == [rig.results(1, 1)]
+
+
+def test_worker_that_is_killed_after_its_output_has_ended_has_died(rig: Rig) -> None:
+    """Its descriptors may be seen to close before it is seen to be gone."""
+    rig.open()
+    rig.handle(OutputEnded(2, 1))
+    rig.die(2, 9)
+    rig.handle(OutputEnded(1, 1))
+    rig.die(1, None, 0)
+    assert rig.core.node.deaths == 1
