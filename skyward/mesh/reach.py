@@ -1,9 +1,10 @@
 """Whether nodes can be reached: handshakes that succeed or fail, connections that break, and what that means.
 
 A key that is refused ends a node's opening at once, and so does a port where nobody speaks CURVE; a handshake that
-comes to nothing does the second time, because one can be an accident. A connection that breaks is probed at once: a
-closed port means that the node is gone, an open one that it may be back, which it has to show by its epoch before it
-has been silent for too long. A control channel that breaks or fails is given up: the next heartbeat opens another.
+the other side ends does the second time, because one can be an accident. One that nobody answers tells nothing of keys:
+the node may be stopped, and is lost if it stays silent. A connection that breaks is probed at once: a closed port means
+that the node is gone, an open one that it may be back, which it has to show by its epoch before it has been silent for
+too long. A control channel that breaks or fails is given up: the next heartbeat opens another.
 
 A connection that stalls is dialled again when the node's port answers meanwhile; see `dispatch.stalls`. Whatever a
 port is asked for, a closed one means that the node is gone.
@@ -100,6 +101,8 @@ class Reach:
                 link.failures += 1
                 if link.failures >= FAILURES and not link.ready:
                     self._refuse(mate, NOT_PROVEN)
+            case Connection.UNANSWERED:
+                pass  # silence will tell
             case Connection.CUT:
                 self._go_on(mate, link)
             case _:

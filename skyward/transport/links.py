@@ -7,7 +7,9 @@ flushes it.
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from _socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_INFO, socket
 from collections import deque
 from contextlib import closing
@@ -20,6 +22,7 @@ from skyward.dispatch.stalls import Flow
 from skyward.transport import lanes
 from skyward.transport.sockets import (
     BULK,
+    HANDSHAKE,
     HANDSHAKES,
     READABLE,
     URGENT,
@@ -54,6 +57,8 @@ EVENTS: Final = HANDSHAKES | CONNECTED | DISCONNECTED  # that a link hears of it
 RETRANSMITS: Final = 2  # the byte of Linux's `struct tcp_info` that counts how often in a row what was sent was again
 GOODBYE: Final = 200  # milliseconds that the last message may take
 COPIED: Final = 2  # frames of a message that come as bytes, header and blob: the others may become arrays
+HUNG_UP: Final = (errno.EPIPE, errno.ECONNRESET)  # what a handshake fails with that the other side has ended
+PATIENT: Final = 0.9 * HANDSHAKE / 1e3  # seconds; a handshake of that length has ended because its time was over
 PIECE: Final = bytes((PROTOCOL, Part.TYPE))  # how a piece of a large frame begins: it is copied to its place, once
 
 
@@ -63,7 +68,10 @@ class Connection(Enum):
     UP = "up"  # both sides have proved who they are
     REFUSED = "refused"  # the node does not admit our key; ZeroMQ does not dial again
     STRANGE = "strange"  # whoever listens there does not speak CURVE; ZeroMQ does not dial again
-    FAILED = "failed"  # the handshake came to nothing: a wrong key of the node's, or a break
+    FAILED = "failed"  # the other side has ended the handshake: a wrong key of the node's, or a break
+    UNANSWERED = (
+        "unanswered"  # nobody has gone on with it: a process that is stopped or hangs, whose port still answers
+    )
     DOWN = "down"  # it was up, and broke
     CUT = "cut"  # the lane beside it has ended
 
@@ -80,9 +88,9 @@ class Link:
     """One connection to one node."""
 
     __slots__ = (
-        "_alone", "_fd", "_last", "_pending", "_poller", "_tail", "_token", "_waiting", "asked", "broken", "brought",
-        "bundles", "calls", "closed", "cutter", "endpoint", "epoch", "failures", "fresh", "functions", "greeted",
-        "heard", "joiner", "lane", "learned", "level", "linger", "modules", "monitor", "rank", "ready", "refusals",
+        "_alone", "_begun", "_fd", "_last", "_pending", "_poller", "_tail", "_token", "_waiting", "asked", "broken",
+        "brought", "bundles", "calls", "closed", "cutter", "endpoint", "epoch", "failures", "fresh", "functions",
+        "greeted", "heard", "joiner", "lane", "learned", "level", "linger", "modules", "monitor", "rank", "ready", "refusals",
         "said", "seen", "shown", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
@@ -103,6 +111,7 @@ class Link:
         self.monitor: Socket | None = self.socket.get_monitor_socket(EVENTS) if server_key else None
         self._last: Connection | None = None  # what was heard of the connection since it was dialled
         self._fd = -1  # of the connection; ZeroMQ owns it
+        self._begun = 0.0  # when its handshake has, by `time.monotonic`
         self.endpoint = endpoint
         use_family(self.socket, endpoint)
         self.socket.connect(endpoint)
@@ -264,7 +273,7 @@ class Link:
         while monitor is not None and monitor.poll(0):
             event, value = read_event(monitor)
             if event == CONNECTED:
-                self._fd = value
+                self._fd, self._begun = value, time.monotonic()
                 continue
             if event == DISCONNECTED:
                 # In libzmq 4.3.5 the value is the descriptor, which is closed after that. A connection that we have
@@ -273,6 +282,8 @@ class Link:
                     continue
                 self._fd = -1
             last, self._last = self._last, _NEWS.get(event)
+            if self._last is Connection.FAILED and not self._was_ended(value):
+                self._last = Connection.UNANSWERED
             if self._last is not None:
                 found.append(self._last)
             elif last is Connection.UP:
@@ -280,6 +291,10 @@ class Link:
             elif last is None:  # it ended before there was a handshake that could have failed
                 found.append(Connection.STRANGE)
         return found
+
+    def _was_ended(self, error: int) -> bool:
+        """Return whether the other side has ended the handshake; if time did, the error may be any old one."""
+        return error in HUNG_UP and time.monotonic() - self._begun < PATIENT
 
     def flow(self) -> Flow:
         """Return how the connection gets on; of socket files there is nothing to tell."""

@@ -108,6 +108,20 @@ def test_failed_handshake_ends_the_opening_the_second_time(mesh: Mesh) -> None:
 
 
 @pytest.mark.rule("R42")
+def test_handshake_that_nobody_answers_is_no_verdict(mesh: Mesh) -> None:
+    """The node may be stopped, and go on."""
+    (node,) = mesh.nodes(1)
+    mesh.make(Nodes(1), keys=KEYS)
+    with mesh.opening():
+        node.expect(Hello)
+        for _ in range(3 * FAILURES):
+            tell(mesh, Connection.UNANSWERED)
+        tell(mesh, Connection.DOWN)
+        tell(mesh, Connection.UP)
+        node.welcome()
+
+
+@pytest.mark.rule("R42")
 def test_whatever_else_listens_there_ends_the_opening(mesh: Mesh) -> None:
     """ZeroMQ would not dial again: nobody waits for it."""
     (node,) = mesh.nodes(1)
@@ -320,7 +334,9 @@ def test_ready_node_gets_a_second_link_for_heartbeats(mesh: Mesh) -> None:
 
 
 @pytest.mark.rule("R36")
-@pytest.mark.parametrize("what", [Connection.DOWN, Connection.FAILED, Connection.REFUSED, Connection.STRANGE])
+@pytest.mark.parametrize(
+    "what", [Connection.DOWN, Connection.FAILED, Connection.UNANSWERED, Connection.REFUSED, Connection.STRANGE]
+)
 def test_second_link_that_fails_is_opened_anew(mesh: Mesh, monkeypatch: pytest.MonkeyPatch, what: Connection) -> None:
     """It says nothing about the node, whose first link goes on; but a break is asked about."""
     (node,) = mesh.open(heartbeat=HEARTBEAT)

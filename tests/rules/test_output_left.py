@@ -72,7 +72,8 @@ def _replace(how: str) -> Any:
         case "wrapper":
             return io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8")
         case "detached":
-            return io.TextIOWrapper(sys.stdout.detach(), encoding="utf-8")
+            stream: Any = sys.stdout
+            return io.TextIOWrapper(stream.detach(), encoding="utf-8")
         case _:
             return None
 

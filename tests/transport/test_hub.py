@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from skyward.dispatch.stalls import Flow
 from skyward.transport.hub import Hub, News
 from skyward.transport.keys import make_pair
 from skyward.transport.links import Connection, Link, _is_unconfirmed
-from tests.transport.curve import Port
+from tests.transport.curve import LONG, Port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,6 +231,20 @@ def test_port_that_hangs_up_is_told_as_failed(ends: Ends) -> None:
             server.accept()[0].close()
         ends.port().until(lambda: ends.heard(Connection.FAILED, Connection.FAILED))
     assert ends.news == [(0, Connection.FAILED)] * 2
+
+
+@pytest.mark.rule("R36")
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "its loop hangs"])
+def test_node_that_answers_no_handshake_is_told_as_that(ends: Ends, stopped: bool) -> None:
+    """Its system takes connections, in the second case ZeroMQ's thread begins handshakes: neither is a wrong key."""
+    port = ends.port(ALICE.public)  # whose handler answers when the test does
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}" if stopped else port.endpoint
+        ends.hub.connect(endpoint, 0, port.keys.public)
+        deadline = time.monotonic() + LONG
+        while not ends.news and time.monotonic() < deadline:
+            ends.look()
+    assert ends.news == [(0, Connection.UNANSWERED)]
 
 
 @pytest.mark.rule("R36")
