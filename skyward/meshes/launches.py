@@ -70,11 +70,21 @@ class Launches:
         self.mesh = replace(self.mesh, nodes=(*self.mesh.nodes, replace(node, death_fd=None)))
         files.write(self.mesh)
 
-    def give_up(self) -> None:
+    def left(self, before: Mesh) -> str:
+        """Return what has to be waited for before nothing is left that was not there before."""
+        starting = sum(thread.is_alive() for thread in self._threads)
+        serving = len(self.mesh.nodes) - len(before.nodes)
+        parts = [f"{starting} that start{'' if starting > 1 else 's'}"] if starting else []
+        parts += [f"{serving} that serve{'' if serving > 1 else 's'}"] if serving else []
+        return f"; waiting for nodes to be gone: {' and '.join(parts)}" if parts else ""
+
+    def give_up(self, teller: Teller) -> None:
         """Start no more; note those that have come all the same."""
         self._cancelled.set()
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                teller.waiting("waiting for what starts to be gone")
+                thread.join(GLANCE)
         while not self._news.empty():
             _, came = self._news.get()
             if not isinstance(came, BaseException):

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.config import merge_options
@@ -40,8 +43,34 @@ class Teller:
     def say(self, line: str) -> None:
         """Something has happened."""
 
+    def alert(self, line: str) -> None:
+        """What was asked for will not be; to be said at once, also to somebody who keeps what `say` says."""
+        self.say(line)
+
     def waiting(self, text: str) -> None:
         """Something is waited for; said again and again."""
+
+
+class _Anyway(Teller):
+    """Tells another what it can: nothing is left behind because nobody reads what is said about it any more."""
+
+    def __init__(self, teller: Teller) -> None:
+        self._teller = teller
+
+    def say(self, line: str) -> None:
+        """Say it, if that is possible."""
+        with suppress(OSError):
+            self._teller.say(line)
+
+    def alert(self, line: str) -> None:
+        """Say it, if that is possible."""
+        with suppress(OSError):
+            self._teller.alert(line)
+
+    def waiting(self, text: str) -> None:
+        """Say it, if that is possible."""
+        with suppress(OSError):
+            self._teller.waiting(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +146,11 @@ def _grow(provider: Provider, spec: LaunchSpec, mesh: Mesh, count: int, teller: 
         return grown
     except BaseException as error:
         with Guard(lambda: None):  # an interrupt waits until nothing is left
-            teller.say(f"{_brief(error)}: ending what was started")
-            launches.give_up()
-            _take_back(provider, mesh, launches.mesh, teller, error)
+            anyway = _Anyway(teller)
+            provider.listener = anyway.say
+            anyway.alert(f"{_brief(error)}: ending what was started{launches.left(mesh)}")
+            launches.give_up(anyway)
+            _take_back(provider, mesh, launches.mesh, anyway, error)
         raise
     finally:
         with Guard(lambda: None):
@@ -190,7 +221,7 @@ def _end_all(provider: Provider, mesh: Mesh, teller: Teller, sweep: Callable[[st
     except ProvisionError as error:
         problems.append(str(error))
     try:
-        for line in sweep(mesh.name):
+        for line in _while_told(teller, "waiting for all else to be gone", partial(sweep, mesh.name)):
             teller.say(f"ended {line}")
     except SkywardError as error:  # nodes that could be ended are, all the same
         if not problems:
@@ -241,6 +272,15 @@ def _end(provider: Provider, mesh: Mesh, nodes: Sequence[Launched], teller: Tell
             f"`skyward-mesh {again}` tries again:\n" + "\n".join(f"  {line}" for line in lines)
         )
     return left
+
+
+def _while_told(teller: Teller, text: str, work: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    """Return what some work returns, and tell meanwhile what is waited for."""
+    with ThreadPoolExecutor(1, "skyward-sweep") as threads:
+        future = threads.submit(work)
+        while not wait([future], GLANCE).done:
+            teller.waiting(text)
+        return future.result()
 
 
 def sweep(name: str, provider: Provider, teller: Teller | None = None) -> tuple[str, ...]:

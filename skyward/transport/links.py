@@ -90,8 +90,8 @@ class Link:
     __slots__ = (
         "_alone", "_begun", "_fd", "_last", "_pending", "_poller", "_tail", "_token", "_waiting", "asked", "broken",
         "brought", "bundles", "calls", "closed", "cutter", "endpoint", "epoch", "failures", "fresh", "functions",
-        "greeted", "heard", "joiner", "lane", "learned", "level", "linger", "modules", "monitor", "rank", "ready", "refusals",
-        "said", "seen", "shown", "socket", "unacked", "unconfirmed",
+        "greeted", "heard", "joiner", "lane", "learned", "level", "linger", "modules", "monitor", "rank", "ready",
+        "refusals", "said", "seen", "shown", "socket", "unacked", "unconfirmed",
     )  # fmt: skip
 
     def __init__(

@@ -41,6 +41,11 @@ class Notes(Teller):
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.waits: list[str] = []
+        self.alerts: list[str] = []
+
+    def alert(self, line: str) -> None:
+        """Note it."""
+        self.alerts.append(line)
 
     def say(self, line: str) -> None:
         """Note it."""
@@ -121,7 +126,55 @@ def test_node_that_does_not_start_takes_all_others_with_it(homes: Homes) -> None
     with pytest.raises(ProvisionError, match="no room") as caught:
         raising.up(with_provider(Broken(2, wait_for=2), nodes=3), notes)
     assert caught.value.log == ("its last line",)
-    assert {"0 is there", "1 is there", "it went wrong: ending what was started"} <= set(notes.lines)
+    assert {"0 is there", "1 is there"} <= set(notes.lines)
+    [alert] = notes.alerts
+    assert alert.startswith("it went wrong: ending what was started; waiting for nodes to be gone: ")
+    nothing_is_left(homes)
+
+
+class Lingering(Local):
+    """The second node is interrupted when the first is there, and takes its time to be gone: until that was told."""
+
+    def __init__(self, notes: Notes) -> None:
+        super().__init__("tcp")
+        self._notes = notes
+
+    def launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
+        """Start it, or interrupt."""
+        if index == 1:
+            until(lambda: files.load("dev").nodes)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            until(lambda: "waiting for what starts to be gone" in self._notes.waits)
+            raise ProvisionError("it was not wanted any more")
+        return super().launch(spec, index, cancelled)
+
+    def undo(self, mesh: str) -> tuple[str, ...]:
+        """Look for what is left, until that was told."""
+        until(lambda: "waiting for all else to be gone" in self._notes.waits)
+        return super().undo(mesh)
+
+
+@pytest.mark.rule("R30")
+@pytest.mark.parametrize("heard", [True, False])
+def test_interrupt_says_at_once_what_is_waited_for(homes: Homes, heard: bool) -> None:
+    """Before anything is waited for, and then again and again; nothing is left, also if none of it can be said."""
+    notes = Notes()
+
+    class Deaf(Notes):
+        def alert(self, line: str) -> None:
+            notes.alert(line)
+            raise BrokenPipeError
+
+        def waiting(self, text: str) -> None:
+            notes.waiting(text)
+            if notes.alerts:
+                raise BrokenPipeError
+
+    with pytest.raises(KeyboardInterrupt):
+        raising.up(with_provider(Lingering(notes), nodes=2), notes if heard else Deaf())
+    assert notes.alerts == [
+        "interrupted: ending what was started; waiting for nodes to be gone: 1 that starts and 1 that serves"
+    ]
     nothing_is_left(homes)
 
 

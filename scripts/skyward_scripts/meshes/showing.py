@@ -83,6 +83,11 @@ class Plain(Teller):
         sys.stdout.flush()
         self._began = time.monotonic()
 
+    def alert(self, line: str) -> None:
+        """Print it where people look who have the rest in a file."""
+        click.echo(line, err=True)
+        self._began, self._pause = time.monotonic(), FIRST_WORD
+
     def waiting(self, text: str) -> None:
         """Print what is waited for, if that is so for some time."""
         if time.monotonic() - self._began >= self._pause:
@@ -109,6 +114,13 @@ class Live(Plain):
     def say(self, line: str) -> None:
         """Print the line above what is waited for."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def alert(self, line: str) -> None:
+        """Print it below all else: what was waited for is over."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+        super().alert(line)
 
     def waiting(self, text: str) -> None:
         """Show what is waited for."""
