@@ -93,7 +93,8 @@ def _keys_option(name: str) -> Callable[[Command], Command]:
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long a client may be silent before its tasks are stopped, if it says nothing of that: pools say lease=.",
+    help="How long a client may be silent before its tasks are stopped, if it names no lease itself. Every pool does: "
+    "what counts for it is its option lease=, not this.",
 )
 @click.option(
     "--max-payload",

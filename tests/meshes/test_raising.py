@@ -175,6 +175,7 @@ def test_interrupt_says_at_once_what_is_waited_for(homes: Homes, heard: bool) ->
     assert notes.alerts == [
         "interrupted: ending what was started; waiting for nodes to be gone: 1 that starts and 1 that serves"
     ]
+    assert {"waiting for what starts to be gone", "waiting for all else to be gone"} <= set(notes.waits)
     nothing_is_left(homes)
 
 

@@ -49,10 +49,13 @@ def test_old_connection_has_no_session_after_a_reconnect(rig: Rig) -> None:
 
 
 @pytest.mark.rule("R40")
-def test_silent_client_loses_its_tasks_when_the_lease_is_over(make_rig: Callable[..., Rig]) -> None:
-    """A session without a word for the time of its lease ends, and its workers are killed."""
-    rig = make_rig(1, lease=5.0)
-    rig.open(heartbeat=1.0)
+@pytest.mark.parametrize(("own", "named"), [(5.0, 0.0), (60.0, 5.0), (1.0, 5.0)])
+def test_silent_client_loses_its_tasks_when_the_lease_is_over(
+    make_rig: Callable[..., Rig], own: float, named: float
+) -> None:
+    """A session without a word for its lease, the node's own if it names none, ends, and its workers are killed."""
+    rig = make_rig(1, lease=own)
+    rig.open(heartbeat=1.0, lease=named)
     rig.submit(1)
     for _ in range(5):
         assert not any(isinstance(action, Kill) for action in rig.handle(after=1.0))
