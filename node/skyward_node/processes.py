@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -125,15 +124,6 @@ def kill_adopted(keep: Collection[int]) -> list[int]:
     for pid in strangers:
         kill(pid)
     return strangers
-
-
-def kill_orphans(keep: Collection[int], patience: float = 2.0) -> None:
-    """Kill and reap all children that are not to be kept, and what those leave; for a daemon without template."""
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline and (killed := kill_adopted(keep)):
-        for pid in killed:  # not whoever else has been adopted meanwhile: it is alive
-            with suppress(ChildProcessError):
-                os.waitpid(pid, 0)
 
 
 def close_fds(keep: Collection[int]) -> None:

@@ -56,7 +56,7 @@ def test_killing_what_is_gone_is_no_error() -> None:
 
 
 def test_orphans_are_killed_though_more_come() -> None:
-    """`kill_orphans` ends processes that are adopted while it works."""
+    """`kill_adopted`, called until it finds nobody, ends processes that are adopted meanwhile."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -71,7 +71,9 @@ def test_orphans_are_killed_though_more_come() -> None:
                                 os._exit(0)
                             time.sleep(600)
                     os._exit(0)
-            processes.kill_orphans(keep=(), patience=10)
+            while killed := processes.kill_adopted(()):
+                for orphan in killed:
+                    os.waitpid(orphan, 0)
             code = len(processes.children())
         finally:
             os._exit(code)

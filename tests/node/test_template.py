@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from skyward_node import processes
+from skyward_node import boot, processes
 from skyward_node.executors.events import TemplateLost
 from skyward_node.testing import PATIENCE, Rig, alive, descendants, wait_dead
 
@@ -135,8 +135,7 @@ def test_daemon_adopts_what_a_dead_template_leaves() -> None:
         pids: list[int] = rig.call(rig.spawn(), litter)
         os.kill(rig.template.pid, signal.SIGKILL)
         rig.until(lambda: TemplateLost() in rig.events)
-        os.waitpid(rig.template.pid, 0)
-        processes.kill_orphans(keep=())
+        boot._stop(rig.template)
         return pids
 
     with daemon(play) as (pid, pids):
