@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_TRACKER: Final = b"from multiprocessing.resource_tracker import main"  # of every version of Python until now
 
 
 @cache  # each process that is forked from this one has it, too
@@ -124,6 +125,18 @@ def kill_adopted(keep: Collection[int]) -> list[int]:
     for pid in strangers:
         kill(pid)
     return strangers
+
+
+def clears_up(pid: int) -> bool:
+    """Return whether a process is what unlinks the shared memory and semaphores that `multiprocessing` has left.
+
+    It ends by itself, soon after all those whose they were.
+    """
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as command:
+            return _TRACKER in command.read(4096)
+    except OSError:
+        return False
 
 
 def close_fds(keep: Collection[int]) -> None:

@@ -36,6 +36,7 @@ from skyward_node import processes
 
 if TYPE_CHECKING:
     from _socket import socket
+    from collections.abc import Collection
     from types import FrameType
 
     from skyward.model import NodeConfig
@@ -45,6 +46,7 @@ FDS_PER_WORKER: Final = 6
 RETRY_FIRST: Final = 0.02  # seconds after a fork that the kernel refused: most shortages are short
 RETRY_MOST: Final = 1.0  # seconds; the slot must be back soon once there is room again
 IDLE: Final = 0.1  # seconds without a request, after which there is time to import what few tasks need
+CLEARING: Final = 1.0  # seconds for what clears up after a dead worker; it takes some 30 ms, and most have none
 SWEEP: Final = 0.05  # seconds between looks for survivors while the template ends
 
 
@@ -132,6 +134,7 @@ class _Template:
     def __init__(self, sock: socket) -> None:
         self._sock = sock
         self._workers: dict[int, int] = {}  # pid -> worker
+        self._clearing: dict[int, float] = {}  # pids that may clear up after dead workers, and until when
         self._wanted: deque[Birth] = deque()
         self._retry_at = 0.0
         self._retry_delay = RETRY_FIRST
@@ -163,12 +166,14 @@ class _Template:
         poller.register(self._wake, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poller.poll(self._patience())}
-            if not (ready or self._wanted or self._complete):
+            if not (ready or self._wanted or self._clearing or self._complete):
                 self._complete = True
                 _load_the_rest()
             if self._wake.fileno() in ready:
                 self._drain_wakeups()
                 self._reap()
+            if self._clearing:
+                self._sweep(self._workers.keys())
             if self._sock.fileno() in ready and not self._receive():
                 self._end()
                 return None
@@ -177,9 +182,10 @@ class _Template:
                 return birth
 
     def _patience(self) -> float | None:
-        """Return the milliseconds until a refused fork is tried again, or there is time for what few tasks need."""
-        if self._wanted:
-            return max(0.0, self._retry_at - time.monotonic()) * 1000
+        """Return the milliseconds until something is tried again, or there is time for what few tasks need."""
+        due = [*self._clearing.values(), *([self._retry_at] if self._wanted else [])]
+        if due:
+            return max(0.0, min(due) - time.monotonic()) * 1000
         return None if self._complete else IDLE * 1000
 
     def _drain_wakeups(self) -> None:
@@ -284,13 +290,29 @@ class _Template:
         while (pid := self._next_dead()) is not None:
             reaped = True
             worker = self._workers.pop(pid, None)
-            if worker is not None:
+            if worker is not None and not self._leaves_clearing():
                 processes.kill_group(pid)
+            self._clearing.pop(pid, None)
             _, status, usage = os.wait4(pid, 0)
             if worker is not None:
                 self._report_exit(worker, status, usage.ru_maxrss * 1024, oom=self._ran_out(status))
         if reaped:  # a live worker adopts its own orphans, so any other child of ours is a dead one's
-            processes.kill_adopted(self._workers.keys())
+            self._sweep(self._workers.keys())
+
+    def _leaves_clearing(self) -> bool:
+        """Return whether a dead worker has left somebody to clear up: then its processes are killed one by one."""
+        return any(pid not in self._workers and processes.clears_up(pid) for pid in processes.children())
+
+    def _sweep(self, keep: Collection[int]) -> bool:
+        """Kill all children but those to keep; who clears up has a moment. Return whether there were any."""
+        strangers = [pid for pid in processes.children() if pid not in keep]
+        for pid in strangers:
+            if pid not in self._clearing and processes.clears_up(pid):
+                self._clearing[pid] = time.monotonic() + CLEARING
+            if time.monotonic() >= self._clearing.get(pid, 0.0):
+                processes.kill(pid)
+                self._clearing.pop(pid, None)
+        return bool(strangers)
 
     @staticmethod
     def _next_dead() -> int | None:
@@ -321,11 +343,9 @@ class _Template:
         """Kill everything, until nothing is left to adopt."""
         for birth in self._wanted:
             self._close(birth)
-        for pid in self._workers:
-            processes.kill_group(pid)
         wakeups = select.poll()
         wakeups.register(self._wake, select.POLLIN)
-        while processes.kill_adopted(()):
+        while self._sweep(()):
             wakeups.poll(SWEEP * 1000)
             self._drain_wakeups()
             self._reap()

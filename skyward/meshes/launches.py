@@ -12,7 +12,7 @@ from skyward.meshes import files
 
 if TYPE_CHECKING:
     from skyward.meshes.files import Mesh
-    from skyward.meshes.raising import Teller
+    from skyward.meshes.telling import Teller
     from skyward.providers.base import Launched, LaunchSpec, Provider
 
 GLANCE: Final = 0.25  # seconds between words about what is waited for

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +22,7 @@ from skyward.meshes.admitted import for_new_nodes
 from skyward.meshes.attached import client_pair
 from skyward.meshes.files import Mesh
 from skyward.meshes.launches import GLANCE, Launches
+from skyward.meshes.telling import Anyway, Teller
 from skyward.model import Nodes
 from skyward.providers.base import LaunchSpec, Quote
 from skyward.transport.signals import Guard
@@ -35,42 +35,6 @@ if TYPE_CHECKING:
 
 LOG_LEVEL: Final = "info"  # of the nodes of a mesh: people read what they log
 NOBODYS: Final = "static"  # the provider of nodes that no command of ours has started
-
-
-class Teller:
-    """Whoever is told how it goes. This one hears nothing."""
-
-    def say(self, line: str) -> None:
-        """Something has happened."""
-
-    def alert(self, line: str) -> None:
-        """What was asked for will not be; to be said at once, also to somebody who keeps what `say` says."""
-        self.say(line)
-
-    def waiting(self, text: str) -> None:
-        """Something is waited for; said again and again."""
-
-
-class _Anyway(Teller):
-    """Tells another what it can: nothing is left behind because nobody reads what is said about it any more."""
-
-    def __init__(self, teller: Teller) -> None:
-        self._teller = teller
-
-    def say(self, line: str) -> None:
-        """Say it, if that is possible."""
-        with suppress(OSError):
-            self._teller.say(line)
-
-    def alert(self, line: str) -> None:
-        """Say it, if that is possible."""
-        with suppress(OSError):
-            self._teller.alert(line)
-
-    def waiting(self, text: str) -> None:
-        """Say it, if that is possible."""
-        with suppress(OSError):
-            self._teller.waiting(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +110,7 @@ def _grow(provider: Provider, spec: LaunchSpec, mesh: Mesh, count: int, teller: 
         return grown
     except BaseException as error:
         with Guard(lambda: None):  # an interrupt waits until nothing is left
-            anyway = _Anyway(teller)
+            anyway = Anyway(teller)
             provider.listener = anyway.say
             anyway.alert(f"{_brief(error)}: ending what was started{launches.left(mesh)}")
             launches.give_up(anyway)

@@ -17,7 +17,7 @@ from skyward.errors import ConfigError, MeshExistsError, ProvisionError, Unknown
 from skyward.meshes import asking, files, raising
 from skyward.meshes.attached import client_pair
 from skyward.meshes.described import Description
-from skyward.meshes.raising import Teller
+from skyward.meshes.telling import Teller
 from skyward.providers.base import Launched, LaunchSpec, Quote
 from skyward.providers.local import Local
 from tests.meshing import bring_up, family, living, nothing_is_left, plan, with_provider

@@ -16,6 +16,7 @@ import pytest
 
 from skyward_node import boot, processes
 from skyward_node.executors.events import TemplateLost
+from skyward_node.template import CLEARING
 from skyward_node.testing import PATIENCE, Rig, alive, descendants, wait_dead
 
 if TYPE_CHECKING:
@@ -85,6 +86,39 @@ def test_nothing_survives_the_death_of_a_worker() -> None:
         wait_dead(pids)
         assert all(map(alive, others))
         assert rig.call(other, abs, -1) == 1
+
+
+@pytest.mark.rule("F17")
+@pytest.mark.parametrize("end", ["worker", "daemon"])
+def test_what_looks_like_clearing_up_has_a_moment(end: str) -> None:
+    """Also of a node that has nothing else to do; what a task has left besides is killed at once."""
+
+    def pretend() -> list[int]:
+        import subprocess
+        import sys
+
+        words = "from multiprocessing.resource_tracker import main"  # which the other process does not run
+        code = f"import time; print(flush=True); time.sleep(600) or '{words}'"
+        other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        assert other.stdout is not None
+        other.stdout.readline()
+        return [other.pid, subprocess.Popen(["sleep", "600"], start_new_session=True).pid]
+
+    pretend.__module__ = "__main__"
+    with Rig() as rig:
+        worker = rig.spawn()
+        pretends, child = rig.call(worker, pretend)
+        began = time.monotonic()
+        if end == "worker":
+            rig.supervisor.kill(worker)
+            rig.exit_of(worker)
+            wait_dead([child])
+            wait_dead([pretends])
+        else:
+            rig.supervisor.close()
+            assert not alive(pretends)
+            assert not alive(child)
+        assert CLEARING <= time.monotonic() - began < PATIENCE
 
 
 def test_daemons_of_a_task_live_while_its_worker_does() -> None:

@@ -134,3 +134,38 @@ def test_threads_of_a_task_may_outlive_it(pool: sky.Compute, tmp_path: Path) -> 
     pool.close()
     assert not (tmp_path / f"thread{pids[1]}-done").exists()
     assert ended(pids, 0.0)
+
+
+@pytest.mark.rule("R50")
+@pytest.mark.parametrize("end", ["kill", "exit", "close"])
+def test_shared_memory_that_a_task_has_left_goes_with_its_worker(end: str) -> None:
+    """As with any program that ends; children that are in the way are killed all the same."""
+
+    @sky.function(retries=0)
+    def make(name: str, end: str) -> int:
+        from multiprocessing import shared_memory
+
+        shared_memory.SharedMemory(name=name, create=True, size=1000)
+        child = subprocess.Popen(["sleep", "600"]).pid
+        if end == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if end == "exit":
+            os._exit(3)
+        return child
+
+    path = Path(f"/dev/shm/skyward-test-{os.getpid()}")
+    try:
+        with sky.Compute(nodes=1) as pool:
+            call = make(path.name, end)
+            if end == "close":
+                child = call >> pool
+                assert path.exists()
+                pool.close()
+                assert ended([child], 0.0)
+                assert not path.exists()
+            else:
+                with pytest.raises(sky.WorkerCrashedError):
+                    call >> pool
+                until(lambda: not path.exists())
+    finally:
+        path.unlink(missing_ok=True)

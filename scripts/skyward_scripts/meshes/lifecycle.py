@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from skyward.meshes.described import Description
     from skyward.meshes.files import Mesh
+    from skyward.meshes.telling import Teller
     from skyward.providers.base import Provider, Quote
 
 YES = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -199,7 +200,7 @@ def _tell_unended(failures: dict[str, SkywardError], *, every: bool) -> NoReturn
     click.get_current_context().exit(code_of(first))
 
 
-def _sweep(name: str, kind: str | None, settings: tuple[str, ...], teller: raising.Teller) -> None:
+def _sweep(name: str, kind: str | None, settings: tuple[str, ...], teller: Teller) -> None:
     """End a mesh that there is no file of, by the marks of its nodes."""
     try:
         said = _described(name, kind, settings, None, None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from skyward.meshes.raising import Teller
+from skyward.meshes.telling import Teller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
