@@ -1,8 +1,7 @@
 """`Compute`: a pool of nodes, as users hold it.
 
-It joins a provider, options and an `Engine`, and answers for the life of the pool: opened once, closed
-once, closed at interpreter exit if nobody has, and refused in forked children. What can be done with an
-open pool is in `pool.operations`.
+It joins a provider, options and an `Engine`, and answers for the life of the pool: opened once, closed once, closed at
+interpreter exit if nobody has, and refused in forked children. What can be done with it is in `pool.operations`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from skyward.pool.choosing import choose
 from skyward.pool.later import arrive, later
 from skyward.pool.operations import PoolOperations
 from skyward.providers.base import LaunchSpec
-from skyward.runtime import Activation, activate, deactivate
+from skyward.runtime import Activation, activate, deactivate, refuse_in_import
 from skyward.transport.signals import Guard
 
 if TYPE_CHECKING:
@@ -98,6 +97,7 @@ class Compute(PoolOperations):
         """Start the nodes, return when ``min`` of them are ready; raises `ProvisionError` if they cannot start."""
         if self._engine is not None or self._closed:
             raise PoolClosedError("a pool is opened once: make another sky.Compute(...)")
+        refuse_in_import()
         self._opening = True
         nodes, provider = self._nodes, self._provider.for_pool()
         launcher: Launcher | None = None

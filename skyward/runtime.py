@@ -13,10 +13,10 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from contextvars import ContextVar
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar, TypeVarTuple, overload
 
-from skyward.errors import NoPoolError
+from skyward.errors import MisuseError, NoPoolError
 from skyward.frozen import Frozen
 from skyward.work.abbreviation import abbreviate
 
@@ -286,3 +286,24 @@ def set_instance(info: InstanceInfo | None) -> None:
 def instance_info() -> InstanceInfo | None:
     """Return where this task runs, or None outside a pool."""
     return _instance.get() or _process_instance
+
+
+def refuse_in_import() -> None:
+    """Raise `MisuseError` if a pool is opened by a module that a task has made its worker import.
+
+    The module of a function is imported by every worker that runs it: each would open a pool, whose workers would.
+    """
+    if instance_info() is None:
+        return
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and _is_being_imported(frame.f_globals):
+            raise MisuseError(
+                f"{frame.f_globals['__name__']} opens a pool when it is imported, and every worker that runs its "
+                'functions imports it: put what opens the pool under `if __name__ == "__main__":`, or into a function'
+            )
+        frame = frame.f_back
+
+
+def _is_being_imported(namespace: dict[str, Any]) -> bool:
+    return getattr(namespace.get("__spec__"), "_initializing", False) is True

@@ -155,7 +155,7 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
                 self._state = state
                 condition.notify_all()
                 for waiter in self._notify or ():
-                    (waiter.add_cancelled if state == _CANCELLED else waiter.add_result)(self)
+                    _tell(waiter, self, outcome)
         if self._watchers:
             for waiter in list(self._watchers):
                 waiter.finish()
@@ -326,6 +326,20 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
         return f"<Future {self._state.lower().replace('_and_notified', '')}>"
 
 
+def _tell(waiter: Any, future: Future[Any], outcome: Outcome | Collection | None) -> None:
+    """Tell `concurrent.futures.wait` or `as_completed` what has become of a future; None: it was cancelled."""
+    if outcome is None:
+        waiter.add_cancelled(future)
+    elif _has_failed(outcome):
+        waiter.add_exception(future)  # by which FIRST_EXCEPTION knows
+    else:
+        waiter.add_result(future)
+
+
+def _has_failed(outcome: Outcome | Collection) -> bool:
+    return outcome.failure is not None if isinstance(outcome, Collection) else failed(outcome)
+
+
 def _decoded(outcome: Outcome | Collection) -> tuple[Any, BaseException | None]:
     """Return the value and the exception that an outcome stands for."""
     try:
@@ -333,6 +347,6 @@ def _decoded(outcome: Outcome | Collection) -> tuple[Any, BaseException | None]:
     except KeyboardInterrupt:  # the client's own: whoever asks again gets the outcome
         raise
     except BaseException as error:  # raised to whoever asks, with its own class
-        if outcome.failure is not None if isinstance(outcome, Collection) else failed(outcome):
+        if _has_failed(outcome):
             error.__traceback__ = None  # it has only our own frames, and these refer to the future
         return None, error

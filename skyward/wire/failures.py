@@ -40,6 +40,7 @@ __all__ = ["RemoteTraceback", "decode", "encode", "from_exception", "to_cause", 
 
 MAX_EXCEPTION: Final = 4 * 2**20  # bytes of a pickled exception: one that is larger carries data, not a cause
 _MAX_NAME: Final = 1024  # characters, the protocol's bound
+_MAX_FRAMES: Final = 2_000  # of a traceback, the last ones: a million take half a minute to describe
 _MAX_LINES: Final = 100
 _OURS: Final = ("skyward", "skyward_node")  # packages whose frames say nothing to the user
 
@@ -186,7 +187,7 @@ def _traceback_text(error: BaseException) -> str:
     from traceback import TracebackException
 
     try:
-        trace = TracebackException.from_exception(error)
+        trace = TracebackException.from_exception(error, limit=-_MAX_FRAMES)
         _drop_our_frames(trace, _our_directories(), set())
         return _cut("".join(trace.format()))
     except Exception as trouble:  # a user's __str__, __cause__ or source file

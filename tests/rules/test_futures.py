@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +29,22 @@ def test_future_is_one_of_concurrent_futures(pool: sky.Compute) -> None:
     assert len({pid for _, pid, _ in results}) == 2
     again = [place(i) > pool for i in range(8)]
     assert sorted(future.result()[0] for future in concurrent.futures.as_completed(again, timeout=60)) == list(range(8))
+
+
+@pytest.mark.rule("R7")
+def test_wait_returns_with_the_first_failure(pool: sky.Compute, tmp_path: Path) -> None:
+    """That of a call or of a group, though others run on; values do not end it."""
+    held = hold(str(tmp_path), "a") > pool
+    for failing in (fail(1) > pool, (add(1, 2) & fail(2)) > pool):
+        value, begin = add(1, 2) > pool, time.monotonic()
+        done, rest = concurrent.futures.wait(
+            [held, value, failing], timeout=LONG, return_when=concurrent.futures.FIRST_EXCEPTION
+        )
+        assert time.monotonic() < begin + LONG  # it was not that which ended it
+        assert failing in done
+        assert held in rest
+    let_go(tmp_path, "a")
+    assert held.result() == "a"
 
 
 @pytest.mark.rule("R7")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import re
+import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +146,28 @@ def test_exception_has_a_note_with_function_node_and_task() -> None:
     error = ValueError("x")
     error.add_note("from the task")
     assert sent(error).__notes__ == ["from the task", "raised by train on node 3, task 17"]
+
+
+@pytest.mark.rule("R29")
+def test_traceback_from_very_deep_is_that_of_the_last_frames() -> None:
+    """All of them would take longer than many a task."""
+
+    def descend(depth: int) -> None:
+        if depth == 0:
+            raise RecursionError("the floor")
+        descend(depth - 1)
+
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000)
+    try:
+        with pytest.raises(RecursionError) as caught:
+            descend(5_000)
+    finally:
+        sys.setrecursionlimit(limit)
+    text = failures.from_exception(caught.value).traceback
+    [repeated] = re.findall(r"Previous line repeated (\d+) more times", text)
+    assert 1_900 < int(repeated) < 2_000
+    assert text.endswith("RecursionError: the floor\n")
 
 
 @pytest.mark.rule("R29")
