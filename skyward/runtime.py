@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from contextvars import ContextVar
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar, TypeVarTuple, overload
 
 from skyward.errors import MisuseError, NoPoolError
@@ -295,7 +295,9 @@ def refuse_in_import() -> None:
     """
     if instance_info() is None:
         return
-    frame: FrameType | None = sys._getframe(1)
+    from inspect import currentframe  # which takes its time to import, and is there in a worker
+
+    frame = currentframe()
     while frame is not None:
         if frame.f_code.co_name == "<module>" and _is_being_imported(frame.f_globals):
             raise MisuseError(

@@ -36,10 +36,9 @@ def test_wait_returns_with_the_first_failure(pool: sky.Compute, tmp_path: Path) 
     """That of a call or of a group, though others run on; values do not end it."""
     held = hold(str(tmp_path), "a") > pool
     for failing in (fail(1) > pool, (add(1, 2) & fail(2)) > pool):
-        value, begin = add(1, 2) > pool, time.monotonic()
-        done, rest = concurrent.futures.wait(
-            [held, value, failing], timeout=LONG, return_when=concurrent.futures.FIRST_EXCEPTION
-        )
+        futures: list[concurrent.futures.Future[Any]] = [held, add(1, 2) > pool, failing]
+        begin = time.monotonic()
+        done, rest = concurrent.futures.wait(futures, timeout=LONG, return_when=concurrent.futures.FIRST_EXCEPTION)
         assert time.monotonic() < begin + LONG  # it was not that which ended it
         assert failing in done
         assert held in rest
