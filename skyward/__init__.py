@@ -193,4 +193,4 @@ if not TYPE_CHECKING:  # to checkers a module with this has every name, and no m
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name[:2] == "__")})

@@ -15,12 +15,12 @@ import sys
 from types import FunctionType, MappingProxyType, MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from skyward.config import check_retries, check_timeout
+from skyward.config import check_retries, said_timeout
 from skyward.work.abbreviation import abbreviate
 from skyward.work.gathering import gather
 from skyward.work.mistakes import Uncalled
 from skyward.work.parameters import Inputs, find_inputs, yields
-from skyward.work.pending import PendingFunction, PendingFunctionGroup, PendingStream
+from skyward.work.pending import PendingFunction, PendingFunctionGroup, PendingStream, shown_timeout
 from skyward.work.signature import make_checker
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _ABSENT: Final = object()  # not None: marking None is a mistake to be told
 class Function(Uncalled, Generic[P, R_co]):
     """A marked function. Calling it checks the arguments and returns a `PendingFunction`.
 
-    ``timeout`` (seconds) and ``retries`` are for all its calls; None leaves them to the pool.
+    ``timeout`` (seconds; 0: no limit) and ``retries`` are for all its calls; None leaves them to the pool.
     """
 
     __name__: str
@@ -121,10 +121,10 @@ class Function(Uncalled, Generic[P, R_co]):
     def __reduce__(self) -> str | tuple[Any, ...]:
         if _is_importable(self):
             return self.__qualname__
-        return _rebuild, (self.__wrapped__, self.timeout, self.retries)
+        return _mark, (self.__wrapped__, self.timeout, self.retries)
 
     def __repr__(self) -> str:
-        options = [("timeout", self.timeout), ("retries", self.retries)]
+        options = [("timeout", shown_timeout(self.timeout)), ("retries", self.retries)]
         shown = "".join(f" {name}={value!r}" for name, value in options if value is not None)
         return f"<sky.function {self.__module__}.{self.__qualname__}{shown}>"
 
@@ -178,19 +178,20 @@ class Marker(Protocol):
 
 
 @overload
-def function(fn: Function[P, T], /, *, timeout: float | None = None, retries: int | None = None) -> Function[P, T]: ...
+def function(fn: Function[P, T], /, *, timeout: float | None = ..., retries: int | None = None) -> Function[P, T]: ...
 @overload
-def function(fn: Callable[P, T], /, *, timeout: float | None = None, retries: int | None = None) -> Function[P, T]: ...
+def function(fn: Callable[P, T], /, *, timeout: float | None = ..., retries: int | None = None) -> Function[P, T]: ...
 @overload
-def function(*, timeout: float | None = None, retries: int | None = None) -> Marker: ...
-def function(fn: Any = _ABSENT, /, *, timeout: float | None = None, retries: int | None = None) -> Any:
+def function(*, timeout: float | None = ..., retries: int | None = None) -> Marker: ...
+def function(fn: Any = _ABSENT, /, *, timeout: Any = _ABSENT, retries: int | None = None) -> Any:
     """Mark a function, so that calling it describes a call and runs nothing.
 
-    Use it bare or with options: ``timeout`` is the time limit of a call in seconds from its start. ``retries``
+    Use it bare or with options: ``timeout`` is the time limit of a call in seconds from its start; None says that
+    there is none, whatever the pool's is; what is not said is left to the pool. ``retries``
     is how often a call may run again after its node was lost; after a crash of its worker it runs again once, if
     ``retries`` is not 0. Raises `TypeError` for what is no function, `TypeError` and `ValueError` for bad options.
     """
-    timeout = check_timeout(timeout)
+    timeout = None if timeout is _ABSENT else said_timeout(timeout)
     if retries is not None:
         retries = check_retries(retries)
     if fn is _ABSENT:
@@ -230,10 +231,6 @@ def _name_of(fn: Any) -> str:
         inner: Any = fn.func
         return str(getattr(inner, "__qualname__", type(inner).__qualname__))
     return type(fn).__qualname__
-
-
-def _rebuild(fn: Callable[..., Any], timeout: float | None, retries: int | None) -> Function[..., Any]:
-    return _mark(fn, timeout, retries)
 
 
 def _is_importable(fn: Function[..., Any]) -> bool:

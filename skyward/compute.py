@@ -6,7 +6,6 @@ interpreter exit if nobody has, and refused in forked children. What can be done
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 import time
@@ -29,12 +28,12 @@ from skyward.transport.signals import Guard
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
     from skyward.answers.futures import Future
     from skyward.answers.tallying import label_of
     from skyward.answers.waiting import Waiter
-    from skyward.config import Options
+    from skyward.config import Options, Settings
     from skyward.dispatch.tasks import SETTLED, Task, total_size
     from skyward.image import Image
     from skyward.mesh.engine import Engine
@@ -76,12 +75,10 @@ class Compute(PoolOperations):
         options: Options | None = None,
         *,
         mesh: str | None = None,
-        **spec: Any,
+        **spec: Unpack[Settings],
     ) -> None:
-        chosen = choose(provider, mesh, nodes, image, options, spec)
+        chosen = choose(provider, mesh, nodes, image, options, {**spec})
         self._provider, self._nodes, self._image, self._options = chosen
-        self._ids = itertools.count(1)
-        self._max_payload = 0
         self._window_size = 0
         self._engine: Engine | None = None
         self._activation: Activation | None = None
@@ -115,11 +112,9 @@ class Compute(PoolOperations):
                 self._engine = self._make_engine(launcher, keys)
             if self._unwanted:
                 raise PoolClosedError("the pool was closed while it opened")
-            self._ids = self._engine.ids
-            self._max_payload = self._engine.max_payload
             self._window_size = self._engine.window.limit
             self._engine.open()
-            self._max_payload = self._engine.payload_limit()
+            self._maker.max_payload = self._engine.payload_limit()
         except BaseException:
             self._end(CANCEL_WAIT)
             if launcher is not None:
@@ -133,13 +128,14 @@ class Compute(PoolOperations):
     def _make_engine(self, launcher: Launcher, keys: KeyPair | None) -> Engine:
         # The greatest part of a pool, which is imported while nodes start; and what the first call needs.
         from skyward.mesh.engine import Engine
+        from skyward.pool.making import TaskMaker
         from skyward.pool.underway import Underway
-        from skyward.wire.functions import FunctionStore
 
         arrive("_blake2", "skyward.wire.pickler")
-        self._functions = FunctionStore()
         self._underway = Underway()
-        return Engine(self._options, launcher, self._nodes, keys)
+        engine = Engine(self._options, launcher, self._nodes, keys)
+        self._maker = TaskMaker(self._options, engine.ids, engine.max_payload)
+        return engine
 
     def close(self, *, cancel: bool = False) -> None:
         """Wait for all calls, or with ``cancel`` cancel them, and end every node. Doing it again does nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import ConfigError
 from skyward.frozen import Frozen, field
@@ -194,9 +194,38 @@ def check_timeout(value: object) -> float | None:
     return _optional("timeout", value)
 
 
+def said_timeout(value: object) -> float:
+    """Return a time limit as a call or function says it: None, for no limit, is 0, which beats the pool's."""
+    return check_timeout(value) or 0.0
+
+
 def check_retries(value: object) -> int:
     """Return an integer of 0 or more; raise for anything else."""
     return check_whole("retries", value, 0, 10_000)
+
+
+if TYPE_CHECKING:  # to whom a name that is no option of `sky.Compute(...)`, or a value of another type, is an error
+    from typing import TypedDict
+
+    class Settings(TypedDict, total=False):
+        """The options that `sky.Compute` takes one by one: those of `Options`, and of its `Worker`."""
+
+        worker: Worker
+        retries: int
+        timeout: float | None
+        console: bool
+        heartbeat: float
+        lease: float
+        cancel_grace: float
+        node_wait: float
+        start_timeout: float | None
+        max_payload: int | None
+        window: int | None
+        idle_timeout: float
+        drain_timeout: float
+        concurrency: int
+        executor: Executor
+        reuse_processes: bool
 
 
 _OPTIONS = {*Options.defaults} - {"worker"}

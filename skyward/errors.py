@@ -181,16 +181,24 @@ class SerializationError(MisuseError, TypeError):
     @property
     def complaint(self) -> str:
         """Return path and reason alone, for a text that says itself what cannot be serialized."""
-        return ": ".join(filter(None, (" → ".join(self.path), self.reason)))
+        return ": ".join(filter(None, (_shown(self.path), self.reason)))
 
     def __str__(self) -> str:
-        where = " → ".join(self.path)
+        where = _shown(self.path)
         text = f"cannot serialize {self.what}"
         if where:
             text += f": {where}"
         if self.reason:
             text += f" ({self.reason})"
         return text
+
+
+_ENDS = 4  # steps of a path that are told from either end: what lies between in a deep value is more of the same
+
+
+def _shown(path: tuple[str, ...]) -> str:
+    steps = (*path[:_ENDS], "…", *path[-_ENDS:]) if len(path) > 2 * _ENDS + 1 else path
+    return " → ".join(steps)
 
 
 # --- lost or refused by the outside --------------------------------------------------------

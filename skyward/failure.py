@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+
+_ARGS: Final = vars(BaseException)["args"]  # where every exception has its own
 
 
 def told(value: object, text: str) -> str:
@@ -28,6 +30,18 @@ class SkywardError(Exception):
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
         self.message = message
+
+    if not TYPE_CHECKING:  # to whom they are the attribute that every exception has
+
+        @property
+        def args(self) -> tuple[Any, ...]:
+            """Return the message or, where fields make the text, that text: it is what trackers of errors show."""
+            given = _ARGS.__get__(self)
+            return (str(self),) if given == ("",) else given
+
+        @args.setter
+        def args(self, args: tuple[Any, ...]) -> None:
+            _ARGS.__set__(self, args)
 
     def __str__(self) -> str:
         return str(self.message)  # which may be another exception, as with any

@@ -51,7 +51,12 @@ class _Fields:
             elif default is not _ABSENT:
                 options["default"] = default
             described.append((name, owner.__annotations__[name], dataclasses.field(**options)))
-        made: Any = dataclasses.make_dataclass(owner.__name__, described)
+        try:
+            made: Any = dataclasses.make_dataclass(owner.__name__, described)
+        except RuntimeError as error:  # which Python 3.11 makes of whatever is raised in `__set_name__`
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                raise error.__cause__ from None
+            raise
         return cast("dict[str, Field[Any]]", made.__dataclass_fields__)
 
 

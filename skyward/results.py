@@ -133,7 +133,10 @@ def unwrap_in_place(outcome: Outcome) -> Any:
 
 
 class Sink:
-    """Whom the outcomes of some tasks belong to. Methods are called by the owner of the loop."""
+    """Whom the outcomes of some tasks belong to. Methods are called by the owner of the loop.
+
+    No ABC: an `isinstance` check against one is slow where it fails, and each result of a future has one.
+    """
 
     __slots__ = ()
 

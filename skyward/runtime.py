@@ -11,7 +11,7 @@ any order and from any thread: a context finds the closed ones in its chain and 
 from __future__ import annotations
 
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextvars import ContextVar
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar, TypeVarTuple, overload
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar, Type
 from skyward.errors import MisuseError, NoPoolError
 from skyward.frozen import Frozen
 from skyward.work.abbreviation import abbreviate
+from skyward.work.absent import Absent, Hinting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,12 +36,30 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Pool(ABC):
+_MARKED: Final = "f is marked by @sky.function"
+
+
+class Pool(Hinting):
     """What stands to the right of an operator."""
 
     __array_ufunc__ = None  # `array >> pool` is ours to refuse, not NumPy's to try on each element
 
     if not TYPE_CHECKING:  # for checkers `5 >> pool` is no operator at all
+        submit = Absent(f"write f(x) > pool, which gives a future; {_MARKED}")
+        apply = Absent(f"write f(x) >> pool; {_MARKED}")
+        apply_async = Absent(f"write f(x) > pool, which gives a future; {_MARKED}")
+        imap = Absent("write pool.map(f, items), which is lazy and in order")
+        imap_unordered = Absent(
+            "write sky.gather((f(x) for x in items), stream=True, ordered=False) >> pool, "
+            f"or pool.map(f, items) for the order of the items; {_MARKED}"
+        )
+        starmap = Absent(
+            "write pool.map(f, xs, ys), which takes an iterable for each argument, "
+            f"or sky.gather(f(*args) for args in tuples) >> pool; {_MARKED}"
+        )
+        shutdown = Absent(
+            "write pool.close(), which waits for all calls, or pool.close(cancel=True); leaving `with` closes it, too"
+        )
 
         def __rrshift__(self, operand: object) -> Any:
             return _refuse_left(operand, ">>")

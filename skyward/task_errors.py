@@ -29,14 +29,18 @@ class RemoteError(TaskError, RuntimeError):
     """A remote exception that cannot be raised here as itself.
 
     It is no ``Exception`` (``SystemExit`` apart), is ``StopIteration``, or cannot be unpickled.
+    ``here``: it is a result that cannot be, and ``traceback`` that of unpickling it on the client.
     """
 
-    def __init__(self, type_name: str, remote_message: str, traceback: str = "", reason: str = "") -> None:
+    def __init__(
+        self, type_name: str, remote_message: str, traceback: str = "", reason: str = "", *, here: bool = False
+    ) -> None:
         super().__init__()
         self.type_name = type_name
         self.remote_message = remote_message
         self.traceback = traceback
         self.reason = reason
+        self.here = here
 
     def __str__(self) -> str:
         text = f"{self.type_name}: {self.remote_message}" if self.remote_message else self.type_name
@@ -44,23 +48,32 @@ class RemoteError(TaskError, RuntimeError):
         if self.reason:
             text += f"\n{self.reason}"
         if self.traceback:
-            text += f"\n\nremote traceback:\n{self.traceback.rstrip()}"
+            text += (
+                f"\n\n{'traceback of unpickling it' if self.here else 'remote traceback'}:\n{self.traceback.rstrip()}"
+            )
         return text
 
 
 class RemoteImportError(TaskError, ImportError):
-    """A module that the function or its arguments need cannot be imported on the node; the task has not begun."""
+    """A module that the function or its arguments need cannot be imported on the node; the task has not begun.
 
-    def __init__(self, module: str, reason: str = "") -> None:
+    ``in_memory`` says that it exists on the client, where it was made by hand and has no file.
+    """
+
+    def __init__(self, module: str, reason: str = "", *, in_memory: bool = False) -> None:
         super().__init__()
         self.module = module
         self.reason = reason
+        self.in_memory = in_memory
 
     def __str__(self) -> str:
-        return (
-            f"module {self.module!r} cannot be imported on the node{self.where()}: {self.reason}; "
-            "install it there (sky.Image(pip=[...])) or make it importable"
+        advice = (
+            "here it was made in memory, with no file that could be sent: put it into a file on sys.path, "
+            "or define what the task needs in __main__ or in a function"
+            if self.in_memory
+            else "install it there (sky.Image(pip=[...])) or make it importable"
         )
+        return f"module {self.module!r} cannot be imported on the node{self.where()}: {self.reason}; {advice}"
 
 
 class ResultTooLargeError(TaskError, ValueError):

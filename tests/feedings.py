@@ -48,7 +48,10 @@ class Pool:
         self.room = threading.Event()
         self.room.set()
 
-    def make_tasks(self, calls: Sequence[Any], sink: Any, start: int, *, snapshot: bool) -> list[Any]:
+    def placing(self, *, snapshot: bool) -> None:
+        """Place nothing."""
+
+    def make_tasks(self, calls: Sequence[Any], sink: Any, placing: None, start: int) -> list[Any]:
         """Make a task of each call."""
         if any(call.args == ("unpicklable",) for call in calls):
             raise SerializationError("argument 'x'", ("x",), "no reason")

@@ -14,6 +14,7 @@ from skyward.config import Options
 from skyward.dispatch.tasks import ANY, QUEUED, SETTLED
 from skyward.errors import PoolClosedError
 from skyward.pool.later import arrive
+from skyward.pool.making import TaskMaker
 from skyward.pool.operations import PoolOperations
 from skyward.pool.underway import Underway
 from skyward.results import CancelledError
@@ -65,12 +66,12 @@ class OperatedPool(PoolOperations):
 
     def __init__(self, *, lazy: bool = False, **options: Any) -> None:
         self._options = Options(**options)
-        self._max_payload = self._options.payload_limit()
         self._window_size = 2**30
         self._underway = Underway()
         arrive()  # as when a pool opens
-        self._functions = self.store = KnowingStore()
-        self._ids = itertools.count(1)
+        self.store = KnowingStore()
+        self._maker = TaskMaker(self._options, itertools.count(1), self._options.payload_limit())
+        self._maker.functions = self.store
         self.lazy = lazy
         self.closed = False
         self.queue: list[Task] = []

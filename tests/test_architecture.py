@@ -43,7 +43,9 @@ ARROWS: dict[str, set[str]] = {
     "machine": {"errors", "wire.frames"},  # what a reference to memory looks like
     "results": VALUES | {"answers", "machine", "wire"},
     "answers": VALUES | {"dispatch", "results", "wire"},
-    "pool": VALUES | CALLS | {"answers", "config", "dispatch", "results", "wire"},
+    "pool": VALUES
+    | CALLS
+    | {"answers", "config", "dispatch", "machine.comparing", "machine.copies", "results", "wire"},
     "pool.choosing": VALUES | {"config", "image", "meshes", "providers"},
     "pool.chunks": VALUES | {"runtime", "wire"},
     "pool.feeding": VALUES | {"answers.waiting", "work.abbreviation", "work.pending"},
@@ -114,7 +116,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
 
 PURE = ("skyward/wire/", "skyward/dispatch/", "node/skyward_node/core/")
 # These look at the user's program: files that change, objects that other threads use, searches that must end.
-CURIOUS = {f"skyward/wire/{name}.py" for name in ("culprit", "functions", "loader", "modules")}
+CURIOUS = {f"skyward/wire/{name}.py" for name in ("codec", "culprit", "functions", "loader", "modules")}
 IMPURE = {
     "asyncio", "multiprocessing", "select", "selectors", "signal", "socket", "subprocess", "tempfile", "threading",
     "time", "zmq",

@@ -145,6 +145,7 @@ def test_options_may_be_given_or_left_out() -> None:
     empty = function()(lambda: 1)
     assert (empty.timeout, empty.retries) == (None, None)
     assert function(len, timeout=1.5).timeout == 1.5
+    assert (function(len, timeout=None).timeout, function(timeout=None)(len).timeout) == (0, 0)  # no limit
 
 
 @pytest.mark.rule("R1")

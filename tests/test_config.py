@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +29,19 @@ def options(name: str, value: object) -> Options:
 
 
 # --- documentation -------------------------------------------------------------------------
+
+
+@pytest.mark.rule("R32")
+def test_type_checkers_know_every_option() -> None:
+    """Each keyword of `sky.Compute` that is an option, with the type that it has there."""
+    tree = ast.parse(Path(config.__file__).read_text())
+    (settings,) = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "Settings")
+    told = {
+        ast.unparse(each.target): ast.unparse(each.annotation)
+        for each in settings.body[1:]
+        if isinstance(each, ast.AnnAssign)
+    }
+    assert told == {field.name: field.type for kind in (Options, Worker) for field in fields(kind)}
 
 
 @pytest.mark.rule("R32")

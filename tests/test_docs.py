@@ -173,8 +173,9 @@ def test_reference_names_all_that_is_public() -> None:
     """Every public name is there, and every public method of calls, groups, streams and pools."""
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     names = {name for name in sky.__all__ if not name.startswith("_")}
-    internal = {"call_back", "cancel_future", "cancel_tasks", "close_at_exit", "lent", "run_group", "slots", "wait_for"}
-    internal |= {"as_this_task", "grant", "make_tasks", "pack_element", "push", "soon"}
+    internal = {"as_this_task", "call_back", "cancel_future", "cancel_tasks", "close_at_exit", "feed_by", "grant"}
+    internal |= {"lent", "make_tasks", "pack_element", "placing", "push", "run_group", "slots", "soon", "wait_for"}
+    internal |= {"yielding"}
     names |= {name for name in dir(sky.Compute) if not name.startswith("_")} - internal
     names |= {name for name in dir(sky.PendingFunction) if name.startswith("with_")} | {"on", "named", "local"}
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", text)] == []

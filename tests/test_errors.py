@@ -103,6 +103,11 @@ TEXTS: list[tuple[SkywardError, str]] = [
         SerializationError("the arguments of f", ("argument 'cfg'", "[0]"), "no locks"),
         "cannot serialize the arguments of f: argument 'cfg' → [0] (no locks)",
     ),
+    (
+        SerializationError("f", ("argument 'cfg'", *["[0]"] * 99), "no locks"),
+        "cannot serialize f: argument 'cfg' → [0] → [0] → [0] → … → [0] → [0] → [0] → [0] (no locks)",
+    ),
+    (SerializationError("f", tuple("123456789")), "cannot serialize f: 1 → 2 → 3 → 4 → 5 → 6 → 7 → 8 → 9"),
     (RemoteError("KeyError", ""), "KeyError"),
     (RemoteError("KeyError", "'k'"), "KeyError: 'k'"),
     (
@@ -117,6 +122,14 @@ TEXTS: list[tuple[SkywardError, str]] = [
         (
             "module 'torch' cannot be imported on the node (function train, node 1, task 17): No module named 'torch'; "
             "install it there (sky.Image(pip=[...])) or make it importable"
+        ),
+    ),
+    (
+        RemoteImportError("made", "No module named 'made'", in_memory=True),
+        (
+            "module 'made' cannot be imported on the node: No module named 'made'; here it was made in memory, with no "
+            "file that could be sent: put it into a file on sys.path, or define what the task needs in __main__ or in "
+            "a function"
         ),
     ),
     (
@@ -201,6 +214,21 @@ def test_error_survives_pickling(error: SkywardError, text: str, protocol: int) 
     assert again.args == error.args
     assert again.__notes__ == ["on a Tuesday"]
     assert str(again) == text
+
+
+@pytest.mark.parametrize(("error", "text"), TEXTS, ids=lambda value: type(value).__name__)
+def test_arguments_of_an_error_are_its_text(error: SkywardError, text: str) -> None:
+    """Also where the text is made of fields; what stands below the message of `ProvisionError` may be missing."""
+    assert error.args == (text.partition("\nlast lines of its log")[0],)
+
+
+def test_arguments_of_an_error_can_be_set() -> None:
+    """As those of any exception; what it says stays."""
+    error = copy.copy(CRASH)
+    text = str(error)
+    error.args = ("a", 1)
+    assert error.args == ("a", 1)
+    assert str(error) == text
 
 
 @pytest.mark.rule("R29")

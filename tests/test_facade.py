@@ -106,6 +106,13 @@ def test_public_name_resolves(name: str) -> None:
     assert name in dir(skyward)
 
 
+def test_dir_lists_public_names_alone() -> None:
+    """Beside those every module has: no helper of the facade, and no module that happens to be loaded."""
+    assert {name for name in dir(skyward) if not name.startswith("__")} == PUBLIC - {"__version__"}
+    assert {"__all__", "__file__", "__version__"} <= set(dir(skyward))
+    assert dir(skyward) == sorted(dir(skyward))
+
+
 def test_every_error_is_public() -> None:
     """What can be raised can be caught by its name here."""
     names = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}

@@ -126,6 +126,21 @@ def test_values_are_replaced() -> None:
     assert not dataclasses.fields(Hidden)[0].repr
 
 
+@pytest.mark.rule("R29")
+def test_interrupt_of_what_looks_for_fields_is_one() -> None:
+    """Also when it comes where Python makes another error of it."""
+
+    class Interrupting:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise KeyboardInterrupt
+
+    class Late(Frozen):
+        value: Any = Interrupting()
+
+    with pytest.raises(KeyboardInterrupt):
+        dataclasses.fields(Late)
+
+
 def test_signature_is_that_of_the_fields() -> None:
     """What `help` shows."""
     assert str(inspect.signature(Named)) == "(*, a: 'int', b: 'int' = 1)"

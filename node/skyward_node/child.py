@@ -43,6 +43,7 @@ from skyward_node.worker.waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from skyward.model import NodeConfig
     from skyward.task.nested import NestedPool
@@ -88,7 +89,7 @@ class _Worker:
         self._outbox = Outbox(PipeWriter(self._data), flush_streams)
         self._control = Control(control, PipeReader(control), self._inbox, self._outbox, threads=self._threads)
         self._files = Files()
-        self._streams = Streams(self._send, self._waiting, self._watch, self._files)
+        self._streams = Streams(self._send, self._waiting, self._watch, self._files, self._shield)
         self._control.streams = self._streams
         self._printing = self._control.printing = Printing(self._send, self._watch)
         self._control.release = self._release
@@ -238,7 +239,7 @@ class _Worker:
         return True
 
     def _read_shielded(self) -> bool:
-        with self._control.slots[0].interrupts.shield():
+        with self._shield():
             return self._read()
 
     def _on_message(self, message: Message | None, body: list[Buffer]) -> None:
@@ -324,8 +325,11 @@ class _Worker:
 
     def _send(self, message: Message, frames: Sequence[Buffer]) -> None:
         self._check_fork()
-        with self._control.slots[0].interrupts.shield():
+        with self._shield():
             self._outbox.send(message, frames)
+
+    def _shield(self) -> AbstractContextManager[None]:
+        return self._control.slots[0].interrupts.shield()
 
     def _check_fork(self) -> None:
         if self._forked:
@@ -342,7 +346,7 @@ class _Worker:
 
     def _waiting(self, task: int, waiting: bool, idle: bool = False) -> None:
         self._check_fork()
-        with self._control.slots[0].interrupts.shield():  # an interrupt would leave the count wrong, or the lock held
+        with self._shield():  # an interrupt would leave the count wrong, or the lock held
             (self._waits.begin if waiting else self._waits.end)(task, idle=idle)
 
     def _tell(self, message: Waiting) -> None:

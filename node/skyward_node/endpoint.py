@@ -15,11 +15,11 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ConfigError
+from skyward.machine.passing import LONGEST_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LONGEST: Final = 107  # bytes of a Unix socket's path on Linux, without the final NUL
 LAUNCHED: Final = "skyward-"  # how the names of directories begin that a launcher makes for its daemons
 _SCHEME: Final = "ipc://"
 _TCP: Final = r"tcp://(?P<host>\[[0-9a-fA-F:.]+\]|[^\s/:\[\]]+):(?P<port>\*|\d{1,5})"
@@ -53,8 +53,10 @@ def socket_path(bind: str) -> str:
     if not path.startswith("/"):
         raise ConfigError(f"cannot bind {bind}: the path after ipc:// must be absolute")
     length = len(os.fsencode(path))
-    if length > LONGEST:
-        raise ConfigError(f"cannot bind {bind}: the path has {length} bytes, a Unix socket takes at most {LONGEST}")
+    if length > LONGEST_PATH:
+        raise ConfigError(
+            f"cannot bind {bind}: the path has {length} bytes, a Unix socket takes at most {LONGEST_PATH}"
+        )
     _check_directory(os.path.dirname(path))
     _check_free(path)
     return path

@@ -73,7 +73,7 @@ class Router:
         arena: Arena | None = None,
         bytes_of: Callable[[Ref], Buffer] | None = None,
     ) -> None:
-        """``limit``: bytes of large frames of one connection that may be incomplete.
+        """``limit``: bytes of large frames of one connection that may be incomplete, and that are kept for it.
 
         Workers read ``arena``; ``bytes_of`` returns what they have written, for clients that cannot read it there.
         """
@@ -159,6 +159,7 @@ class Router:
         if len(peer) != GIVEN or peer[0]:  # nobody may wait under a name for what is meant for another
             return Nonsense(peer, "protocol", "a connection that has named itself")
         header, body = frames[1], frames[2:]
+        message = None
         try:
             message = self._decoder.decode(header)
             if message is None:
@@ -167,6 +168,8 @@ class Router:
                 self._put_together(peer, message, body)
         except ProtocolError as error:
             code = "version" if len(header) and header[0] != PROTOCOL else "protocol"
+            if message is not None:
+                code = "body"
             return Nonsense(peer, code, str(error))
         return Incoming(peer, message, () if type(message) is Part else body, user)
 
@@ -187,7 +190,8 @@ class Router:
     def _joiner(self, peer: bytes) -> Joiner:
         joiner = self._joiners.get(peer)
         if joiner is None:
-            joiner = self._joiners[peer] = Joiner(self._limit, self._arena.reserve if self._arena is not None else None)
+            reserve = self._arena.reserve if self._arena is not None else None
+            joiner = self._joiners[peer] = Joiner(self._limit, reserve, keep=self._limit)
         return joiner
 
     # --- out ---------------------------------------------------------------------------------

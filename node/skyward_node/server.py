@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.machine.cpus import usable_cpus
-from skyward.transport.polling import Poller
 from skyward.wire.codec import encode
 from skyward.wire.lone import REPLIES, frame_to_stream
 from skyward_node import notify
@@ -85,7 +84,7 @@ class Server:
         self.orphaned = False  # it ends because its launcher is gone
         self._code: int | None = None
         self._follow_up: list[Event] = []  # what performing actions has shown
-        self._poller = Poller()
+        self._poller = supervisor.poller
         self._shortcut = core.shortcut
         self._now = 0.0  # the moment of this turn
         self._wake = 0.0  # the moment of the next one, whether or not anything happens
@@ -93,7 +92,6 @@ class Server:
         self._parent_seen = 0.0  # moment of the last look at the parent
         self._serve: dict[Socket | int, Callable[[], Sequence[Event]]] = {
             router.socket: self._on_router,
-            supervisor.fileno(): supervisor.events,
             signals: self._on_signals,
         }
         if config.lifeline_fd >= 0:
@@ -108,10 +106,7 @@ class Server:
         for source in self._serve:
             self._poller.register(source)
         # The same for what is ready alone while nothing else is to be done: a lone task, or its result, takes no turn.
-        self._serve_alone = self._serve | {
-            router.socket: self._on_router_alone,
-            supervisor.fileno(): self._on_workers_alone,
-        }
+        self._serve_alone = self._serve | {router.socket: self._on_router_alone}
         self._accelerators = core.node.identity.accelerators
         self._perform_by_type: dict[type, Callable[[Any], None]] = {
             Send: self._send,
@@ -135,7 +130,8 @@ class Server:
             ready = self._poller.poll(max(0.0, self._wake - now))
             self._now = now = time.monotonic()
             if len(ready) == 1 and now < self._lull:
-                events = self._serve_alone[ready[0][0]]()
+                serve = self._serve_alone.get(ready[0][0])
+                events = serve() if serve is not None else self._on_worker_alone(ready)
                 if not events:
                     continue
                 self._turn(events, (), now)
@@ -152,9 +148,14 @@ class Server:
             events += self._router.retry()
             self._poller.used(self._router.socket)
         events += found
-        for source, _ in ready:
-            if (serve := self._serve.get(source)) is not None:  # else it was a lane, which is gone since
+        others: list[tuple[Any, int]] = []
+        for source, mask in ready:
+            if (serve := self._serve.get(source)) is not None:
                 events += serve()
+            else:  # it is the supervisor's; or it was a lane, which is gone since
+                others.append((source, mask))
+        if others:
+            events += self._supervisor.events(others)
         if self._code is None:
             self._perform(self._core.handle(events, now))
         self._wake = min(self._core.next_deadline(), now + TICK)
@@ -230,11 +231,11 @@ class Server:
         self._shortcut.note_given(worker, task, self._now)
         return True
 
-    def _on_workers_alone(self) -> Sequence[Event]:
+    def _on_worker_alone(self, ready: Sequence[tuple[Socket | int, int]]) -> Sequence[Event]:
         """Pass on the result of a lone task, if that is all there is."""
-        outcome = self._supervisor.outcome()
+        outcome = self._supervisor.outcome(ready)
         if outcome is None:
-            return self._supervisor.events()
+            return self._supervisor.events(ready)
         answer = self._shortcut.answer(*outcome, self._now)
         if answer is None:
             return [Received(*outcome)]

@@ -55,8 +55,6 @@ class Rig:
         self._known: set[tuple[int, bytes]] = set()
         self._next_worker = 1
         self._next_task = 1
-        self._poller = select.poll()
-        self._poller.register(self.supervisor.fileno(), select.POLLIN)
 
     def __enter__(self) -> Self:
         return self
@@ -165,12 +163,22 @@ class Rig:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"nothing came of it; last events: {self.events[-5:]}")
-            self._poller.poll(left * 1000)
-            self.pump()
+            self.pump(left)
 
-    def pump(self) -> None:
-        """Take in the events that are there."""
-        for event in self.supervisor.events():
+    def lone_outcome(self) -> tuple[int, Reply] | None:
+        """Return a worker and its small outcome, if that is all that is there; else take in the events."""
+        ready = self.supervisor.poller.poll(0)
+        found = self.supervisor.outcome(ready)
+        if found is None:
+            self._take_in(ready)
+        return found
+
+    def pump(self, patience: float = 0.0) -> None:
+        """Take in the events that are there, or come within ``patience`` seconds."""
+        self._take_in(self.supervisor.poller.poll(patience))
+
+    def _take_in(self, ready: Sequence[tuple[Any, int]]) -> None:
+        for event in self.supervisor.events(ready):
             self.events.append(event)
             match event:
                 case Spawned(worker, pid):

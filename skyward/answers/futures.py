@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeVar, cast
 
 from skyward.answers.callbacks import InLoop, loop_of
 from skyward.answers.lending import Waiters
@@ -34,6 +34,7 @@ _RUNNING: Final = "RUNNING"
 _CANCELLED: Final = "CANCELLED_AND_NOTIFIED"
 _FINISHED: Final = "FINISHED"
 
+_REFUSAL: Final = "a pool's future is set by the pool; a concurrent.futures.Future of your own can be set by you"
 SMALL: Final = 1_024  # bytes of a value that may be unpickled twice, should two threads ask for it at the same moment
 _creation = threading.Lock()  # guards the first use of a future's condition
 
@@ -312,6 +313,18 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
             left = [known for known in before if (known.fn if isinstance(known, InLoop) else known) != fn]
             self._callbacks = left or None
         return len(before) - len(left)
+
+    def set_result(self, result: T) -> NoReturn:
+        """Refuse: the pool does this."""
+        raise concurrent.futures.InvalidStateError(_REFUSAL)
+
+    def set_exception(self, exception: BaseException | None) -> NoReturn:
+        """Refuse: the pool does this."""
+        raise concurrent.futures.InvalidStateError(_REFUSAL)
+
+    def set_running_or_notify_cancel(self) -> NoReturn:
+        """Refuse: the pool does this."""
+        raise concurrent.futures.InvalidStateError(_REFUSAL)
 
     def __await__(self) -> Generator[Any, None, T]:
         import asyncio  # a third of the library's import time, and it is there when somebody awaits

@@ -11,7 +11,7 @@ from skyward.dispatch.ordering import Ordering
 from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError, TaskTimeoutError
 from skyward.results import DISCARD, Given, Outcome, Sink, failed, unwrap, unwrap_in_place
-from skyward.wire.frames import size_of
+from skyward.wire.frames import payload_size
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -180,7 +180,7 @@ class StreamBuffer(Sink):
 
 
 def _size(outcome: Outcome) -> int:
-    return OVERHEAD + len(outcome[1]) + size_of(outcome[2]) if isinstance(outcome, tuple) else OVERHEAD
+    return OVERHEAD + payload_size(outcome[1], outcome[2]) if isinstance(outcome, tuple) else OVERHEAD
 
 
 class ResultStream(Consumer[T]):

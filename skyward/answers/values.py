@@ -17,7 +17,7 @@ from skyward.dispatch.tasks import SETTLED
 from skyward.errors import PoolClosedError
 from skyward.results import Outcome, Sink, failed, load, unwrap
 from skyward.wire.credit import Allowance
-from skyward.wire.frames import size_of
+from skyward.wire.frames import payload_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,8 @@ class ValueBuffer(Sink):
         if self.closed:
             return True
         counted = [(data, buffers, count) for (data, buffers), count in zip(rows, counts or repeat(1), strict=False)]
-        number, size = sum(counts) or len(rows), sum(map(_size, counted))
+        number = sum(counts) or len(rows)
+        size = sum([payload_size(data, buffers) for data, buffers, _ in counted])
         self._rows.extend(counted)
         within = self._allowance.receive(number, size, time.monotonic())
         if (waiter := self.waiter) is not None:
@@ -110,7 +111,7 @@ class ValueBuffer(Sink):
         return row
 
     def _count(self, row: Row) -> None:
-        grant = self._allowance.take(_size(row), time.monotonic(), row[2])
+        grant = self._allowance.take(payload_size(row[0], row[1]), time.monotonic(), row[2])
         if grant is not None and self.end is None:
             assert self.task is not None
             self._pool.grant(self.task, *grant)
@@ -140,10 +141,6 @@ class ValueBuffer(Sink):
             for feed in task.feeds:
                 feed.stop()
             self._pool.cancel_tasks([task])
-
-
-def _size(row: Row) -> int:
-    return len(row[0]) + (size_of(row[1]) if row[1] else 0)
 
 
 class _Loaded:

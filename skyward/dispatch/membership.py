@@ -169,12 +169,15 @@ class Membership:
             self._demand.answered(more)
 
     def _let_go(self, now: float) -> list[Change]:
-        """Retire who was idle for long, down to min; the head only when it is alone."""
+        """Retire who was idle for long, down to min that are ready; the head only when it is alone.
+
+        What only starts may fail, and there would be fewer than min.
+        """
         staying = len(self._staying())
         idle = [
             rank for rank in self._idleness.ranks(self._idle_timeout, now) if self.states.get(rank) is NodeState.READY
         ]
-        leaving = [rank for rank in idle if rank][: max(0, staying - self.spec.least)]
+        leaving = [rank for rank in idle if rank][: max(0, self.ready() - self.spec.least)]
         if 0 in idle and len(leaving) == staying - 1 and not self.spec.least:
             leaving.append(0)
         self.target -= len(leaving)

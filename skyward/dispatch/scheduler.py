@@ -3,7 +3,7 @@
 Events go in as method calls, actions come out as a list; nothing else happens. The rules:
 
 - Every task is settled exactly once: by a result, or by a `Settle`.
-- Tasks bound to a rank (``.on``, broadcasts) go to that node or nowhere.
+- Tasks bound to a rank (``.on``, broadcasts) go to that node or nowhere; the head of a pool that sleeps is awaited.
 - A task that was sent counts as started until the node hands it back. When its node is lost it runs
   again at most ``retries`` times.
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skyward.dispatch.assignment import BATCH, Assignment, Node
+from skyward.dispatch.queues import Hunger, Queue
 from skyward.dispatch.tasks import (
     ANY,
     NOWHERE,
@@ -53,10 +54,10 @@ class Scheduler:
         self._durations = assignment.durations
         self.done = 0
         self.reruns = 0
-        self._node_wait = node_wait
+        self.head = Queue()  # tasks bound to the first node, while the pool sleeps or wakes
+        self._hunger = Hunger(node_wait)
         self._first = self._last = NOWHERE  # places given to nested calls, and to all others
         self.unsettled = 0  # calls without an outcome; as in all such numbers, a bundle counts for several
-        self._starved_since: float | None = None  # when calls began to wait without any node
 
     # --- events about tasks ----------------------------------------------------------------
 
@@ -94,7 +95,9 @@ class Scheduler:
         actions: list[Action] = [self._settle(cancelled, Cancelled())] if cancelled else []
         for rank, bound in by_rank.items():
             node = self.nodes.get(rank)
-            if node is None or node.draining:
+            if rank == 0 and node is None and self.assignment.core == 0 and (self.head or not self.nodes):
+                self.head.take_in(bound, urgent=urgent)
+            elif node is None or node.draining:
                 actions.append(self._settle(bound, Absent(rank, self.ready_ranks())))
             else:
                 node.pinned.take_in(bound, urgent=urgent)
@@ -217,8 +220,8 @@ class Scheduler:
                 if task.state == SENT:
                     sent.setdefault(task.node, []).append(task)
         for rank, count in left.items():
-            if rank == ANY:
-                self.queue.forget(count)
+            if rank not in self.nodes:
+                (self.queue if rank == ANY else self.head).forget(count)
             else:
                 self.nodes[rank].pinned.forget(count)
                 self.assignment.note(self.nodes[rank])
@@ -237,7 +240,7 @@ class Scheduler:
             if tasks := [*sent, *node.pinned.drain()]:
                 actions.append(self._settle(tasks, Cancelled()))
             self.assignment.note(node)
-        if queued := self.queue.drain():
+        if queued := [*self.queue.drain(), *self.head.drain()]:
             actions.append(self._settle(queued, Cancelled()))
         return actions
 
@@ -251,8 +254,11 @@ class Scheduler:
         """A node has joined under a rank that no other node holds."""
         if rank in self.nodes:
             raise RuntimeError(f"node {rank} is ready twice")
-        self.assignment.join(Node(rank, slots))
-        self._starved_since = None
+        node = Node(rank, slots)
+        if rank == 0:
+            node.pinned, self.head = self.head, node.pinned
+        self.assignment.join(node)
+        self._hunger.end()
         return self.dispatch()
 
     def on_node_slots(self, rank: int, slots: int) -> list[Action]:
@@ -313,15 +319,12 @@ class Scheduler:
 
         A node that is ``waking`` up is waited for: its provider knows how long that may take.
         """
-        if self.nodes or not self.queue or waking:
-            self._starved_since = None
+        hungry = bool(self.head or (self.queue and not self.nodes))  # tasks wait, and for a node that is not there
+        if not self._hunger.is_over(now, hungry=hungry and not waking):
             return self.assignment.recall(0, again=True)
-        if self._starved_since is None:
-            self._starved_since = now
-        if now - self._starved_since < self._node_wait:
-            return []
-        self._starved_since = None
-        return [self._settle(self.queue.drain(), NoNodes(self._node_wait, tuple(causes)))]
+        if self.nodes:  # but not the head
+            return [self._settle(self.head.drain(), Absent(0, self.ready_ranks()))]
+        return [self._settle([*self.queue.drain(), *self.head.drain()], NoNodes(self._hunger.bearable, tuple(causes)))]
 
     # --- bookkeeping -----------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Descriptors that travel over Unix sockets.
+"""Unix sockets: how long their paths may be, and descriptors that travel over them.
 
 Nodes take their sockets from `_socket`, of which `socket` is made. With its enumerations and `selectors` that takes 7
 of the 176 ms in which a nursery imported what it needs, and a pool waits for those.
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Sequence
 
+LONGEST_PATH: Final = 107  # bytes of the path of a Unix socket on Linux, without the final NUL
 _SIZE: Final = 4  # bytes of a descriptor
 
 

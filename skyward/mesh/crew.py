@@ -322,7 +322,7 @@ class Crew:
             engine.talk.beat(mate, now)
             self._open_control(mate)
         self.look(now)
-        if engine.scheduler.queue:
+        if engine.scheduler.queue or engine.scheduler.head:
             self.wake()
         engine.perform(engine.scheduler.on_tick(now, membership.causes, waking=membership.waking))
         self.retire_idle()

@@ -1,7 +1,7 @@
 """The client's side of a mesh: links, scheduler and nodes, driven by one loop.
 
-Everything here runs under ownership of the loop, except `open`, `wait_idle`, `wait_for_room` and
-`close`. The engine performs what the pure parts decide: it decides nothing about tasks or nodes by itself.
+Everything here runs under ownership of the loop, except `open`, `wait_idle`, `wait_for_room`, `finish_work`, `refuse`
+and `close`. The engine performs what the pure parts decide: it decides nothing about tasks or nodes by itself.
 """
 
 from __future__ import annotations

@@ -55,6 +55,8 @@ class Greeting:
         """Begin to use a node, or go on where a connection has broken."""
         link, engine = mate.link, self._engine
         assert link is not None
+        if link.cutter is not None and link.greeted:  # else this answers a hello that was said before anything was kept
+            link.cutter.begin(message.max_payload if message.keeps else 0)
         link.greeted = link.refusals = link.shown = link.said = 0
         engine.crew.welcomed(mate, link)
         engine.hub.close_lane(link)
@@ -121,7 +123,7 @@ class Greeting:
             self._engine.crew.forget_control(mate)  # the next heartbeat opens another
         elif message.code != "session" or link.refusals > REFUSALS:
             self._engine.crew.refused(mate, refusal(message))
-        elif not link.greeted:  # else a hello is on its way already, behind what this refuses
+        elif not link.greeted and not link.linger:  # else a hello is on its way already, behind what this refuses
             link.fresh = True
 
 

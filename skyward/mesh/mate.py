@@ -25,5 +25,9 @@ class Mate:
         self.threads = False  # its tasks share a process, and cannot be stopped
         self.since = 0.0  # `time.monotonic` at which it became ready; 0: it is not
 
+    def ready_links(self) -> list[Link]:
+        """Return those over which the node has said welcome, that for heartbeats first."""
+        return [link for link in (self.control, self.link) if link is not None and link.ready]
+
     def __repr__(self) -> str:
         return f"<node {self.rank} at {self.launched.endpoint}, pid {self.launched.pid}>"

@@ -17,7 +17,7 @@ from skyward.results import DISCARD, Sink
 from skyward.wire import failures
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.credit import FIRST, SIZE, Budget
-from skyward.wire.frames import Payload, size_of
+from skyward.wire.frames import Payload, payload_size
 from skyward.wire.messages import Answer, Submit
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _payload_of(outcome: Outcome) -> tuple[int, Payload]:
         except OSError as error:  # out of descriptors
             outcome = error
     assert isinstance(outcome, BaseException)
-    failure = failures.from_exception(outcome)
+    failure = failures.of_client(outcome)
     return failure.status, Payload(failures.encode(failure), ())
 
 
@@ -144,7 +144,7 @@ class Nesting:
         for call, fn, (data, buffers), wanted, (retries, timeout), name in zip(
             message.calls, message.fns, rows, message.ranks, limits, message.names, strict=True
         ):
-            size = len(data) + size_of(buffers)
+            size = payload_size(data, buffers)
             about = (retries, timeout, wanted, name, size, wanted < 0)
             task = Task(self._new_id(), functions[fn], data, buffers, parent, 0, *about)
             parent.expect(call, task)

@@ -86,7 +86,7 @@ class Reach:
         match what:
             case Connection.UP:
                 link.failures = 0
-                if link.broken:
+                if link.broken and not link.linger:
                     link.fresh = True
                     self._engine.read(link)
             case Connection.DOWN:

@@ -16,7 +16,7 @@ from skyward.machine.memory import opened
 from skyward.mesh.nesting import Parent
 from skyward.results import DISCARD
 from skyward.wire.codec import split_body
-from skyward.wire.frames import size_of
+from skyward.wire.frames import payload_size
 from skyward.wire.messages import Credit, Items
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _spend(budget: Budget, message: Items, body: Sequence[Buffer]) -> None:
     for (data, buffers), count in zip(rows, message.counts or repeat(1), strict=False):
         if not budget.allows or budget.items < count:
             raise ProtocolError("more elements of a stream than were granted")
-        budget.spend(len(data) + (size_of(buffers) if buffers else 0), count)
+        budget.spend(payload_size(data, buffers), count)
 
 
 def _readdressed(message: Items | Credit, epoch: int, id: int, call: int) -> Items | Credit:

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProtocolError
+from skyward.machine.copies import Copies
 from skyward.machine.memory import EXHAUSTED, LEAST, Arena, Files, Lease
 from skyward.wire.frames import Payload, Ref
 from skyward.wire.messages import MAX_BATCH
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from skyward.dispatch.tasks import Task
-    from skyward.machine.memory import File
+    from skyward.machine.memory import File, Region
     from skyward.results import Outcome
     from skyward.wire.frames import Buffer
 
@@ -35,12 +36,42 @@ def _read_by(task: Task) -> Iterator[Buffer]:
             yield from packed.buffers
 
 
+class Copied:
+    """A copy of a buffer in shared memory, for as long as a task refers to it.
+
+    It has no finalizer: who finds it by a weak reference has it before its region can be used again.
+    """
+
+    __slots__ = ("__weakref__", "_ref", "_region")
+
+    def __init__(self, ref: Ref) -> None:
+        """Take the place of the region that owns a reference."""
+        self._ref = Ref(ref)
+        self._region: Region = ref.owner
+        ref.owner = self
+
+    def bytes(self) -> memoryview:
+        """Return what it holds."""
+        return self._region.view[: self._ref.length]
+
+    def refer(self) -> Ref:
+        """Return another reference to it."""
+        ref = Ref(self._ref)
+        ref.owner = self
+        return ref
+
+    def keep(self) -> None:
+        """Never use its region again: somebody unknown may be reading it."""
+        self._region.keep()
+
+
 class Sharing:
     """The memory that one pool shares with its nodes."""
 
     def __init__(self, limit: int) -> None:
         """``limit``: bytes of arguments that wait for their tasks to end."""
         self._arena = Arena(limit)
+        self._copies = Copies(Copied.bytes)
         self._files = Files()
         self.waiting: dict[int, deque[int]] = {}  # regions that nobody reads any more, by rank; nodes wait for them
         self._lent: dict[int, int] = {}  # regions that were not said to be released, by rank
@@ -49,11 +80,21 @@ class Sharing:
 
     def place(self, packed: Payload) -> Payload:
         """Return a payload whose large buffers lie in shared memory, as far as there is room (any thread)."""
-        buffers = [
-            (self._arena.put(buffer) if memoryview(buffer).nbytes >= LEAST else None) or buffer
-            for buffer in packed.buffers
-        ]
-        return Payload(packed.data, tuple(buffers))
+        return Payload(packed.data, tuple([self._put(buffer) for buffer in packed.buffers]))
+
+    def _put(self, buffer: Buffer) -> Buffer:
+        """Return a reference to the bytes; if a task has the same from the same memory, these are not copied again."""
+        view = memoryview(buffer)
+        if view.nbytes < LEAST:
+            return buffer
+        copies = self._copies
+        if (known := copies.find(view)) is not None:
+            return known.refer()
+        ref = self._arena.put(view)
+        if ref is None:
+            return buffer
+        copies.add(view, Copied(ref))
+        return ref
 
     def ended(self, task: Task, outcome: Outcome) -> None:
         """A task has ended: unless its worker ended it, nobody knows who still reads its arguments."""
@@ -65,6 +106,7 @@ class Sharing:
                 ref.owner.keep()
             if refs:
                 self._arena.retire()
+                self._copies = Copies(Copied.bytes)  # else a copy that is used again and again would keep it
 
     # --- results ---------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from skyward.mesh.outcomes import Outcomes
 from skyward.mesh.spares import Spares
 from skyward.wire.bundles import Interim
 from skyward.wire.codec import Decoder, check_body, encode, pack_body
-from skyward.wire.frames import shared_among
+from skyward.wire.frames import Repeated, shared_among
 from skyward.wire.functions import FunctionBlob
 from skyward.wire.kinds import NODE_MESSAGES
 from skyward.wire.lone import MAX_SMALL, Call, Reply
@@ -76,15 +76,15 @@ class Talk:
 
     # --- to the node -----------------------------------------------------------------------
 
-    def send(self, mate: Mate, message: Message, body: Sequence[Buffer] = ()) -> None:
-        """Send one message."""
+    def send(self, mate: Mate, message: Message, body: Sequence[Buffer] = (), *, repeated: bool = False) -> None:
+        """Send one message; if it is ``repeated``, others with the same large frames are about to follow."""
         link = mate.link
         if link is None:
             return
         if link.cutter is None or not body:
             link.send([encode(message), *body])
             return
-        for frames in link.cutter.cut(link.epoch, message, body):
+        for frames in link.cutter.cut(link.epoch, message, body, repeated=repeated):
             link.send(frames)
 
     def tasks(self, mate: Mate, tasks: Sequence[Task]) -> None:
@@ -123,7 +123,8 @@ class Talk:
         )
         self.release(mate)  # first, so that what these tasks return finds room
         link.unacked = 0
-        self.send(mate, message, body)
+        repeated = link.cutter is not None and any(type(task.buffers) is Repeated for task in tasks)
+        self.send(mate, message, body, repeated=repeated)
 
     def call(self, mate: Mate, task: Task, *, alone: bool = False) -> bool:
         """Send a task in one frame, if it is small enough; return whether it is. ``alone``: nothing is under way."""
@@ -176,6 +177,8 @@ class Talk:
                 self.spares.trim(now)
                 tidy()
             self.release(mate)
+            if link.cutter is not None and (parcels := link.cutter.drop(link.epoch)) is not None:
+                self.send(mate, parcels)
             frame = encode(Beat(link.epoch, link.seen, now, link.heard, link.shown))
             link.send([frame])  # also to find out if the node knows this connection
             if control is not None and control.ready:
@@ -189,10 +192,10 @@ class Talk:
                 self.send(mate, Release(link.epoch, regions))
 
     def goodbye(self, mate: Mate, reason: str = "the pool is closed") -> None:
-        """End the session, or answer the node that has."""
-        link = mate.link
-        if link is not None and link.ready:
-            link.send_last([encode(Bye(link.epoch, link.seen, reason))])
+        """End the session, or answer the node that has: over both links, for the first may be full for long."""
+        if (link := mate.link) is not None and link.ready:
+            for each in mate.ready_links():
+                each.send_last([encode(Bye(link.epoch, link.seen, reason))])
 
     def roster(self) -> None:
         """Tell every ready node who the nodes are now."""

@@ -26,7 +26,7 @@ def reason(task: Task, verdict: Verdict, *, closing: bool) -> BaseException:
         case NoNodes(waited, causes):
             return NoNodesError(waited, causes)
         case TooLarge(limit):
-            return payload.too_large(task.function.name, task.size, limit)
+            return payload.too_large(f"the arguments of {task.function.name}", task.size, limit)
         case Cancelled():
             return PoolClosedError("the pool was closed") if closing else CancelledError()
         case _:

@@ -201,7 +201,8 @@ class _Asking:
         question.problem = problem
         if link is not None:
             del self._open[link]
-            link.send_last([encode(Bye(link.epoch, 0, ""))])
+            if link.is_open:  # else the node has not said who it is
+                link.send_last([encode(Bye(link.epoch, 0, ""))])
             self._hub.disconnect(link)
 
 

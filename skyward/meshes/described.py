@@ -107,13 +107,30 @@ def load(name: str, advice: str = "") -> Description:
 
 def load_all() -> tuple[Description, ...]:
     """Return all meshes that are described; raises `ConfigError`."""
-    found: dict[str, Description] = {}
+    found, mistakes = load_good()
+    if mistakes:
+        raise mistakes[0]
+    return found
+
+
+def load_good() -> tuple[tuple[Description, ...], tuple[ConfigError, ...]]:
+    """Return the meshes whose descriptions make sense, and what is wrong with the others."""
+    found: dict[str, Description | None] = {}
+    mistakes: list[ConfigError] = []
     for path in places():
-        file = File.read(path)
+        try:
+            file = File.read(path)
+        except ConfigError as mistake:
+            mistakes.append(mistake)
+            continue
         for name in file.names:
             if name not in found:
-                found[name] = file.mesh(name)
-    return tuple(found.values())
+                found[name] = None
+                try:
+                    found[name] = file.mesh(name)
+                except ConfigError as mistake:
+                    mistakes.append(mistake)
+    return tuple(said for said in found.values() if said is not None), tuple(mistakes)
 
 
 class File:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Carried: TypeAlias = "list[Any] | Apart"
 
 PLAIN: Final = frozenset((int, float, str, bool, bytes, complex, type(None)))  # nobody can tell who shares one
-LARGEST: Final = 4_096  # items in a chunk; bounds what a lost worker costs
+LARGEST: Final = 8_192  # items in a chunk; bounds what a lost worker costs
 TOGETHER: Final = 64  # of those that are awaited: so many connections, say, one program has open without being asked
 FEW: Final = 8  # of those, as long as it is not known whether they wait or block
 MOST: Final = 2**20  # bytes of items, or of values, that are pickled apart in one chunk
@@ -38,11 +38,14 @@ _AS_IT_IS: Final = PLAIN | {CoroutineType}
 # values by their places, and how many items the next chunk may have.
 Outcomes: TypeAlias = tuple[float, int, list[Any], dict[int, bytes], dict[int, bytes], int]
 
-_forks = [0]  # of this process's forefathers
+_left: dict[int, list[Any]] = {}  # what chunks that run here have still to come to, by the `id` of the list
 
 
 def _note_fork() -> None:
-    _forks[0] += 1
+    """Have a child that an item forks, and that comes back to the chunk, end there: the items are not its own."""
+    for items in _left.values():
+        items.clear()
+    _left.clear()
 
 
 os.register_at_fork(after_in_child=_note_fork)
@@ -118,23 +121,31 @@ class Items:
         If calling the function gives coroutines, return one that awaits them all, as the worker will.
         """
         started = time.perf_counter()
-        fn, several, forks, begun = unmarked(self.fn), self.several, _forks, _forks[0]
+        fn, several = unmarked(self.fn), self.several
         values: list[Any] = []
         told = _Told(alone=len(items) == 1)
-        append, rest = values.append, iter(items)
-        while True:
-            try:  # around the loop, which goes on after a failure
-                for item in rest:
-                    value = fn(*item) if several else fn(item)
-                    append(value if type(value) in _AS_IT_IS else told.value(len(values), value))
-                    if forks[0] != begun or told.size > MOST:  # a child of the item's, which ends now; or enough
-                        break
-                break
-            except (Exception, SystemExit) as error:  # raised to whoever takes this item
-                if forks[0] != begun:
-                    raise
-                told.failure(len(values), error)
-                append(None)
+        append, as_it_is, rest = values.append, _AS_IT_IS, iter(items)
+        left = items.pickles if isinstance(items, Apart) else items
+        _left[id(left)] = left
+        try:
+            while True:
+                try:  # around the loop, which goes on after a failure
+                    for item in rest:
+                        value = fn(*item) if several else fn(item)
+                        if type(value) in as_it_is:
+                            append(value)
+                            continue
+                        append(told.value(len(values), value))
+                        if told.size > MOST:
+                            break
+                    break
+                except (Exception, SystemExit) as error:  # raised to whoever takes this item
+                    if id(left) not in _left:  # to whoever runs a child of this item
+                        raise
+                    told.failure(len(values), error)
+                    append(None)
+        finally:  # also after an interrupt: who idles keeps no arguments
+            _left.pop(id(left), None)
         seconds = time.perf_counter() - started
         if CoroutineType in map(type, values):
             return _awaited(seconds, values, told)

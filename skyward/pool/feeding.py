@@ -47,9 +47,10 @@ def batches(
     batch: list[Task] = []
     held = start = 0
     count = FIRST
+    shared = None if snapshot else pool.placing(snapshot=False)  # the caller waits, and changes nothing meanwhile
     while start < len(calls):
         some = calls[start : start + count]
-        tasks = pool.make_tasks(some, sink, start, snapshot=snapshot)
+        tasks = pool.make_tasks(some, sink, shared or pool.placing(snapshot=True), start)
         size = sum([task.size for task in tasks])
         if batch and held + size > budget:
             yield batch
@@ -82,6 +83,8 @@ class Feeder:
         self._wake = Waiter()  # whoever unparks it takes no lock: it may be a finalizer
         self._wake.prepare_to_park()
         self.hungry = False  # it waits for members to end, or for results to be taken
+        self._over = False  # it hands in nothing any more
+        self._at_rest = threading.Condition()  # notified when it is hungry, or over
         # The user's iterator runs in the context of whoever has dispatched the stream, with the same active pool.
         run = partial(contextvars.copy_context().run, pool.as_this_task(self._run))
         self.thread = threading.Thread(target=run, name="skyward-feeder", daemon=True)
@@ -104,9 +107,15 @@ class Feeder:
         buffer.stopped = True
         self._wake.unpark()
 
-    def hands_in(self) -> bool:
-        """Return whether it hands in calls that are all there, and waits for nobody who takes their results."""
-        if self._ahead is not None or not self.thread.is_alive():
+    def finish(self) -> bool:
+        """Wait while it hands in calls that are all there; return whether it did. Hungry, it waits for a consumer."""
+        with self._at_rest:
+            found = self._hands_in()
+            self._at_rest.wait_for(lambda: not self._hands_in())
+        return found
+
+    def _hands_in(self) -> bool:
+        if self._ahead is not None or self._over or not self.thread.is_alive():
             return False
         if self.hungry:
             self.look()
@@ -141,10 +150,22 @@ class Feeder:
             self.hungry = True
             if self._may_go_on():  # it changed before we were seen to wait
                 break
+            self._tell_at_rest()
             self._wake.park(threading.TIMEOUT_MAX)  # a wake-up from before only means to look once more
         self.hungry = False
 
+    def _tell_at_rest(self) -> None:
+        with self._at_rest:
+            self._at_rest.notify_all()
+
     def _run(self) -> None:
+        try:
+            self._feed_and_tell()
+        finally:
+            self._over = True
+            self._tell_at_rest()
+
+    def _feed_and_tell(self) -> None:
         error: BaseException | None = None
         try:
             self._feed()
@@ -186,7 +207,7 @@ class Feeder:
 
     def _hand_in(self, pool: GroupOperations, buffer: StreamBuffer, call: PendingFunction[Any], index: int) -> bool:
         try:
-            tasks = pool.make_tasks([call], buffer, index, snapshot=True)
+            tasks = pool.make_tasks([call], buffer, pool.placing(snapshot=True), index)
         except SerializationError as error:
             failure = error  # the name of an `except` is gone before the lambda runs
             pool.soon(lambda: buffer.add(index, failure))

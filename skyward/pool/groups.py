@@ -6,10 +6,10 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from skyward.pool.later import later
-from skyward.pool.poolstreams import PoolStreams
+from skyward.pool.streams import StreamOperations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from skyward.answers.futures import Future
     from skyward.answers.streams import ResultStream, StreamBuffer
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from skyward.answers.waiting import Waiter
     from skyward.dispatch.tasks import Task, total_size
     from skyward.mesh.view import Tally
+    from skyward.pool.bundling import Bundler
     from skyward.pool.feeding import Feeder, batches
+    from skyward.pool.making import BatchMaker
+    from skyward.pool.placing import Placing
     from skyward.pool.pumping import disown
     from skyward.results import Collection, Sink
     from skyward.work.pending import Group, PendingFunction
@@ -27,6 +30,7 @@ later(
     {
         "skyward.dispatch.tasks": ("total_size",),
         "skyward.pool.feeding": ("Feeder", "batches"),
+        "skyward.pool.making": ("BatchMaker",),
         "skyward.answers.futures": ("Future",),
         "skyward.pool.pumping": ("disown",),
         "skyward.results": ("Collection",),
@@ -36,7 +40,7 @@ later(
 )
 
 
-class GroupOperations(PoolStreams):
+class GroupOperations(StreamOperations):
     """The part of a pool's operations that is about groups, in terms of a few primitives."""
 
     _window_size: int  # bytes of arguments that may be under way
@@ -84,11 +88,17 @@ class GroupOperations(PoolStreams):
     def slots(self) -> int:
         """Return how many tasks run at once on the nodes that are ready."""
 
-    @abstractmethod
+    # --- tasks -----------------------------------------------------------------------------
+
     def make_tasks(
-        self, calls: Iterable[PendingFunction[Any]], sink: Sink, start: int = 0, *, snapshot: bool
+        self, calls: Sequence[PendingFunction[Any]], sink: Sink, placing: Placing, start: int = 0
     ) -> list[Task]:
         """Serialize calls, members of a group from index ``start`` on; raises `SerializationError`."""
+        return BatchMaker(self._maker, self, sink, placing).make(calls, self._bundler(sink, len(calls)), start)
+
+    def _bundler(self, _sink: Sink, _calls: int) -> Bundler | None:
+        """Return who puts short calls of a group together; None if nobody does."""
+        return None
 
     # --- groups ----------------------------------------------------------------------------
 

@@ -1,10 +1,9 @@
 """`pool.map`: one function over many items, in chunks of its own choosing.
 
-A chunk is a call of `chunks.Items`, which applies the function to several items and keeps them apart. Chunks begin with
-one item and grow until one takes about `WORTHWHILE` seconds, so that cheap items share the cost of a message and dear
-ones are spread over all workers; those of many bytes are divided. Where items must stand alone (a time limit, or no
-re-runs) every chunk has one. A chunk that fails as a whole, because its worker died or its values have too many bytes
-together, is run again item by item, so that only the culprit fails.
+A chunk is a call of `chunks.Items`, which applies the function to several items and keeps them apart; `chunk_size` says
+how many. Where items must stand alone (a time limit, or no re-runs) every chunk has one. A chunk that fails as a whole,
+because its worker died or its values have too many bytes together, is run again item by item, so that only the culprit
+fails.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
-from skyward.calls import BoundFunction, Function, function
 from skyward.errors import PoolClosedError, RemoteError, SerializationError, TaskError
-from skyward.pool.chunks import LARGEST, Items, parts, values_of
+from skyward.pool.chunk_size import ChunkSize
+from skyward.pool.chunks import parts, values_of
+from skyward.pool.mapped_function import MappedFunction
 from skyward.results import CancelledError
-from skyward.wire import failures, payload
-from skyward.work.parameters import yields
+from skyward.wire import failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WORTHWHILE: Final = 0.01  # seconds of work in a chunk: a message costs some hundred microseconds
-GROWTH: Final = 8  # how much larger than the one before a chunk may be
 AHEAD: Final = 3  # chunks under way per slot: one runs, one waits behind it, one is on its way
 
 
@@ -44,12 +41,6 @@ def _told(error: BaseException) -> BaseException:
     told = RuntimeError(f"the function raised {error!r}")
     told.__cause__ = error
     return told
-
-
-def _marked(fn: Any) -> Function[..., Any] | None:
-    """Return the marked function that a function, or a method of an object, is."""
-    found: Any = cast("Any", fn).__func__ if isinstance(fn, BoundFunction) else fn
-    return cast("Function[..., Any]", found) if isinstance(found, Function) else None
 
 
 class _Sent(NamedTuple):
@@ -77,29 +68,11 @@ class MapIterator(Generic[T]):
     """
 
     def __init__(self, pool: PoolOperations, fn: Any, iterables: tuple[Iterable[Any], ...], options: Options) -> None:
-        if not callable(fn):
-            raise TypeError(f"map takes a function, got {fn!r}")
+        self._several = len(iterables) > 1
+        self._function = MappedFunction(fn, several=self._several)
         if not iterables:
             raise TypeError("map needs at least one iterable: pool.map(f, items)")
-        marked = _marked(fn)
-        self._several = len(iterables) > 1
-        chunk = Items(fn, getattr(marked or fn, "__qualname__", type(fn).__name__), several=self._several)
-        if yields(fn if marked is None else marked.__wrapped__):
-            raise TypeError(
-                f"map takes a function that returns its values, and {chunk.__qualname__} yields them; mark it with "
-                "@sky.function and call it: for value in f(item) >> pool, or sky.gather(*[f(i) for i in items]) >> pool"
-            )
-        if marked is not None and marked.inputs is not None:
-            raise TypeError(
-                f"map passes items as they are, and {chunk.__qualname__} takes an iterator, which is fed while it "
-                "runs; call it: sky.gather(*[f(i) for i in items]) >> pool"
-            )
-        timeout = marked.timeout if marked is not None else None
-        retries = marked.retries if marked is not None else None
-        self._original = fn if marked is None else cast("Any", fn).__wrapped__
-        self._run = function(timeout=timeout, retries=retries)(chunk)
-        self._name = chunk.__qualname__
-        self._alone = bool(timeout or options.timeout) or (options.retries if retries is None else retries) == 0
+        self._size = ChunkSize(alone=self._function.stands_alone(options))
         self._pool = pool
         self._items: Iterator[Any] = zip(*iterables, strict=False) if self._several else iter(iterables[0])
         self._exhausted = False
@@ -108,8 +81,6 @@ class MapIterator(Generic[T]):
         self._pulled: list[Any] = []  # items that an interrupt has kept from being sent
         self._values: deque[T] = deque()  # of the items that are next; who takes one has it alone
         self._then: deque[deque[T] | _Failed] = deque()  # what follows them
-        self._size = 1
-        self._fits: float = LARGEST  # items in a chunk, by their bytes
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -141,7 +112,7 @@ class MapIterator(Generic[T]):
         elif isinstance(then.error, Exception):
             raise then.error
         else:
-            raise _told(failures.to_exception(then.error, function=self._name, node=then.node, task=then.task))
+            raise _told(failures.to_exception(then.error, function=self._function.name, node=then.node, task=then.task))
 
     def __aiter__(self) -> Self:
         return self
@@ -189,7 +160,7 @@ class MapIterator(Generic[T]):
         while not self._exhausted and len(self._sent) < AHEAD * max(1, self._slots()):
             items = self._pulled
             error: Exception | None = None
-            size = max(len(items), min(self._size, int(self._fits)))
+            size = max(len(items), self._size.items)
             try:
                 items.extend(islice(self._items, size - len(items)))
             except Exception as caught:  # of an iterable: raised in its turn, after the items that came before
@@ -206,28 +177,16 @@ class MapIterator(Generic[T]):
 
     def _send_all(self, items: list[Any]) -> list[_Sent]:
         divided = list(parts(items, several=self._several))
-        # To find out that items are too large for a chunk costs a copy of each: larger ones are tried little by little.
-        self._fits = min(LARGEST, 1.25 * self._fits) if len(divided) == 1 else len(items) // len(divided)
+        self._size.note_parts(len(items), len(divided))
         return [self._send(*part) for part in divided]
 
     def _send(self, items: list[Any], carried: Carried | None = None) -> _Sent:
         try:
-            future = self._pool.run_async(self._run(items if carried is None else carried))
+            future = self._pool.run_async(self._function.call(items if carried is None else carried))
         except SerializationError as error:
-            return _Sent(items, None, error=self._explained(items, error))
+            return _Sent(items, None, error=self._function.explained(items, error))
         tasks = future.tasks
         return _Sent(items, future, tasks[0].id if tasks else 0)
-
-    def _explained(self, items: list[Any], error: SerializationError) -> SerializationError:
-        """Return the error with the path that the user knows: of his function's own arguments, with no chunk."""
-        if error.path[:1] == (".fn",):
-            return SerializationError(error.what, error.path[1:], error.reason)
-        if len(items) == 1:  # else they are sent again one by one
-            try:
-                payload.dumps_call(items[0] if self._several else (items[0],), {}, function=self._original)
-            except SerializationError as own:
-                return own
-        return error
 
     def _take(self, sent: _Sent) -> None:
         """Take in the outcomes of the first chunk; if it failed as a whole, send its items one by one."""
@@ -250,7 +209,7 @@ class MapIterator(Generic[T]):
             start = 0
             for place, failure in sorted(wrong.items()):
                 if isinstance(failure, RemoteError):
-                    failures.locate(failure, function=self._name, node=node, task=sent.task)
+                    failures.locate(failure, function=self._function.name, node=node, task=sent.task)
                 then += [deque(values[start:place]), _Failed(failure, node, sent.task)]
                 start = place + 1
             then.append(deque(values[start:] if start else values))
@@ -259,7 +218,7 @@ class MapIterator(Generic[T]):
             self._sent.popleft()  # only now: an interrupt before this loses nothing
             self._sent.extendleft(reversed(left))
             self._then += then
-            self._adapt(seconds / len(values), most)
+            self._size.note_time(seconds / len(values), most)
 
     def _outcomes(self, sent: _Sent) -> Outcomes:
         if sent.future is None:
@@ -273,11 +232,6 @@ class MapIterator(Generic[T]):
             self.close()
             raise
         return outcomes
-
-    def _adapt(self, seconds: float, most: int) -> None:
-        if not self._alone:
-            wanted = int(WORTHWHILE / max(seconds, 1e-9))
-            self._size = max(1, min(wanted, GROWTH * self._size, most))
 
     def close(self) -> None:
         """Cancel what is under way; the iterator is at its end."""

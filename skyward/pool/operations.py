@@ -1,18 +1,13 @@
 """What can be done with a pool, wherever it is: on the client, or as a handle inside a task.
 
-Both kinds turn calls into tasks here, in the thread that dispatches, so that what cannot be
-serialized fails before anything is sent and arguments are as they were at that moment. They differ
-in how tasks get to a scheduler and in who polls; those are the abstract methods of `groups` and `poolstreams`.
+Both kinds turn calls into tasks in the same way (`making`). They differ in how tasks get to a scheduler and in who
+polls; those are the abstract methods of `groups` and `streams`.
 """
 
 from __future__ import annotations
 
-import threading
-from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, TypeVarTuple, cast, overload
 
-from skyward.config import code_limit
 from skyward.pool.groups import GroupOperations
 from skyward.pool.later import later
 from skyward.runtime import active_pool
@@ -20,7 +15,6 @@ from skyward.work.mistakes import described
 from skyward.work.pending import PendingFunction, is_call, is_group
 
 if TYPE_CHECKING:
-    import itertools
     from collections.abc import Callable, Coroutine, Iterable, Sequence
     from typing import Concatenate, TypeAlias
 
@@ -29,29 +23,19 @@ if TYPE_CHECKING:
     from skyward.answers.waiting import Waiter
     from skyward.calls import BoundFunction, Function
     from skyward.config import Options
-    from skyward.dispatch.tasks import ANY, Task, total_size
-    from skyward.pool.bundling import Bundler, Like
+    from skyward.dispatch.tasks import Task, total_size
     from skyward.pool.mapping import MapIterator
-    from skyward.pool.plain import plain_task
-    from skyward.pool.poolstreams import PoolStreams
-    from skyward.pool.pumping import Pump, disown, refuse_broadcast, take_inputs
+    from skyward.pool.pumping import refuse_broadcast
     from skyward.results import Collection, Outcome, Single, Sink, broadcast_values, unwrap
-    from skyward.wire import payload
-    from skyward.wire.frames import size_of
-    from skyward.wire.functions import LONGEST_NAME, FunctionBlob, FunctionStore
     from skyward.work.pending import PendingFunctionGroup, PendingStream
 
 later(
     globals(),
     {
-        "skyward.dispatch.tasks": ("ANY", "Task", "total_size"),
+        "skyward.dispatch.tasks": ("total_size",),
         "skyward.answers.futures": ("Future",),
-        "skyward.pool.plain": ("plain_task",),
-        "skyward.pool.pumping": ("disown", "refuse_broadcast", "take_inputs"),
+        "skyward.pool.pumping": ("refuse_broadcast",),
         "skyward.results": ("Collection", "Single", "broadcast_values", "unwrap"),
-        "skyward.wire": ("payload",),
-        "skyward.wire.frames": ("size_of",),
-        "skyward.wire.functions": ("LONGEST_NAME",),
     },
 )
 
@@ -65,161 +49,10 @@ if TYPE_CHECKING:
     Items: TypeAlias = Iterable[Any]
 
 
-class _Dispatching(threading.local):
-    """For which pool this thread serializes: a pool as an argument must be that one."""
-
-    pool: PoolStreams | None = None
-
-
-_dispatching = _Dispatching()
-_index = attrgetter("index")
-
-
 class PoolOperations(GroupOperations):
     """The operations of a pool, in terms of a few primitives."""
 
     _options: Options
-    _max_payload: int  # bytes
-    _functions: FunctionStore
-    _ids: itertools.count[int]
-
-    # --- describing work as tasks ----------------------------------------------------------
-
-    def make_tasks(
-        self, calls: Iterable[PendingFunction[Any]], sink: Sink, start: int = 0, *, snapshot: bool
-    ) -> list[Task]:
-        """Serialize calls, members of a group from index ``start`` on; raises `SerializationError`."""
-        calls = list(calls) if not isinstance(calls, (list, tuple)) else calls
-        known: dict[int, FunctionBlob] = {}
-        plain: dict[int, Like] = {}
-        bundler = self._bundler(sink, len(calls))
-        look = partial(self._note_plain, known=known, plain=plain)
-        outer, _dispatching.pool = _dispatching.pool, self  # it may be an argument, and a function may refer to it
-        tasks: list[Task] = []
-        try:
-            for index, call in enumerate(calls, start):
-                if bundler is None or not bundler.take(call, index, tasks, look):
-                    tasks.append(self._make(call, sink, index, known, plain, snapshot))
-            if bundler is not None:
-                bundler.close(tasks)
-                tasks.sort(key=_index)  # a bundle stands where its first call does
-            return tasks
-        except BaseException:
-            for task in tasks:
-                disown(task.feeds)
-            raise
-        finally:
-            _dispatching.pool = outer
-
-    def _make(
-        self,
-        call: PendingFunction[Any],
-        sink: Sink,
-        index: int,
-        known: dict[int, FunctionBlob],
-        plain: dict[int, Like],
-        snapshot: bool,
-    ) -> Task:
-        """Serialize one call. What is the same for all calls of a function is looked up once for a group."""
-        function = call.function
-        like = plain.get(id(function)) or self._note_plain(function, known, plain)
-        if (
-            like is not None
-            and type(call) is PendingFunction
-            and not call.kwargs
-            and (data := payload.dumps_plain(call.args)) is not None
-        ):
-            blob, retries, timeout = like
-            task = Task(next(self._ids), blob, data, (), sink, index, retries, timeout, ANY, blob.name, len(data), True)
-        else:
-            task = self._task(call, sink, index, known, snapshot=snapshot)
-        if task.size > self._max_payload:
-            disown(task.feeds)
-            payload.refuse_size(function, task.size, self._max_payload)
-        return task
-
-    def _bundler(self, _sink: Sink, _calls: int) -> Bundler | None:
-        """Return who puts short calls of a group together; None if nobody does."""
-        return None
-
-    def _resolve(self, function: Function[..., Any], modules: frozenset[str]) -> FunctionBlob:
-        blob = self._functions.resolve(function, modules)
-        if len(blob.body) > self._max_payload:
-            self._check_code(function, len(blob.body))
-        return blob
-
-    def _limits(self, function: Function[..., Any]) -> tuple[int, float]:
-        """Return retries and timeout of a call that does not say."""
-        options = self._options
-        retries, timeout = function.retries, function.timeout
-        return (
-            options.retries if retries is None else retries,
-            (options.timeout or 0.0) if timeout is None else timeout,
-        )
-
-    def _note_plain(
-        self, function: Function[..., Any], known: dict[int, FunctionBlob], plain: dict[int, Like]
-    ) -> Like | None:
-        if function.inputs is not None or function.yields:
-            return None
-        blob = known[id(function)] = self._resolve(function, payload.NO_MODULES)
-        like = plain[id(function)] = blob, *self._limits(function)
-        return like
-
-    def _task(
-        self, call: PendingFunction[Any], sink: Sink, index: int, blobs: dict[int, FunctionBlob], *, snapshot: bool
-    ) -> Task:
-        function = call.function
-        if function.inputs is None and not function.yields:
-            return self._serialized(call, call.args, call.kwargs, sink, index, blobs, snapshot=snapshot)
-        args, kwargs, pumps = call.args, call.kwargs, tuple["Pump", ...]()
-        if function.inputs is not None:
-            args, kwargs, pumps = take_inputs(self, function, args, kwargs)
-        try:
-            if not function.yields:
-                task = self._serialized(call, args, kwargs, sink, index, blobs, snapshot=snapshot)
-            else:
-                buffer = self._yielding(sink, index)
-                task = buffer.task = self._serialized(call, args, kwargs, buffer, index, blobs, snapshot=True)
-            self._feed_by(task, pumps)
-        except BaseException:
-            disown(pumps)
-            raise
-        return task
-
-    def _serialized(
-        self,
-        call: PendingFunction[Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        sink: Sink,
-        index: int,
-        blobs: dict[int, FunctionBlob],
-        *,
-        snapshot: bool,
-    ) -> Task:
-        function = call.function
-        packed, modules = payload.dumps_call(args, kwargs, function=function)
-        blob = blobs.get(id(function))
-        if blob is None or modules:
-            blob = self._resolve(function, modules)
-            if not modules:
-                blobs[id(function)] = blob
-        if packed.buffers:
-            packed = self._place(packed, snapshot=snapshot)
-        retries, timeout = self._limits(function)
-        retries = retries if call.retries is None else call.retries
-        timeout = timeout if call.timeout is None else call.timeout
-        rank = ANY if call.rank is None else call.rank
-        name = blob.name if call.label is None else f"{blob.name} {call.label!r}"[:LONGEST_NAME]
-        data, buffers = packed
-        size = len(data) + (size_of(buffers) if buffers else 0)
-        return Task(next(self._ids), blob, data, buffers, sink, index, retries, timeout, rank, name, size, rank < 0)
-
-    def _check_code(self, function: Function[..., Any], size: int) -> None:
-        limit = code_limit(self._max_payload)
-        if size > limit:
-            payload.refuse_code(function, size, limit)
 
     # --- operators -------------------------------------------------------------------------
 
@@ -237,13 +70,13 @@ class PoolOperations(GroupOperations):
         if not is_call(call):
             return self.run_group(call) if is_group(call) else _refuse(call)
         single = Single()
-        task = plain_task(call, single, self._ids, self._functions, self._options, self._max_payload)
+        task = self._maker.alone(call, single)
         if task is not None:
             self._run_to_end((task,), single)
         elif call.function.yields:
-            self._wait_for_room_and_submit(self.make_tasks([call], single, snapshot=True))
+            self._wait_for_room_and_submit(self.make_tasks([call], single, self.placing(snapshot=True)))
         else:
-            self._run_to_end(self.make_tasks([call], single, snapshot=False), single)
+            self._run_to_end(self.make_tasks([call], single, self.placing(snapshot=False)), single)
         return unwrap(cast("Outcome", single.outcome))
 
     @overload
@@ -257,12 +90,12 @@ class PoolOperations(GroupOperations):
             return self._group_future(call)
         _require_call(call)
         future: Future[Any] = Future(self)
-        task = plain_task(call, future, self._ids, self._functions, self._options, self._max_payload)
+        task = self._maker.alone(call, future)
         if task is not None:
             future.tasks = (task,)
             self._submit_alone(task)
             return future
-        tasks = self.make_tasks([call], future, snapshot=True)
+        tasks = self.make_tasks([call], future, self.placing(snapshot=True))
         if not call.function.yields:
             future.tasks = tasks
         self._wait_for_room_and_submit(tasks)
@@ -308,7 +141,7 @@ class PoolOperations(GroupOperations):
         if call.function.yields:
             return self._broadcast_stream(call, ranks)
         collection = Collection(len(ranks), return_exceptions=True, cancel=self.cancel_tasks)
-        first = self.make_tasks([call], collection, snapshot=False)[0]
+        first = self.make_tasks([call], collection, self.placing(snapshot=False))[0]
         refuse_broadcast(first.feeds, call.function)
         tasks = [self._copy(first, collection, index, rank) for index, rank in enumerate(ranks)]
         self._run_to_end(tasks, collection)
@@ -317,12 +150,12 @@ class PoolOperations(GroupOperations):
     def _broadcast_stream(self, call: PendingFunction[T], ranks: Sequence[int]) -> list[T]:
         """Run a call that yields once on every node; an iterator for each."""
         unused = Single()  # keeps the iterator of the first, which is only copied
-        first = self.make_tasks([call], unused, snapshot=True)[0]
+        first = self.make_tasks([call], unused, self.placing(snapshot=True))[0]
         refuse_broadcast(first.feeds, call.function)
         collection = Collection(len(ranks), return_exceptions=False, cancel=self.cancel_tasks)
         tasks: list[Task] = []
         for index, rank in enumerate(ranks):
-            buffer = self._yielding(collection, index)
+            buffer = self.yielding(collection, index)
             buffer.task = self._copy(first, buffer, index, rank)
             tasks.append(buffer.task)
         del unused
@@ -330,9 +163,8 @@ class PoolOperations(GroupOperations):
         return list(collection.values())
 
     def _copy(self, task: Task, sink: Sink, index: int, rank: int) -> Task:
-        same = (task.retries, task.timeout, rank, task.name, task.size, False)
-        copy = Task(next(self._ids), task.function, task.data, task.buffers, sink, index, *same)
-        self._feed_by(copy, tuple([pump.again() for pump in task.feeds]))
+        copy = self._maker.for_node(task, sink, index, rank)
+        self.feed_by(copy, tuple([pump.again() for pump in task.feeds]))
         return copy
 
     def _run_to_end(self, tasks: Sequence[Task], waiter: Waiter) -> None:
@@ -378,7 +210,9 @@ class PoolOperations(GroupOperations):
     # --- travelling ------------------------------------------------------------------------
 
     def __reduce__(self) -> Any:
-        if _dispatching.pool is not self:
+        from skyward.pool.making import may_travel
+
+        if not may_travel(self):
             raise TypeError(
                 "a pool cannot be pickled; in a call it can travel to its own nodes, as a handle to the same pool"
             )

@@ -19,7 +19,7 @@ from skyward.answers.values import ValueStream
 from skyward.answers.waiting import Waiter
 from skyward.wire import failures, payload
 from skyward.wire.credit import Budget
-from skyward.wire.frames import Payload, size_of
+from skyward.wire.frames import Payload, payload_size
 from skyward.wire.placeholders import Placeholder
 from skyward.work.abbreviation import abbreviate
 from skyward.work.parameters import ONCE
@@ -162,9 +162,8 @@ class Pump:
 
     def _may_go_on(self) -> bool:
         while not self._stopped:
-            with self._lock:
-                if self._budget.allows:
-                    return True
+            if self._budget.allows:  # others only make it more
+                return True
             self._wake.park(threading.TIMEOUT_MAX)
         return False
 
@@ -174,7 +173,7 @@ class Pump:
                 return
             if packed is not None:
                 self._waiting.append(packed)
-                self._budget.spend(len(packed.data) + (size_of(packed.buffers) if packed.buffers else 0))
+                self._budget.spend(payload_size(*packed))
             self._ended, self._failed = ended, failed
             call, self._called = not self._called, True
         if call:
@@ -289,7 +288,7 @@ def refuse_broadcast(pumps: Iterable[Pump], function: Function[..., Any]) -> Non
 def pack(value: object, limit: int) -> Payload:
     """Return an element as bytes; raises `SerializationError`."""
     packed = payload.dumps_value(value, "an element of an iterable")
-    size = len(packed.data) + sum(memoryview(buffer).nbytes for buffer in packed.buffers)
+    size = payload_size(*packed)
     if size > limit:
-        payload.refuse_large("an element of an iterable", size, limit)
+        raise payload.too_large("an element of an iterable", size, limit)
     return packed

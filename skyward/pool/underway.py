@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from skyward.pool.feeding import Feeder
     from skyward.pool.pumping import Pump
 
-LOOK: Final = 0.05  # seconds between looks whether a stream waits for its consumer
 FEEDER_END: Final = 1.0  # seconds the thread of a stream may take to end: a user's iterator may not return at all
 
 
@@ -50,12 +49,8 @@ class Underway:
 
     def finish_feeders(self) -> bool:
         """Wait for calls that are handed in little by little, and all there; return whether there were any."""
-        found = False
-        for feeder in self._feeders:
-            while feeder.hands_in():
-                found = True
-                feeder.thread.join(LOOK)
-        return found
+        found = [feeder.finish() for feeder in self._feeders]
+        return any(found)
 
     def stop_feeders(self) -> None:
         """End the threads that feed streams and pull arguments, as far as users' iterators let them."""

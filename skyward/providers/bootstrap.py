@@ -218,12 +218,12 @@ def understand(line: str) -> Said:
     return Said("", line)
 
 
-def failure(machine: str, lines: Sequence[str], step: str = "", why: str = "it ended without a word") -> BootstrapError:
+def failure(machine: str, lines: Sequence[str], why: str = "it ended without a word") -> BootstrapError:
     """Return the error that the lines of a bootstrap on a machine tell of; ``why`` if they do not say it."""
     said = [understand(line) for line in lines]
     log = tuple(line for line, each in zip(lines, said, strict=True) if not each.kind)[-LOG_LINES:]
     told = next((each for each in reversed(said) if each.kind == "error"), None)
-    step = next((each.text for each in reversed(said) if each.kind == "step"), step)
+    step = next((each.text for each in reversed(said) if each.kind == "step"), "")
     while_ = f", while {step}" if step else ""
     if told is None:
         return BootstrapError(f"{machine}: {why}{while_}", log)

@@ -12,12 +12,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from skyward.errors import ProvisionError
+from skyward.machine.passing import LONGEST_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PREFIX: Final = "skyward-"
-LONGEST: Final = 107  # bytes of a Unix socket's path on Linux, without the final NUL
 RANDOM: Final = 6  # bytes in the name: enough that nobody guesses or repeats it
 ROOM: Final = len("/" + PREFIX) + 2 * RANDOM + len("/n99999.sock")  # bytes after the parent's path
 
@@ -32,7 +32,7 @@ def find_private(parents: Iterable[str]) -> str:
     """Return a path for a new directory in the first of ``parents`` that will do; raises `ProvisionError`."""
     reasons: dict[str, str] = {}
     for parent in parents:
-        if len(os.fsencode(parent)) + ROOM > LONGEST:
+        if len(os.fsencode(parent)) + ROOM > LONGEST_PATH:
             reasons[parent] = "too long for the path of a socket"
             continue
         path = f"{parent}/{PREFIX}{os.urandom(RANDOM).hex()}"

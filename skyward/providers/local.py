@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from skyward.errors import ConfigError, ProvisionError
 from skyward.machine.cpus import usable_cpus
@@ -93,6 +93,10 @@ class Local(Provider):
 
     def __repr__(self) -> str:
         return f"sky.Local(transport={self.transport!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the settings alone."""
+        return type(self), (self.transport,)
 
     def for_pool(self) -> Self:
         """Return an unused provider with the same settings."""

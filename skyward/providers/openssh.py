@@ -19,10 +19,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import HostUnreachableError, ProvisionError
+from skyward.machine.passing import LONGEST_PATH
 from skyward.providers import openssh_words as words
 from skyward.providers.bundle import cache
 from skyward.providers.daemon import GLANCE, close_lifeline, open_lifeline
-from skyward.providers.directory import LONGEST, PREFIX
+from skyward.providers.directory import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -347,7 +348,7 @@ def control_directory() -> str:
     """Return a directory that is ours alone, with a path short enough for the sockets of connections."""
     for parent in (cache(), f"/tmp/{PREFIX}{os.getuid()}"):  # noqa: S108 - ours alone, which is checked
         path = os.path.join(parent, "ssh")
-        if len(os.fsencode(path)) + 1 + 12 + SUFFIX > LONGEST:
+        if len(os.fsencode(path)) + 1 + 12 + SUFFIX > LONGEST_PATH:
             continue
         with suppress(OSError):
             os.makedirs(parent, mode=0o700, exist_ok=True)

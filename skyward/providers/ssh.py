@@ -13,7 +13,8 @@ import os
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from skyward.config import check_flag, check_whole
 from skyward.errors import ConfigError, MeshError, ProvisionError
@@ -24,7 +25,7 @@ from skyward.providers.bundle import check, make_bundle
 from skyward.providers.openssh import Connection, Patience, control_directory
 from skyward.providers.openssh_words import Trust
 from skyward.providers.platforms import Platform
-from skyward.providers.ssh_hosts import Host, parse, parse_file
+from skyward.providers.ssh_hosts import Host, check_text, parse, parse_file
 from skyward.providers.ssh_launch import Launch
 from skyward.providers.ssh_scripts import Place
 
@@ -89,7 +90,7 @@ class SSH(Provider):
         if isinstance(hosts, str):
             raise TypeError(f"sky.SSH takes a list of hosts, such as sky.SSH([{hosts!r}])")
         usual = Host("usual", user=user, port=port, identity=identity, python=python, setup=setup)
-        named = [each if isinstance(each, Host) else parse(each) for each in hosts]
+        named = [each if isinstance(each, Host) else parse(check_text(each)) for each in hosts]
         named += _read(hostfile) if hostfile is not None else []
         self._hosts = tuple(host.otherwise(usual) for host in named)
         if not self._hosts:
@@ -123,9 +124,17 @@ class SSH(Provider):
     def __repr__(self) -> str:
         return f"sky.SSH({[str(host) for host in self._hosts]})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the settings alone."""
+        return self._maker(), ()
+
     def for_pool(self) -> Self:
         """Return an unused provider with the same settings."""
-        return type(self)(
+        return self._maker()()
+
+    def _maker(self) -> partial[Self]:
+        return partial(
+            type(self),
             self._hosts,
             ssh_config=self._trust.ssh_config,
             known_hosts=self._trust.known_hosts,

@@ -71,6 +71,13 @@ def _is_port(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65_536
 
 
+def check_text(value: object) -> str:
+    """Return a host that is named in a text; raises `TypeError`."""
+    if not isinstance(value, str):
+        raise TypeError(f"a host is a string or a sky.Host, got {value!r}; {EXAMPLE}")
+    return value
+
+
 def parse(text: str) -> Host:
     """Return the host that a line names; raises `ConfigError`."""
     try:

@@ -10,7 +10,9 @@ import errno
 import os
 import re
 import time
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, cast
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 
 from skyward.errors import ConfigError, ProvisionError
 from skyward.model import Nodes
@@ -19,7 +21,6 @@ from skyward.providers.running import Running
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterable
     from typing import Self
 
     from skyward.providers.base import LaunchSpec
@@ -39,6 +40,8 @@ class Address(NamedTuple):
     @classmethod
     def parse(cls, node: object) -> Address:
         """Return ``"endpoint key"``, or a pair of these, as an address; raises `ConfigError`."""
+        if not isinstance(node, Iterable):
+            raise TypeError(f"a node is a string such as 'tcp://10.0.0.5:7700 KEY', or a pair of these, got {node!r}")
         words = node.split() if isinstance(node, str) else list(cast("Iterable[str]", node))
         endpoint, key = [*map(str, words), "", ""][:2]
         if endpoint.startswith("ipc:///") and not key:
@@ -84,6 +87,10 @@ class Static(Running):
     def __repr__(self) -> str:
         return f"sky.Static({[address.endpoint for address in self._addresses]})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the settings alone."""
+        return partial(type(self), self._addresses, key=self._key_file), ()
+
     def for_pool(self) -> Self:
         """Return an unused provider with the same settings."""
         return type(self)(self._addresses, key=self._key_file)
@@ -115,16 +122,15 @@ class Static(Running):
         told: set[str] = set()
         pause = FIRST
         while True:
-            while (address := self._take(self._addresses, silent)) is not None:
+            if (address := self._take(self._addresses, silent)) is not None:
                 try:
                     host = self._enter(address.endpoint, max(FIRST, deadline - time.monotonic()), cancelled)
                 except OSError as error:
                     silent[address.endpoint] = error
                     continue
                 self._met.add(address.endpoint)
-                ident = f"{address.endpoint} {index}"
                 return Launched(
-                    ident=ident,
+                    ident=f"{address.endpoint} {index}",
                     endpoint=address.endpoint,
                     public_key=address.key,
                     address=host,

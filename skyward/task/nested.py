@@ -18,7 +18,7 @@ import time
 import weakref
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from skyward.answers.hand import Alarm, Hand
 from skyward.answers.lending import Lent
@@ -30,9 +30,9 @@ from skyward.pool.underway import Underway
 from skyward.runtime import instance_info
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
-from skyward.wire.functions import FunctionStore
 from skyward.wire.messages import Credit, Function, Items, Module, Revoke, Submit
 from skyward.wire.shelf import CALLS, Shelf
+from skyward.work.absent import Absent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from skyward.answers.waiting import Waiter
     from skyward.dispatch.assignment import split
     from skyward.dispatch.tasks import SETTLED, Task
+    from skyward.pool.making import TaskMaker
     from skyward.pool.pumping import Pump
     from skyward.results import CancelledError, Outcome
     from skyward.wire.frames import Buffer
@@ -54,12 +55,14 @@ later(
     {
         "skyward.dispatch.assignment": ("split",),
         "skyward.dispatch.tasks": ("SETTLED",),
+        "skyward.pool.making": ("TaskMaker",),
         "skyward.results": ("CancelledError",),
         "skyward.answers.values": ("ValueBuffer",),
     },
 )
 
-_CLIENTS: Final = ("resize", "snapshot", "open", "close")  # what only the holder of a pool can do
+# What is said to who asks for what only the holder of a pool can do.
+_CLIENTS: Final = "a task has no {name} of the pool it runs in: nodes and their life are the client's"
 BATCH: Final = 256  # calls in one message that takes calls back, as many as on the client
 FIRST: Final = 2**62  # numbers of calls start at random below it: a re-run parent must not take its first run's answers
 
@@ -88,10 +91,8 @@ class NestedPool(PoolOperations):
         self._set_waiting = set_waiting
         self._post = post
         self._options = Options(retries=retries, timeout=timeout, max_payload=max_payload)
-        self._max_payload = self._options.payload_limit()
         self._window_size = 2**62  # bytes: the window is the client's
         self._underway = Underway()  # and nobody ends it: a stream ends with its task
-        self._functions = FunctionStore()
         self._ids = itertools.count(random.SystemRandom().randrange(FIRST))
         self.awaited: dict[int, dict[int, Task]] = {}  # by parent and number of the call
         self._sent: Shelf[bool] = Shelf(CALLS)  # code that has gone up, and that the node still has
@@ -137,7 +138,9 @@ class NestedPool(PoolOperations):
 
     def _check(self) -> None:
         self._parent()
-        arrive()  # most tasks call nothing
+        if not hasattr(self, "_maker"):  # most tasks call nothing
+            arrive()
+            self._maker = TaskMaker(self._options, self._ids, self._options.payload_limit())  # two do no harm
 
     def _parent(self) -> int:
         parent = self._current_task()
@@ -278,8 +281,9 @@ class NestedPool(PoolOperations):
         with self._lock:
             return next((parent for parent, awaited in self.awaited.items() if task.id in awaited), None)
 
-    def _feed_by(self, task: Task, pumps: tuple[Pump, ...]) -> None:
-        super()._feed_by(task, pumps)
+    def feed_by(self, task: Task, pumps: tuple[Pump, ...]) -> None:
+        """Have the pumps feed the arguments of a call, once it is sent."""
+        super().feed_by(task, pumps)
         parent = self._parent()
         for pump in pumps:  # what an iterable calls, its task calls
             pump.wrap = partial(self._as_task, parent)
@@ -348,13 +352,7 @@ class NestedPool(PoolOperations):
         return self._current_task() is not None or self._is_helping
 
     if not TYPE_CHECKING:  # nor is there any such attribute for who checks types
-
-        def __getattr__(self, name: str) -> NoReturn:
-            if name in _CLIENTS:
-                raise AttributeError(
-                    f"a task has no {name} of the pool it runs in: nodes and their life are the client's"
-                )
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        resize, snapshot, open, close, shutdown = (Absent(_CLIENTS, told="") for _ in range(5))
 
     def cancel_future(self, future: Future[Any]) -> bool:
         """Give up the calls of a future; it does not matter to the task when they stop."""

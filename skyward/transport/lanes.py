@@ -32,7 +32,8 @@ from _socket import (
 from contextlib import suppress
 from typing import Any, Final
 
-LONGEST: Final = 107  # bytes of a Unix socket's path on Linux, without the final NUL
+from skyward.machine.passing import LONGEST_PATH
+
 MOST: Final = 16_384  # bytes of a message: more than any task or outcome of one frame has
 WAITING: Final = 64  # lanes that may wait to be taken in
 _SUFFIX: Final = ".lane"
@@ -44,7 +45,7 @@ _QUIETLY: Final = MSG_NOSIGNAL  # a lane that has ended is no reason to be kille
 def path_beside(path: str) -> str:
     """Return where a daemon whose ROUTER has this path takes in lanes; "" if no socket can be there."""
     beside = path.removesuffix(".sock") + _SUFFIX
-    return beside if len(os.fsencode(beside)) <= LONGEST else ""
+    return beside if len(os.fsencode(beside)) <= LONGEST_PATH else ""
 
 
 def listen(path: str) -> socket | None:

@@ -196,9 +196,10 @@ class Link:
         self._tail = 0
 
     def send_last(self, frames: Sequence[Buffer]) -> None:
-        """Send a message that may still leave when the link closes, which is next."""
+        """Send a message that may still leave when the link closes, which is next; also behind a greeting."""
         self.linger = GOODBYE
-        self.send(frames)
+        if not self.fresh:  # else the node does not know whose it is
+            self._send(frames)
 
     @property
     def is_open(self) -> bool:

@@ -31,16 +31,18 @@ if TYPE_CHECKING:
 class Poller:
     """Sockets and descriptors that are waited for together. One thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = -1) -> None:
+        """``most``: descriptors that one poll tells of; the rest stays ready."""
         self._epoll = select.epoll()
+        self._most = most
         self._sockets: dict[int, Socket] = {}  # by their descriptors
         self._wanted: dict[Socket, int] = {}
         self._used: dict[Socket, int] = {}
 
     def register(self, source: Socket | int, events: int = READABLE) -> None:
-        """Wait for a source, too: for a socket until `events` come, for a descriptor until it can be read."""
+        """Wait for a source, too, until ``events`` come: of a descriptor those of epoll, where readable is the same."""
         if isinstance(source, int):
-            self._epoll.register(source, select.EPOLLIN)
+            self._epoll.register(source, events)
             return
         if source not in self._wanted:
             fd = cast("int", source.getsockopt(zmq.FD))
@@ -48,6 +50,10 @@ class Poller:
             self._epoll.register(fd, select.EPOLLIN)
         self._wanted[source] = events
         self.used(source)
+
+    def modify(self, fd: int, events: int) -> None:
+        """Wait for other events of a descriptor."""
+        self._epoll.modify(fd, events)
 
     def unregister(self, source: Socket | int) -> None:
         """Wait for it no more; before it is closed."""
@@ -76,12 +82,14 @@ class Poller:
             if ready := poll_now(asked, 0):
                 timeout = 0.0
         told = [source for source, _ in ready] if ready else ()
-        for fd, _ in (
-            self._epoll.poll(timeout) if alertness is None or timeout <= 0.0 else self._await(timeout, alertness)
-        ):
+        if alertness is None or timeout <= 0.0:
+            found = self._epoll.poll(timeout, self._most)
+        else:
+            found = self._await(timeout, alertness)
+        for fd, events in found:
             socket = self._sockets.get(fd)
             if socket is None:
-                ready.append((fd, READABLE))
+                ready.append((fd, events))
             elif socket in told:
                 continue
             elif (wanted := self._wanted[socket]) == READABLE:

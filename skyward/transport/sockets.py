@@ -68,10 +68,8 @@ Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
 
 
-def make_dealer(
-    context: Context, *, connect_timeout: int = CONNECT, keys: KeyPair | None = None, server_key: str = ""
-) -> Socket:
-    """Return a client's socket, not yet connected. ``connect_timeout`` is in milliseconds.
+def make_dealer(context: Context, *, keys: KeyPair | None = None, server_key: str = "") -> Socket:
+    """Return a client's socket, not yet connected.
 
     With ``server_key`` it talks to nobody but the owner of that key, as the owner of ``keys``.
     """
@@ -81,7 +79,7 @@ def make_dealer(
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_FIRST)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MOST)
-    socket.setsockopt(zmq.CONNECT_TIMEOUT, connect_timeout)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT)
     if server_key:
         assert keys is not None
         socket.setsockopt_string(zmq.CURVE_SERVERKEY, server_key)

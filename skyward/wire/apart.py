@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from skyward.wire import payload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 
 class NotMade(Exception):
@@ -27,7 +27,7 @@ class Apart:
 
     __slots__ = ("modules", "pickles")
 
-    def __init__(self, pickles: Sequence[bytes], modules: frozenset[str] = payload.NO_MODULES) -> None:
+    def __init__(self, pickles: list[bytes], modules: frozenset[str] = payload.NO_MODULES) -> None:
         self.pickles = pickles
         self.modules = modules
 

@@ -10,7 +10,9 @@ It must not know what pickles mean, who sends which message, or what a session i
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 from functools import cache
 from itertools import accumulate, chain
 from operator import attrgetter
@@ -117,7 +119,8 @@ class Decoder:
         entry = self._kinds.get(number)
         if entry is None:
             if number in self._types:
-                entry = self._kinds[number] = _kind(self._types[number])
+                with _making:
+                    entry = self._kinds[number] = _kind(self._types[number])
             elif number >= HINT:
                 return None
             else:
@@ -130,6 +133,12 @@ class Decoder:
         if check is not None:
             check(message)
         return message
+
+
+# Two threads that make the first decoders of one type at once crash in msgspec 0.22, which describes the type to itself
+# then. No child is forked meanwhile, where it would stay half described.
+_making: Final = threading.Lock()
+os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 
 @cache
@@ -236,7 +245,7 @@ def _pickles(sizes: list[int], buffers: list[int]) -> set[int]:
 
 
 def buffer_places(sizes: list[int], buffers: list[int]) -> set[int]:
-    """Return which body frames of a batch are buffers, and so may be references."""
+    """Return which body frames of a batch, of which there are as many as it claims, may be references."""
     return set(range(1, 1 + sum(buffers))) - _pickles(sizes, buffers)
 
 

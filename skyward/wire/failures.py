@@ -74,7 +74,7 @@ def from_exception(error: BaseException, limit: int = MAX_EXCEPTION) -> Failure:
         RAISED,
         type_name=_type_name(error),
         message=f"{message} ({reason})" if reason else message,
-        traceback=_traceback_text(error),
+        traceback=traceback_text(error),
         exception=pickled,
     )
 
@@ -183,7 +183,8 @@ def _type_name(error: object) -> str:
     return _cut(name, _MAX_NAME)
 
 
-def _traceback_text(error: BaseException) -> str:
+def traceback_text(error: BaseException) -> str:
+    """Return the traceback without frames of ours, cut to what the protocol allows; never raises."""
     from traceback import TracebackException
 
     try:
@@ -219,6 +220,12 @@ def _cut(text: str, length: int = MAX_TEXT) -> str:
     return text[:head] + gap + text[len(text) - (length - len(gap) - head) :]
 
 
+def of_client(error: BaseException) -> Failure:
+    """Return what the client's own verdict on a nested call tells its parent: the function has not raised it."""
+    failure = from_exception(error)
+    return Failure(REFUSED, type_name=failure.type_name, message=failure.message, exception=failure.exception)
+
+
 # --- on the client -------------------------------------------------------------------------
 
 
@@ -235,11 +242,12 @@ def decode(data: Buffer) -> Failure:
 def to_exception(data: Buffer, *, function: str, node: int, task: int) -> BaseException:
     """Return the exception to raise for a task that failed; never raises."""
     failure = decode(data)
-    error = _exception(failure, function, node, task)
+    note = f"raised by {function} on node {node}, task {task}"
+    error = _exception(failure, function, node, task, note)
     if isinstance(error, TaskError):
         locate(error, function=function, node=node, task=task)
-    else:
-        _annotate(error, f"raised by {function} on node {node}, task {task}")
+    elif failure.status in (statuses.CANCELLED, UNSERIALIZABLE):
+        _annotate(error, note)
     return error
 
 
@@ -252,12 +260,12 @@ def locate(error: TaskError, *, function: str, node: int, task: int) -> None:
 
 def to_cause(data: Buffer) -> BaseException:
     """Return the exception that a user's iterable has raised on the client; never raises."""
-    error = _raised(decode(data))
+    error = _raised(decode(data), "")
     _annotate(error, "raised by the iterable that was passed to the call, on the client")
     return error
 
 
-def _exception(failure: Failure, function: str, node: int, task: int) -> BaseException:
+def _exception(failure: Failure, function: str, node: int, task: int, note: str) -> BaseException:
     match failure.status:
         case statuses.CRASHED:
             error: BaseException = _crashed(failure)
@@ -272,12 +280,21 @@ def _exception(failure: Failure, function: str, node: int, task: int) -> BaseExc
         case statuses.UNSERIALIZABLE:
             error = _caused(SerializationError(f"the result of {function}", reason=failure.message), failure)
         case statuses.IMPORT_FAILED:
-            error = _caused(RemoteImportError(failure.module or "?", failure.message), failure)
+            name = failure.module
+            missing = RemoteImportError(name or "?", failure.message, in_memory=_is_of_memory(name))
+            error = _caused(missing, failure)
         case statuses.NODE_LOST:
             error = NodeLostError(node, failure.message, failure.attempts, task)
         case _:
-            error = _raised(failure)
+            error = _raised(failure, note if failure.status == RAISED else "")
     return error
+
+
+def _is_of_memory(name: str) -> bool:
+    """Return whether a module exists here and was made by hand: nothing says how to load it, and it is no namespace."""
+    module = sys.modules.get(name)
+    loader = getattr(getattr(module, "__spec__", None), "loader", None)
+    return module is not None and loader is None and not hasattr(module, "__path__")
 
 
 def _crashed(failure: Failure) -> WorkerCrashedError:
@@ -292,8 +309,8 @@ def _crashed(failure: Failure) -> WorkerCrashedError:
     )
 
 
-def _raised(failure: Failure) -> BaseException:
-    """Return the exception itself, or what stands for it."""
+def _raised(failure: Failure, note: str) -> BaseException:
+    """Return the exception itself, with the note, or what stands for it."""
     reason = ""
     if failure.exception:
         from skyward.wire import pickler
@@ -301,6 +318,8 @@ def _raised(failure: Failure) -> BaseException:
         try:
             error = pickler.load(failure.exception, keep_classes=True)
             if isinstance(error, Exception) and _travels(error):
+                if note:
+                    _annotate(error, note)
                 return _caused(error, failure)
             reason = f"it arrived as {type(error).__name__}, which cannot be raised here"
         except (Exception, SystemExit) as trouble:

@@ -51,6 +51,12 @@ class Ref(bytes):
         return int.from_bytes(self[-8:], "big")
 
 
+class Repeated(tuple[Buffer, ...]):
+    """The buffers of a task, some of which other tasks have, too."""
+
+    __slots__ = ()
+
+
 class Payload(NamedTuple):
     """One pickle, and the large buffers it refers to, in its order (pickle protocol 5)."""
 
@@ -61,6 +67,11 @@ class Payload(NamedTuple):
 def size_of(frames: Iterable[Buffer]) -> int:
     """Return the bytes of some frames, those in shared memory included."""
     return sum([frame.length if type(frame) is Ref else len(frame) for frame in frames])
+
+
+def payload_size(data: Buffer, buffers: Sequence[Buffer]) -> int:
+    """Return the bytes of a pickle and its buffers."""
+    return len(data) + size_of(buffers) if buffers else len(data)
 
 
 def shared_among(body: Sequence[Buffer]) -> list[int]:

@@ -78,7 +78,7 @@ class Hello(Message, frozen=True):
     cancel_grace: Seconds  # between interrupt and kill of a running task
     max_payload: U64  # bytes one result may have; 0: the node's default
     label: Name  # "host:pid", for logs
-    channel: Name = "data"  # "control": a second connection of the session, for heartbeats alone
+    channel: Name = "data"  # "control": a second connection of the session, for heartbeats
     retries: Annotated[int, Meta(ge=0, lt=MAX_BATCH)] = 0  # of calls that tasks make and that do not say
     timeout: Seconds = 0.0  # of the same; 0: none
     heard: U64 = 0  # last seq of SUBMIT, REVOKE, ITEMS and CREDIT
@@ -241,12 +241,14 @@ class Part(Message, frozen=True):
 
 
 class Parcels(Message, frozen=True):
-    """In the next message these frames, which are empty there, have come as parcels. Travels in both directions."""
+    """Which frames of the next message, empty there, have come as parcels; or what is dropped. In both directions."""
 
     TYPE: ClassVar[int] = 15
     epoch: U64
-    frames: Annotated[list[Annotated[int, Meta(ge=0, le=MAX_BUFFERS)]], Meta(max_length=MAX_BUFFERS)]
+    frames: Frames
     numbers: Annotated[list[U64], Meta(max_length=MAX_BUFFERS)]
+    kept: Ids = []  # those of them that are named again later
+    dropped: Ids = []  # those that are not any more
 
 
 # --- node to client ------------------------------------------------------------------------
@@ -274,6 +276,7 @@ class Welcome(Message, frozen=True):
     bundles: bool = False  # it takes bundles, and Tasks.crashes
     lane: Annotated[bytes, Meta(max_length=64)] = b""  # what a lane to this node begins with; empty: it takes none
     clients: bool = False  # the node keeps a list of clients, and knows Admit
+    keeps: bool = False  # it keeps parcels, `max_payload` bytes of them
 
 
 class Progress(Message, frozen=True):

@@ -5,13 +5,14 @@ in half a microsecond. That is safe exactly when the pickle names no class and n
 is named by reference must exist under this name at the other end. Everything else goes through
 `pickler`, which sends by value what must be sent by value.
 
-Large buffers (arrays, bytes) stand beside the pickle, not in it. They are the sender's own memory until
-`snapshot` has copied what can change.
+Large buffers (arrays, bytes) stand beside the pickle, not in it. They are the sender's own memory; who
+needs copies of what can change makes them (`skyward.pool.snapshots`).
 """
 
 from __future__ import annotations
 
 import pickle
+from io import BytesIO
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
@@ -29,9 +30,7 @@ __all__ = [
     "loads_call",
     "loads_element",
     "loads_value",
-    "refuse_large",
     "refuse_size",
-    "snapshot",
 ]
 
 _dumps: Final = pickle.dumps
@@ -41,6 +40,7 @@ _SCALARS: Final = frozenset((int, float, str, bool, type(None), complex))
 _SEQUENCES: Final = frozenset((list, tuple, set, frozenset))
 _BYTES: Final = frozenset((bytes, bytearray))
 _LARGE: Final = 16 * 1024  # bytes; see `pickler.LARGE`
+_MANY: Final = 64  # entries of a container from which its pickle is rarely free of a certain byte
 _SURVEYED: Final = 100  # objects looked at before the way to pickle a value is chosen
 _WIDTH: Final = 8  # of these, at most so many in one container: the rest will be like them
 _STACK_GLOBAL: Final = b"\x93"  # the only opcode of protocol 5 that names a class or a function
@@ -98,24 +98,8 @@ def dumps_value(value: object, what: str = "the result") -> Payload:
         raise SerializationError(what, path, reason) from error
 
 
-def snapshot(payload: Payload) -> Payload:
-    """Return the payload with copies of all buffers whose memory the user's program could change."""
-    if not payload.buffers:
-        return payload
-    return Payload(payload.data, tuple(b if isinstance(b, bytes) else bytes(b) for b in payload.buffers))
-
-
-def too_large(function: Any, size: int, limit: int) -> SerializationError:
-    """Return the error for the arguments of a call that have more bytes than ``max_payload``."""
-    return _too_large(f"the arguments of {_name(function)}", size, limit)
-
-
-def refuse_large(what: str, size: int, limit: int) -> NoReturn:
-    """Raise `SerializationError` for what has more bytes than ``max_payload``."""
-    raise _too_large(what, size, limit)
-
-
-def _too_large(what: str, size: int, limit: int) -> SerializationError:
+def too_large(what: str, size: int, limit: int) -> SerializationError:
+    """Return the error for what has more bytes than ``max_payload``."""
     return SerializationError(
         what,
         reason=f"{size} bytes exceed max_payload={limit} bytes; pass less, or raise sky.Options(max_payload=...)",
@@ -124,7 +108,7 @@ def _too_large(what: str, size: int, limit: int) -> SerializationError:
 
 def refuse_size(function: Any, size: int, limit: int) -> NoReturn:
     """Raise `SerializationError` for the arguments of a call that have more bytes than ``max_payload``."""
-    raise too_large(function, size, limit)
+    raise too_large(f"the arguments of {_name(function)}", size, limit)
 
 
 def refuse_code(function: Any, size: int, limit: int) -> NoReturn:
@@ -149,12 +133,39 @@ def dumps_alone(value: object) -> tuple[bytes, frozenset[str]]:
     return dumped.data, dumped.modules
 
 
+class _NotPlain(Exception):
+    """The pickle of a value would name a class or a function."""
+
+
+class _Plain(pickle.Pickler):
+    """Pickles numbers, texts, and containers of these."""
+
+    def reducer_override(self, obj: object) -> Any:
+        """Refuse anything else."""
+        raise _NotPlain
+
+
 def _dump_plain(value: object) -> bytes | None:
+    """Return a value as bytes, if its pickle names no class and no function; else None."""
     try:
-        data = _dumps(value, 5)
+        if not _is_long(value) and _STACK_GLOBAL not in (data := _dumps(value, 5)):
+            return data  # in a fifth of the time of what follows, for a small value
+        # In the pickle of a long one that byte is there by chance more often than not.
+        file = BytesIO()
+        _Plain(file, 5).dump(value)
     except Exception:  # not plain further inside: let the other way try
         return None
-    return None if _STACK_GLOBAL in data else data  # it may be there by chance; then the other way is just slower
+    return file.getvalue()
+
+
+def _is_long(value: object) -> bool:
+    """Return whether a value, or an entry of it, is a sequence or set of many; dictionaries are not looked into."""
+    if type(value) not in _SEQUENCES:
+        return False
+    items = cast("Sequence[object]", value)
+    return len(items) > _MANY or any(
+        type(item) in _SEQUENCES and len(cast("list[object]", item)) > _MANY for item in items
+    )
 
 
 def _dump(value: object) -> tuple[Payload, frozenset[str]]:
@@ -225,7 +236,7 @@ def loads_call(data: Buffer, buffers: Sequence[Buffer] = ()) -> tuple[tuple[Any,
 def loads_value(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
     """Return a result; arrays are writable, and no class that exists here is changed.
 
-    Raises `RemoteError` if it cannot be unpickled here.
+    Raises `RemoteError` if it cannot be unpickled here; its traceback is that of the attempt.
     """
     try:
         if not buffers:
@@ -236,7 +247,11 @@ def loads_value(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
         return _load(data, buffers, keep_classes=True)
     except (Exception, SystemExit) as error:
         reason = "the result cannot be unpickled here"
-        raise RemoteError(type(error).__name__, safe_text(error), reason=reason) from error
+        from skyward.wire.failures import traceback_text
+
+        raise RemoteError(
+            type(error).__name__, safe_text(error), traceback_text(error), reason=reason, here=True
+        ) from error
 
 
 def loads_element(data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:

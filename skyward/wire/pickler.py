@@ -121,7 +121,7 @@ class _Pickler(_CloudPickler):
             if reduced is not NotImplemented:
                 self._note_function(obj, reduced)
         elif reduced is not NotImplemented:
-            _keep_slots(obj, reduced)
+            _keep_shape(obj, reduced)
         return reduced
 
     def _reduce_by_value(self, obj: Any) -> Any:
@@ -174,11 +174,19 @@ def _reduce_code_object(code: CodeType) -> Any:
     return make, (*args[:_FILENAME], "".join(code.co_filename), *args[_FILENAME + 1 :])
 
 
-def _keep_slots(cls: type[Any], reduced: Any) -> None:
-    """Name the slots where the class is made: cloudpickle forgets, and instances would be of another shape."""
+def _keep_shape(cls: type[Any], reduced: Any) -> None:
+    """Name slots and qualified name where a class is made: cloudpickle forgets.
+
+    Instances would be of another shape, and what stands in a class or a function would not be told from what stands in
+    the module.
+    """
+    if reduced[0] is not _cloud._make_skeleton_class:
+        return
     slots = vars(cls).get("__slots__")
-    if slots and reduced[0] is _cloud._make_skeleton_class:
+    if slots:
         reduced[1][3]["__slots__"] = slots
+    if cls.__qualname__ != cls.__name__:
+        reduced[1][3]["__qualname__"] = cls.__qualname__
 
 
 def _is_found_in(module: str, kind: type[Any]) -> bool:
@@ -279,3 +287,16 @@ _MAKERS: Final = {"_make_skeleton_class": 4, "_make_skeleton_enum": 5}
 
 def _known_class(tracker: str | None) -> Any:
     return None if tracker is None else _cloud._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker)
+
+
+def class_of_main(name: str) -> type[Any]:
+    """Return the class of the sender's ``__main__`` of this name that has come by value, the last of several.
+
+    Raises `AttributeError`. Classes alone: cloudpickle makes each just once, whatever pickle it comes in, but functions
+    anew in each, and plain pickle refuses one that is not the very same as what stands under its name.
+    """
+    known: list[Any] = [ref() for ref in _cloud._DYNAMIC_CLASS_TRACKER_BY_ID.valuerefs()]  # a copy: threads add to it
+    for kind in reversed(known):
+        if kind is not None and kind.__module__ == "__main__" and kind.__qualname__ == name:
+            return cast("type[Any]", kind)
+    raise AttributeError(f"module '__main__' has no attribute {name!r}")

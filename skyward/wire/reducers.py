@@ -1,7 +1,7 @@
 """How arrays, tensors and caches travel, and what may not travel at all.
 
-An array arrives writable: from a read-only one a copy is sent, because pickle would make the other end
-read-only too. A tensor travels as the array that shares its memory. NumPy and torch are never imported
+An array arrives writable: what is sent of a read-only one seems writable, because pickle would make the other
+end read-only too. A tensor travels as the array that shares its memory. NumPy and torch are never imported
 here: there are no arrays before the user's program has done so. What `functools` makes to cache results
 is by itself tied to its process; the function inside travels, and begins with an empty cache.
 """
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TABLE: Final[dict[type, Callable[[Any], Any]]] = {}  # by exact type
+
+VIEWED: Final = 128 * 1024  # bytes from which a read-only array is not copied: to look at it otherwise takes that long
 
 REFUSED: Final[set[type]] = set()  # those of them that may not travel: nobody need ask what they are made of
 
@@ -82,7 +84,14 @@ def _reduce_array(array: Any) -> Any:
     if array.dtype.hasobject:
         return NotImplemented
     order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
-    return array.copy(order).__reduce_ex__(5)
+    if array.nbytes < VIEWED or not (flags.c_contiguous or flags.f_contiguous):
+        return array.copy(order).__reduce_ex__(5)
+    import ctypes  # a millisecond, for read-only arrays alone
+
+    # Nobody writes to it: it is read into a pickle, or sent from where it lies, and keeps the array meanwhile.
+    memory: Any = (ctypes.c_ubyte * array.nbytes).from_address(array.ctypes.data)
+    memory.array = array
+    return type(array)(array.shape, array.dtype, memory, order=order).__reduce_ex__(5)
 
 
 def _reduce_tensor(tensor: Any) -> Any:

@@ -16,7 +16,7 @@ TOO_LARGE: Final = 5  # the result exceeds max_payload
 UNSERIALIZABLE: Final = 6  # the result or the exception cannot be pickled
 IMPORT_FAILED: Final = 7  # a module the call needs is missing on the node
 NODE_LOST: Final = 8  # only in Answer: the client's verdict on a nested call
-REFUSED: Final = 9  # only in Answer: the client could not take the nested call
+REFUSED: Final = 9  # only in Answer: why the nested call has no outcome of a node
 MIXED: Final = 10  # of a bundle: its calls ended differently, or not all of them ran; see `skyward.wire.bundles`
 
 

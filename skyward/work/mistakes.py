@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from skyward.runtime import is_pool
 from skyward.work.abbreviation import abbreviate
+from skyward.work.absent import Absent, Hinting
 
 _CONTAINERS: Final = (list, tuple, set, frozenset)
 
 
-class Uncalled:
+class Uncalled(Hinting):
     """A marked function, which has to be called before an operator can run it."""
 
     __slots__ = ()
 
     if not TYPE_CHECKING:
+        remote = Absent("write f(x) >> pool for the value, or f(x) > pool for a future of it")
+        delay = Absent("f(x) alone describes a call; f(x) > pool begins it and gives a future")
+        submit = Absent("write f(x) > pool, which gives a future")
 
         def __rshift__(self, pool: object) -> Any:
             return _refuse_uncalled(self, ">>", pool)

@@ -22,7 +22,7 @@ from typing import (
     overload,
 )
 
-from skyward.config import check_retries, check_timeout
+from skyward.config import check_retries, check_timeout, said_timeout
 from skyward.errors import ConfigError
 from skyward.model import as_whole
 from skyward.runtime import resolve_pool
@@ -93,8 +93,8 @@ _OPTIONS: Final = ("timeout", "retries", "rank", "label")
 class PendingFunction(_Frozen, Generic[T_co]):
     """A call of a marked function, to be run by ``>>``, ``>`` or ``@`` on a pool.
 
-    ``timeout`` (seconds) and ``retries`` are None where the call itself says nothing; ``rank`` is the
-    node it must run on, or None for any.
+    ``timeout`` (seconds; 0: no limit) and ``retries`` are None where the call itself says nothing; ``rank`` is
+    the node it must run on, or None for any.
     """
 
     __slots__ = _PARTS
@@ -119,8 +119,8 @@ class PendingFunction(_Frozen, Generic[T_co]):
     # --- copies with a change ----------------------------------------------------------------
 
     def with_timeout(self, seconds: float | None) -> PendingFunction[T_co]:
-        """Return the call with a time limit from its start; None leaves it to function and pool."""
-        return _changed(self, timeout=check_timeout(seconds))
+        """Return the call with a time limit from its start; None: no limit, whatever function and pool say."""
+        return _changed(self, timeout=said_timeout(seconds))
 
     def with_retries(self, retries: SupportsIndex) -> PendingFunction[T_co]:
         """Return the call with a number of re-runs after lost nodes; after a crash of its worker 1, or none with 0."""
@@ -166,7 +166,8 @@ class PendingFunction(_Frozen, Generic[T_co]):
     # --- the rest ----------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        options = [("timeout", self.timeout), ("retries", self.retries), ("on", self.rank), ("named", self.label)]
+        timeout = shown_timeout(self.timeout)
+        options = [("timeout", timeout), ("retries", self.retries), ("on", self.rank), ("named", self.label)]
         return f"<call {_written(self)}{_shown(options)}>"
 
 
@@ -238,10 +239,12 @@ class PendingFunctionGroup(_Frozen, Several, Generic[*Ts]):
 
     def __len__(self) -> int:
         if self.source is not None:
-            raise TypeError("the length of this group is not known: its calls come from an iterator")
+            raise TypeError("the length of this group is not known: its calls come from an iterator; run it: `>> pool`")
         return len(self.calls)
 
     def __iter__(self) -> Iterator[PendingFunction[Any]]:
+        if self.source is not None:
+            raise TypeError("this group has no calls to iterate over yet: they are pulled as it runs, by `>> pool`")
         return iter(self.calls)
 
     def with_timeout(self, seconds: float | None) -> Self:
@@ -380,6 +383,11 @@ def own_calls(group: Group) -> tuple[PendingFunction[Any], ...]:
 
 def _written(call: PendingFunction[Any]) -> str:
     return f"{call.function.__name__}({abbreviate_arguments(call.args, call.kwargs)})"
+
+
+def shown_timeout(timeout: float | None) -> object:
+    """Return how a repr shows a time limit; None if nothing is said."""
+    return "no limit" if timeout == 0 else timeout
 
 
 def _shown(options: list[tuple[str, Any]]) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from skyward.results import CancelledError
 from tests.outcomes import raised, value
 from tests.owner import LONG, make
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.rule("R7")
@@ -37,6 +40,25 @@ def test_wait_and_as_completed_take_futures() -> None:
     done, rest = concurrent.futures.wait([first, second, third, fourth], timeout=LONG)
     assert (len(done), rest) == (4, set())
     assert fourth._waiters == []
+
+
+@pytest.mark.rule("R7")
+def test_future_is_set_by_its_pool_alone() -> None:
+    """What a stdlib future offers whoever runs its call is refused, and changes nothing."""
+    _, future, task = make()
+    attempts: list[Callable[[], object]] = [
+        lambda: future.set_result(5),
+        lambda: future.set_exception(KeyError("k")),
+        future.set_running_or_notify_cancel,
+    ]
+    for ended in (False, True):
+        for refused in attempts:
+            with pytest.raises(concurrent.futures.InvalidStateError, match="a pool's future is set by the pool"):
+                refused()
+        assert (future.done(), future.running(), future.cancelled()) == (ended, False, False)
+        if not ended:
+            future.deliver(task, value(1))
+    assert future.result() == 1
 
 
 @pytest.mark.rule("R15")

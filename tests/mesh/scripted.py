@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from skyward.wire.frames import Buffer
 
-LONG = 20.0  # seconds that nothing here takes
+LONG = 60.0  # seconds that nothing here takes, however busy the machine is
 TOKEN = b"come in"  # what a lane begins with
 
 M = TypeVar("M", bound=Message)

@@ -24,6 +24,7 @@ from skyward.wire import failures
 from skyward.wire.messages import Bye, Cancel, Progress, Roster
 from skyward.wire.statuses import CANCELLED, Failure
 from tests.mesh.scripted import LONG, blob
+from tests.rules.work import until
 
 if TYPE_CHECKING:
     from skyward.dispatch.tasks import Task
@@ -153,8 +154,7 @@ def test_cancelled_task_that_goes_on_cannot_be_stopped(mesh: Mesh, executor: Any
     mesh.submit(task)
     node.tasks()
     node.send(Progress(node.epoch, [], [task.id]))
-    while not single.started:
-        mesh.do(lambda: None)
+    until(lambda: single.started)
     mesh.do(lambda: mesh.engine.cancel([task]))
     node.expect(Cancel)
     node.send(Progress(node.epoch, [], [task.id]))
@@ -231,8 +231,7 @@ def test_full_window_blocks_until_something_ends(mesh: Mesh) -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    while not mesh.engine.window.waiting:
-        mesh.do(lambda: None)
+    until(lambda: mesh.engine.window.waiting)
     assert not went.is_set()
     assert mesh.engine.is_busy()
     node.finish([task.id])
@@ -287,8 +286,7 @@ def test_wait_idle_returns_when_nothing_is_unsettled(mesh: Mesh) -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    while not mesh.engine._idle_waiters:
-        mesh.do(lambda: None)
+    until(lambda: mesh.engine._idle_waiters)
     assert not done.is_set()
     node.finish([task.id])
     mesh.outcome(single)

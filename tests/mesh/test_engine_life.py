@@ -18,6 +18,7 @@ from skyward.wire import failures
 from skyward.wire.messages import Bye, Cancel, Hello, Roster, Tasks
 from skyward.wire.statuses import CANCELLED, Failure
 from tests.mesh.scripted import LONG
+from tests.rules.work import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,8 +50,7 @@ def test_close_ends_whatever_waits(mesh: Mesh) -> None:
     ]
     for thread in waits:
         thread.start()
-    while not (mesh.engine._idle_waiters and mesh.engine.window.waiting):
-        mesh.do(lambda: None)
+    until(lambda: mesh.engine._idle_waiters and mesh.engine.window.waiting)
     mesh.engine.close()
     for thread in waits:
         thread.join(LONG)

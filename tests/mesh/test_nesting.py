@@ -14,7 +14,7 @@ from skyward.wire import failures
 from skyward.wire.codec import pack_body, split_body
 from skyward.wire.frames import Payload
 from skyward.wire.messages import Submit
-from skyward.wire.statuses import OK, RAISED
+from skyward.wire.statuses import OK, REFUSED
 from tests.mesh.scripted import blob
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def test_answers_leave_together() -> None:
     ((rank, answer, body),) = nested.flush(EPOCHS.get)
     assert list(nested.flush(EPOCHS.get)) == []
     assert (rank, answer.epoch, answer.parent) == (0, 7, 1)
-    assert (answer.calls, answer.statuses, answer.ranks) == ([9, 7, 8], [RAISED, OK, OK], [0, 1, 3])
+    assert (answer.calls, answer.statuses, answer.ranks) == ([9, 7, 8], [REFUSED, OK, OK], [0, 1, 3])
     (failure, _), first, second = split_body(answer.sizes, answer.buffers, body)
     error = failures.to_exception(failure, function="f", node=0, task=1)
     assert isinstance(error, AbsentRankError)

@@ -19,6 +19,7 @@ from skyward.wire.codec import encode, pack_body
 from skyward.wire.messages import Beat, Bye, Hello, Output, Pulse, Refused, Results, Roster
 from skyward.wire.statuses import OK
 from tests.mesh.scripted import LONG
+from tests.rules.work import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,8 +60,7 @@ def control_of(mesh: Mesh, node: Node) -> Link:
         node.pulse()
     control = mesh.engine.crew.mates[0].control
     assert control is not None
-    while not control.ready:
-        mesh.do(lambda: None)
+    until(lambda: control.ready)
     return control
 
 
@@ -233,8 +233,7 @@ def test_break_with_somebody_listening_is_no_verdict(mesh: Mesh, place: socket.s
     tell(mesh, Connection.DOWN)
     assert len(mesh.engine.reach._probes) <= 1
     place.accept()[0].close()
-    while mesh.engine.reach._probes:
-        mesh.do(lambda: None)
+    until(lambda: not mesh.engine.reach._probes)
     assert mesh.leaves_alone(node)
     assert mesh.causes() == []
 
@@ -367,9 +366,19 @@ def test_anything_but_pulses_over_the_second_link_is_nonsense(mesh: Mesh) -> Non
     (node,) = mesh.open(heartbeat=HEARTBEAT)
     control_of(mesh, node)
     node.say_over_control(Bye(node.epoch, 0, ""))
-    while not node.ended.is_set():
-        mesh.do(lambda: None)
+    until(node.ended.is_set)
     assert mesh.causes() == ["node 0: it sent a message that makes no sense: Bye does not belong on a control channel"]
+
+
+@pytest.mark.rule("R40")
+def test_goodbye_goes_over_both_links(mesh: Mesh) -> None:
+    """Large arguments may be under way on the first one for longer than the pool waits."""
+    (node,) = mesh.open(heartbeat=HEARTBEAT)
+    control_of(mesh, node)
+    mesh.engine.close()
+    node.expect(Bye)
+    until(lambda: not node.hears_nothing())
+    assert isinstance(node.told[-1], Bye)
 
 
 def test_pulse_of_another_life_confirms_nothing(mesh: Mesh) -> None:

@@ -123,6 +123,59 @@ def test_unknown_reader_keeps_its_bytes(sharing: Sharing) -> None:
     assert os.pread(files.of(copied).fd, 4, copied.fields[4]) == b"xxxx"
 
 
+def ref_of(packed: Payload) -> Ref:
+    """Return the reference to the only buffer."""
+    (ref,) = packed.buffers
+    assert type(ref) is Ref
+    return ref
+
+
+@pytest.mark.rule("R20")
+def test_bytes_that_a_task_has_are_not_copied_again(sharing: Sharing) -> None:
+    """They are free when the last one that has them lets go."""
+    value = bytearray(LEAST)
+    first, second = (ref_of(sharing.place(Payload(b"", (memoryview(value),)))) for _ in range(2))
+    assert bytes(first) == bytes(second)
+    del first
+    assert ref_of(sharing.place(Payload(b"", (bytes(LEAST),)))).fields[4] != second.fields[4]
+    place = second.fields[4]
+    del second
+    assert ref_of(sharing.place(Payload(b"", (bytes(LEAST),)))).fields[4] == place
+
+
+@pytest.mark.rule("R20")
+def test_bytes_that_have_changed_are_copied(sharing: Sharing) -> None:
+    """And found again as they are now; the reference from before has what they were."""
+    value = bytearray(LEAST)
+    before = ref_of(sharing.place(Payload(b"", (value,))))
+    value[-1] = 1
+    now, again = (ref_of(sharing.place(Payload(b"", (value,)))) for _ in range(2))
+    assert bytes(before) != bytes(now) == bytes(again)
+    files = Files()
+    assert [os.pread(files.of(ref).fd, 1, ref.fields[4] + LEAST - 1) for ref in (before, now)] == [b"\0", b"\1"]
+
+
+@pytest.mark.rule("R20")
+def test_part_of_what_was_copied_is_no_copy_of_the_whole(sharing: Sharing) -> None:
+    """Each has its length."""
+    value = bytearray(2 * LEAST)
+    whole = ref_of(sharing.place(Payload(b"", (value,))))
+    part = ref_of(sharing.place(Payload(b"", (memoryview(value)[:LEAST],))))
+    assert (whole.length, part.length) == (2 * LEAST, LEAST)
+
+
+@pytest.mark.rule("R20")
+@pytest.mark.parametrize("end", [outcome(TIMED_OUT), outcome(CRASHED)])
+def test_memory_that_was_given_up_is_not_used_for_the_same_bytes(sharing: Sharing, end: Outcome) -> None:
+    """However often these come, it goes with the tasks that have it."""
+    value = bytearray(LEAST)
+    packed = sharing.place(Payload(b"", (value,)))
+    task = Task(next(ids), None, packed.data, packed.buffers, DISCARD, 0, 3, 0.0, -1, "f")
+    task.node = 0
+    sharing.ended(task, end)
+    assert ref_of(sharing.place(Payload(b"", (value,)))).fields[2] != ref_of(packed).fields[2]
+
+
 # --- results ---------------------------------------------------------------------------------
 
 

@@ -149,7 +149,7 @@ MISTAKES: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: sky.Compute(mesh="dev", image=sky.Image(apt=["x1"])).open(), ProvisionError, "run already.*leave out"),
     (lambda: sky.Compute("nope"), UnknownMeshError, "no mesh 'nope', nor any other; there is no skyward.toml"),
     (lambda: sky.Compute("dev"), UnknownMeshError, r"one of that name runs: sky.Compute\(mesh='dev'\) attaches"),
-    (lambda: sky.Compute(msh="dev"), TypeError, "did you mean 'mesh'"),
+    (lambda: sky.Compute(msh="dev"), TypeError, "did you mean 'mesh'"),  # type: ignore[call-arg]  # a user without checker
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,7 @@ from skyward.wire.messages import (
     Welcome,
 )
 from skyward.wire.statuses import OK
+from skyward_node.worker.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -343,3 +345,13 @@ def _lives(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.fixture
+def interrupts() -> Iterator[Interrupts]:
+    """Interrupts that are installed for the test."""
+    before = signal.getsignal(signal.SIGINT)
+    interrupts = Interrupts()
+    interrupts.install()
+    yield interrupts
+    signal.signal(signal.SIGINT, before)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -205,3 +207,28 @@ def test_reader_takes_a_lone_message_by_itself(pair: tuple[Channel, socket.socke
     assert reader.read_alone(CALLS) == [[b"other"]]
     channel.finish()
     assert reader.read_alone(CALLS) is None
+
+
+@pytest.mark.rule("R17")
+def test_idle_reader_sleeps_while_the_peer_reads(pair: tuple[Channel, socket.socket]) -> None:
+    """What it has written is read, which makes room in its socket and concerns it not: it would get in the way."""
+    channel, theirs = pair
+    PipeWriter(theirs).write([b"an outcome"])
+    got = list[object]()
+    thread = threading.Thread(target=lambda: got.append(PipeReader(theirs).read_alone(CALLS)))
+    thread.start()
+    sleeps = _sleeps_of(thread)
+    assert received(channel) == [[b"an outcome"]]
+    assert _sleeps_of(thread) == sleeps
+    channel.send_packed(CALLS.to_stream(CALL))
+    thread.join()
+    assert got == [CALL]
+
+
+def _sleeps_of(thread: threading.Thread) -> int:
+    """Return how often a thread has gone to sleep, once it sleeps waiting for a socket."""
+    place = Path("/proc/self/task", str(thread.native_id))
+    while (where := (place / "wchan").read_text()) == "0" or "futex" in where:  # it runs, or waits for the interpreter
+        os.sched_yield()
+    status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines())
+    return int(status["voluntary_ctxt_switches"])

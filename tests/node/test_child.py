@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
 from skyward.wire.lone import Reply
@@ -54,7 +55,6 @@ def test_worker_sends_large_arguments_and_results_whole() -> None:
 
 def test_result_is_sent_before_the_next_task_can_change_it() -> None:
     """An array that a task returns and the next one changes arrives as it was returned."""
-    np = pytest.importorskip("numpy")
     with Rig() as rig:
         worker = rig.spawn()
 

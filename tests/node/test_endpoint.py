@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from skyward.errors import ConfigError
+from skyward.machine.passing import LONGEST_PATH
 from skyward_node import endpoint
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def test_impossible_endpoint_is_refused(bind: str, complaint: str) -> None:
 
 def test_longest_path_is_taken(directory: Path) -> None:
     """107 bytes fit, 108 do not."""
-    name = "x" * (endpoint.LONGEST - len(str(directory)) - 1)
+    name = "x" * (LONGEST_PATH - len(str(directory)) - 1)
     assert endpoint.socket_path(f"ipc://{directory}/{name}")
     with pytest.raises(ConfigError, match="has 108 bytes"):
         endpoint.socket_path(f"ipc://{directory}/{name}x")

@@ -10,23 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from skyward_node.worker.driving import drive_async
-from skyward_node.worker.interrupts import Interrupts
 from skyward_node.worker.yields import Closed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Iterator
+    from collections.abc import AsyncGenerator, Coroutine
+
+    from skyward_node.worker.interrupts import Interrupts
 
 LONG = 30.0  # seconds that nothing here takes
-
-
-@pytest.fixture
-def interrupts() -> Iterator[Interrupts]:
-    """Interrupts that are installed for the test."""
-    before = signal.getsignal(signal.SIGINT)
-    interrupts = Interrupts()
-    interrupts.install()
-    yield interrupts
-    signal.signal(signal.SIGINT, before)
 
 
 def request(interrupts: Interrupts, task: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 import zmq
 
 from skyward.transport import lanes
+from skyward.transport.polling import Poller
 from skyward.transport.sockets import make_dealer, make_router, send_frames
 from skyward.wire.codec import encode
 from skyward.wire.lone import Call, Reply
@@ -95,20 +96,19 @@ def rig(short_path: Path) -> Iterator[Rig]:
 def server(rig: Rig) -> Iterator[Server]:
     """Return a server whose core and workers do nothing."""
     nothing: Any = SimpleNamespace
-    fds = [os.eventfd(0) for _ in range(2)]
+    signals = os.eventfd(0)
     server = Server(
         nothing(lifeline_fd=-1),
         nothing(node=nothing(identity=nothing(accelerators=[])), shortcut=None),
         rig.router,
-        nothing(fileno=lambda: fds[0], events=list),
-        signals=fds[1],
+        nothing(poller=Poller(), outcome=lambda *_: None, events=list),
+        signals=signals,
         logger=nothing(),
         lanes=rig.lanes,
     )
     yield server
     server._poller.close()
-    for fd in fds:
-        os.close(fd)
+    os.close(signals)
 
 
 def ended(client: socket) -> bool:

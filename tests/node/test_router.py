@@ -13,7 +13,7 @@ from skyward.transport.sockets import make_dealer, make_router, send_frames
 from skyward.wire.codec import encode
 from skyward.wire.frames import Ref
 from skyward.wire.lone import Call
-from skyward.wire.messages import PROTOCOL, Beat, Hello, Module, Parcels, Pulse, Results, Tasks
+from skyward.wire.messages import PROTOCOL, Beat, Hello, Module, Parcels, Part, Pulse, Results, Tasks
 from skyward.wire.parcels import LARGEST, Cutter
 from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense
 from skyward_node.router import Router
@@ -122,6 +122,20 @@ def test_greeting_forgets_what_has_come_in_pieces(ends: tuple[Router, Any]) -> N
     while len(events) < 3:
         events += receive(router)
     assert [type(event.message) for event in events] == [Parcels, Hello, Beat]
+
+
+@pytest.mark.rule("R43")
+@pytest.mark.parametrize("messages", [[Part(7, 1, 2**22, 2**20)], [Parcels(7, [0], [1]), Module(7, bytes(16), "m")]])
+def test_pieces_that_are_not_there_are_told_apart(ends: tuple[Router, Any], messages: list[Any]) -> None:
+    """They are no nonsense if those before them have gone with a connection."""
+    router, dealer = ends
+    for message in messages:
+        send_frames(dealer, [encode(message), b""] if type(message) is not Parcels else [encode(message)])
+    events: list[Any] = []
+    while len(events) < len(messages):
+        events += receive(router)
+    assert isinstance(events[-1], Nonsense)
+    assert events[-1].code == "body"
 
 
 @pytest.mark.rule("R43")

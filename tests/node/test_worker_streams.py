@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import threading
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -21,6 +22,7 @@ from skyward.wire.messages import Credit, Items
 from skyward.wire.placeholders import Placeholder
 from skyward.wire.statuses import OK, RAISED
 from skyward_node.pipe_messages import Deadlock
+from skyward_node.worker import inputs
 from skyward_node.worker.driving import drive
 from skyward_node.worker.inputs import Input, fill
 from skyward_node.worker.interrupts import Interrupts
@@ -28,19 +30,22 @@ from skyward_node.worker.streams import Streams
 from skyward_node.worker.yields import Closed, Emitter, Unsendable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
+    from types import FrameType
 
 TASK = 7
+WAIT = 10.0  # seconds for what takes a moment
 
 
 class Daemon:
     """Streams whose daemon writes down what it is told, and may answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, shield: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         self.sent: list[Any] = []
         self.waits: list[tuple[int, bool, bool]] = []
         self.answer: Any = lambda _message: None
-        self.streams = Streams(self.send, self.wait, lambda: None, Files())
+        self.streams = Streams(self.send, self.wait, lambda: None, Files(), shield)
 
     def send(self, message: Any, body: Any) -> None:
         """Take a message."""
@@ -274,6 +279,78 @@ def test_failure_of_the_iterable_is_raised_behind_its_elements() -> None:
     with pytest.raises(ValueError, match="bad"):
         next(values)
     assert list(values) == []
+
+
+@pytest.mark.rule("R24")
+def test_thread_that_another_was_quicker_than_waits_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An element that is gone again when it looks is not the end."""
+    daemon = Daemon()
+    values = Input(daemon.streams, TASK, 1)
+    taken: list[int] = []
+
+    def sleep(*_: object) -> None:
+        daemon.feed(len(taken))
+        if not taken:
+            taken.append(next(values))
+
+    monkeypatch.setattr(daemon.streams, "sleep", sleep)
+    assert next(values) == 1
+    assert taken == [0]
+
+
+@pytest.mark.rule("R7")
+@pytest.mark.usefixtures("interrupts")  # which puts back what handles the signal
+def test_interrupted_input_holds_no_lock() -> None:
+    """Wherever in its code the interrupt of a cancel strikes, the control thread can close it."""
+    step, struck = 0, True
+    while struck:
+        interrupts = Interrupts()
+        interrupts.install()
+        daemon = Daemon(interrupts.shield)
+        values = Input(daemon.streams, TASK, 1)
+        daemon.feed(1)
+        interrupts.arm(TASK)
+        with suppress(KeyboardInterrupt), Striking(step, interrupts) as striking:
+            assert next(values) == 1
+        interrupts.disarm()
+        closing = threading.Thread(target=values.close, daemon=True)
+        closing.start()
+        closing.join(WAIT)
+        assert not closing.is_alive(), f"struck at step {step}"
+        step, struck = step + 1, striking.struck
+    assert step > 50
+
+
+class Striking:
+    """Interrupts a task at one step, an instruction of the interpreter's, of the code of inputs."""
+
+    def __init__(self, step: int, interrupts: Interrupts) -> None:
+        self.left = step
+        self.interrupts = interrupts
+        self.struck = False
+
+    def __enter__(self) -> Self:
+        sys.settrace(self.enter)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def enter(self, frame: FrameType, _event: str, _arg: object) -> Any:
+        """Follow a frame, if it is of that code."""
+        if frame.f_code.co_filename != inputs.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        return self.step
+
+    def step(self, _frame: FrameType, event: str, _arg: object) -> Any:
+        """Count an instruction; the signal arrives with the last."""
+        if event == "opcode":
+            self.left -= 1
+            if self.left < 0 and not self.struck:
+                self.struck = True
+                self.interrupts.request(TASK)
+        return self.step
 
 
 @pytest.mark.rule("R24")

@@ -13,6 +13,7 @@ import pytest
 
 from skyward.errors import RemoteImportError, SerializationError, WorkerCrashedError
 from skyward.pool import chunks, mapping
+from skyward.pool.chunk_size import GROWTH
 from tests.mapped import quick, sizes, taken
 from tests.operating import OperatedPool
 
@@ -23,10 +24,10 @@ def in_one_chunk(fn: Any, items: list[Any], lead: Any = None) -> list[Any]:
     """Return the outcomes of items that share a chunk; ``lead`` is what goes before, one by one."""
     pool = OperatedPool()
     ahead = mapping.AHEAD * pool.slots
-    assert len(items) == mapping.GROWTH
+    assert len(items) == GROWTH
     results = pool.map(fn, [*[items[0] if lead is None else lead] * ahead, *items])
     found = taken(results, ahead + len(items))[ahead:]
-    assert sizes(pool)[ahead:] == [mapping.GROWTH]  # and nothing ran again
+    assert sizes(pool)[ahead:] == [GROWTH]  # and nothing ran again
     return found
 
 
@@ -40,8 +41,8 @@ def test_values_are_as_they_were_returned() -> None:
         kept["last"] = number
         return kept
 
-    values = in_one_chunk(note, list(range(mapping.GROWTH)))
-    assert values == [{"last": number} for number in range(mapping.GROWTH)]
+    values = in_one_chunk(note, list(range(GROWTH)))
+    assert values == [{"last": number} for number in range(GROWTH)]
     assert len({id(value) for value in values}) == len(values)
 
 
@@ -55,7 +56,7 @@ def test_items_share_nothing() -> None:
         item[1].append(item[0])
         return len(item[1])
 
-    assert in_one_chunk(push, [(number, shared) for number in range(mapping.GROWTH)]) == [1] * mapping.GROWTH
+    assert in_one_chunk(push, [(number, shared) for number in range(GROWTH)]) == [1] * GROWTH
 
 
 class Picky:
@@ -79,7 +80,7 @@ def made(number: int, error: type[Exception]) -> Picky:
 @pytest.mark.parametrize("error", [ValueError, StopIteration])
 def test_item_or_value_that_cannot_be_made_again_is_the_only_one(error: type[Exception]) -> None:
     """On the node or here, and whatever keeps it back."""
-    things = [Picky(number, error) for number in range(mapping.GROWTH)]
+    things = [Picky(number, error) for number in range(GROWTH)]
     for fn, given in ((lambda thing: thing.state[0], things), (lambda number: Picky(number, error), range(8))):
         found = in_one_chunk(fn, list(given))
         assert "no three" in str(found[3])
@@ -90,7 +91,7 @@ def test_item_or_value_that_cannot_be_made_again_is_the_only_one(error: type[Exc
 @pytest.mark.usefixtures("quick")
 def test_value_that_cannot_be_pickled_is_the_only_one() -> None:
     """It is told as that of a call is: with the path to the culprit, and nothing of the chunk."""
-    found = in_one_chunk(lambda n: {"lock": threading.Lock()} if n == 3 else n, list(range(mapping.GROWTH)))
+    found = in_one_chunk(lambda n: {"lock": threading.Lock()} if n == 3 else n, list(range(GROWTH)))
     assert isinstance(found[3], SerializationError)
     assert "['lock'] → _thread.lock" in str(found[3])
     assert found[:3] + found[4:] == [0, 1, 2, 4, 5, 6, 7]
@@ -100,7 +101,7 @@ def test_value_that_cannot_be_pickled_is_the_only_one() -> None:
 @pytest.mark.usefixtures("quick")
 def test_exit_of_an_item_is_told_at_once() -> None:
     """With its code, and without another try, of it or of others."""
-    found = in_one_chunk(lambda n: sys.exit(3) if n == 3 else n, list(range(mapping.GROWTH)))
+    found = in_one_chunk(lambda n: sys.exit(3) if n == 3 else n, list(range(GROWTH)))
     assert isinstance(found[3], WorkerCrashedError)
     assert found[3].exitcode == 3
     assert found[:3] + found[4:] == [0, 1, 2, 4, 5, 6, 7]
@@ -167,7 +168,7 @@ def test_module_that_an_item_lacks_is_told_as_of_a_call() -> None:
         def __reduce__(self) -> Any:
             return __import__, ("no_such_module_anywhere",)
 
-    found = in_one_chunk(id, [Lacking()] * mapping.GROWTH, lead=0)
+    found = in_one_chunk(id, [Lacking()] * GROWTH, lead=0)
     assert {type(error) for error in found} == {RemoteImportError}
     assert found[-1].module == "no_such_module_anywhere"
 
@@ -196,4 +197,17 @@ def test_coroutines_that_block_are_work() -> None:
 
     pool = OperatedPool()
     assert list(pool.map(block, range(60))) == list(range(60))
-    assert max(sizes(pool)) == mapping.GROWTH
+    assert max(sizes(pool)) == GROWTH
+
+
+@pytest.mark.rule("R20")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit])
+def test_items_of_a_chunk_that_was_interrupted_are_not_kept(error: type[BaseException]) -> None:
+    """A cancel interrupts one; its worker idles without their arguments."""
+
+    def interrupt(_: object) -> None:
+        raise error
+
+    with pytest.raises(error):
+        chunks.Items(interrupt, "f", several=False)([b"large", b"too"])
+    assert not chunks._left

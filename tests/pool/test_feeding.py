@@ -314,6 +314,33 @@ def test_time_of_a_large_group_is_over_for_members_that_were_not_dispatched() ->
     assert {type(result) for result in stream} == {TaskTimeoutError}
 
 
+@pytest.mark.rule("R30")
+@pytest.mark.parametrize("count", [feeding.ITERATORS - 1, feeding.ITERATORS + 1])
+def test_end_waits_for_calls_that_are_all_there_but_for_no_consumer(count: int) -> None:
+    """Members that yield wait for whoever takes them: a feeder that waits so too is not waited for."""
+    pool: Any = Pool()
+    buffer = StreamBuffer(count, ordered=True, return_exceptions=False, cancel=pool.cancel, soon=pool.soon)
+    pool.room.clear()
+
+    def calls() -> Iterator[Any]:
+        for index in range(count):
+            buffer.given += 1
+            yield double(index)
+
+    feeder = Feeder(pool, calls(), buffer, 0, ahead=None)
+    ending = threading.Thread(target=feeder.finish, daemon=True)
+    feeder.start()
+    until(lambda: feeder.index == 1, WAIT)
+    ending.start()
+    pool.room.set()
+    ending.join(WAIT)
+    assert not ending.is_alive()
+    assert len(pool.dispatched) == min(count, feeding.ITERATORS)
+    assert feeder.finish() is False
+    feeder.stop()
+    feeder.thread.join(WAIT)
+
+
 NAME: contextvars.ContextVar[str] = contextvars.ContextVar("NAME", default="none")
 
 

@@ -39,12 +39,12 @@ print({"zmq", "msgspec", "cloudpickle", "dataclasses", "inspect", "socket"} & se
 
 
 def test_pool_opens_without_openssl_or_socket() -> None:
-    """Of both the C modules below are enough, while nodes start and for the first call."""
+    """Of both the C modules below are enough, while nodes start and for the first call; ctypes is for large buffers."""
     code = """
 import sys, operator, skyward
 with skyward.Compute(nodes=1) as pool:
     assert skyward.function(operator.neg)(1) >> pool == -1
-    print({"_hashlib", "socket", "asyncio", "rich"} & set(sys.modules))
+    print({"_hashlib", "socket", "asyncio", "rich", "ctypes"} & set(sys.modules))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"

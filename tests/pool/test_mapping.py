@@ -15,6 +15,7 @@ import pytest
 from skyward.calls import function
 from skyward.errors import PoolClosedError, SerializationError, WorkerCrashedError
 from skyward.pool import chunks, mapping
+from skyward.pool.chunk_size import GROWTH
 from skyward.results import CancelledError
 from tests.mapped import quick, sizes, taken
 from tests.operating import OperatedPool
@@ -58,7 +59,7 @@ def test_chunks_grow_while_items_are_cheap() -> None:
     total = 3 * chunks.LARGEST
     assert list(pool.map(double, range(total))) == [2 * i for i in range(total)]
     found = sizes(pool)
-    assert found[: ahead + 3] == [1] * ahead + [mapping.GROWTH, mapping.GROWTH**2, mapping.GROWTH**3]
+    assert found[: ahead + 3] == [1] * ahead + [GROWTH, GROWTH**2, GROWTH**3]
     assert max(found) == chunks.LARGEST
     assert sum(found) == total
 
@@ -167,8 +168,8 @@ def test_failures_stand_where_their_items_do(bad: set[int], error: type[Exceptio
 
     pool = OperatedPool()
     start = mapping.AHEAD * pool.slots  # these go one by one, and what comes then in one chunk
-    values = taken(pool.map(work, range(start + mapping.GROWTH), range(1, 100)), start + mapping.GROWTH)[start:]
-    assert sizes(pool)[start:] == [mapping.GROWTH]
+    values = taken(pool.map(work, range(start + GROWTH), range(1, 100)), start + GROWTH)[start:]
+    assert sizes(pool)[start:] == [GROWTH]
     kind = RuntimeError if error is StopIteration else error
     assert [place for place, value in enumerate(values) if isinstance(value, kind)] == sorted(bad)
     assert [place for place, value in enumerate(values) if not isinstance(value, int)] == sorted(bad)
@@ -210,16 +211,16 @@ def test_chunk_whose_worker_died_is_run_again_item_by_item() -> None:
     """Only the culprit fails."""
     pool = OperatedPool()
     ahead = mapping.AHEAD * pool.slots
-    results = pool.map(double, range(ahead + mapping.GROWTH))
+    results = pool.map(double, range(ahead + GROWTH))
     assert taken(results, ahead) == [2 * i for i in range(ahead)]
-    assert sizes(pool)[ahead:] == [mapping.GROWTH]
+    assert sizes(pool)[ahead:] == [GROWTH]
     crash = WorkerCrashedError(exitcode=3)
     chunk = ahead + 1
-    pool.failures = {chunk: crash, chunk + mapping.GROWTH - 2: crash}  # and its third item alone: the last goes first
-    values = taken(results, mapping.GROWTH)
+    pool.failures = {chunk: crash, chunk + GROWTH - 2: crash}  # and its third item alone: the last goes first
+    values = taken(results, GROWTH)
     assert values.pop(2) is crash
-    assert values == [2 * i for i in range(ahead, ahead + mapping.GROWTH) if i != ahead + 2]
-    assert sizes(pool)[ahead:] == [mapping.GROWTH] + [1] * mapping.GROWTH
+    assert values == [2 * i for i in range(ahead, ahead + GROWTH) if i != ahead + 2]
+    assert sizes(pool)[ahead:] == [GROWTH] + [1] * GROWTH
 
 
 @pytest.mark.rule("R15")

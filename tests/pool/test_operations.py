@@ -7,6 +7,7 @@ import pickle
 import threading
 from typing import Any
 
+import cloudpickle  # type: ignore[import-untyped]  # it has no types  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 
 from skyward.answers.callbacks import must_not_block
@@ -59,6 +60,23 @@ def test_call_beats_decorator_beats_pool() -> None:
     pool.run(double(1))
     pool.run(limited(1))
     assert [task.timeout for (task,) in pool.submitted] == [9.0, 5.0]
+
+
+@pytest.mark.rule("R3")
+def test_none_is_no_time_limit() -> None:
+    """Said of a call or a function it beats what is further away; what is not said is left to that."""
+    pool = OperatedPool(timeout=9.0)
+    unlimited = function(double.__wrapped__, timeout=None)
+    travelled = pickle.loads(cloudpickle.dumps(unlimited))
+    calls = [limited(1).with_timeout(None), double(1).with_timeout(None).on(1), unlimited(1), travelled(1)]
+    calls += [function(limited, timeout=None)(1), function(unlimited, retries=1)(1), unlimited(1).named("x")]
+    for call in calls:
+        pool.run(call)
+    pool.run(unlimited(1).with_timeout(2))
+    pool.run(function(limited, retries=1)(1))
+    pool.run_group(gather(unlimited(1), unlimited(2)))
+    limits = [task.timeout for tasks in pool.submitted for task in tasks]
+    assert limits == [*[0.0] * len(calls), 2.0, 5.0, 0.0, 0.0]
 
 
 @pytest.mark.rule("R19")

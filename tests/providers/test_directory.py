@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from skyward.errors import ProvisionError
+from skyward.machine.passing import LONGEST_PATH
 from skyward.providers import directory
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def test_error_says_what_to_do(short_path: Path) -> None:
 
 def test_longest_parent_leaves_room_for_a_socket(short_path: Path) -> None:
     """A parent that is just short enough makes paths that a socket can be bound to."""
-    room = directory.LONGEST - directory.ROOM - len(str(short_path)) - 1
+    room = LONGEST_PATH - directory.ROOM - len(str(short_path)) - 1
     parent = short_path / ("x" * room)
     parent.mkdir()
     path = directory.find_private([str(parent)])

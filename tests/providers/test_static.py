@@ -344,3 +344,10 @@ def test_failed_pool_is_told_which_node_is_missing(ports: list[int]) -> None:
         gone = f"tcp://127.0.0.1:{server.getsockname()[1]}"
     with pytest.raises(ProvisionError, match=f"the node {gone} does not answer"):
         sky.Compute(sky.Static([f"{gone} {KEY}"]), start_timeout=0.1).open()
+
+
+def test_what_is_neither_text_nor_pair_is_no_node() -> None:
+    """The error says what a node looks like."""
+    wrong: Any = [3]
+    with pytest.raises(TypeError, match=r"a node is a string such as 'tcp://.*, got 3"):
+        Static(wrong)

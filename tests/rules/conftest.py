@@ -16,6 +16,7 @@ import pytest
 import skyward as sky
 from skyward import compute
 from tests.rules.byhand import ByHand, client_pair, keys
+from tests.rules.proxy import Proxy
 from tests.rules.work import LONG
 
 if TYPE_CHECKING:
@@ -54,6 +55,20 @@ def one(provider: sky.Local) -> Iterator[sky.Compute]:
     """Return a pool of one node of one slot, of either kind."""
     with sky.Compute(provider, nodes=1) as pool:
         yield pool
+
+
+@pytest.fixture
+def make_proxy() -> Iterator[Callable[..., Proxy]]:
+    """Return a function that puts something between client and node; all are closed at the end."""
+    proxies: list[Proxy] = []
+
+    def make(port: int, rate: float = 0.0) -> Proxy:
+        proxies.append(Proxy(port, rate))
+        return proxies[-1]
+
+    yield make
+    for proxy in proxies:
+        proxy.close()
 
 
 @pytest.fixture

@@ -7,7 +7,11 @@ import socket
 import struct
 import threading
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
 
 TURN: Final = 0.005  # seconds
 PIECE: Final = 65_536  # bytes
@@ -95,3 +99,27 @@ class Proxy:
         self.cut()
         self._selector.close()
         self._server.close()
+
+
+class Cutting:
+    """Cuts connections again and again, for the length of a block, from a thread of its own."""
+
+    def __init__(self, cut: Callable[[int], int], pause: Callable[[], float]) -> None:
+        """``cut`` is told how many have been cut, and returns how many it has; ``pause`` is in seconds."""
+        self._cut = cut
+        self._pause = pause
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+        self.count = 0
+
+    def _work(self) -> None:
+        while not self._ended.wait(self._pause()):
+            self.count += self._cut(self.count)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()

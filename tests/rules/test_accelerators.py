@@ -17,6 +17,8 @@ from tests.rules.work import meet
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from skyward.model import Executor
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -56,7 +58,7 @@ def test_each_worker_sees_its_share_of_the_devices(
 @pytest.mark.rule("R50")
 @pytest.mark.parametrize("executor", ["process", "thread"])
 def test_replacement_sees_what_its_predecessor_saw(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, executor: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, executor: Executor
 ) -> None:
     """The devices of a node that is lost are not left unused; threads of a node see all that it may use."""
     monkeypatch.setenv(VISIBLE, "0,1,2,3")

@@ -277,7 +277,7 @@ def test_result_over_the_cap_is_told() -> None:
 @pytest.mark.rule("R20")
 def test_hundred_megabytes_over_tcp_do_not_lose_the_node() -> None:
     """Heartbeats go on while a large frame is under way, in both directions."""
-    with sky.Compute(provider=sky.Local(transport="tcp"), nodes=1, retries=0, heartbeat=0.25) as pool:
+    with sky.Compute(provider=sky.Local(transport="tcp"), nodes=1, retries=0, heartbeat=0.5) as pool:
         value = np.ones(100 * MIB // 8)
         assert (echo(value) >> pool).all()
         assert pool.snapshot().nodes[0].rank == 0

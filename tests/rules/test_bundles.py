@@ -76,7 +76,9 @@ def _where(_: int, path: Path) -> str:
         return "back"
     info = sky.instance_info()
     assert info is not None
-    path.write_text(str(info.node))
+    part = path.with_suffix(".part")
+    part.write_text(str(info.node))
+    part.rename(path)  # whoever finds the file finds all of it
     time.sleep(10 * LONG)
     return "never"
 
@@ -145,7 +147,7 @@ def cost(pool: sky.Compute, function: Any) -> float:
     """Return how long the pool thinks that the function takes, in µs."""
     engine = pool._engine
     assert engine is not None
-    known = engine.scheduler.assignment.durations.cost(pool._functions.resolve(function).key)
+    known = engine.scheduler.assignment.durations.cost(pool._maker.resolve(function).key)
     return float("inf") if known is None else known
 
 

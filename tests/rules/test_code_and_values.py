@@ -281,10 +281,10 @@ def test_code_is_serialized_once_and_sent_once_per_node(pool: sky.Compute, monke
     serialized: list[str] = []
     by_value, send = functions._by_value, talk.Talk.send
 
-    def count_sent(self: talk.Talk, mate: Any, message: Any, body: Any = ()) -> None:
+    def count_sent(self: talk.Talk, mate: Any, message: Any, body: Any = (), **how: Any) -> None:
         if isinstance(message, FunctionMessage):
             sent.append(message.name)
-        send(self, mate, message, body)
+        send(self, mate, message, body, **how)
 
     def count_serialized(function: Any) -> Any:
         serialized.append(function.__name__)

@@ -15,6 +15,7 @@ from skyward.answers.streams import ResultStream, StreamBuffer
 from skyward.answers.values import ValueBuffer, ValueStream
 from skyward.dispatch.tasks import SENT, Task
 from skyward.pool.feeding import Feeder
+from skyward.pool.later import arrive
 from skyward.pool.pumping import Pump
 from skyward.task.nested import NestedPool
 from skyward.wire.frames import Payload
@@ -46,6 +47,7 @@ def within(run: Callable[[], object]) -> bool:
 @pytest.fixture(autouse=True)
 def _no_other_collection() -> Iterator[None]:
     """Collect only where the test says so."""
+    arrive()  # as when a pool opens, or a task calls
     gc.collect()
     gc.disable()
     yield

@@ -207,11 +207,22 @@ def test_resize_of_a_busy_elastic_pool_keeps_what_works(tmp_path: Path) -> None:
 
 @pytest.mark.rule("R3")
 @pytest.mark.rule("R33")
-def test_call_bound_to_a_rank_of_a_sleeping_pool_fails_and_wakes_it() -> None:
+def test_call_bound_to_the_head_wakes_a_pool_and_waits() -> None:
+    """A pool that sleeps wakes with its head: the call runs there, as does every one that was made meanwhile."""
+    with sky.Compute(nodes=(0, 2)) as pool:
+        futures = [add(0).on("head") > pool, add(1).on(0) > pool]
+        assert add(2).on("head") >> pool == 2
+        assert [future.result() for future in futures] == [0, 1]
+
+
+@pytest.mark.rule("R3")
+@pytest.mark.rule("R33")
+def test_call_bound_to_another_rank_of_a_sleeping_pool_fails_and_wakes_it() -> None:
     """An absent rank is no reason to wait, whatever is coming; the call has woken the pool, and may be made again."""
     with sky.Compute(nodes=(0, 1)) as pool:
-        bound = add(1).on("head")
+        bound = add(1).on(1)
         with pytest.raises(sky.AbsentRankError, match=r"ready ranks: none\); call again when one is ready"):
             bound >> pool
         until(lambda: pool.current_nodes() == 1)
-        assert bound >> pool == 1
+        with pytest.raises(sky.AbsentRankError, match=r"rank 1 .*ready ranks: 0\)"):
+            bound >> pool

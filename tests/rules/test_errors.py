@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
+import re
 import sys
 import threading
+import time
 import traceback
+import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,6 +43,46 @@ def test_note_names_function_node_and_task(pool: sky.Compute) -> None:
         notes += caught.value.__notes__
     assert [note.partition(", task")[0] for note in notes] == [f"raised by fail on node {rank}" for rank in (0, 1, 1)]
     assert len({int(note.rpartition("task ")[2]) for note in notes}) == 3
+
+
+@pytest.mark.rule("R29")
+def test_error_of_a_call_of_the_task_has_the_note_of_the_task(pool: sky.Compute) -> None:
+    """What a task makes by hand has it, too; a node is named only by functions that it has run."""
+
+    @sky.function
+    def outer(inner: str) -> None:
+        if inner == "crash":
+            leave().with_retries(0) >> sky
+        if inner == "late":
+            nap().with_timeout(0.2) >> sky
+        if inner == "absent":
+            nap().on(7) >> sky
+        if inner == "remote":
+            raise sky.RemoteError("Thing", "text", "traceback")
+        raise sky.TaskTimeoutError(1.0)
+
+    @sky.function
+    def leave() -> None:
+        os._exit(3)
+
+    @sky.function
+    def nap() -> None:
+        time.sleep(60)
+
+    for inner, kind, function in (
+        ("crash", sky.WorkerCrashedError, "leave"),
+        ("late", sky.TaskTimeoutError, "nap"),
+        ("absent", sky.AbsentRankError, None),
+        ("remote", sky.RemoteError, "outer"),
+        ("by hand", sky.TaskTimeoutError, "outer"),
+    ):
+        with pytest.raises(kind) as caught:
+            outer(inner).on(1) >> pool
+        (note,) = caught.value.__notes__
+        assert re.fullmatch(r"raised by \S+\.outer on node 1, task \d+", note)
+        name = getattr(caught.value, "function", None)
+        assert (name if name is None else name.rpartition(".")[2]) == function
+        assert "in outer" in str(caught.value.__cause__)
 
 
 @pytest.mark.rule("R29")
@@ -172,6 +216,23 @@ def test_argument_that_cannot_be_unpickled_names_the_module(pool: sky.Compute) -
         late() >> pool
     assert type(plain.value) is ModuleNotFoundError
     assert len(place(1) @ pool) == 2
+
+
+@pytest.mark.rule("F29")
+def test_function_of_a_module_in_memory_says_what_to_do(pool: sky.Compute, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be installed nowhere: what helps is a file."""
+    module = types.ModuleType("made_in_memory")
+    exec("def double(number):\n    return 2 * number", vars(module))
+    monkeypatch.setitem(sys.modules, "made_in_memory", module)
+
+    @sky.function
+    def doubled(number: int) -> Any:
+        return module.double(number)
+
+    with pytest.raises(sky.RemoteImportError, match=r"'made_in_memory' .* put it into a file on sys\.path"):
+        doubled(1) >> pool
+    travels: Any = sky.function(module.double)
+    assert travels(1) >> pool == 2
 
 
 @pytest.mark.rule("F30")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from skyward.model import Executor
     from tests.rules.byhand import ByHand
 
 
@@ -25,7 +26,7 @@ def seen(*names: str) -> list[str | None]:
 
 @pytest.mark.rule("R34")
 @pytest.mark.parametrize("executor", ["process", "thread"])
-def test_variables_reach_every_worker(monkeypatch: pytest.MonkeyPatch, executor: str) -> None:
+def test_variables_reach_every_worker(monkeypatch: pytest.MonkeyPatch, executor: Executor) -> None:
     """They go before those of the client, and hold for the processes that tasks start; the client keeps its own."""
     monkeypatch.setenv("SKY_ONE", "client")
     monkeypatch.setenv("SKY_TWO", "client")

@@ -19,6 +19,8 @@ from tests.rules.work import LONG, meet_where, place, until, where
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from skyward.model import Executor
+
 FIELDS = {
     "node", "worker", "total_nodes", "workers_per_node", "is_head", "job_id", "head_addr", "head_port", "peers",
     "hostname", "global_worker_index", "total_workers", "accelerators",
@@ -35,7 +37,7 @@ def test_info_has_every_field_of_the_rule() -> None:
 
 @pytest.mark.rule("R26")
 @pytest.mark.parametrize(("executor", "processes"), [("process", 4), ("thread", 2)])
-def test_workers_of_a_node_are_told_apart(tmp_path: Path, executor: str, processes: int) -> None:
+def test_workers_of_a_node_are_told_apart(tmp_path: Path, executor: Executor, processes: int) -> None:
     """Each process, or each thread in the one process of its node, has an index of its own."""
     with sky.Compute(nodes=2, executor=executor, concurrency=2) as pool:
         met = sky.gather(*[meet_where(str(tmp_path), str(i), 4) for i in range(4)]) >> pool

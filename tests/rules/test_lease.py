@@ -13,7 +13,7 @@ import pytest
 import skyward as sky
 from tests.rules.byhand import ByHand, environment
 from tests.rules.processes import script
-from tests.rules.work import add, runs, until
+from tests.rules.work import BUSY, add, runs, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LEASE: Final = 1.5  # seconds
 LATE: Final = 2.0  # seconds more that ending things may take, on a machine that does other things
-AT_ONCE: Final = 2.0  # seconds in which what is local is gone
+AT_ONCE: Final = 2.0 * BUSY  # seconds in which what is local is gone
 
 
 def client_of(node: ByHand, directory: Path, **settings: object) -> str:

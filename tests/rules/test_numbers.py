@@ -67,7 +67,8 @@ def test_what_is_no_integer_stays_refused(wrong: Any) -> None:
 def test_pool_of_such_numbers_works() -> None:
     """What daemons and workers are told is made of them."""
     one: Any = np.int64(1)
-    with sky.Compute(nodes=one, concurrency=one, retries=one, timeout=np.float32(60)) as pool:
+    minute: Any = np.float32(60)
+    with sky.Compute(nodes=one, concurrency=one, retries=one, timeout=minute) as pool:
         call = add(1, 2).with_retries(np.int32(2)).with_timeout(np.float64(60)).on(np.int8(0))
         assert call >> pool == 3
         assert list(pool.map(add, [1, 2])) == [1, 2]

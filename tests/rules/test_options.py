@@ -16,6 +16,8 @@ from tests.rules.work import add, count, die_by, hold, let_go, meet, note, place
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from skyward.model import Executor
+
 
 @pytest.mark.rule("R32")
 @pytest.mark.parametrize("kind", [sky.Options, sky.Worker])
@@ -101,7 +103,7 @@ def test_retries_and_timeout_of_the_pool_hold_for_its_calls(tmp_path: Path) -> N
 
 @pytest.mark.rule("R32")
 @pytest.mark.parametrize("executor", ["process", "thread"])
-def test_process_is_used_again_unless_not_wanted(executor: str) -> None:
+def test_process_is_used_again_unless_not_wanted(executor: Executor) -> None:
     """State of a task's process is there for the next one, or never."""
     with sky.Compute(nodes=1, executor=executor) as pool:
         first, second = [count(10) >> pool for _ in range(2)]

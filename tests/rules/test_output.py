@@ -125,8 +125,9 @@ def test_line_that_has_begun_is_seen_while_the_task_runs(kind: dict[str, Any], t
         assert lines.of("stdout") == ["one", "name? ", "thanks"]
 
 
-SIZE = 100_000_000  # bytes
-LINE = "x" * 99 + "\n"
+SIZE = 102_400_000  # bytes
+# A full page of a pipe holds no such line by half, which would be shown in two parts if the rest were late.
+LINE = "x" * 127 + "\n"
 
 
 @pytest.mark.rule("R28")

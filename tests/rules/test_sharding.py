@@ -13,6 +13,7 @@ from tests.rules.work import until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from skyward.model import Executor
     from tests.rules.byhand import ByHand
 
 
@@ -24,7 +25,7 @@ def part(data: list[int], shuffle: bool = False, drop_last: bool = False) -> lis
 
 @pytest.mark.rule("R27")
 @pytest.mark.parametrize("executor", ["process", "thread"])
-def test_nodes_have_disjoint_parts_of_everything(executor: str) -> None:
+def test_nodes_have_disjoint_parts_of_everything(executor: Executor) -> None:
     """In processes and in threads, shuffled or not; also for arrays, which arrive in shared memory."""
 
     @sky.function

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
@@ -14,12 +13,14 @@ import pytest
 import skyward as sky
 from tests.rules.byhand import ByHand, environment
 from tests.rules.processes import script
-from tests.rules.proxy import Proxy
+from tests.rules.proxy import Cutting
 from tests.rules.work import echo, fibonacci, hold, let_go, note, place, runs, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+    from tests.rules.proxy import Proxy
 
     Start = Callable[..., ByHand]
     MakeProxy = Callable[..., Proxy]
@@ -28,20 +29,6 @@ LONG_BEAT: Final = 30.0  # seconds: what is noticed sooner was not noticed by si
 BEAT: Final = 0.25  # seconds
 DEAD: Final = 3 * BEAT
 BUSY: Final = 1.0  # seconds more, on a machine that does other things
-
-
-@pytest.fixture
-def make_proxy() -> Iterator[MakeProxy]:
-    """Return a function that puts something between client and node; all are closed at the end."""
-    proxies: list[Proxy] = []
-
-    def make(port: int, rate: float = 0.0) -> Proxy:
-        proxies.append(Proxy(port, rate))
-        return proxies[-1]
-
-    yield make
-    for proxy in proxies:
-        proxy.close()
 
 
 def busy_node(pool: sky.Compute, nodes: list[ByHand]) -> ByHand:
@@ -209,26 +196,14 @@ def test_connections_that_break_lose_nothing_and_repeat_nothing(
     nodes = [by_hand("--concurrency", "2") for _ in range(2)]
     proxies = [make_proxy(node.port) for node in nodes]
     addresses = [f"tcp://127.0.0.1:{proxy.port} {node.key}" for proxy, node in zip(proxies, nodes, strict=True)]
-    done = threading.Event()
-    cuts = 0
-
-    def cut() -> None:
-        nonlocal cuts
-        while not done.wait(0.15):
-            cuts += sum(proxy.cut() for proxy in proxies)
-
+    cutting = Cutting(lambda _: sum(proxy.cut() for proxy in proxies), lambda: 0.15)
     with sky.Compute(sky.Static(addresses), retries=0, heartbeat=1.0) as pool:
-        cutter = threading.Thread(target=cut)
-        cutter.start()
-        try:
+        with cutting:
             sent = 0
-            while cuts < 20:
+            while cutting.count < 20:
                 calls = [note(str(tmp_path), str(sent + i)) for i in range(100)]
                 assert sky.gather(*calls) >> pool == tuple(str(sent + i) for i in range(100))
                 sent += len(calls)
-        finally:
-            done.set()
-            cutter.join()
         assert pool.snapshot().rerun == 0
         assert causes(pool) == []
     runs_of = Counter({path.name: len(path.read_text()) for path in tmp_path.iterdir()})
@@ -245,24 +220,12 @@ def test_connections_that_break_lose_no_call_of_a_task(by_hand: Start, make_prox
     nodes = [by_hand() for _ in range(2)]
     proxies = [make_proxy(node.port) for node in nodes]
     addresses = [f"tcp://127.0.0.1:{proxy.port} {node.key}" for proxy, node in zip(proxies, nodes, strict=True)]
-    done = threading.Event()
-    cuts = 0
-
-    def cut() -> None:
-        nonlocal cuts
-        while not done.wait(0.2):
-            cuts += sum(proxy.cut() for proxy in proxies)
-
+    cutting = Cutting(lambda _: sum(proxy.cut() for proxy in proxies), lambda: 0.2)
     with sky.Compute(sky.Static(addresses), heartbeat=1.0) as pool:
         assert fibonacci(5) >> pool == 5
-        cutter = threading.Thread(target=cut)
-        cutter.start()
-        try:
-            while cuts < 10:
+        with cutting:
+            while cutting.count < 10:
                 assert fibonacci(7) >> pool == 13
-        finally:
-            done.set()
-            cutter.join()
         assert pool.snapshot().rerun == 0
         assert causes(pool) == []
 

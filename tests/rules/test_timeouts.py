@@ -78,6 +78,30 @@ def test_limits_of_many_tasks_are_their_own(pool: sky.Compute, tmp_path: Path) -
     assert list(results[15:]) == [i + 1 for i in range(50)]
 
 
+@pytest.mark.rule("R3")
+def test_none_is_no_limit_on_client_and_in_tasks() -> None:
+    """Whatever function and pool say; also of `map`, and of what a task calls."""
+
+    @sky.function(timeout=0.3)
+    def nap(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    @sky.function(timeout=None)
+    def outer() -> tuple[float, bool]:
+        lasted = nap(1.5).with_timeout(None) >> sky
+        try:
+            nap(60) >> sky
+        except sky.TaskTimeoutError:
+            return lasted, True
+        return lasted, False
+
+    with sky.Compute(nodes=1, timeout=1.0) as pool:
+        assert nap(1.5).with_timeout(None) >> pool == 1.5
+        assert list(pool.map(sky.function(nap, timeout=None), [1.5])) == [1.5]
+        assert outer() >> pool == (1.5, True)
+
+
 @pytest.mark.rule("R39")
 def test_time_limit_of_the_second_run_is_whole(pool: sky.Compute, tmp_path: Path) -> None:
     """A task that lost its worker has its full time again."""

@@ -14,6 +14,7 @@ from skyward.transport.keys import KeyPair, check_public, make_pair
 from skyward.transport.sockets import FAILED_HANDSHAKE, make_router, secure_router
 from skyward.wire.messages import PROTOCOL, Refused
 from skyward_node.zap import Zap
+from tests.rules.work import BUSY
 from tests.security.dialling import ADMITTED, WELCOME, WRONG, dial
 from tests.security.nodes import PATIENCE
 from tests.security.peers import events_of, refusal
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from skyward.transport.sockets import Context
     from tests.security.conftest import Connect, Start
 
-SOON: Final = 1.0  # seconds until a client knows that it is refused
-DEATH: Final = 2.0  # seconds until a daemon without its handler is gone
+SOON: Final = 1.0 * BUSY  # seconds until a client knows that it is refused
+DEATH: Final = 2.0 * BUSY  # seconds until a daemon without its handler is gone
 
 
 # --- F32 --------------------------------------------------------------------------------------

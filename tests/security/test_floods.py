@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from skyward_node.core.sessions import UNACKED
-from tests.rules.work import until
+from tests.rules.work import BUSY, until
 from tests.security.nodes import PATIENCE, Watch
 from tests.security.timing import percentile, shown, timed
 from tests.security.work import chatter, mark_and_make, plus
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MB: Final = 2**20
 SLACK: Final = 64 * MB  # bytes that a node with a stalled reader may take beside the results it keeps (T18)
-SOON: Final = 1.0  # seconds within which a client is served, whatever others do
+SOON: Final = 1.0 * BUSY  # seconds within which a client is served, whatever others do
 
 
 # --- F26 --------------------------------------------------------------------------------------

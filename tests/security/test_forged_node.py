@@ -109,7 +109,7 @@ def test_calls_of_a_task_that_it_does_not_run_are_ignored(pool: sky.Compute, for
     """Who has not been given a task cannot have others run code in its name."""
     liar = rank_of(pool, forger.address)
     note(str(short_path), "once").on(1 - liar) >> pool
-    code = pool._functions.resolve(note)
+    code = pool._maker.resolve(note)
     for module in code.modules:
         forger.tell(Module(EPOCH, module.key, module.name), [module.body])
     forger.tell(Function(EPOCH, code.key, [module.key for module in code.modules], code.name), [code.body])

@@ -13,7 +13,7 @@ from skyward.wire.kinds import CLIENT_MESSAGES
 from skyward.wire.messages import Refused
 from skyward_node.access import CLIENTS
 from tests.fuzz.mutations import Garbage
-from tests.rules.work import until
+from tests.rules.work import BUSY, until
 from tests.security.hostile import Attack, babble, passes, shout
 from tests.security.nodes import PATIENCE
 from tests.security.timing import percentile, shown, timed
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MB: Final = 2**20
 GROWTH: Final = 10 * MB  # bytes that a node may grow
-SOON: Final = 1.0  # seconds within which a client is served
+SOON: Final = 1.0 * BUSY  # seconds within which a client is served
 ABOUT: Final = 2  # descriptors more or less
 COUNTS: Final = [20_000, pytest.param(1_000_000, marks=pytest.mark.slow)]
 

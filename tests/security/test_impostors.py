@@ -11,6 +11,7 @@ import zmq
 
 import skyward as sky
 from skyward.transport.keys import KeyPair, make_pair
+from tests.rules.work import BUSY
 from tests.security.peers import refusal
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from skyward.transport.sockets import Context
 
-SOON: Final = 2.0  # seconds until a pool knows that the node is not what it should be: those of a handshake
+SOON: Final = 2.0 * BUSY  # seconds until a pool knows that the node is not what it should be: those of a handshake
 
 
 class Sink:

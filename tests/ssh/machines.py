@@ -158,6 +158,10 @@ class Machine:
                         found[int(name)] = command.strip()
         return found
 
+    def received(self) -> int:
+        """Return how many bytes have been sent to it."""
+        return int(Path(f"/sys/class/net/{self.name}/statistics/tx_bytes").read_text(encoding="ascii"))
+
     def connections(self) -> list[int]:
         """Return the processes that serve connections, by their numbers here."""
         return [pid for pid, command in self.processes().items() if command.startswith("sshd: root")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import skyward as sky
@@ -129,3 +131,10 @@ def test_single_string_is_no_list_of_hosts() -> None:
 def test_provider_shows_its_hosts() -> None:
     """Its text is for the line of a log."""
     assert repr(sky.SSH(["alice@h1:2222", "h2"])) == "sky.SSH(['alice@h1:2222', 'h2'])"
+
+
+@pytest.mark.parametrize("hosts", [[3], [None], ["h1", ("h2", 22)]])
+def test_what_is_no_text_is_no_host(hosts: Any) -> None:
+    """The error says what a host looks like."""
+    with pytest.raises(TypeError, match=r"a host is a string or a sky.Host, got .*; one looks like 'alice@10"):
+        sky.SSH(hosts)

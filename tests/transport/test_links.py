@@ -197,6 +197,15 @@ def test_hello_goes_before_what_waits(line: Line) -> None:
     assert [received(router) for _ in range(2)] == [[b"hello"], [b"heard"]]
 
 
+@pytest.mark.rule("R40")
+def test_last_word_goes_behind_a_greeting(line: Line) -> None:
+    """The node reads both in this order, and nobody says a last word again."""
+    router = line.connect()
+    line.link.greet([b"hello"])
+    line.link.send_last([b"bye"])
+    assert [received(router) for _ in range(2)] == [[b"hello"], [b"bye"]]
+
+
 def test_new_connection_is_told_nothing_before_it_is_greeted(line: Line) -> None:
     """It knows nothing of us."""
     router = line.connect()

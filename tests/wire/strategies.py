@@ -147,7 +147,7 @@ def results(draw: st.DrawFn) -> Sample:
 def parcels(draw: st.DrawFn) -> Sample:
     """Give `Parcels`."""
     frames = draw(st.lists(st.integers(0, wire.MAX_BUFFERS), max_size=5, unique=True))
-    return wire.Parcels(draw(U64), frames, unique_ids(draw, len(frames))), []
+    return wire.Parcels(draw(U64), frames, unique_ids(draw, len(frames)), draw(IDS), draw(IDS)), []
 
 
 @st.composite
@@ -242,7 +242,7 @@ HELLO: Final = (
 WELCOME: Final = (
     *(U32, NAME, VERSIONS, KEY, U64, U32, st.sampled_from(["process", "thread"]), NAME, NAME, U32),
     *(st.lists(NAME, max_size=3), st.booleans(), U64, U64, st.booleans(), st.booleans(), st.binary(max_size=64)),
-    st.booleans(),
+    *(st.booleans(), st.booleans()),
 )
 
 BY_TYPE: Final[dict[type[wire.Message], SearchStrategy[Sample]]] = {

@@ -91,8 +91,10 @@ def test_too_deep_a_structure_is_refused() -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(SerializationError):
+    with pytest.raises(SerializationError) as caught:
         payload.dumps_call((deep,), {})
+    assert "argument 1 → [0] → [0] → [0] → … → [0]" in str(caught.value)
+    assert len(str(caught.value)) < 400
     while deep:  # by hand: not every interpreter frees it without recursion
         deep = deep.pop()
 
@@ -138,8 +140,33 @@ def test_result_that_cannot_be_pickled_is_refused() -> None:
 def test_unreadable_result_is_a_remote_error(data: bytes) -> None:
     """Whatever cannot be unpickled on the client is a `RemoteError` that says so."""
     for form in (data, memoryview(data), bytearray(data)):
-        with pytest.raises(RemoteError, match="the result cannot be unpickled here"):
+        with pytest.raises(RemoteError, match="the result cannot be unpickled here") as caught:
             payload.loads_value(form)
+        assert caught.value.type_name in caught.value.traceback
+
+
+@pytest.mark.rule("R29")
+def test_unreadable_result_has_the_traceback_of_reading_it() -> None:
+    """Of the user's code, without frames of ours; the text says whose it is."""
+    with pytest.raises(RemoteError, match=r"(?s)traceback of unpickling it:\n.*, in broken\n") as caught:
+        payload.loads_value(pickle.dumps(Broken()))
+    error = caught.value
+    assert (error.type_name, error.remote_message) == ("ZeroDivisionError", "division by zero")
+    assert error.traceback.endswith("ZeroDivisionError: division by zero\n")
+    assert "payload.py" not in error.traceback
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.traceback) == (str(error), error.traceback)
+
+
+class Broken:
+    """Cannot be made again."""
+
+    def __reduce__(self) -> Any:
+        return broken, ()
+
+
+def broken() -> float:
+    return 1 / 0
 
 
 def test_result_of_an_unknown_module_is_a_remote_error(elsewhere: Elsewhere) -> None:

@@ -6,6 +6,8 @@ import concurrent.futures
 import re
 import sys
 import traceback
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyward.errors import (
+    AbsentRankError,
     DeadlockError,
     NodeLostError,
     RemoteError,
@@ -146,6 +149,17 @@ def test_exception_has_a_note_with_function_node_and_task() -> None:
     error = ValueError("x")
     error.add_note("from the task")
     assert sent(error).__notes__ == ["from the task", "raised by train on node 3, task 17"]
+
+
+@pytest.mark.rule("R29")
+def test_error_of_ours_that_a_task_raises_has_the_note() -> None:
+    """As any; one that stands for another exception says itself where it was."""
+    assert sent(TaskTimeoutError(1.0)).__notes__ == ["raised by train on node 3, task 17"]
+    assert not hasattr(sent(KeyboardInterrupt()), "__notes__")
+    verdict = failures.of_client(AbsentRankError(7, (0, 1)))
+    again = arrived(verdict)
+    assert isinstance(again, AbsentRankError)
+    assert (again.rank, hasattr(again, "__notes__")) == (7, False)
 
 
 @pytest.mark.rule("R29")
@@ -316,6 +330,22 @@ def test_missing_module_is_a_remote_import_error() -> None:
     assert isinstance(got, RemoteImportError)
     assert got.module == "x"
     assert "Traceback" in str(got.__cause__)
+
+
+@pytest.mark.rule("R29")
+@pytest.mark.parametrize("spec", [None, ModuleSpec("made_by_hand", None)])
+def test_module_made_in_memory_is_not_to_be_installed(spec: ModuleSpec | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the client has the module but no file of it, the advice is to put it into one."""
+    module = ModuleType("made_by_hand")
+    module.__spec__ = spec
+    monkeypatch.setitem(sys.modules, "made_by_hand", module)
+    got = arrived(Failure(IMPORT_FAILED, message="No module named 'made_by_hand'", module="made_by_hand"))
+    assert isinstance(got, RemoteImportError)
+    assert got.in_memory
+    assert "put it into a file" in str(got) and "install" not in str(got)
+    for name in ("pytest", "tests", "sys", "absent_here", ""):
+        other = arrived(Failure(IMPORT_FAILED, message="no", module=name))
+        assert "install it there" in str(other), name
 
 
 def test_result_that_cannot_be_pickled_is_a_serialization_error() -> None:

@@ -80,7 +80,7 @@ def columns(kind: type[wire.Message]) -> list[str]:
     if kind not in (*BATCHES, wire.Roster, wire.Parcels):
         return []
     lists = [field.name for field in values.fields_of(kind) if isinstance(field.type, inspect.ListType)]
-    return [name for name in lists if name not in ("functions", "shared")]
+    return [name for name in lists if name not in ("functions", "shared", "kept", "dropped")]
 
 
 # --- the table -----------------------------------------------------------------------------

@@ -90,6 +90,18 @@ def test_main_class_comes_back_as_itself(elsewhere: Elsewhere, expression: str) 
 
 
 @pytest.mark.rule("R4")
+def test_class_by_value_keeps_its_qualified_name(elsewhere: Elsewhere) -> None:
+    """Of one in another class, in a function, and in the module."""
+    main = run_as_main(CLASSES)
+
+    class Local:
+        pass
+
+    for kind in (main["Point"], main["Point"].Inner, main["Color"], Local):
+        assert elsewhere.call(lambda k: (k.__qualname__, k.__name__), kind) == (kind.__qualname__, kind.__name__)
+
+
+@pytest.mark.rule("R4")
 def test_methods_of_main_classes_run_elsewhere(elsewhere: Elsewhere) -> None:
     """Methods, class attributes and members of enums are there."""
     main = run_as_main(CLASSES)

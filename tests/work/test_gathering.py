@@ -121,8 +121,11 @@ def test_stream_of_an_iterator_pulls_nothing_before_it_is_dispatched() -> None:
     stream = stream.with_timeout(5)
     assert (stream.calls, stream.ordered, stream.timeout) == ((), False, 5)
     assert "generator object" in repr(stream)
-    with pytest.raises(TypeError, match="not known"):
+    with pytest.raises(TypeError, match=r"not known.*run it: `>> pool`"):
         len(stream)
+    for take in (list, tuple, iter):
+        with pytest.raises(TypeError, match="pulled as it runs, by `>> pool`"):
+            take(stream)
     assert pulled == []
 
 

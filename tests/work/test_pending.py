@@ -63,7 +63,9 @@ def test_methods_return_changed_copies() -> None:
     assert options(plain.named("x")) == (None, None, None, "x")
     full = plain.named("x").on(2).with_retries(5).with_timeout(9)
     assert options(full) == (9, 5, 2, "x")
-    assert options(full.with_timeout(None)) == (None, 5, 2, "x")
+    unlimited = full.with_timeout(None)
+    assert options(unlimited) == options(unlimited.named("x").on(2).with_retries(5)) == (0, 5, 2, "x")
+    assert repr(add(1).with_timeout(None)) == "<call add(1) timeout='no limit'>"
     assert (full.function, full.args, full.kwargs) == (add, (1,), {"b": 2})
     assert options(plain) == (None, None, None, None)
 

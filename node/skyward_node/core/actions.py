@@ -33,7 +33,7 @@ class Nonsense(Struct, frozen=True):
     """What came over a connection is no message."""
 
     peer: bytes
-    code: str  # of the refusal: "protocol" or "version"
+    code: str  # of the refusal: "protocol" or "version"; or "body": it is a message, but not what belongs to it
     reason: str
 
 

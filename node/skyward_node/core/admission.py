@@ -119,6 +119,7 @@ def _bind(node: Node, session: Session, peer: bytes) -> None:
         node.peers.pop(session.peer, None)
         node.actions.append(Forget(session.peer))
     session.peer = peer
+    session.former = None
     session.printed = session.shown = 0
     session.blocked = False
     session.silence = 0.0
@@ -130,6 +131,7 @@ def _bind_control(node: Node, session: Session, peer: bytes) -> None:
     if session.control is not None:
         node.peers.pop(session.control, None)
     session.control = peer
+    session.former_control = None
     session.control_blocked = False
     session.silence = 0.0
     node.peers[peer] = session
@@ -157,6 +159,7 @@ def _greeting(node: Node, session: Session, *, resumed: bool) -> Welcome:
         bundles=node.limits.reuse and not node.limits.threads,
         lane=session.peer + session.key if node.limits.lanes and session.peer is not None else b"",
         clients=node.limits.listed,
+        keeps=True,
     )
 
 
@@ -189,16 +192,38 @@ def refuse(node: Node, peer: bytes, code: str, reason: str) -> None:
     if peer in node.refused:
         node.actions.append(Forget(peer))  # pieces of large frames may have come meanwhile
         return
-    node.refused[peer] = None
-    if len(node.refused) > REFUSALS:
-        del node.refused[next(iter(node.refused))]
+    _note_told(node, peer)
     node.log("warning", "client refused", code=code, reason=reason)
     node.actions.append(Send(peer, Refused(code, reason, node.identity.python, PROTOCOL)))
     node.actions.append(Forget(peer))
 
 
+def _note_told(node: Node, peer: bytes) -> None:
+    """Remember that this connection is not served, and need not hear it (again)."""
+    node.refused[peer] = None
+    if len(node.refused) > REFUSALS:
+        del node.refused[next(iter(node.refused))]
+
+
+def lose(node: Node, peer: bytes) -> None:
+    """Note that nothing can be sent over the connection any more; a goodbye that it has brought may be unread."""
+    session = node.peers.get(peer)
+    if session is not None and session.control == peer:
+        session.former_control = peer
+    elif session is not None:
+        session.former = peer
+    unbind(node, peer)
+
+
+def left_by(node: Node, peer: bytes) -> Session | None:
+    """Return the session that had this connection until it was gone, and that has no other in its place."""
+    return next(
+        (session for session in node.sessions.values() if peer in (session.former, session.former_control)), None
+    )
+
+
 def unbind(node: Node, peer: bytes) -> None:
-    """Note that the connection is gone; its session lives on until its lease is over."""
+    """Have a connection belong to nobody; its session lives on until its lease is over."""
     session = node.peers.pop(peer, None)
     if session is None:
         return
@@ -286,6 +311,13 @@ def end(node: Node, session: Session, reason: str = "") -> None:
         if peer is not None:
             node.peers.pop(peer, None)
             node.actions.append(Forget(peer))
+    # Of goodbyes over two connections one comes first: what comes by the other, the second one too, is for nobody.
+    over = [session.control, session.former_control]
+    if not reason:
+        over += [session.peer, session.former]
+    for peer in over:
+        if peer is not None:
+            _note_told(node, peer)
     session.peer = session.control = None
     node.actions += [Bury(worker) for worker in session.graves.clear()]
     del node.sessions[session.key]

@@ -1,4 +1,4 @@
-"""What clients ask for: tasks, code, cancellation, and answers to nested calls.
+"""What clients send: tasks, code, and who the nodes are.
 
 Messages have been through the codec: their columns agree with each other and with the body. What only
 the session can tell is checked before anything is done: a message either counts as a whole or ends the

@@ -169,6 +169,8 @@ class Core:
         node = self.node
         message = event.message
         session = node.peers.get(event.peer)
+        if session is None and type(message) is Bye:
+            session = admission.left_by(node, event.peer)
         try:
             if type(message) is Hello:
                 admission.on_hello(node, event.peer, message, event.user)
@@ -181,7 +183,7 @@ class Core:
                 admission.refuse(node, event.peer, "session", "this is another life of the node")
             elif event.user != session.user:
                 admission.refuse(node, event.peer, "auth", "this session belongs to another key")
-            elif event.peer == session.control and type(message) is not Beat:
+            elif event.peer == session.control and type(message) not in (Beat, Bye):
                 raise ProtocolError(f"{type(message).__name__} does not belong on a control channel")
             else:
                 session.silence = node.looked - node.now  # which is counted later, and was before this
@@ -219,7 +221,7 @@ class Core:
             case Drain(deadline=grace):
                 draining.drain_session(node, session, grace, "asked by the client")
             case Bye(ack=ack):
-                session.outbox.ack(ack)
+                session.outbox.ack(min(ack, session.outbox.seq))  # a hello before it may have opened a new session
                 admission.end(node, session)
             case Part() | Parcels():
                 pass  # put together where they came in
@@ -229,10 +231,13 @@ class Core:
                 raise ProtocolError(f"a client does not send {type(message).__name__}")
 
     def _on_nonsense(self, event: Nonsense) -> None:
-        admission.refuse(self.node, event.peer, event.code, event.reason)
+        code = event.code
+        if code == "body":  # when a connection breaks, the rest of a large frame may come over the next, before a hello
+            code = "protocol" if event.peer in self.node.peers else "session"
+        admission.refuse(self.node, event.peer, code, event.reason)
 
     def _on_gone(self, event: Gone) -> None:
-        admission.unbind(self.node, event.peer)
+        admission.lose(self.node, event.peer)
         self.node.parting.discard(event.peer)
         self.node.actions.append(Forget(event.peer))
 

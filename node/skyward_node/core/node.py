@@ -1,7 +1,6 @@
 """All that the core remembers, and the few things every part of it does: send, fail a task, set a timer.
 
-The parts of the core (`admission`, `intake`, `assign`, `outcomes`, `stopping`, `nesting`, `draining`) are
-functions over this state. They append to ``actions``; `machine.Core` hands those out.
+The other parts of the core are functions over this state. They append to ``actions``; `machine.Core` hands those out.
 
 PURE: the clock is a number, set once per turn.
 """

@@ -41,11 +41,11 @@ class Session:
     """Everything that belongs to one client."""
 
     __slots__ = (
-        "backlog", "blocked", "brought", "carried", "control", "control_blocked", "draining", "echo", "grace",
-        "graves", "heard", "heartbeat", "highest", "hot", "idle", "key", "label", "lease", "library", "max_payload",
-        "nested", "next_pulse", "outbox", "peer", "printed", "queue", "queued", "retries", "returned", "roster",
-        "roster_version", "seats", "shared", "shown", "silence", "started", "tasks", "timeout", "told", "unconfirmed",
-        "user", "workers",
+        "backlog", "blocked", "brought", "carried", "control", "control_blocked", "draining", "echo", "former",
+        "former_control", "grace", "graves", "heard", "heartbeat", "highest", "hot", "idle", "key", "label", "lease",
+        "library", "max_payload", "nested", "next_pulse", "outbox", "peer", "printed", "queue", "queued", "retries",
+        "returned", "roster", "roster_version", "seats", "shared", "shown", "silence", "started", "tasks", "timeout",
+        "told", "unconfirmed", "user", "workers",
     )  # fmt: skip
 
     def __init__(self, key: bytes, user: str = "") -> None:
@@ -54,6 +54,8 @@ class Session:
         self.label = ""
         self.peer: bytes | None = None
         self.control: bytes | None = None  # its second connection, which bulk data cannot block
+        self.former: bytes | None = None  # the first one, found gone, of which not all may have been read
+        self.former_control: bytes | None = None  # the same of the second one
         self.blocked = False  # its connection takes no messages for now
         self.control_blocked = False  # the same of the second one
         self.heartbeat = BEAT

@@ -1,7 +1,8 @@
 """The supervisor: the daemon's hands on its workers. It performs, and decides nothing.
 
-It owns the daemon's ends of all pipes to workers and to the template, behind one epoll descriptor.
-Nothing here blocks: what a pipe does not take is kept and sent later. Guarantees to the core:
+It owns the daemon's ends of all pipes to workers and to the template, and the poller that watches them,
+where the loop registers what else it waits for: whoever finds one descriptor ready knows that nothing else
+is. Nothing here blocks: what a pipe does not take is kept and sent later. Guarantees to the core:
 
 - `Exited` comes exactly once per worker, after everything the worker managed to send;
 - what a task printed comes before its result, because it was written before it;
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skyward.errors import ProtocolError
 from skyward.machine.passing import receive_fds, send_fds
+from skyward.transport.polling import Poller
 from skyward.wire.codec import Decoder, check_body, mark_refs
 from skyward.wire.frames import Ref
 from skyward.wire.lone import REPLIES, Reply
@@ -75,7 +77,7 @@ class Supervisor:
         self._template = template
         self._workers: dict[int, _Worker] = {}
         self.arenas = Arenas()
-        self._epoll = select.epoll()
+        self.poller = Poller(_TURN)
         self._output_poll = select.epoll()  # apart, so that output can be read between results and their report
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._talkers: dict[int, _Worker] = {}  # by fd of a data pipe
@@ -88,11 +90,7 @@ class Supervisor:
         self._ended: list[WorkerEvent] = []
         template.socket.setblocking(False)
         self._watch(template.socket.fileno(), self._on_template)
-        self._epoll.register(self._output_poll.fileno(), select.EPOLLIN)
-
-    def fileno(self) -> int:
-        """Return a descriptor that is readable while `events` has something to return or to do."""
-        return self._epoll.fileno()
+        self.poller.register(self._output_poll.fileno())
 
     # --- orders -----------------------------------------------------------------------------
 
@@ -137,11 +135,11 @@ class Supervisor:
         """Send what a message is on the data pipe; as `send`."""
         record = self._workers.get(worker)
         if record is not None and not record.broken and record.data.send_packed(data):
-            self._epoll.modify(record.data.socket.fileno(), _IN | select.EPOLLOUT)
+            self.poller.modify(record.data.socket.fileno(), _IN | select.EPOLLOUT)
 
     def _send(self, channel: Channel, frames: Sequence[Buffer]) -> None:
         if channel.send(frames):
-            self._epoll.modify(channel.socket.fileno(), _IN | select.EPOLLOUT)
+            self.poller.modify(channel.socket.fileno(), _IN | select.EPOLLOUT)
 
     def kill(self, worker: int) -> None:
         """SIGKILL the worker; the template kills what it leaves. `Exited` follows."""
@@ -176,13 +174,12 @@ class Supervisor:
             self._release(worker)
         self.arenas.close()
         self._output_poll.close()
-        self._epoll.close()
+        self.poller.close()
 
     # --- events -----------------------------------------------------------------------------
 
-    def outcome(self) -> tuple[int, Reply] | None:
-        """Return a worker and its small outcome, if that is all that has happened; else `events` says what has."""
-        ready = self._epoll.poll(0, _TURN)
+    def outcome(self, ready: Sequence[tuple[Any, int]]) -> tuple[int, Reply] | None:
+        """Return a worker and its small outcome, if that is all that is ready; else it is for `events`."""
         if len(ready) != 1:  # what was printed before an outcome is ready no later than that
             return None
         fd, mask = ready[0]
@@ -190,14 +187,11 @@ class Supervisor:
         if worker is None or mask != select.EPOLLIN:
             return None
         reply = worker.data.receive_alone(REPLIES)
-        if reply is None:
-            self._on_data(worker, mask)
-            return None
-        return worker.id, reply
+        return None if reply is None else (worker.id, reply)
 
-    def events(self) -> list[WorkerEvent]:
-        """Return what has happened, without waiting."""
-        for fd, mask in self._epoll.poll(0, _TURN):
+    def events(self, ready: Sequence[tuple[Any, int]]) -> list[WorkerEvent]:
+        """Return what has happened at those of these descriptors that are ours, without waiting."""
+        for fd, mask in ready:
             handler = self._handlers.get(fd)
             if handler is not None:
                 handler(mask)
@@ -214,12 +208,12 @@ class Supervisor:
 
     def _watch(self, fd: int, handler: Callable[[int], None]) -> None:
         self._handlers[fd] = handler
-        self._epoll.register(fd, _IN)
+        self.poller.register(fd, _IN)
 
     def _unwatch(self, fd: int) -> None:
         self._talkers.pop(fd, None)
         if self._handlers.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+            self.poller.unregister(fd)
 
     # --- pipes ------------------------------------------------------------------------------
 
@@ -250,7 +244,7 @@ class Supervisor:
     def _flush(self, channel: Channel) -> None:
         channel.flush()
         if not channel.blocked:
-            self._epoll.modify(channel.socket.fileno(), _IN)
+            self.poller.modify(channel.socket.fileno(), _IN)
 
     def _read(self, worker: _Worker, **budget: int) -> None:
         try:
@@ -306,7 +300,7 @@ class Supervisor:
         if len(self._requests) == 1:
             self._send_requests()
             if self._requests and self._template.socket.fileno() >= 0:
-                self._epoll.modify(self._template.socket.fileno(), _IN | select.EPOLLOUT)
+                self.poller.modify(self._template.socket.fileno(), _IN | select.EPOLLOUT)
 
     def _send_requests(self) -> None:
         while self._requests:
@@ -326,7 +320,7 @@ class Supervisor:
         if mask & select.EPOLLOUT:
             self._send_requests()
             if not self._requests:
-                self._epoll.modify(sock.fileno(), _IN)
+                self.poller.modify(sock.fileno(), _IN)
         while True:
             try:
                 data, fds = receive_fds(sock, _REPLY, 1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from skyward.errors import DeadlockError, PoolClosedError
 from skyward.wire import failures, payload
 from skyward.wire.credit import FIRST, SIZE, Allowance
-from skyward.wire.frames import size_of
+from skyward.wire.frames import payload_size
 from skyward.wire.messages import Credit
 from skyward.wire.placeholders import Placeholder
 from skyward_node.worker.streams import GRACE
@@ -38,7 +38,8 @@ class Input:
         self._stream = stream
         self._allowance = Allowance()
         self._rows: deque[Row] = deque()
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._asked = False
         self._ended = False  # no element follows those that are here
         self._failure: Buffer | None = None  # which the iterable raised behind them
@@ -63,23 +64,28 @@ class Input:
         if not self._asked:
             self._asked = True
             self._streams.send(Credit(0, self._task, self._stream, FIRST, SIZE), ())
-        grant = None
-        with self._changed:
-            ready = self._changed.wait_for(self._may_go_on, GRACE)
-        if not ready:
-            self._streams.sleep(self._task, self._changed, self._may_go_on)
-        with self._changed:
-            if self._stop is not None:
-                raise self._stop
-            if not self._rows:
-                return None
-            row = self._rows.popleft()
-            allowance = self._allowance
-            grant = allowance.take(_size(row), time.monotonic())
-            read = allowance.taken - 1  # what is returned now is copied by its taker, behind this message
+        row, grant, read = None, None, 0
+        while row is None:  # again, if another thread has taken what came
+            if not self._may_go_on():
+                self._wait()
+            with self._streams.shield(), self._lock:
+                if self._stop is not None:
+                    raise self._stop
+                if self._rows:
+                    row = self._rows.popleft()
+                    grant = self._allowance.take(payload_size(*row), time.monotonic())
+                    read = self._allowance.taken - 1  # what is returned now is copied by its taker, behind this message
+                elif self._ended:
+                    return None
         if grant is not None and not self._ended:
             self._streams.send(Credit(0, self._task, self._stream, *grant, read), ())
         return row
+
+    def _wait(self) -> None:
+        with self._streams.shield(), self._changed:
+            ready = self._changed.wait_for(self._may_go_on, GRACE)
+        if not ready:
+            self._streams.sleep(self._task, self._changed, self._may_go_on)
 
     def _may_go_on(self) -> bool:
         return bool(self._rows) or self._ended or self._stop is not None
@@ -96,7 +102,7 @@ class Input:
                 self._failure = rows[-1][0]
                 rows = rows[:-1]
             self._rows.extend(rows)
-            self._allowance.receive(len(rows), sum(map(_size, rows)), time.monotonic())
+            self._allowance.receive(len(rows), sum([payload_size(*row) for row in rows]), time.monotonic())
             self._ended = self._ended or message.end
             self._changed.notify_all()
         self._streams.wake()
@@ -120,10 +126,6 @@ class Input:
             self._rows.clear()
             self._changed.notify_all()
         self._streams.wake()
-
-
-def _size(row: Row) -> int:
-    return len(row[0]) + (size_of(row[1]) if row[1] else 0)
 
 
 def fill(streams: Streams, task: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:

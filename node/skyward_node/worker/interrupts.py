@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
-    from collections.abc import Generator
+    from contextlib import AbstractContextManager
     from types import FrameType
     from typing import Any
 
@@ -57,18 +56,13 @@ class Interrupts:
         """Allow no interrupts."""
         self.armed = None
 
-    @contextmanager
-    def shield(self) -> Generator[None]:
-        """Hold back interrupts while a message is written by the task's own thread."""
-        task = self.armed
-        if task is None or threading.get_ident() != self._thread:
-            yield
-            return
-        self.armed = None
-        try:
-            yield
-        finally:
-            self.arm(task)
+    def shield(self) -> AbstractContextManager[None]:
+        """Hold back interrupts while the task's own thread writes a message, or holds a lock of ours."""
+        return _Shield(self)
+
+    def is_here(self) -> bool:
+        """Return whether this thread is the one that is interrupted."""
+        return threading.get_ident() == self._thread
 
     def await_with(self, loop: AbstractEventLoop, task: Task[Any]) -> None:
         """Interrupt by cancelling this asyncio task from now on."""
@@ -91,6 +85,25 @@ class Interrupts:
             raise KeyboardInterrupt
         loop, coroutine = self.coroutine
         loop.call_soon_threadsafe(coroutine.cancel)
+
+
+class _Shield:
+    """What holds them back for a moment; a class, because elements of streams pass here one by one."""
+
+    __slots__ = ("_interrupts", "_task")
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+        self._task: int | None = None
+
+    def __enter__(self) -> None:
+        interrupts = self._interrupts
+        if interrupts.armed is not None and interrupts.is_here():
+            self._task, interrupts.armed = interrupts.armed, None
+
+    def __exit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._interrupts.arm(self._task)
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _socket import MSG_DONTWAIT
+from select import POLLIN, poll
 from typing import TYPE_CHECKING, Final
 
 from skyward.wire import pipe
@@ -22,11 +23,13 @@ IOV_MAX: Final = 1024  # buffers in one sendmsg, Linux's bound
 class PipeReader:
     """Reads messages from a blocking stream socket."""
 
-    __slots__ = ("_socket", "_unpacker")
+    __slots__ = ("_sleep", "_socket", "_unpacker")
 
     def __init__(self, sock: socket) -> None:
         self._socket = sock
         self._unpacker = pipe.Unpacker(MAX_FRAME)
+        self._sleep = poll()  # whoever sleeps in `recv` is woken up by the peer's reading, too: it makes room to write
+        self._sleep.register(sock, POLLIN)
 
     def read(self, *, wait: bool = True) -> list[list[Buffer]] | None:
         """Wait for bytes, and return the messages they complete; None at EOF.
@@ -53,6 +56,7 @@ class PipeReader:
         if not self._unpacker.between:
             return self.read()
         try:
+            self._sleep.poll()
             data = self._socket.recv(READ)
         except OSError:
             return None

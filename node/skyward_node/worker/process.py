@@ -1,7 +1,8 @@
 """What makes a fresh fork of the template a decent Python process for user code.
 
 No trace of the daemon is left: stdin reads nothing, stdout and stderr are the pipes to the daemon, and
-``__main__`` is an empty module, never the user's script.
+``__main__`` is an empty module, never the user's script; it has no ``__file__``, or the children that multiprocessing
+spawns would run that script. Classes of the script are found in it once they have come.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 import traceback
 import types
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from skyward_node import processes
 from skyward_node.worker.printing import Stream
@@ -49,12 +50,22 @@ def prepare(config: NodeConfig, env: Mapping[str, str]) -> None:
     if config.sys_path is not None:
         _set_path(config.sys_path)
     sys.argv = ["skyward-worker"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.modules["__main__"] = main = types.ModuleType("__main__")
+    vars(main)["__getattr__"] = _class_of_main
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is a task to interrupt
     faulthandler.enable(file=2, all_threads=False)
     with suppress(OSError), open("/proc/self/oom_score_adj", "r+", encoding="utf-8") as score:
         score.write(str(min(1000, int(score.read()) + OOM_SCORE)))
     gc.enable()  # the template runs without
+
+
+def _class_of_main(name: str) -> type[Any]:
+    """Return a class of the user's script, which plain pickle looks for under its name."""
+    if name.startswith("__"):  # what libraries ask every module for
+        raise AttributeError(f"module '__main__' has no attribute {name!r}")
+    from skyward.wire import pickler  # the template has it
+
+    return pickler.class_of_main(name)
 
 
 def _open_streams() -> None:

@@ -15,7 +15,7 @@ from skyward.errors import DeadlockError
 from skyward.machine.memory import LEAST, opened
 from skyward.task.wishes import WISH
 from skyward.wire import bundles, failures, payload
-from skyward.wire.frames import Payload, size_of
+from skyward.wire.frames import Payload, payload_size
 from skyward.wire.placeholders import Placeholder
 from skyward.wire.statuses import CANCELLED_FAILURE, OK, REFUSED, TOO_LARGE, Failure
 from skyward.work.parameters import yields
@@ -172,7 +172,7 @@ class Slot:
         status, packed = self._pack_here(value)
         if status != OK:
             raise Unsendable(status, packed)
-        return bundles.as_value(packed), len(packed.data) + size_of(packed.buffers)
+        return bundles.as_value(packed), payload_size(*packed)
 
     def failure(self, id: int, error: BaseException) -> tuple[int, bytes]:
         """Return status and failure of a call of a bundle that has raised."""
@@ -267,7 +267,7 @@ class Slot:
             return _failed(failures.unserializable(value, error))
         limit = self.max_payload
         if limit:
-            size = len(result.data) + (size_of(result.buffers) if result.buffers else 0)
+            size = payload_size(*result)
             if size > limit:
                 return _failed(Failure(TOO_LARGE, type_name="ResultTooLargeError", size=size, limit=limit))
         return OK, result

@@ -22,6 +22,7 @@ from skyward.wire.codec import mark_refs, split_body
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Generator, Sequence
+    from contextlib import AbstractContextManager
 
     from skyward.wire.frames import Buffer, Ref
     from skyward.wire.messages import Credit, Items, Message
@@ -82,9 +83,14 @@ class Streams:
         set_waiting: Callable[[int, bool, bool], None],
         watch: Callable[[], None],
         files: Files,
+        shield: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        """``send`` and ``set_waiting`` tell the daemon; ``watch`` has the control thread look after late elements."""
+        """``send`` and ``set_waiting`` tell the daemon; ``watch`` has the control thread look after late elements.
+
+        ``shield`` holds back what may interrupt the user's code, which takes elements, while that holds a lock.
+        """
         self.send = send
+        self.shield = shield
         self.watch = watch
         self._set_waiting = set_waiting
         self._files = files

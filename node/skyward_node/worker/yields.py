@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from skyward.errors import DeadlockError
 from skyward.wire.codec import pack_body
 from skyward.wire.credit import FIRST, SIZE, Budget
-from skyward.wire.frames import Payload, Ref, shared_among, size_of
+from skyward.wire.frames import Payload, Ref, payload_size, shared_among
 from skyward.wire.messages import Items
 from skyward.wire.statuses import OK
 from skyward_node.worker.streams import GRACE
@@ -138,7 +138,7 @@ class Emitter:
             return
         self._batch.append(payload)
         self._counts.append(count)
-        size = len(payload.data) + (size_of(payload.buffers) if payload.buffers else 0)
+        size = payload_size(*payload)
         self._size += size
         self._budget.spend(size, count)
 

@@ -12,11 +12,11 @@
 
     runner         one contestant's process, seen from inside
     contestant     what a contestant can do; ours, references/, peers/: those who do
-    measures/      how each workload is measured
+    measures/      how each workload is measured; durations: of random work
     tasks, marked  the functions that run on workers, plain and marked for skyward
 
-    ideal, summary, targets, results   what figures mean (pure)
-    report, chart, facts               how they are shown, and where they were measured
+    summary, targets, results   what figures mean (pure)
+    report, chart, facts        how they are shown, and where they were measured
 
 Every contestant has a process of its own, and skyward and its peers have environments of their own, so nothing here may
 be imported by a contestant but the standard library and what its environment holds.

@@ -56,7 +56,6 @@ class Session:
     """A contestant's process."""
 
     def __init__(self, entry: Entry, python: str, stage: Stage) -> None:
-        self.entry = entry
         self.token = uuid.uuid4().hex
         self._answers = b""
         self._around = around = surroundings(entry, python, stage, self.token)

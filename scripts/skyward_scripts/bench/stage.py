@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skyward_scripts.bench.catalogue import Origin
 
 PACKAGE: Final = "skyward_scripts"
+ABOVE: Final = ("__init__.py", "ideal.py")  # what the measures use of it, beside `bench`
 MODULES: Final = {"plain_tasks": "tasks.py", "marked_tasks": "marked.py"}  # the user's own modules
 SERVE, FIRST, IMPORT = "runner", "first", "importing"  # what a contestant's process is started for
 
@@ -47,7 +48,8 @@ class Stage:
         here = os.path.dirname(os.path.abspath(__file__))
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(here, os.path.join(self.path, PACKAGE, "bench"), ignore=ignored)
-        shutil.copy(os.path.join(os.path.dirname(here), "__init__.py"), os.path.join(self.path, PACKAGE))
+        for file in ABOVE:
+            shutil.copy(os.path.join(os.path.dirname(here), file), os.path.join(self.path, PACKAGE))
         for module, file in MODULES.items():
             shutil.copy(os.path.join(here, file), os.path.join(self.path, f"{module}.py"))
 

@@ -16,7 +16,7 @@ from skyward.meshes import asking, files
 from skyward.meshes.admitted import Change, Clients, with_client, without_client
 from skyward.meshes.attached import client_pair
 from skyward_scripts.meshes import showing
-from skyward_scripts.meshes.exits import FAILED, Unreachable
+from skyward_scripts.meshes.exits import Unreachable
 from skyward_scripts.meshes.looking import only_mesh
 from skyward_scripts.meshes.running import MESH
 
@@ -109,15 +109,13 @@ def add(*, mesh: str | None, key: str, label: str) -> None:
 @keys.command(cls=TakesKey, context_settings=TAKES_KEY)
 @MESH
 @click.argument("key")
-@click.pass_context
-def remove(ctx: click.Context, *, mesh: str | None, key: str) -> None:
+def remove(*, mesh: str | None, key: str) -> None:
     """Let the client with this public key or label use a mesh no more; what it runs there ends within a second."""
     name = only_mesh(mesh)
     with _changing(name):
         known = [files.load(name).clients, *(each.clients for each in _everywhere(name, LOOK))]
         if not any(key in client for clients in known for client in clients):
-            click.echo(f"Error: no client {key!r} is admitted; see `skyward-mesh keys list`", err=True)
-            ctx.exit(FAILED)
+            raise click.ClickException(f"no client {key!r} is admitted; see `skyward-mesh keys list`")
         _note(name, lambda clients: without_client(clients, key))  # first: whatever comes then, it is not let in anew
         _everywhere(name, Change(remove=key))
 

@@ -249,28 +249,39 @@ def gc(*, kind: str | None, settings: tuple[str, ...], dry_run: bool, as_json: b
     were killed; or where --provider and --set say. What is found carries our marks, and needs no local file to be
     found. What belongs to a program that was killed on another machine is ended when 15 minutes have passed since its
     last sign of life.
+
+    With a skyward.toml that makes no sense it looks everywhere else, and then exits with 2.
     """
-    with showing.teller(quiet=as_json) as teller:
-        gone = raising.collect(_providers(kind, settings), teller, dry_run=dry_run)
-    if as_json:
-        showing.as_json({"dry_run": dry_run, "gone": gone})
-        return
-    for line in gone:
-        click.echo(f"{'would end' if dry_run else 'ended'}: {line}")
-    click.echo(f"{showing.counted(len(gone), 'thing')} {'to end' if dry_run else 'ended'}")
+    providers, mistakes = _providers(kind, settings)
+    try:
+        with showing.teller(quiet=as_json) as teller:
+            gone = raising.collect(providers, teller, dry_run=dry_run)
+        if as_json:
+            showing.as_json({"dry_run": dry_run, "gone": gone})
+        else:
+            for line in gone:
+                click.echo(f"{'would end' if dry_run else 'ended'}: {line}")
+            click.echo(f"{showing.counted(len(gone), 'thing')} {'to end' if dry_run else 'ended'}")
+    finally:
+        for mistake in mistakes:
+            click.echo(f"Error: {mistake}", err=True)
+    if mistakes:
+        click.get_current_context().exit(code_of(mistakes[0]))
 
 
-def _providers(kind: str | None, settings: tuple[str, ...]) -> list[Provider]:
-    """Return where to look."""
+def _providers(kind: str | None, settings: tuple[str, ...]) -> tuple[list[Provider], tuple[ConfigError, ...]]:
+    """Return where to look, and why not wherever somebody has described."""
     places: list[tuple[str, dict[str, Any]]] = [("local", {})]
+    mistakes: tuple[ConfigError, ...] = ()
     if kind is not None:
         places.append((kind, _settings(kind, settings)))
     else:
+        good, mistakes = described.load_good()
         places += [(mesh.kind, mesh.settings) for mesh in _readable()]
-        places += [(said.kind, said.settings) for said in described.load_all()]
+        places += [(said.kind, said.settings) for said in good]
         places += [(name, settings) for name in kinds.names() for settings in kinds.class_of(name).remembered()]
     different = {repr(place): place for place in places if place[0] != raising.NOBODYS}
-    return [kinds.make(*place) for place in different.values()]
+    return [kinds.make(*place) for place in different.values()], mistakes
 
 
 def _readable() -> Iterator[Mesh]:

@@ -16,7 +16,7 @@ from skyward.mesh.console import tag, wants_colour
 from skyward.meshes import asking, files, kinds
 from skyward.meshes.attached import client_pair
 from skyward_scripts.meshes import showing
-from skyward_scripts.meshes.exits import FAILED, UNREACHABLE
+from skyward_scripts.meshes.exits import UNREACHABLE
 from skyward_scripts.meshes.following import fresh, readable
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from skyward.meshes.files import Mesh
     from skyward.providers.base import Launched, Provider
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+ARRAY = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 MOST: Final = 50  # lines of a node's log that there are: what providers keep at hand
 
 
@@ -63,7 +63,7 @@ def only_mesh(name: str | None) -> str:
 
 @click.command()
 @click.argument("name", required=False)
-@JSON
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, or without NAME an array of them.")
 @click.pass_context
 def status(ctx: click.Context, *, name: str | None, as_json: bool) -> None:
     """Show how a mesh is, or without NAME how all are.
@@ -129,7 +129,7 @@ def milliseconds(seconds: float) -> str:
 
 @click.command()
 @click.argument("name")
-@JSON
+@ARRAY
 def nodes(*, name: str, as_json: bool) -> None:
     """Show where the nodes of a mesh are, and by which keys they are known. It asks nobody."""
     mesh = files.load(name)
@@ -143,7 +143,7 @@ def nodes(*, name: str, as_json: bool) -> None:
 @click.command()
 @click.argument("name")
 @click.option("--count", "-c", type=click.IntRange(1), default=3, show_default=True, help="How often to ask.")
-@JSON
+@ARRAY
 @click.pass_context
 def ping(ctx: click.Context, *, name: str, count: int, as_json: bool) -> None:
     """Ask the nodes of a mesh who they are, and say how long the answers take.
@@ -190,15 +190,13 @@ def _ping_line(reports: Sequence[Report]) -> str:
     help="Of each node, at first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
-@click.pass_context
-def logs(ctx: click.Context, *, name: str, follow: bool, wanted: int | None, count: int, as_json: bool) -> None:
+def logs(*, name: str, follow: bool, wanted: int | None, count: int, as_json: bool) -> None:
     """Show what the nodes of a mesh have logged last."""
     mesh = files.load(name)
     provider = kinds.make(mesh.kind, mesh.settings).for_mesh(mesh.name)
     chosen = {number: node for number, node in enumerate(mesh.nodes) if wanted in (None, number)}
     if not chosen:
-        click.echo(f"Error: mesh {name} has no node {wanted}: it has {len(mesh.nodes)}", err=True)
-        ctx.exit(FAILED)
+        raise click.ClickException(f"mesh {name} has no node {wanted}: it has {len(mesh.nodes)}")
     seen = _say_lines(provider, chosen, {}, as_json=as_json, most=count)
     try:
         while follow and name in files.known():

@@ -6,7 +6,7 @@ import json
 import os
 import runpy
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -23,6 +23,7 @@ from skyward_scripts.meshes.looking import only_mesh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from contextlib import AbstractContextManager
 
     Run = Callable[..., Any]
 
@@ -61,7 +62,7 @@ def attached(mesh: str | None, nodes: int | None = None) -> Generator[sky.Comput
 @click.command(context_settings=REST)
 @MESH
 @ON
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; what is none as its repr.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document, and all else to stderr.")
 @click.argument("target", metavar="FILE[::FUNCTION]")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -73,6 +74,8 @@ def run(
     The parameters of the function are flags, see `skyward-mesh run FILE::FUNCTION --help`: their types and defaults
     are those of its signature, their help is what its docstring says. A program is run here, as `python FILE` does,
     with the mesh as its pool: `call >> sky`. A file that only defines functions is refused.
+
+    With --json the results of all nodes are an array, as are the values of a generator; what is no JSON is its repr.
 
     Exits with 1 if the function, or the program, fails.
     """
@@ -92,15 +95,24 @@ def _run(
             )
         _run_program(ctx, mesh, wanted.path, arguments)
         return
-    function = _tried(ctx, lambda: loading.function_of(loading.load(wanted.path), wanted.function))
+    with _stdout_for_json(as_json=as_json):
+        function = _tried(ctx, lambda: loading.function_of(loading.load(wanted.path), wanted.function))
 
     def call(*args: Any, **kwargs: Any) -> None:
-        with attached(mesh) as pool:
-            _tried(ctx, lambda: _print(_called(pool, place, marked(function)(*args, **kwargs)), place, as_json=as_json))
+        show = _json_of if as_json else _print
+        with _stdout_for_json(as_json=as_json), attached(mesh) as pool:
+            document = _tried(ctx, lambda: show(_called(pool, place, marked(function)(*args, **kwargs)), place))
+        if document is not None:
+            _put(document)
 
     command = command_for(function, wanted.function, call)
     with command.make_context(f"skyward-mesh run {target}", list(arguments)) as inner:
         command.invoke(inner)
+
+
+def _stdout_for_json(*, as_json: bool) -> AbstractContextManager[Any]:
+    """Have what the user's code prints go to stderr as long as stdout is kept for a JSON document."""
+    return redirect_stdout(sys.stderr) if as_json else nullcontext()
 
 
 def _tried(ctx: click.Context, action: Callable[[], Any]) -> Any:
@@ -141,16 +153,25 @@ def _called(pool: sky.Compute, place: Any, call: sky.PendingFunction[Any]) -> An
     return (call if place == "any" else call.on(place)) >> pool
 
 
-def _print(value: Any, place: Any, *, as_json: bool) -> None:
+def _print(value: Any, place: Any) -> None:
     """Print a result; what streams as it comes."""
     if place == "all":
         for rank, each in enumerate(value):
-            _print_one(list(each) if is_stream(each) else each, f"node {rank}: ", as_json=as_json)
+            _put(f"node {rank}: {_whole(each)}")
     elif is_stream(value):
         for each in value:
-            _print_one(each, "", as_json=as_json)
-    elif value is not None or as_json:
-        _print_one(value, "", as_json=as_json)
+            _put(str(each))
+    elif value is not None:
+        _put(str(value))
+
+
+def _json_of(value: Any, place: Any) -> str:
+    """Return a result as JSON: those of all nodes, and what streams, as arrays; what is no JSON as its repr."""
+    return json.dumps([_whole(each) for each in value] if place == "all" else _whole(value), default=repr)
+
+
+def _whole(value: Any) -> Any:
+    return list(value) if is_stream(value) else value
 
 
 def is_stream(value: object) -> bool:
@@ -158,8 +179,7 @@ def is_stream(value: object) -> bool:
     return isinstance(value, sky.ValueStream)
 
 
-def _print_one(value: Any, before: str, *, as_json: bool) -> None:
-    text = json.dumps(value, default=repr) if as_json else f"{before}{value}"
+def _put(text: str) -> None:
     try:
         click.echo(text)
         sys.stdout.flush()

@@ -5,7 +5,6 @@ A discrete-event simulation of one client and many nodes. The decisions are the 
 takes time is made up: links, pipes, processes, and the run time of tasks.
 
     durations.py   how long tasks take
-    ideal.py       the best that can be asked for
     costs.py       what messages and tasks cost
     clock.py       time, and threads that take it
     worker.py      a worker process

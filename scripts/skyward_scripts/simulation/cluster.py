@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+from skyward_scripts.ideal import list_schedule
 from skyward_scripts.simulation.client import Died, Heard, Joined, SimulatedClient, Submitted
 from skyward_scripts.simulation.clock import Clock
 from skyward_scripts.simulation.costs import Costs
-from skyward_scripts.simulation.ideal import list_schedule
 from skyward_scripts.simulation.node import SimulatedNode
 from skyward_scripts.simulation.watching import Watch
 

@@ -54,7 +54,6 @@ class ElasticClient(SimulatedClient):
         self.scheduler.assignment.core = pool.nodes.least if self.membership.is_elastic else None
         self.moments: list[Moment] = []
         self._launch = launch
-        self._leaving: dict[int, SimulatedNode] = {}
 
     def open(self) -> None:
         """Launch the first nodes, and look at them at every heartbeat."""

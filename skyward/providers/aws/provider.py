@@ -135,10 +135,11 @@ class AWS(Provider):
         return made
 
     def __repr__(self) -> str:
-        default = Settings()
-        said = {name: getattr(self.settings, name) for name in Settings.__dataclass_fields__}
-        parts = [f"{name}={value!r}" for name, value in said.items() if value != getattr(default, name)]
-        return f"sky.AWS({', '.join(parts)})"
+        return f"sky.AWS({', '.join(f'{name}={value!r}' for name, value in self.settings.said().items())})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the settings alone."""
+        return self.settings.maker(type(self), self._session), ()
 
     def for_pool(self) -> Self:
         """Return an unused provider with the same settings."""
@@ -386,9 +387,8 @@ class AWS(Provider):
 
     def _what_is_left(self, failure: CallFailed) -> Exception:
         groups = self._groups if self.settings.security_group is None else ()
-        return standing.what_is_left(
-            failure, self.owner, [name for name in self._nodes if name not in self._ended], groups
-        )
+        left = [name for name in self._nodes if name not in self._ended]
+        return standing.what_is_left(failure, self.owner, left, groups)
 
     @contextmanager
     def _publicly(self, wanted: int = 1) -> Generator[None]:

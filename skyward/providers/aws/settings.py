@@ -9,13 +9,19 @@ import difflib
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Final, Literal, cast, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, get_args
 
 from skyward.config import check_number
 from skyward.errors import ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 Allocation = Literal["spot", "on-demand", "spot-if-available"]
 Architecture = Literal["x86_64", "arm64"]
+
+T = TypeVar("T")
 
 WORLD: Final = "the whole world"  # in words, as nobody opens a port to everyone by a slip
 EVERYONE: Final = "0.0.0.0/0"
@@ -83,6 +89,17 @@ class Settings:
             raise ConfigError(f"{name} must be between {least:g} and {most:g}, got {value!r}")
         object.__setattr__(self, name, value)
 
+    def said(self) -> dict[str, Any]:
+        """Return what is not as it is by default, as it is said."""
+        said = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if self.allow == EVERYONE:
+            said["allow"] = WORLD
+        return {name: value for name, value in said.items() if value != getattr(_DEFAULT, name)}
+
+    def maker(self, kind: Callable[..., T], session: Any) -> partial[T]:
+        """Return what makes an `AWS` of these settings."""
+        return partial(kind, **self.said(), session=session)
+
     @property
     def named_type(self) -> str | None:
         """Return the name of the instance type, if it is not to be chosen by what it has."""
@@ -123,3 +140,6 @@ def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
         near = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}{hint}")
+
+
+_DEFAULT: Final = Settings()

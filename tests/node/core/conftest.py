@@ -235,7 +235,7 @@ class Rig:
                 PROTOCOL, me.python, me.versions, self.session, EPOCH, slots or limits.concurrency,
                 "thread" if limits.threads else "process", me.hostname, me.address, me.pid, [], resumed,
                 max_payload=limits.max_payload, calls=True,
-                bundles=limits.reuse and not limits.threads, clients=limits.listed,
+                bundles=limits.reuse and not limits.threads, clients=limits.listed, keeps=True,
             ),
         )  # fmt: skip
 

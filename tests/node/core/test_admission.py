@@ -166,6 +166,17 @@ def test_missing_code_is_asked_for_again(rig: Rig) -> None:
     assert rig.hello(peer=b"peer3", epoch=EPOCH) == [rig.welcome(peer=b"peer3", resumed=True)]
 
 
+@pytest.mark.rule("R43")
+def test_goodbye_of_somebody_else_ends_nothing(keyed: Rig) -> None:
+    """Not under another key, over whatever connection, nor of who never had a session."""
+    keyed.handle(Gone(b"peer1"))
+    for peer in (b"peer1", b"peer9"):
+        (answer,) = say(keyed, Bye(EPOCH, 0, ""), peer=peer, user=BOB)
+        assert isinstance(answer, Send)
+        assert isinstance(answer.message, Refused)
+    assert len(keyed.core.node.sessions) == 1
+
+
 def test_client_that_is_back_learns_that_the_node_is_draining(make_rig: Callable[..., Rig]) -> None:
     """A known session is let in for its results, and gets no new tasks done."""
     rig = make_rig(1, lease=60.0)

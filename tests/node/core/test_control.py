@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from skyward.wire.messages import Beat, Bye, Pulse, Refused
-from skyward_node.core.actions import Blocked, Gone, Incoming, Nonsense, Send
+from skyward.wire.messages import Beat, Bye, Cancel, Pulse, Refused
+from skyward_node.core.actions import Blocked, Gone, Incoming, Kill, Nonsense, Send
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,20 +122,43 @@ def test_beats_count_on_either_channel(make_rig: Callable[..., Rig]) -> None:
 
 
 @pytest.mark.rule("R43")
-@pytest.mark.parametrize("kind", ["tasks", "bye", "function"])
-def test_control_channel_takes_beats_only(rig: Rig, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["tasks", "function"])
+def test_control_channel_takes_no_data(rig: Rig, kind: str) -> None:
     """Anything else ends that connection, and nothing but it."""
     rig.open(heartbeat=BEAT)
     open_control(rig)
     message, body = {
         "tasks": rig.tasks_message(1),
-        "bye": (Bye(EPOCH, 0, ""), []),
         "function": (rig.function(), [BLOB]),
     }[kind]
     reason = f"{type(message).__name__} does not belong on a control channel"
     assert rig.say(message, body, peer=b"control") == [refused("protocol", reason, b"control")]
     assert rig.handle(after=BEAT) == [pulse(rig, b"peer1")]
     assert rig.submit(1) == rig.first(1, 1)
+
+
+@pytest.mark.rule("R40")
+def test_goodbye_over_the_control_channel_ends_the_session(rig: Rig) -> None:
+    """It overtakes what is under way on the first connection; the same that comes there later is no news."""
+    rig.open()
+    open_control(rig)
+    rig.submit(1)
+    assert Kill(1) in rig.say(Bye(EPOCH, 0, ""), peer=b"control")
+    assert (rig.core.node.sessions, rig.core.node.peers) == ({}, {})
+    assert [*rig.say(Cancel(EPOCH, [1], True)), *rig.say(Bye(EPOCH, 0, ""))] == []
+
+
+@pytest.mark.rule("R40")
+def test_goodbye_behind_a_hello_ends_what_that_has_opened(rig: Rig) -> None:
+    """The session was ended over the other connection before; of its results the new one knows nothing."""
+    rig.open()
+    open_control(rig)
+    rig.submit(1)
+    rig.finish(1, 1)
+    rig.say(Bye(EPOCH, 1, ""), peer=b"control")
+    rig.hello(peer=b"peer2", epoch=EPOCH, ack=1)
+    rig.say(Bye(EPOCH, 1, ""), peer=b"peer2")
+    assert (rig.core.node.sessions, rig.core.node.peers) == ({}, {})
 
 
 @pytest.mark.rule("R43")

@@ -89,6 +89,14 @@ def test_nonsense_drops_its_sender_alone(rig: Rig) -> None:
     assert actions == [*rig.refused("protocol", "no message", b"peer2"), *rig.first(1, 1)]
 
 
+@pytest.mark.rule("R37")
+def test_pieces_of_a_broken_connection_are_no_nonsense_on_the_next(rig: Rig) -> None:
+    """They come before the hello, for which the client is asked; after it they are."""
+    assert rig.handle(Nonsense(b"peer2", "body", "no piece")) == [*rig.refused("session", "no piece", b"peer2")]
+    rig.open()
+    assert rig.handle(Nonsense(rig.peer, "body", "no piece")) == [*rig.refused("protocol", "no piece")]
+
+
 @pytest.mark.rule("R43")
 @pytest.mark.parametrize(
     ("changes", "reason"),

@@ -9,12 +9,13 @@ import pytest
 from skyward.wire.messages import (
     Beat,
     Bye,
+    Cancel,
     Progress,
     Pulse,
     Refused,
     Tasks,
 )
-from skyward_node.core.actions import Give, Kill, Retire, Send, Spawn
+from skyward_node.core.actions import Give, Gone, Kill, Retire, Send, Spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +94,65 @@ def test_goodbye_stops_everything_at_once(rig: Rig) -> None:
     rig.finish(2, 2)
     assert rig.say(Bye(EPOCH, 1, "")) == [Kill(1), Retire(2)]
     assert rig.core.node.running == 0
+
+
+@pytest.mark.rule("R40")
+def test_goodbye_counts_though_its_connection_is_found_gone_before_it_is_read(rig: Rig) -> None:
+    """Somebody says it, closes, and the node has something to tell him before it looks what has come."""
+    rig.open()
+    rig.submit(1)
+    rig.handle(Gone(b"peer1"))
+    assert Kill(1) not in rig.say(Cancel(EPOCH, [1], True))
+    assert rig.say(Bye(EPOCH, 0, "")) == [Kill(1)]
+    assert rig.core.node.sessions == {}
+
+
+@pytest.mark.rule("R43")
+def test_nothing_else_counts_of_a_connection_that_is_gone(rig: Rig) -> None:
+    """It may live, and only be too slow: then its client has to learn that it must say hello again."""
+    rig.open()
+    rig.submit(1)
+    rig.handle(Gone(b"peer1"))
+    (refused,) = rig.say(Beat(EPOCH, 0, 1.0))
+    assert (refused.peer, refused.message.code) == (b"peer1", "session")
+    assert not any(isinstance(action, Give) for action in rig.submit(2))
+    assert list(rig.core.node.sessions[rig.session].tasks) == [1]
+
+
+@pytest.mark.rule("R40")
+def test_goodbye_counts_over_a_control_connection_that_is_gone(rig: Rig) -> None:
+    """A pulse may have found that before it was read; but not if there is another since."""
+    rig.open()
+    rig.hello(peer=b"old", channel="control")
+    rig.handle(Gone(b"old"))
+    rig.hello(peer=b"new", channel="control")
+    rig.say(Bye(EPOCH, 0, ""), peer=b"old")
+    assert sorted(rig.core.node.peers) == [b"new", b"peer1"]
+    rig.handle(Gone(b"new"))
+    rig.say(Bye(EPOCH, 0, ""), peer=b"new")
+    assert rig.core.node.sessions == {}
+
+
+@pytest.mark.rule("R40")
+def test_goodbye_counts_though_the_session_has_got_its_second_connection_since(rig: Rig) -> None:
+    """Its hello may be read after the first one was found gone."""
+    rig.open()
+    rig.handle(Gone(b"peer1"))
+    rig.hello(peer=b"control", channel="control")
+    rig.say(Bye(EPOCH, 0, ""))
+    assert rig.core.node.sessions == {}
+
+
+@pytest.mark.rule("R40")
+def test_goodbye_of_an_older_connection_ends_nothing(rig: Rig) -> None:
+    """Who has come back by another one is there."""
+    rig.open()
+    rig.submit(1)
+    rig.handle(Gone(b"peer1"))
+    rig.hello(peer=b"peer2", epoch=EPOCH)
+    rig.say(Bye(EPOCH, 0, ""))
+    assert list(rig.core.node.peers) == [b"peer2"]
+    assert rig.core.node.running == 1
 
 
 def test_pulse_echoes_the_clients_clock(make_rig: Callable[..., Rig]) -> None:

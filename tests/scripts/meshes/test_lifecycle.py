@@ -191,6 +191,22 @@ def test_gc_ends_what_nobody_looks_after(homes: Homes) -> None:
     run("down", "kept")
 
 
+@pytest.mark.rule("R30")
+@pytest.mark.parametrize("toml", ["x = [", '[mesh.bad]\nprovider = "moon"\n'])
+def test_gc_needs_no_description_that_makes_sense(homes: Homes, toml: str) -> None:
+    """It ends what it finds on this machine, and then says what is wrong with the file."""
+    lost = bring_up("lost")
+    processes = family(lost)
+    os.unlink(files.path_of("lost"))
+    (homes.work / "skyward.toml").write_text(toml)
+    done = run("gc", code=2)
+    assert done.stdout.endswith("1 thing ended\n")
+    assert not living(processes)
+    assert done.stderr.startswith("Error: ")
+    assert "skyward.toml" in done.stderr
+    assert json.loads(run("gc", "--json", code=2).stdout) == {"dry_run": False, "gone": []}
+
+
 def test_settings_are_read_as_toml_writes_them(homes: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers, lists and words; files are named from the working directory."""
     texts = {"3": 3, "true": True, "[1, 2]": [1, 2], "eu-west-1": "eu-west-1", '"3"': "3", "a b": "a b"}

@@ -73,6 +73,20 @@ def test_nodes_are_listed_with_their_keys(mesh: Mesh) -> None:
     assert [node["ident"] for node in told] == [node.ident for node in mesh.nodes]
 
 
+@pytest.mark.parametrize(
+    ("command", "shape"),
+    [
+        (("status",), "one JSON object, or without NAME an array of them."),
+        (("nodes", "dev"), "one JSON array."),
+        (("ping", "dev"), "one JSON array."),
+    ],
+)
+def test_help_says_what_json_there_is(mesh: Mesh, command: tuple[str, ...], shape: str) -> None:
+    """An array is called one."""
+    assert f"Print {shape}" in " ".join(run(command[0], "--help").output.split())
+    assert isinstance(json.loads(run(*command, "--json").output), list)
+
+
 def test_ping_says_how_long_answers_take(mesh: Mesh) -> None:
     """The best and the middle of some rounds; all of them for programs."""
     lines = run("ping", "dev", "-c", "2").output.splitlines()

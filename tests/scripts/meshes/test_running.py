@@ -98,6 +98,23 @@ def test_function_runs_with_its_parameters_as_flags(homes: Homes) -> None:
     assert run("run", "--on", "all", "app.py::count", "--n", "2").stdout == "node 0: [0, 1]\nnode 1: [0, 1]\n"
 
 
+@pytest.mark.rule("R30")
+def test_json_is_alone_on_stdout(homes: Homes) -> None:
+    """One document: an array of all nodes, or of what a generator yields; what is printed meanwhile goes to stderr."""
+    (homes.work / "app.py").write_text("print('loaded')\n" + PROGRAM)
+    done = run("run", "--json", "app.py::scale", "--x", "4")
+    assert json.loads(done.stdout) == 8.0
+    assert "loaded\n" in done.stderr
+    assert "] scaling 4.0\n" in done.stderr
+    everywhere = run("run", "--on", "all", "--json", "app.py::scale", "--x", "4")
+    assert json.loads(everywhere.stdout) == [8.0, 8.0]
+    assert everywhere.stderr.count("] scaling 4.0\n") == 2
+    assert json.loads(run("run", "--json", "app.py::count", "--n", "3").stdout) == [0, 1, 2]
+    assert json.loads(run("run", "--json", "--on", "all", "app.py::count", "--n", "2").stdout) == [[0, 1], [0, 1]]
+    failed = run("run", "--json", "app.py::fail", "--word", "oops", code=1)
+    assert (failed.stdout, "ValueError: oops" in failed.stderr) == ("", True)
+
+
 def test_program_runs_with_the_mesh_as_its_pool(homes: Homes) -> None:
     """As `python FILE` does, with its arguments; it fails as there."""
     assert run("run", "app.py", "one", "--two").stdout.splitlines()[-1] == "['one', '--two'] 6.0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from skyward.model import Nodes
@@ -119,6 +119,7 @@ def test_steady_loads_make_no_node_come_and_go(**load: Any) -> None:
     failing=st.sets(st.integers(2, 20)),
     start_up=st.sampled_from([0.05, 1.0, 20.0]),
 )
+@example([(0.0, 3, 20.0)], 2, 1, {2}, 20.0)  # one is let go while another starts, which fails
 @settings(max_examples=15, deadline=None)
 def test_pool_stays_within_its_bounds_and_comes_to_rest(
     pieces: list[tuple[float, int, float]], least: int, room: int, failing: set[int], start_up: float

@@ -8,9 +8,10 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from skyward_scripts.bench.ideal import list_schedule, short_naps, with_stragglers
+from skyward_scripts.bench.durations import short_naps, with_stragglers
 from skyward_scripts.bench.measures.setting import ran_on
 from skyward_scripts.bench.summary import percentile
+from skyward_scripts.ideal import list_schedule
 
 if TYPE_CHECKING:
     from skyward_scripts.bench.contestant import Call

@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from skyward.answers.futures import Future
 from skyward.calls import function
 from skyward.config import Options
-from skyward.pool.plain import plain_task
+from skyward.pool.making import TaskMaker
+from skyward.pool.placing import WORTH
+from skyward.results import Collection
+from skyward.wire.frames import Repeated
 from skyward.wire.functions import FunctionStore
 from tests.operating import OperatedPool
 from tests.wire.elsewhere import run_as_main
@@ -40,15 +44,21 @@ def count(stop: int) -> Iterator[int]:
 
 
 @function
+def pieces(data: Any) -> Iterator[Any]:
+    yield from data
+
+
+@function
 def total(numbers: Iterator[int]) -> int:
     return sum(numbers)
 
 
 def made(call: PendingFunction[Any], *, limit: int = LIMIT, **options: Any) -> Task | None:
     """Return what comes of a call whose function is known."""
-    store, pool = FunctionStore(), OperatedPool()
-    store.resolve(call.function)
-    return plain_task(call, Future(pool), itertools.count(7), store, Options(**options), limit)
+    maker = TaskMaker(Options(**options), itertools.count(7), 1_000)
+    maker.resolve(call.function)
+    maker.max_payload = limit
+    return maker.alone(call, Future(OperatedPool()))
 
 
 @pytest.mark.parametrize("call", [double(1), double(1.5, "x"), double(None), limited(3)], ids=repr)
@@ -58,7 +68,7 @@ def test_short_way_leads_to_the_same_task(call: PendingFunction[Any], options: d
     task = made(call, **options)
     assert task is not None
     assert task.id == 7
-    (other,) = OperatedPool(**options).make_tasks([call], task.sink, snapshot=True)
+    (other,) = (pool := OperatedPool(**options)).make_tasks([call], task.sink, pool.placing(snapshot=True))
     other.id = task.id
     fields = task.__struct_fields__
     assert [getattr(task, name) for name in fields] == [getattr(other, name) for name in fields]
@@ -78,6 +88,41 @@ def test_what_is_too_large_takes_the_long_way() -> None:
     """Where it is refused with all that there is to say."""
     assert made(double("x" * LIMIT)) is None
     assert made(double(1), limit=8) is None
+
+
+@pytest.mark.rule("R47")
+def test_arguments_of_a_call_that_yields_are_copied() -> None:
+    """Also among others whose caller waits: of this one he has no more than the iterator when he goes on."""
+    pool, data = OperatedPool(), bytearray(100_000)
+    sink = Collection(3, return_exceptions=False, cancel=pool.cancel_tasks)
+    tasks = pool.make_tasks([double(data), pieces(data), double(data)], sink, pool.placing(snapshot=False))
+    assert [memoryview(task.buffers[0]).obj is data for task in tasks] == [True, False, True]
+
+
+@pytest.mark.rule("R47")
+def test_code_that_runs_for_a_call_that_yields_may_change_an_array_of_others() -> None:
+    """What was placed before it is not what the array is after it."""
+    array = np.zeros(WORTH)
+
+    class Changing:
+        def __reduce__(self) -> Any:
+            array[:] = 7
+            return list, ()
+
+    pool = OperatedPool()
+    sink = Collection(3, return_exceptions=False, cancel=pool.cancel_tasks)
+    tasks = pool.make_tasks([double(array), pieces(Changing()), double(array)], sink, pool.placing(snapshot=True))
+    assert [bytes(task.buffers[0][:8]) for task in (tasks[0], tasks[2])] == [bytes(8), array[:1].tobytes()]
+
+
+@pytest.mark.rule("R20")
+def test_calls_that_yield_share_a_copy() -> None:
+    """As others do: it travels once."""
+    pool, array = OperatedPool(), np.zeros(WORTH)
+    sink = Collection(2, return_exceptions=False, cancel=pool.cancel_tasks)
+    one, two = pool.make_tasks([pieces(array), pieces(array)], sink, pool.placing(snapshot=False))
+    assert one.buffers[0] is two.buffers[0]
+    assert [type(task.buffers) for task in (one, two)] == [Repeated, Repeated]
 
 
 @pytest.mark.rule("R48")

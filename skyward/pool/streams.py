@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from skyward.pool.later import later
@@ -21,26 +22,29 @@ if TYPE_CHECKING:
     from skyward.answers.waiting import Waiter
     from skyward.dispatch.tasks import Task
     from skyward.pool.feeding import Feeder
+    from skyward.pool.making import TaskMaker
+    from skyward.pool.placing import Placing
     from skyward.pool.pumping import Pump, pack
+    from skyward.pool.snapshots import Snapshots
     from skyward.pool.underway import Underway
     from skyward.results import Sink
-    from skyward.wire import payload
     from skyward.wire.frames import Payload
 
 later(
     globals(),
     {
+        "skyward.pool.placing": ("Placing",),
         "skyward.pool.pumping": ("pack",),
+        "skyward.pool.snapshots": ("Snapshots",),
         "skyward.answers.values": ("ValueBuffer", "ValueStream"),
-        "skyward.wire": ("payload",),
     },
 )
 
 
-class PoolStreams(Pool):
+class StreamOperations(Pool):
     """The part of a pool's operations that is about streams."""
 
-    _max_payload: int  # bytes
+    _maker: TaskMaker  # from the first use on
     _underway: Underway
 
     @abstractmethod
@@ -65,16 +69,25 @@ class PoolStreams(Pool):
 
     def _place(self, packed: Payload, *, snapshot: bool) -> Payload:
         """Return the arguments as they wait to be sent; with ``snapshot`` the caller may go on and change them."""
-        return payload.snapshot(packed) if snapshot else packed
+        return self._snapshots.take(packed) if snapshot and packed.buffers else packed
 
-    def _yielding(self, sink: Sink, index: int) -> ValueBuffer:
+    @cached_property
+    def _snapshots(self) -> Snapshots:
+        return Snapshots()
+
+    def placing(self, *, snapshot: bool) -> Placing:
+        """Return what places the buffers of a batch; with ``snapshot`` the caller may go on and change them."""
+        return Placing(self._place, snapshot=snapshot)
+
+    def yielding(self, sink: Sink, index: int) -> ValueBuffer:
         """Give the sink the iterator of a call that yields; return whom the call's outcome belongs to."""
         buffer = ValueBuffer(self)
         self._underway.add_values(buffer)
         sink.give(index, ValueStream(buffer, self))
         return buffer
 
-    def _feed_by(self, task: Task, pumps: tuple[Pump, ...]) -> None:
+    def feed_by(self, task: Task, pumps: tuple[Pump, ...]) -> None:
+        """Have the pumps feed the arguments of a task, once it is sent."""
         task.feeds = pumps
         for pump in pumps:
             pump.task = task
@@ -86,5 +99,5 @@ class PoolStreams(Pool):
 
     def pack_element(self, value: object) -> Payload:
         """Return an element of an argument as it waits to be sent; raises `SerializationError`."""
-        packed = pack(value, self._max_payload)
+        packed = pack(value, self._maker.max_payload)
         return self._place(packed, snapshot=True) if packed.buffers else packed
