@@ -2,25 +2,23 @@
 
 A pool has an id. Everything it makes carries that as a tag: instances with their disks and interfaces, one security
 group, and objects in one folder of a bucket. `sweeping` finds all of it by that, with or without this process.
+
+What launches need lies in the provider's `Ground`, which instances there are its `Fleet` knows. Closing goes in this
+order: no launch begins, those under way end, all is removed, nobody connects any more.
 """
 
 from __future__ import annotations
 
 import os
-import platform
-import threading
-import time
 import uuid
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from skyward.errors import ProvisionError
-from skyward.image import Image
 from skyward.providers.aws import (
-    garbage,
+    alive,
     handover,
     instances,
-    network,
     planning,
     reports,
     sealing,
@@ -28,31 +26,29 @@ from skyward.providers.aws import (
     sweeping,
     tags,
 )
-from skyward.providers.aws.api import Api, new_session, region_of
-from skyward.providers.aws.attempts import places
+from skyward.providers.aws.alive import SignsOfLife
 from skyward.providers.aws.failures import CallFailed, Kind, public
-from skyward.providers.aws.journal import Journal
-from skyward.providers.aws.launching import Launching, Site
+from skyward.providers.aws.fleet import Fleet
+from skyward.providers.aws.ground import Ground
+from skyward.providers.aws.launching import Launching
 from skyward.providers.aws.launching_by_ssh import LaunchingBySsh
-from skyward.providers.aws.requests import Blueprint
-from skyward.providers.aws.rules import MESH_PORT
-from skyward.providers.aws.settings import EVERYONE, Settings, subnets
+from skyward.providers.aws.settings import Settings, subnets
 from skyward.providers.aws.storage import MOST_LOG, Storage
 from skyward.providers.aws.tags import Owner, check_mesh
 from skyward.providers.base import Provider
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Collection, Generator
     from typing import Self
 
-    from skyward.providers.aws.planning import Plan
+    from skyward.image import Image
+    from skyward.providers.aws.api import Api
     from skyward.providers.aws.settings import Allocation, Architecture
     from skyward.providers.base import Launched, LaunchSpec, Quote
-    from skyward.providers.bundle import Bundle
     from skyward.transport.keys import KeyPair
 
 CLEARINGS: Final = 3  # times that everything is removed, until it is gone
-FRESH: Final = 60.0  # seconds after its launch in which EC2 may not know an instance
 
 
 class AWS(Provider):
@@ -107,26 +103,10 @@ class AWS(Provider):
         self._session = session
         pool = f"mesh-{mesh}" if mesh else uuid.uuid4().hex[:12]
         self.owner = Owner(pool=pool, mesh=mesh, bucket=settings.bucket or "")
-        self._lock = threading.Condition()  # of all that follows; notified when a launch is over
-        self._making = threading.Lock()  # held by the thread that connects, or makes what launches need
-        self._api: Api | None = None
-        self._journal: Journal | None = None
-        self._plan: Plan | None = None
-        self._groups: tuple[str, ...] = ()
-        self._bundles: dict[Image, Bundle] = {}  # by what is in it
-        self._image = Image()
-        self._root = ""
-        self._launches: set[Launching] = set()
-        self._nodes: dict[str, tuple[str, float]] = {}  # token, and when it was launched, by instance
-        self._mortal: set[str] = set()  # instances that end with this provider
-        self._ended: set[str] = set()
+        self.ground = Ground(settings, self.owner, session)
+        self.fleet = Fleet(outlives=bool(mesh))
+        self._signs = SignsOfLife(self._say_alive)
         self._guests: set[str] = set()  # pools that are not this one, of which nodes were ended
-        self._persists = bool(mesh)  # what is not this pool's alone, or outlives it, is removed with its last instance
-        self._stop = threading.Event()
-        self._beat: threading.Thread | None = None
-        self._touched = False  # something was made, or may have been
-        self._closing = False
-        self._closed = False
         self._pid = os.getpid()
 
     def _like_this(self, mesh: str) -> Self:
@@ -168,7 +148,7 @@ class AWS(Provider):
         return standing.sweep(self.settings, self._session, mesh, dry_run=dry_run)
 
     def undo(self, mesh: str) -> tuple[str, ...]:  # noqa: D102 - as the base says
-        return self.sweep(mesh) if self._touched else ()  # a bucket that there is not cannot be looked into
+        return self.sweep(mesh) if self.ground.touched else ()  # a bucket that there is not cannot be looked into
 
     def keys(self) -> KeyPair | None:
         """Return a pair of its own for every pool, which is never written anywhere."""
@@ -184,74 +164,22 @@ class AWS(Provider):
         list(image.files(os.getcwd()))
         if image.env and self.settings.bucket:  # else they go by SSH
             sealing.require()
-        self._image = image
-
-    # --- before the first launch -------------------------------------------------------------
+        self.ground.image = image
 
     def prepare(self) -> None:
         """Look up and make what all launches need: the plan, the group, the bundle; raises `ProvisionError`."""
         if not self.settings.bucket:
             handover.require()  # before anything is called, or costs anything
-        with self._making, self._publicly():
-            self._prepare()
+        with self.ground.making, self._publicly():
+            self.ground.prepare()
+            self._signs.start()
 
-    def _connect(self) -> Api:
-        with self._lock:
-            if self._closed:
-                raise ProvisionError("this provider was closed with its pool; make another one")
-            if self._api is None:
-                session = new_session(self._session)
-                self._api = Api(session, region_of(session, self.settings.region))
-            return self._api
-
-    def _prepare(self) -> Plan:
-        api = self._connect()
-        if self._plan is not None:
-            return self._plan
-        settings = self.settings
-        if settings.bucket:
-            Storage(api, self.owner).check()
-        plan = planning.look_up(api, settings, self._image)
-        self._root = self._root or os.getcwd()
-        if self._journal is None:  # before anything is made
-            self._journal = Journal(self.owner.pool, api.region, self.owner.bucket)
-        if settings.security_group is not None:
-            world = settings.allow == EVERYONE
-            network.check_group(api, settings.security_group, MESH_PORT, world=world)
-            self._groups = (settings.security_group,)
-        else:
-            allow = settings.allow or network.own_address()
-            self._touched = True
-            ports = (MESH_PORT,) if settings.bucket else (MESH_PORT, handover.PORT)
-            self._groups = (network.make_group(api, self.owner, plan.vpc, allow, ports),)
-        self._touched = True
-        self._bundle(api, plan, self._image)
-        self._plan = plan
-        self._beat = threading.Thread(target=self._show_life, name="skyward-aws-alive", daemon=True)
-        self._beat.start()
-        return plan
-
-    def _bundle(self, api: Api, plan: Plan, image: Image) -> Bundle:
-        if image not in self._bundles:
-            from skyward.providers import bundle
-
-            made = bundle.make_bundle(image, root=self._root, platform=planning.platform(plan.architecture))
-            if self.settings.bucket:
-                Storage(api, self.owner).put(made.name, made.data)
-            self._bundles[image] = made
-        return self._bundles[image]
-
-    def _show_life(self) -> None:
-        """Say now and then that this client lives, where `garbage` looks for it."""
-        while not self._stop.wait(garbage.BEAT):
-            with suppress(CallFailed, ProvisionError):
-                self._say_alive(self._connect())
-
-    def _say_alive(self, api: Api) -> None:
-        if self._journal is not None:
-            self._journal.touch()
-        group = self._groups if self.settings.security_group is None else ()
-        standing.say_alive(api, self.owner, group, sorted(self._nodes.keys() - self._ended))
+    def _say_alive(self) -> None:
+        with suppress(CallFailed, ProvisionError):
+            api = self.ground.connect()
+            if self.ground.journal is not None:
+                self.ground.journal.touch()
+            alive.say(api, self.owner, self.ground.own_groups, self.fleet.standing())
 
     # --- launching ---------------------------------------------------------------------------
 
@@ -261,53 +189,31 @@ class AWS(Provider):
             launching = self._begin_launch(spec, index, cancelled)
             try:
                 launched = launching.run()
-                with self._lock:
-                    self._nodes[launched.ident] = launching.token, time.monotonic()
-                    if not spec.persist:
-                        self._mortal.add(launched.ident)
-                    if self._closing:
-                        raise ProvisionError("its pool was closed")
+                self.fleet.add(launched.ident, launching.token, persist=spec.persist)
             except BaseException:
                 with suppress(CallFailed):
                     launching.clear_away()
                 raise
             finally:
-                with self._lock:
-                    self._launches.discard(launching)
-                    self._lock.notify_all()
+                self.fleet.finish(launching)
             return launched
 
     def _begin_launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launching:
-        with self._making:
-            plan, api = self._prepare(), self._connect()
-            bundle = self._bundle(api, plan, spec.image)
-        assert self._journal is not None
-        site = Site(
-            api=api, owner=self.owner, journal=self._journal,
-            blueprint=Blueprint(
-                image=plan.image, instance_type=plan.machine.name, root_device=plan.root_device,
-                disk_gb=plan.disk_gb, groups=self._groups,
-            ),
-            places=places(plan.subnets, self.settings.allocation), bundle=bundle,
-            python=".".join(platform.python_version_tuple()[:2]), max_life=self.settings.max_life,
-        )  # fmt: skip
+        with self.ground.making:
+            site = self.ground.site(spec.image)
+            self._signs.start()
         kind = Launching if self.settings.bucket else LaunchingBySsh
         launching = kind(site, spec, index, cancelled=cancelled, tell=self.tell)
-        with self._lock:
-            if self._closing:
-                raise ProvisionError("this provider was closed with its pool; make another one")
-            self._persists = self._persists or spec.persist
-            self._launches.add(launching)
+        self.fleet.begin(launching, persist=spec.persist)
         return launching
 
     def log_tail(self, launched: Launched) -> tuple[str, ...]:
         """Return the last lines of a node's log, a few seconds old; without a bucket those of its console."""
-        token, _ = self._nodes.get(launched.ident, ("", 0.0))
-        if self._closed:
+        if self.ground.is_closed:
             return ()
         with suppress(CallFailed, ProvisionError):
-            api = self._connect()
-            token = token or standing.token_of(api, launched.ident)
+            api = self.ground.connect()
+            token = self.fleet.token(launched.ident) or standing.token_of(api, launched.ident)
             text = Storage(api, self.owner).get(f"{token}/log", MOST_LOG) if token and self.owner.bucket else ""
             return reports.tail(text or instances.console(api, launched.ident))
         return ()
@@ -316,65 +222,50 @@ class AWS(Provider):
 
     def terminate(self, launched: Launched) -> None:
         """End an instance, also of another process's launch, and return when nothing can bring it back."""
-        if os.getpid() != self._pid or self._closed:
+        if os.getpid() != self._pid or self.ground.is_closed:
             return
         with self._publicly():
-            api = self._connect()
-            token, since = self._nodes.get(launched.ident, ("", 0.0))
-            if not token and (said := instances.look(api, launched.ident)) is not None:
+            api, ident = self.ground.connect(), launched.ident
+            if not self.fleet.token(ident) and (said := instances.look(api, ident)) is not None:
                 pool = tags.read(said.get("Tags")).get(tags.POOL)
                 if pool and pool != self.owner.pool:
                     self._guests.add(pool)
-            fresh = bool(token) and time.monotonic() - since < FRESH
-            instances.end(api, [launched.ident], fresh=fresh)
-            self._ended.add(launched.ident)
+            instances.end(api, [ident], fresh=self.fleet.is_fresh(ident))
+            self.fleet.end(ident)
 
     def close(self) -> None:
         """End all instances and remove all that was made for them; raises `ProvisionError` that names what is left.
 
         Nodes that persist, and what they need, stay. In a forked child it does nothing.
         """
-        if os.getpid() != self._pid:
+        if os.getpid() != self._pid or not self.fleet.close():
             return
-        with self._lock:
-            if self._closing:
-                return
-            self._closing = True
-            for launching in self._launches:
-                launching.unwanted = True
-            self._lock.wait_for(lambda: not self._launches)
-        self._stop.set()
-        with self._making:
+        with self.ground.making:
             left = True
             try:
+                self._signs.stop()  # one that came later could make anew what is removed
                 self._clear_away()
                 left = False
             finally:
-                with self._lock:
-                    self._closed = True
-                if self._beat is not None:
-                    self._beat.join()
-                if self._api is not None:
-                    self._api.close()
-                if self._journal is not None:
-                    self._journal.close(keep=left)
+                self.ground.close(keep=left)
 
     def _clear_away(self) -> None:
-        api = self._api
-        if api is None:
+        if not self.ground.is_connected:
             return
+        api = self.ground.connect()
         for tries_left in range(CLEARINGS - 1, -1, -1):
             try:
                 self._clear_once(api)
                 break
             except CallFailed as failure:  # all of it may be done again
                 if not tries_left or failure.kind in (Kind.CREDENTIALS, Kind.ACCESS):
-                    raise self._what_is_left(failure) from failure
+                    left = self.fleet.standing()
+                    raise standing.what_is_left(failure, self.owner, left, self.ground.own_groups) from failure
 
     def _clear_once(self, api: Api) -> None:
-        if self._touched:
-            instances.end(api, self._mortal - self._ended)
-            self._clear_pool(api, self.owner.pool, ours=not self._persists)
+        if self.ground.touched:
+            instances.end(api, self.fleet.mortal())
+            self._clear_pool(api, self.owner.pool, ours=not self.fleet.outlives)
         for pool in sorted(self._guests):
             self._clear_pool(api, pool, ours=False)
 
@@ -385,15 +276,10 @@ class AWS(Provider):
         if found is not None and (ours or not found.instances):
             sweeping.teardown(api, found)
 
-    def _what_is_left(self, failure: CallFailed) -> Exception:
-        groups = self._groups if self.settings.security_group is None else ()
-        left = [name for name in self._nodes if name not in self._ended]
-        return standing.what_is_left(failure, self.owner, left, groups)
-
     @contextmanager
     def _publicly(self, wanted: int = 1) -> Generator[None]:
         """Let nothing out but errors of ours."""
         try:
             yield
         except CallFailed as failure:
-            raise public(failure, got=len(self._nodes.keys() - self._ended), wanted=max(wanted, 1)) from failure
+            raise public(failure, got=len(self.fleet.standing()), wanted=max(wanted, 1)) from failure

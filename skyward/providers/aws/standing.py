@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import fields
 from math import nan
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from skyward.providers.aws.api import Api, new_session, region_of
 from skyward.providers.aws.failures import CallFailed
 from skyward.providers.aws.journal import forget, left_behind
 from skyward.providers.aws.settings import Settings
-from skyward.providers.aws.storage import Storage
 from skyward.providers.base import Quote
 
 if TYPE_CHECKING:
@@ -74,15 +72,6 @@ def remembered() -> list[dict[str, Any]]:
     """Return the arguments of `AWS` to look with for what clients of this machine have left that were killed."""
     found = [{"region": left.region, **({"bucket": left.bucket} if left.bucket else {})} for left in left_behind()]
     return [each for index, each in enumerate(found) if each not in found[:index]]
-
-
-def say_alive(api: Api, owner: Owner, groups: Iterable[str], nodes: Iterable[str]) -> None:
-    """Say where `garbage` looks for it that the client lives: at its own group, else in its folder or at its nodes."""
-    if not groups and owner.bucket:
-        Storage(api, owner).put("alive", b"")
-    elif names := list(groups or nodes):
-        mark = [{"Key": tags.ALIVE, "Value": str(int(time.time()))}]
-        api.write("ec2", "create_tags", Resources=names, Tags=mark)
 
 
 def what_is_left(failure: CallFailed, owner: Owner, nodes: Iterable[str], groups: Iterable[str]) -> SkywardError:
