@@ -236,7 +236,10 @@ class NoNodesError(MeshError, ConnectionError):
     def __str__(self) -> str:
         text = told(self.waited, "no node became ready within node_wait={:g} s")
         if self.causes:
-            text += "; causes:\n" + "\n".join(f"  {cause}" for cause in self.causes)
+            text += "; causes:"
+        for cause in dict.fromkeys(self.causes):
+            times = self.causes.count(cause)
+            text += f"\n  {cause}" + (f" ({times} times)" if times > 1 else "")
         return text
 
 

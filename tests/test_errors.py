@@ -160,6 +160,10 @@ TEXTS: list[tuple[SkywardError, str]] = [
         "no node became ready within node_wait=0.5 s; causes:\n  node 0: died\n  no room",
     ),
     (
+        NoNodesError(0.5, ("node 0: died", "no room", "node 0: died")),
+        "no node became ready within node_wait=0.5 s; causes:\n  node 0: died (2 times)\n  no room",
+    ),
+    (
         BroadcastError((0, 1, 2), ("value", KeyError("k"), CapacityError(1, 2)), (1, 2)),
         "broadcast failed on 2 of 3 nodes:\n  node 1: KeyError: 'k'\n  node 2: CapacityError: got 1 of 2 nodes",
     ),

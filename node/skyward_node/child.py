@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import queue
 import sys
 import threading
 from _socket import socket
 from collections import deque
 from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, NoReturn
 
 from skyward import runtime
@@ -29,16 +29,17 @@ from skyward_node.cells import Cells
 from skyward_node.pipe_messages import DATA_MESSAGES, Context, Forget
 from skyward_node.worker.control import Control
 from skyward_node.worker.inbox import Inbox
-from skyward_node.worker.instance import instance_of
+from skyward_node.worker.instance import enter
 from skyward_node.worker.interrupts import Interrupts
 from skyward_node.worker.outbox import Outbox
 from skyward_node.worker.pipes import PipeReader, PipeWriter
 from skyward_node.worker.printing import Printing
-from skyward_node.worker.process import flush_streams, or_die, prepare
-from skyward_node.worker.seats import Seats
+from skyward_node.worker.process import flush_streams, prepare
+from skyward_node.worker.sharing import Shared
 from skyward_node.worker.slot import Slot
 from skyward_node.worker.streams import Streams
 from skyward_node.worker.telling import Teller
+from skyward_node.worker.threads import SlotThreads
 from skyward_node.worker.waits import Waits
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from skyward.model import NodeConfig
     from skyward.task.nested import NestedPool
-    from skyward.wire.frames import Buffer, Ref
+    from skyward.wire.frames import Buffer
     from skyward.wire.messages import Message
     from skyward_node.pipe_messages import Waiting
     from skyward_node.template import Birth
@@ -59,7 +60,7 @@ def main(birth: Birth, config: NodeConfig) -> NoReturn:
     prepare(config, birth.env)
     worker = _Worker(birth, config)
     if config.executor == "thread":
-        worker.serve_threads(birth.slots)
+        worker.serve_threads()
     else:
         worker.serve(reuse=config.reuse_processes)
     leave(0)
@@ -74,40 +75,44 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def _make_arena(birth: Birth) -> Arena:
+    return Arena(birth.arena_size, fd=birth.arena, seen_as=birth.arena_seen_as, worker=birth.worker)
+
+
 class _Worker:
     """The main thread, and what it shares with the others."""
 
     def __init__(self, birth: Birth, config: NodeConfig) -> None:
-        self._threads = config.executor == "thread"
+        threads = config.executor == "thread"
         self._data = socket(fileno=birth.data)
         control = socket(fileno=birth.control)
         self._reader = PipeReader(self._data)
         self._decoder = Decoder(DATA_MESSAGES)
-        self._order: deque[int] = deque()
-        self._queue: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self._inbox = Inbox(self._queue.put if self._threads else self._order.append)
+        self._order: deque[int] = deque()  # in process mode
+        queue: SimpleQueue[int | None] = SimpleQueue()  # in thread mode
+        self._inbox = Inbox(queue.put if threads else self._order.append)
         self._outbox = Outbox(PipeWriter(self._data), flush_streams)
-        self._control = Control(control, PipeReader(control), self._inbox, self._outbox, threads=self._threads)
+        self._control = Control(control, PipeReader(control), self._inbox, self._outbox, threads=threads)
         self._files = Files()
+        self._shared = Shared(partial(_make_arena, birth))
         self._streams = Streams(self._send, self._waiting, self._watch, self._files, self._shield)
         self._control.streams = self._streams
         self._printing = self._control.printing = Printing(self._send, self._watch)
-        self._control.release = self._release
+        self._control.release = self._shared.release
         self._loader = FunctionLoader()
-        self._birth = birth
-        self._arena: Arena | None = None  # made when the first result needs it
-        self._regions: dict[int, Ref] = {}  # results that the client may be reading
         self._context: Context | None = None
         self._forked = False
-        self._seats = Seats(birth.slots)
-        self._local = threading.local()  # .slot, in thread mode
-        self._pool_threads: list[threading.Thread] = []  # in thread mode; those beyond ``slots`` run while others wait
         self._waits = Waits(self._tell, self._lend, self._take_back)
-        self._sharing = threading.Lock()
         self._nesting = threading.Lock()  # held by whoever makes what tasks call others through
         self._nested: NestedPool | None = None
         os.register_at_fork(after_in_child=self._forget_link)
         self._cells = Cells.open(birth.cells, birth.slots)
+        self._threads: SlotThreads | None = None
+        if threads:
+            self._threads = SlotThreads(
+                birth.slots, queue, self._inbox.pending, self._control, self._outbox, self._cells.view,
+                self._new_slot, self._end_calls,
+            )  # fmt: skip
         self._control.start()
 
     # --- process mode -----------------------------------------------------------------------
@@ -152,49 +157,17 @@ class _Worker:
 
     # --- thread mode ------------------------------------------------------------------------
 
-    def serve_threads(self, count: int) -> None:
-        """Run tasks on ``count`` threads until EOF."""
-        for _ in range(count):
-            self._start_thread()
+    def serve_threads(self) -> None:
+        """Have the threads run tasks until EOF."""
+        assert self._threads is not None
+        self._threads.start()
         while self._read():
             pass
-        self._seats.end(len(self._pool_threads))
-        for _ in self._pool_threads:
-            self._queue.put(None)
-        for thread in self._pool_threads:
-            thread.join()
+        self._threads.finish()
 
-    def _start_thread(self) -> None:
-        thread = threading.Thread(target=or_die, args=(partial(self._serve_slot, self._new_slot(None)),))
-        self._pool_threads.append(thread)
-        thread.start()
+    # --- slots ------------------------------------------------------------------------------
 
-    def _serve_slot(self, slot: Slot) -> None:
-        queue, pending, control, outbox = self._queue, self._inbox.pending, self._control, self._outbox
-        cells, seats, context, seat = self._cells.view, self._seats, None, -1
-        self._local.slot = slot
-        seats.wait_for_turn()
-        while (id := queue.get()) is not None:
-            if seats.owed and seats.pay(partial(queue.put, id)):
-                continue
-            slot.current = id
-            entry = pending.pop(id, None)
-            if entry is not None:
-                slot.seat = seats.take()
-                if context is not self._context or seat != slot.seat:
-                    context, seat = self._context, slot.seat
-                    self._enter(context, seat)
-                if (pending or outbox.done) and not control.watching:
-                    control.watch()
-                cells[seat] = id
-                outbox.done.append(slot.run(entry))
-                self._end_calls(id)
-                seats.leave(slot.seat)
-            slot.current = entry = None
-            outbox.flush()
-            tidy()
-
-    def _new_slot(self, interrupts: Interrupts | None) -> Slot:
+    def _new_slot(self, interrupts: Interrupts | None = None) -> Slot:
         slot = Slot(
             self._loader.load,
             interrupts or Interrupts(),
@@ -202,7 +175,7 @@ class _Worker:
             self._streams,
             self._printing,
             self._cells.places,
-            thread=self._threads,
+            thread=self._threads is not None,
         )
         slot.end_calls = partial(self._end_calls, goes_on=True)
         self._control.slots.append(slot)
@@ -212,7 +185,7 @@ class _Worker:
 
     def _instruct(self, slot: Slot, context: Context) -> None:
         slot.max_payload = context.max_payload
-        slot.share = self._share
+        slot.share = self._shared.put
         slot.shares_elements = context.shared
 
     # --- what comes down the data pipe --------------------------------------------------------
@@ -245,11 +218,9 @@ class _Worker:
     def _on_message(self, message: Message | None, body: list[Buffer]) -> None:
         match message:
             case Call():
-                for ids, running in self._inbox.add_one(message):
-                    self._drop(ids, running=running)
+                self._inbox.add_one(message)
             case Tasks():
-                for ids, running in self._inbox.add(message, mark_refs(message, body)):
-                    self._drop(ids, running=running)
+                self._inbox.add(message, mark_refs(message, body))
             case Function():
                 self._loader.add_function(message.key, message.name, message.modules, body[0])
             case Module():
@@ -257,48 +228,26 @@ class _Worker:
             case Forget(functions=functions, modules=modules):
                 self._loader.forget(functions, modules)
             case Cancel():
-                self._drop(self._inbox.settle(message), running=message.running)
+                if dropped := self._inbox.settle(message):
+                    self._control.dropped(dropped, running=message.running)
             case Context():
                 self._on_context(message)
             case Release(regions=regions):
-                self._release(regions)
+                self._shared.release(regions)
             case _:
                 raise ProtocolError(f"unexpected {message!r}")
-
-    def _release(self, regions: list[int]) -> None:
-        for region in regions:
-            self._regions.pop(region, None)
-
-    def _drop(self, ids: list[int], *, running: bool) -> None:
-        if ids:
-            self._control.dropped(ids, running=running)
 
     def _on_context(self, context: Context) -> None:
         first = self._context is None
         self._context = context
         for slot in self._control.slots:
             self._instruct(slot, context)
-        if not self._threads:
-            self._enter(context, 0)
+        if self._threads is None:
+            enter(context, 0)
+        else:
+            self._threads.context = context
         if first:
             runtime.activate(partial(self._pool, context))
-
-    def _enter(self, context: Context | None, slot: int) -> None:
-        """Tell the tasks of this thread where they run."""
-        if context is not None:
-            runtime.set_instance(instance_of(context, slot))
-
-    def _share(self, buffer: Buffer) -> Buffer:
-        """Return a large buffer of a result as a reference, if there is room for it."""
-        with self._sharing:
-            if self._arena is None:
-                birth = self._birth
-                self._arena = Arena(birth.arena_size, fd=birth.arena, seen_as=birth.arena_seen_as, worker=birth.worker)
-            ref = self._arena.put(buffer)
-        if ref is None:
-            return buffer
-        self._regions[ref.number] = ref
-        return ref
 
     # --- nested calls -------------------------------------------------------------------------
 
@@ -337,8 +286,7 @@ class _Worker:
 
     def _current_task(self) -> int | None:
         """Return the task that runs in this thread; in process mode also for the threads it has made."""
-        slot: Slot | None = getattr(self._local, "slot", None) if self._threads else self._control.slots[0]
-        return None if slot is None else slot.current
+        return self._control.slots[0].current if self._threads is None else self._threads.current_task()
 
     def _watch(self) -> None:
         if not self._control.watching:
@@ -353,18 +301,12 @@ class _Worker:
         self._outbox.send(message)
 
     def _lend(self, task: int) -> None:
-        """Let one more thread run, where slots are threads."""
-        slot = self._thread_of(task)
-        if slot is not None and len(self._pool_threads) < self._seats.lend(slot.seat):
-            self._start_thread()
+        if self._threads is not None:
+            self._threads.lend(task)
 
     def _take_back(self, task: int) -> None:
-        if (slot := self._thread_of(task)) is not None:
-            slot.seat = self._seats.take_back()
-            self._cells.view[slot.seat] = task
-
-    def _thread_of(self, task: int) -> Slot | None:
-        return next((slot for slot in self._control.slots if slot.current == task), None) if self._threads else None
+        if self._threads is not None:
+            self._threads.take_back(task)
 
     def _end_calls(self, task: int, *, goes_on: bool = False) -> None:
         """A task, or a call of a bundle, has ended: forget its waits and streams, and calls that it has not awaited."""

@@ -102,15 +102,25 @@ class Rig:
         self, worker: int, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], **kwargs: Any
     ) -> list[int]:
         """Give a worker a call for each tuple of arguments, in chunks; return the task ids."""
-        key = self._give_code(worker, function)
         ids = list(range(self._next_task, self._next_task + len(arguments)))
         self._next_task += len(ids)
+        self._give(worker, ids, function, arguments, kwargs)
+        return ids
+
+    def submit_again(self, worker: int, task: int, function: Callable[..., Any], *args: Any) -> None:
+        """Give a worker a task that was handed back."""
+        self._give(worker, [task], function, [args], {})
+
+    def _give(
+        self, worker: int, ids: list[int], function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]],
+        kwargs: dict[str, Any],
+    ) -> None:  # fmt: skip
+        key = self._give_code(worker, function)
         for start in range(0, len(ids), CHUNK):
             some = [payload.dumps_call(args, kwargs, names=())[0] for args in arguments[start : start + CHUNK]]
             sizes, buffers, body = pack_body(some)
             header = Tasks(0, 0, [key], ids[start : start + CHUNK], [0] * len(some), sizes, buffers)
             self.supervisor.send(worker, [encode(header), *body])
-        return ids
 
     def _give_code(self, worker: int, function: Callable[..., Any]) -> bytes:
         blob = self._store.resolve(mark(function), frozenset())

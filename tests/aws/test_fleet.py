@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from skyward.errors import ProvisionError
-from skyward.providers.aws import fleet as module
 from skyward.providers.aws.alive import SignsOfLife
 from skyward.providers.aws.fleet import Fleet
 
@@ -62,12 +61,10 @@ def test_what_it_needs_outlives_it_for_a_mesh_or_a_node_that_persists(
 
 def test_instance_is_fresh_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that another process has launched never is."""
-    now = 100.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
     fleet = Fleet(outlives=False)
     fleet.add("i-1", "token", persist=False)
     assert (fleet.is_fresh("i-1"), fleet.is_fresh("i-2")) == (True, False)
-    now += module.FRESH
+    monkeypatch.setattr("skyward.providers.aws.fleet.FRESH", 0.0)
     assert not fleet.is_fresh("i-1")
 
 
@@ -77,9 +74,9 @@ def test_closing_waits_for_launches_and_takes_nothing_more() -> None:
     fleet, begun = Fleet(outlives=False), Wanted()
     fleet.begin(cast("Launching", begun), persist=False)
     closed: list[bool] = []
-    closing = threading.Thread(target=lambda: closed.append(fleet.close()))
+    closing = threading.Thread(target=lambda: closed.append(fleet.close()), daemon=True)
     closing.start()
-    assert begun.refused.wait(30)
+    assert begun.refused.wait(10)
     with pytest.raises(ProvisionError, match="its pool was closed"):
         fleet.add("i-1", "token", persist=False)
     with pytest.raises(ProvisionError, match="make another one"):
@@ -94,20 +91,22 @@ def test_closing_waits_for_launches_and_takes_nothing_more() -> None:
 def test_no_sign_of_life_comes_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is on its way when it ends is waited for."""
     monkeypatch.setattr("skyward.providers.aws.garbage.BEAT", 0.0)
-    said, may_end = threading.Event(), threading.Event()
+    begun, may_end = threading.Event(), threading.Event()
     over: list[str] = []
 
     def say() -> None:
-        said.set()
+        begun.set()
         may_end.wait(30)
         over.append("sign")
 
     signs = SignsOfLife(say)
     signs.start()
     signs.start()
-    assert said.wait(30)
-    stopping = threading.Thread(target=lambda: (signs.stop(), over.append("stopped")))
-    stopping.start()
-    may_end.set()
-    stopping.join(30)
-    assert over.index("stopped") == len(over) - 1
+    assert begun.wait(30)
+    end = threading.Timer(0.05, may_end.set)
+    end.start()
+    signs.stop()
+    over.append("stopped")
+    end.join()
+    assert over[0] == "sign"
+    assert over[-1] == "stopped"

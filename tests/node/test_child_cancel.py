@@ -64,6 +64,24 @@ def test_unread_tasks_do_not_wait_for_the_one_that_runs(running: bool) -> None:
         assert not rig.repeated
 
 
+@pytest.mark.rule("R18")
+def test_task_that_came_back_does_not_wait_for_the_one_that_runs(tmp_path: Path) -> None:
+    """It was read once, and handed back; given again, it sits unread behind a task that may be waiting for it."""
+    with Rig() as rig:
+        worker = rig.spawn()
+        first, other = rig.submit_all(worker, hold, [(str(tmp_path / name),) for name in "ab"])
+        rig.until(lambda: first in rig.started)
+        for _ in range(3):
+            rig.returned.clear()
+            rig.cancel(worker, [other], running=False)
+            rig.until(lambda: rig.returned == [other])
+            rig.submit_again(worker, other, hold, str(tmp_path / "b"))
+        let_go(tmp_path / "a")
+        assert rig.value(first) == "let go"
+        let_go(tmp_path / "b")
+        assert rig.value(other) == "let go"
+
+
 @pytest.mark.rule("R7")
 @pytest.mark.parametrize("kind", ["sleep", "loop", "lock", "async"])
 def test_cancel_interrupts_the_running_task(kind: str) -> None:

@@ -48,6 +48,8 @@ def take_back(node: Node, session: Session, tasks: Iterable[Task]) -> None:
         elif task.state == GIVEN and task.worker is not None:
             if task.wish == KEEP:
                 task.wish = GIVE_BACK
+            if task.recalled:  # the answer to that is on its way
+                continue
             task.recalled = True
             asked.setdefault(task.worker.id, []).append(task.id)
         else:

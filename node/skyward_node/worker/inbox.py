@@ -2,10 +2,14 @@
 
 Whoever pops a task from ``pending`` owns it; ``dict.pop`` is atomic, so slots take no lock. A slot says that a task
 is its current one *before* it pops it. So a cancel that finds a task neither pending nor current knows that it has
-finished, or has not been read from the data pipe yet, where it may sit for as long as another task runs. Such ids are
-``doomed``: when the task is read it is dropped. One that is not among those read of late is answered for at once (if
-it had finished long ago, the daemon has its result, and ignores the answer), and the drop is silent. The copy of the
-cancel that comes down the data pipe, behind the tasks it can be about, lifts the doom.
+finished, or has not been read from the data pipe yet, where it may sit for as long as another task runs, which may even
+wait for it. If it is not among those read of late it is answered for at once (if it had finished long ago, the daemon
+has its result, and ignores the answer), and *doomed*: its copy is dropped when it is read.
+
+A task that was handed back may be given to this worker again, also behind its first copy if that was not read. So what
+was handed back does not count as read, and as many copies are dropped as were answered for; the daemon asks for each
+copy once. A task that was ended is not given again. The copy of the cancel that comes down the data pipe, behind the
+tasks it can be about, lifts the doom.
 """
 
 from __future__ import annotations
@@ -34,12 +38,12 @@ RECENT: Final = 64  # batches: results of tasks that came before them are with t
 class Doom:
     """What is known of an unread task that was cancelled."""
 
-    __slots__ = ("answered", "number", "running")
+    __slots__ = ("copies", "number", "running")
 
     def __init__(self) -> None:
-        self.answered = False  # for a copy that has not been read
+        self.copies = 0  # that were answered for and not read
         self.number = 0  # of the last cancel that names it
-        self.running = False  # whether that was for running ones too
+        self.running = False  # whether one was for running tasks, too: the answer was its end
 
 
 class Inbox:
@@ -51,37 +55,33 @@ class Inbox:
         self.announce = announce  # puts an id where slots wait for one
         self.pending: dict[int, Entry] = {}
         self._doomed: dict[int, Doom] = {}
-        self._recent: deque[list[int]] = deque(maxlen=RECENT)  # ids of the batches read last
+        self._recent: deque[list[int]] = deque(maxlen=RECENT)  # ids of the batches read last, without what went back
         self._lock = threading.Lock()  # one of the two pipes is acted upon at a time
         self._originals = 0  # cancels read from the control pipe
         self._copies = 0  # cancels read from the data pipe
 
-    def add(self, message: Tasks, body: Sequence[Buffer]) -> list[tuple[list[int], bool]]:
-        """Take in a batch. Return those that were cancelled before they came and not answered, by kind of cancel."""
+    def add(self, message: Tasks, body: Sequence[Buffer]) -> None:
+        """Take in a batch."""
         functions, pending, announce = message.functions, self.pending, self.announce
         rows = split_body(message.sizes, message.buffers, body)
+        counts = message.counts or [1] * len(rows)
         with self._lock:
-            self._recent.append(message.ids)
-            untold = self._drop_doomed(message.ids) if self._doomed else []
-            counts = message.counts or [1] * len(rows)
+            dropped = self._drop_doomed(message.ids) if self._doomed else ()
+            self._note_read(message.ids)
             for id, fn, (data, buffers), count in zip(message.ids, message.fns, rows, counts, strict=True):
-                if not self._doomed or id not in self._doomed:
+                if not dropped or id not in dropped:
                     pending[id] = id, functions[fn], data, buffers, count
                     announce(id)
-        if not untold:
-            return []
-        return [(ids, running) for running in (False, True) if (ids := [id for id, kind in untold if kind is running])]
 
-    def add_one(self, message: Call) -> list[tuple[list[int], bool]]:
-        """Take in a task that comes alone; as `add`."""
+    def add_one(self, message: Call) -> None:
+        """Take in a task that comes alone."""
         id = message.id
         with self._lock:
-            self._recent.append([id])
-            if not self._doomed or id not in self._doomed:
+            dropped = self._drop_doomed([id]) if self._doomed else ()
+            self._note_read([id])
+            if not dropped:
                 self.pending[id] = id, message.function, message.data, (), 1
                 self.announce(id)
-                return []
-            return [([id], running) for _, running in self._drop_doomed([id])]
 
     def claim(self, id: int, slot: Slot) -> bool:
         """Have a slot take a task that comes alone and finds it idle, as if it had waited here; False if it must.
@@ -95,22 +95,30 @@ class Inbox:
             slot.current = id
         return True
 
-    def _drop_doomed(self, ids: Iterable[int]) -> list[tuple[int, bool]]:
-        """Return those of the ids whose drop nobody has told, and the kind of their cancel."""
-        untold: list[tuple[int, bool]] = []
+    def _note_read(self, ids: list[int]) -> None:
+        doomed = self._doomed
+        self._recent.append(ids if not doomed else [id for id in ids if id not in doomed or doomed[id].running])
+
+    def _drop_doomed(self, ids: Iterable[int]) -> set[int]:
+        """Return those of the ids, which have been read, that were answered for."""
+        dropped: set[int] = set()
         for id in ids:
             doom = self._doomed.get(id)
-            if doom is None:
-                continue
-            if doom.answered:
-                doom.answered = False
-            else:
-                untold.append((id, doom.running))
-        return untold
+            if doom is not None and doom.copies:
+                doom.copies -= 1
+                dropped.add(id)
+        return dropped
 
-    def _claim(self, ids: Sequence[int]) -> list[int]:
+    def _claim(self, message: Cancel) -> list[int]:
+        """Take away what is pending."""
         # From the last: a slot that takes the next task meanwhile begins none before one that is handed back.
-        return [id for id in reversed(ids) if self.pending.pop(id, None) is not None][::-1]
+        claimed = [id for id in reversed(message.ids) if self.pending.pop(id, None) is not None][::-1]
+        if claimed and not message.running:
+            gone = set(claimed)
+            for place, batch in enumerate(self._recent):
+                if not gone.isdisjoint(batch):
+                    self._recent[place] = [id for id in batch if id not in gone]
+        return claimed
 
     def cancel(self, message: Cancel, current: Callable[[], Collection[int | None]]) -> tuple[list[int], list[int]]:
         """Apply a cancel from the control pipe: return what is to be answered for, and what was not pending.
@@ -119,25 +127,25 @@ class Inbox:
         """
         with self._lock:
             self._originals += 1
-            dropped = self._claim(message.ids)
+            dropped = self._claim(message)
             others = [id for id in message.ids if id not in dropped] if len(dropped) < len(message.ids) else []
             if others and self._copies < self._originals:  # else all that it is about has been read
                 runs = current()
-                dropped += [id for id in others if id not in runs and self._doom(id, message)]
+                unread = [id for id in others if id not in runs and not any(id in batch for batch in self._recent)]
+                dropped += [id for id in unread if self._doom(id, running=message.running)]
         return dropped, others
 
-    def _doom(self, id: int, message: Cancel) -> bool:
-        """Have an id dropped when it is read; return whether that is to be answered for now."""
+    def _doom(self, id: int, *, running: bool) -> bool:
+        """Have one more copy of a task dropped when it is read; return whether that is to be answered for."""
         doom = self._doomed.get(id)
         if doom is None:
             doom = self._doomed[id] = Doom()
-            doom.answered = not any(id in batch for batch in self._recent)
-            answer = doom.answered
-        else:
-            answer = False  # it was; or the task came back here meanwhile, and its second copy is told when it is read
         doom.number = self._originals
-        doom.running = message.running
-        return answer
+        if doom.running:  # it has ended
+            return False
+        doom.copies += 1
+        doom.running = running
+        return True
 
     def settle(self, message: Cancel) -> list[int]:
         """Apply a cancel's copy from the data pipe; return what it has dropped."""
@@ -147,4 +155,4 @@ class Inbox:
                 doom = self._doomed.get(id)
                 if doom is not None and doom.number <= self._copies:
                     del self._doomed[id]
-            return self._claim(message.ids)
+            return self._claim(message)

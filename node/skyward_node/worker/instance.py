@@ -6,6 +6,7 @@ import os
 from _socket import gethostname
 from typing import TYPE_CHECKING
 
+from skyward import runtime
 from skyward.runtime import InstanceInfo, Peer
 from skyward_node.executors.environment import ACCELERATORS
 
@@ -36,3 +37,9 @@ def instance_of(context: Context, slot: int) -> InstanceInfo:
         total_workers=sum(context.slots),
         accelerators=tuple(mine.split(",") if context.accelerators and mine else context.accelerators),
     )
+
+
+def enter(context: Context | None, slot: int) -> None:
+    """Tell the tasks of this thread where they run, once the daemon has told us."""
+    if context is not None:
+        runtime.set_instance(instance_of(context, slot))

@@ -30,7 +30,7 @@ from skyward.wire.messages import (
     Tasks,
 )
 from skyward.wire.statuses import CANCELLED
-from skyward_node.core.actions import Control, Give, Send
+from skyward_node.core.actions import Control, Give, Kill, Send
 from skyward_node.core.intake import BESIDE
 from skyward_node.core.outbox import encode_failure
 from skyward_node.core.sessions import ENDED, Session
@@ -218,3 +218,20 @@ def test_cancel_is_taken_after_all_that(rig: Rig) -> None:
     assert refusals(rig.submit(2, 2)) == ["protocol"]
     rig.hello(epoch=EPOCH)
     assert rig.say(Cancel(EPOCH, [1], running=True)) == [rig.withdraw(1, 1, running=True)]
+
+
+@pytest.mark.rule("R43")
+def test_worker_that_lies_is_killed(rig: Rig) -> None:
+    """What no worker says costs it its life, and its task a crash."""
+    rig.open()
+    rig.submit(1)
+    assert rig.hear(1, Beat(0, 0, 0.0)) == [Kill(1)]
+
+
+@pytest.mark.rule("R43")
+def test_result_of_a_foreign_task_is_dropped(rig: Rig) -> None:
+    """A worker can only end what it was given (F44)."""
+    rig.open()
+    rig.submit(1, 2)
+    assert rig.finish(1, 1, 2) == [rig.results(1, 1)]
+    assert rig.finish(2, 2) == [rig.results(2, 2)]

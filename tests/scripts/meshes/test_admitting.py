@@ -56,7 +56,7 @@ def test_client_is_shut_out_of_a_mesh_that_it_keeps_busy(
         guest = client_pair()
         assert invoke("keys", "add", guest.public, "guest", home=homes.root / "config") == ""
         until(lambda: asking.ask(mesh.nodes, guest)[0].ok)
-        with sky.Compute(mesh=str(copy)) as pool:
+        with sky.Compute(mesh=str(copy), node_wait=1.0) as pool:
             held = [hold(str(tmp_path), str(i)) > pool for i in range(3)]
             runs(tmp_path, "0")
             assert invoke("keys", "list", home=homes.root / "config") == f"{guest.public} guest\n"
