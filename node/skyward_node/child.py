@@ -110,9 +110,15 @@ class _Worker:
         self._threads: SlotThreads | None = None
         if threads:
             self._threads = SlotThreads(
-                birth.slots, queue, self._inbox.pending, self._control, self._outbox, self._cells.view,
-                self._new_slot, self._end_calls,
-            )  # fmt: skip
+                birth.slots,
+                queue=queue,
+                pending=self._inbox.pending,
+                control=self._control,
+                outbox=self._outbox,
+                cells=self._cells.view,
+                new_slot=self._new_slot,
+                end_calls=self._end_calls,
+            )
         self._control.start()
 
     # --- process mode -----------------------------------------------------------------------

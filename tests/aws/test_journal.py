@@ -131,16 +131,16 @@ def test_gc_removes_at_once_what_a_dead_client_has_left(
         lives.prepare()
         made.prepare()
         made.launch(scenario.SPEC, 0, threading.Event())
-        assert made.ground.journal is not None
-        made.ground.journal.close(keep=True)  # as the kernel does it
+        assert made._ground.journal is not None
+        made._ground.journal.close(keep=True)  # as the kernel does it
         assert made.remembered() == [{"region": REGION, "bucket": BUCKET}]
         said = gc("--dry-run")
-        assert all(instance in said for instance in made.fleet.standing())
+        assert all(instance in said for instance in made._fleet.standing())
         assert len(left_behind()) == 1
         assert "ended" in gc()
         assert left_behind() == ()
         assert agents.alive() == []
-        assert any(lives.ground.groups[0] in line for line in agents.left())
+        assert any(lives._ground.groups[0] in line for line in agents.left())
     finally:
         made.close()
         lives.close()

@@ -284,8 +284,8 @@ def test_clients_of_a_mesh_share_its_group(agents: Cloud) -> None:
     try:
         first.prepare()
         second.prepare()
-        assert first.ground.groups == second.ground.groups
-        [group] = agents.client("ec2").describe_security_groups(GroupIds=list(first.ground.groups))["SecurityGroups"]
+        assert first._ground.groups == second._ground.groups
+        [group] = agents.client("ec2").describe_security_groups(GroupIds=list(first._ground.groups))["SecurityGroups"]
         ranges = {entry["CidrIp"] for rule in group["IpPermissions"] for entry in rule["IpRanges"]}
         assert ranges == {"127.0.0.1/32", "127.0.0.2/32"}
     finally:

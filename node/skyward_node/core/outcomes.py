@@ -70,7 +70,7 @@ def on_results(node: Node, worker: Worker, message: Results, body: Sequence[Buff
         node.finish(done)
     else:
         kill = _pass_on_some(node, session, worker, part, tasks)
-    if worker.stuck:
+    if worker.stuck and any(task is not None for task in tasks):
         worker.stuck = False
         node.stuck.pop(worker.id, None)
     if kill:  # what the task has left in the process must not meet the next one

@@ -1,15 +1,17 @@
 """Tasks that have come and not started, and who takes each of them: a slot, or a cancel.
 
 Whoever pops a task from ``pending`` owns it; ``dict.pop`` is atomic, so slots take no lock. A slot says that a task
-is its current one *before* it pops it. So a cancel that finds a task neither pending nor current knows that it has
-finished, or has not been read from the data pipe yet, where it may sit for as long as another task runs, which may even
-wait for it. If it is not among those read of late it is answered for at once (if it had finished long ago, the daemon
-has its result, and ignores the answer), and *doomed*: its copy is dropped when it is read.
+is its current one *before* it pops it. So a cancel that finds a task neither pending nor current, nor among those read
+of late, knows that it has not been read from the data pipe yet, or has finished long ago. In the pipe it may sit for as
+long as another task runs, and that one may be waiting for it. So it is answered for at once (the daemon ignores the
+answer if it has the result), and *doomed*: its copy is dropped when it is read.
 
-A task that was handed back may be given to this worker again, also behind its first copy if that was not read. So what
-was handed back does not count as read, and as many copies are dropped as were answered for; the daemon asks for each
-copy once. A task that was ended is not given again. The copy of the cancel that comes down the data pipe, behind the
-tasks it can be about, lifts the doom.
+Each cancel comes twice. Its *original* comes by the control pipe, its *copy* by the data pipe, behind the tasks that it
+can be about: that lifts the doom. An original that comes later than its copy finds nothing to do but to interrupt.
+
+A task that was handed back may be given to this worker again, also while what was given before is unread. So what was
+handed back does not count as read, and a task is dropped as many times as it was answered for. The daemon asks for a
+task that it has given once, and a second time only if the task is to end: then it is not given again.
 """
 
 from __future__ import annotations
@@ -38,12 +40,12 @@ RECENT: Final = 64  # batches: results of tasks that came before them are with t
 class Doom:
     """What is known of an unread task that was cancelled."""
 
-    __slots__ = ("copies", "number", "running")
+    __slots__ = ("ends", "number", "times")
 
     def __init__(self) -> None:
-        self.copies = 0  # that were answered for and not read
+        self.times = 0  # that it was answered for, and will be read
         self.number = 0  # of the last cancel that names it
-        self.running = False  # whether one was for running tasks, too: the answer was its end
+        self.ends = False  # one was for running tasks, too: the task is not given again
 
 
 class Inbox:
@@ -58,7 +60,7 @@ class Inbox:
         self._recent: deque[list[int]] = deque(maxlen=RECENT)  # ids of the batches read last, without what went back
         self._lock = threading.Lock()  # one of the two pipes is acted upon at a time
         self._originals = 0  # cancels read from the control pipe
-        self._copies = 0  # cancels read from the data pipe
+        self._copies = 0  # those read from the data pipe
 
     def add(self, message: Tasks, body: Sequence[Buffer]) -> None:
         """Take in a batch."""
@@ -97,15 +99,15 @@ class Inbox:
 
     def _note_read(self, ids: list[int]) -> None:
         doomed = self._doomed
-        self._recent.append(ids if not doomed else [id for id in ids if id not in doomed or doomed[id].running])
+        self._recent.append(ids if not doomed else [id for id in ids if id not in doomed or doomed[id].ends])
 
     def _drop_doomed(self, ids: Iterable[int]) -> set[int]:
         """Return those of the ids, which have been read, that were answered for."""
         dropped: set[int] = set()
         for id in ids:
             doom = self._doomed.get(id)
-            if doom is not None and doom.copies:
-                doom.copies -= 1
+            if doom is not None and doom.times:
+                doom.times -= 1
                 dropped.add(id)
         return dropped
 
@@ -127,24 +129,26 @@ class Inbox:
         """
         with self._lock:
             self._originals += 1
+            if self._copies >= self._originals:  # what is pending was given after it
+                return [], message.ids
             dropped = self._claim(message)
             others = [id for id in message.ids if id not in dropped] if len(dropped) < len(message.ids) else []
-            if others and self._copies < self._originals:  # else all that it is about has been read
+            if others:
                 runs = current()
                 unread = [id for id in others if id not in runs and not any(id in batch for batch in self._recent)]
-                dropped += [id for id in unread if self._doom(id, running=message.running)]
+                dropped += [id for id in unread if self._doom(id, ends=message.running)]
         return dropped, others
 
-    def _doom(self, id: int, *, running: bool) -> bool:
-        """Have one more copy of a task dropped when it is read; return whether that is to be answered for."""
+    def _doom(self, id: int, *, ends: bool) -> bool:
+        """Have a task dropped once more when it is read; return whether that is to be answered for."""
         doom = self._doomed.get(id)
         if doom is None:
             doom = self._doomed[id] = Doom()
         doom.number = self._originals
-        if doom.running:  # it has ended
+        if doom.ends:
             return False
-        doom.copies += 1
-        doom.running = running
+        doom.times += 1
+        doom.ends = ends
         return True
 
     def settle(self, message: Cancel) -> list[int]:

@@ -1,4 +1,4 @@
-"""Large buffers of results: they are put where the daemon can read them, and a client of this machine."""
+"""Large buffers of results and of what tasks yield: put where the daemon, and a client beside it, can read them."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ class SlotThreads:
     def __init__(
         self,
         count: int,
+        *,
         queue: SimpleQueue[int | None],
         pending: dict[int, Entry],
         control: Control,

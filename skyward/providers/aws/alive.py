@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def say(api: Api, owner: Owner, groups: Iterable[str], nodes: Iterable[str]) -> None:
-    """Say it at the client's own group, else in its folder or at its nodes; raises `CallFailed`."""
+    """Say that the client lives at its own group, else in its folder or at its nodes; raises `CallFailed`."""
     if not groups and owner.bucket:
         Storage(api, owner).put("alive", b"")
     elif names := list(groups or nodes):
@@ -37,8 +37,9 @@ class SignsOfLife:
     def start(self) -> None:
         """Begin, unless it has begun; the first sign comes after `garbage.BEAT`. Not from two threads at once."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="skyward-aws-alive", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="skyward-aws-alive", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _run(self) -> None:
         while not self._stop.wait(garbage.BEAT):

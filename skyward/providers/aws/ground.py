@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Ground:
-    """What launches need. `connect` is for any thread, the rest for the one that holds ``making``."""
+    """What launches need. Whoever has anything made or removed holds ``making``; `connect` is for any thread."""
 
     def __init__(self, settings: Settings, owner: Owner, session: Any) -> None:
         """Call nothing yet."""

@@ -3,8 +3,8 @@
 A pool has an id. Everything it makes carries that as a tag: instances with their disks and interfaces, one security
 group, and objects in one folder of a bucket. `sweeping` finds all of it by that, with or without this process.
 
-What launches need lies in the provider's `Ground`, which instances there are its `Fleet` knows. Closing goes in this
-order: no launch begins, those under way end, all is removed, nobody connects any more.
+A provider has a `Ground`, which is what all launches need, and a `Fleet`, its instances. Closing goes in this order: no
+launch begins, those under way end, all is removed, nobody connects any more.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class AWS(Provider):
         self._session = session
         pool = f"mesh-{mesh}" if mesh else uuid.uuid4().hex[:12]
         self.owner = Owner(pool=pool, mesh=mesh, bucket=settings.bucket or "")
-        self.ground = Ground(settings, self.owner, session)
-        self.fleet = Fleet(outlives=bool(mesh))
+        self._ground = Ground(settings, self.owner, session)
+        self._fleet = Fleet(outlives=bool(mesh))
         self._signs = SignsOfLife(self._say_alive)
         self._guests: set[str] = set()  # pools that are not this one, of which nodes were ended
         self._pid = os.getpid()
@@ -148,7 +148,7 @@ class AWS(Provider):
         return standing.sweep(self.settings, self._session, mesh, dry_run=dry_run)
 
     def undo(self, mesh: str) -> tuple[str, ...]:  # noqa: D102 - as the base says
-        return self.sweep(mesh) if self.ground.touched else ()  # a bucket that there is not cannot be looked into
+        return self.sweep(mesh) if self._ground.touched else ()  # a bucket that there is not cannot be looked into
 
     def keys(self) -> KeyPair | None:
         """Return a pair of its own for every pool, which is never written anywhere."""
@@ -164,22 +164,22 @@ class AWS(Provider):
         list(image.files(os.getcwd()))
         if image.env and self.settings.bucket:  # else they go by SSH
             sealing.require()
-        self.ground.image = image
+        self._ground.image = image
 
     def prepare(self) -> None:
         """Look up and make what all launches need: the plan, the group, the bundle; raises `ProvisionError`."""
         if not self.settings.bucket:
             handover.require()  # before anything is called, or costs anything
-        with self.ground.making, self._publicly():
-            self.ground.prepare()
+        with self._ground.making, self._publicly():
+            self._ground.prepare()
             self._signs.start()
 
     def _say_alive(self) -> None:
         with suppress(CallFailed, ProvisionError):
-            api = self.ground.connect()
-            if self.ground.journal is not None:
-                self.ground.journal.touch()
-            alive.say(api, self.owner, self.ground.own_groups, self.fleet.standing())
+            api = self._ground.connect()
+            if self._ground.journal is not None:
+                self._ground.journal.touch()
+            alive.say(api, self.owner, self._ground.own_groups, self._fleet.standing())
 
     # --- launching ---------------------------------------------------------------------------
 
@@ -189,31 +189,31 @@ class AWS(Provider):
             launching = self._begin_launch(spec, index, cancelled)
             try:
                 launched = launching.run()
-                self.fleet.add(launched.ident, launching.token, persist=spec.persist)
+                self._fleet.add(launched.ident, launching.token, persist=spec.persist)
             except BaseException:
                 with suppress(CallFailed):
                     launching.clear_away()
                 raise
             finally:
-                self.fleet.finish(launching)
+                self._fleet.finish(launching)
             return launched
 
     def _begin_launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launching:
-        with self.ground.making:
-            site = self.ground.site(spec.image)
+        with self._ground.making:
+            site = self._ground.site(spec.image)
             self._signs.start()
         kind = Launching if self.settings.bucket else LaunchingBySsh
         launching = kind(site, spec, index, cancelled=cancelled, tell=self.tell)
-        self.fleet.begin(launching, persist=spec.persist)
+        self._fleet.begin(launching, persist=spec.persist)
         return launching
 
     def log_tail(self, launched: Launched) -> tuple[str, ...]:
         """Return the last lines of a node's log, a few seconds old; without a bucket those of its console."""
-        if self.ground.is_closed:
+        if self._ground.is_closed:
             return ()
         with suppress(CallFailed, ProvisionError):
-            api = self.ground.connect()
-            token = self.fleet.token(launched.ident) or standing.token_of(api, launched.ident)
+            api = self._ground.connect()
+            token = self._fleet.token(launched.ident) or standing.token_of(api, launched.ident)
             text = Storage(api, self.owner).get(f"{token}/log", MOST_LOG) if token and self.owner.bucket else ""
             return reports.tail(text or instances.console(api, launched.ident))
         return ()
@@ -222,50 +222,52 @@ class AWS(Provider):
 
     def terminate(self, launched: Launched) -> None:
         """End an instance, also of another process's launch, and return when nothing can bring it back."""
-        if os.getpid() != self._pid or self.ground.is_closed:
+        if os.getpid() != self._pid or self._ground.is_closed:
             return
         with self._publicly():
-            api, ident = self.ground.connect(), launched.ident
-            if not self.fleet.token(ident) and (said := instances.look(api, ident)) is not None:
+            api, ident = self._ground.connect(), launched.ident
+            if not self._fleet.token(ident) and (said := instances.look(api, ident)) is not None:
                 pool = tags.read(said.get("Tags")).get(tags.POOL)
                 if pool and pool != self.owner.pool:
                     self._guests.add(pool)
-            instances.end(api, [ident], fresh=self.fleet.is_fresh(ident))
-            self.fleet.end(ident)
+            instances.end(api, [ident], fresh=self._fleet.is_fresh(ident))
+            self._fleet.end(ident)
 
     def close(self) -> None:
         """End all instances and remove all that was made for them; raises `ProvisionError` that names what is left.
 
         Nodes that persist, and what they need, stay. In a forked child it does nothing.
         """
-        if os.getpid() != self._pid or not self.fleet.close():
+        if os.getpid() != self._pid or not self._fleet.close():
             return
-        with self.ground.making:
+        with self._ground.making:
             left = True
             try:
-                self._signs.stop()  # one that came later could make anew what is removed
-                self._clear_away()
+                try:
+                    self._signs.stop()  # one that came later could make anew what is removed
+                finally:  # also if nobody waits for the last of them
+                    self._clear_away()
                 left = False
             finally:
-                self.ground.close(keep=left)
+                self._ground.close(keep=left)
 
     def _clear_away(self) -> None:
-        if not self.ground.is_connected:
+        if not self._ground.is_connected:
             return
-        api = self.ground.connect()
+        api = self._ground.connect()
         for tries_left in range(CLEARINGS - 1, -1, -1):
             try:
                 self._clear_once(api)
                 break
             except CallFailed as failure:  # all of it may be done again
                 if not tries_left or failure.kind in (Kind.CREDENTIALS, Kind.ACCESS):
-                    left = self.fleet.standing()
-                    raise standing.what_is_left(failure, self.owner, left, self.ground.own_groups) from failure
+                    left = self._fleet.standing()
+                    raise standing.what_is_left(failure, self.owner, left, self._ground.own_groups) from failure
 
     def _clear_once(self, api: Api) -> None:
-        if self.ground.touched:
-            instances.end(api, self.fleet.mortal())
-            self._clear_pool(api, self.owner.pool, ours=not self.fleet.outlives)
+        if self._ground.touched:
+            instances.end(api, self._fleet.mortal())
+            self._clear_pool(api, self.owner.pool, ours=not self._fleet.outlives)
         for pool in sorted(self._guests):
             self._clear_pool(api, pool, ours=False)
 
@@ -282,4 +284,4 @@ class AWS(Provider):
         try:
             yield
         except CallFailed as failure:
-            raise public(failure, got=len(self.fleet.standing()), wanted=max(wanted, 1)) from failure
+            raise public(failure, got=len(self._fleet.standing()), wanted=max(wanted, 1)) from failure

@@ -235,3 +235,13 @@ def test_result_of_a_foreign_task_is_dropped(rig: Rig) -> None:
     rig.submit(1, 2)
     assert rig.finish(1, 1, 2) == [rig.results(1, 1)]
     assert rig.finish(2, 2) == [rig.results(2, 2)]
+
+
+@pytest.mark.rule("R43")
+def test_result_of_a_foreign_task_says_nothing_of_the_one_that_runs(rig: Rig) -> None:
+    """It takes long still: nothing is queued behind it."""
+    rig.open()
+    rig.submit(1, 2)
+    rig.progress(1, 1)
+    assert rig.finish(1, 2) == []
+    assert rig.core.node.workers[1].stuck
