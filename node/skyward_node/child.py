@@ -13,6 +13,7 @@ import sys
 import threading
 from _socket import socket
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NoReturn
@@ -79,6 +80,11 @@ def _make_arena(birth: Birth) -> Arena:
     return Arena(birth.arena_size, fd=birth.arena, seen_as=birth.arena_seen_as, worker=birth.worker)
 
 
+def _remove(order: deque[int], id: int) -> None:
+    with suppress(ValueError):  # a slot has just taken it from there, and will find that it is not pending
+        order.remove(id)
+
+
 class _Worker:
     """The main thread, and what it shares with the others."""
 
@@ -90,7 +96,7 @@ class _Worker:
         self._decoder = Decoder(DATA_MESSAGES)
         self._order: deque[int] = deque()  # in process mode
         queue: SimpleQueue[int | None] = SimpleQueue()  # in thread mode
-        self._inbox = Inbox(queue.put if threads else self._order.append)
+        self._inbox = Inbox(queue.put) if threads else Inbox(self._order.append, partial(_remove, self._order))
         self._outbox = Outbox(PipeWriter(self._data), flush_streams)
         self._control = Control(control, PipeReader(control), self._inbox, self._outbox, threads=threads)
         self._files = Files()

@@ -114,6 +114,18 @@ def test_task_that_was_read_once_and_handed_back_is_answered_for_unread(read: bo
 
 
 @pytest.mark.rule("R17")
+def test_task_that_came_back_begins_in_its_new_place() -> None:
+    """The daemon goes by the order in which it has given them: what it takes for the one that runs lends its slot."""
+    order: list[int] = []
+    inbox = Inbox(order.append, order.remove)
+    inbox.add(*batch(1, 2))  # type: ignore[arg-type]  # as above
+    assert cancel(inbox, 2, running=False)[0] == [2]
+    assert inbox.settle(Cancel(0, [2], False)) == []
+    inbox.add(*batch(3, 2))  # type: ignore[arg-type]  # as above
+    assert order == [1, 3, 2]
+
+
+@pytest.mark.rule("R17")
 def test_cancel_that_comes_after_its_copy_takes_nothing_that_was_given_since() -> None:
     """The copy has handed the task back, and it was given again: that is for the next cancel."""
     inbox, _ = new()

@@ -51,10 +51,12 @@ class Doom:
 class Inbox:
     """The tasks of a worker. The main thread adds, slots take, the control thread drops."""
 
-    __slots__ = ("_copies", "_doomed", "_lock", "_originals", "_recent", "announce", "pending")
+    __slots__ = ("_copies", "_doomed", "_lock", "_originals", "_recent", "announce", "pending", "retract")
 
-    def __init__(self, announce: Callable[[int], object]) -> None:
-        self.announce = announce  # puts an id where slots wait for one
+    def __init__(self, announce: Callable[[int], object], retract: Callable[[int], object] = int) -> None:
+        """``announce`` puts an id where slots wait for one; ``retract`` takes it away there, if it can."""
+        self.announce = announce
+        self.retract = retract
         self.pending: dict[int, Entry] = {}
         self._doomed: dict[int, Doom] = {}
         self._recent: deque[list[int]] = deque(maxlen=RECENT)  # ids of the batches read last, without what went back
@@ -115,6 +117,8 @@ class Inbox:
         """Take away what is pending."""
         # From the last: a slot that takes the next task meanwhile begins none before one that is handed back.
         claimed = [id for id in reversed(message.ids) if self.pending.pop(id, None) is not None][::-1]
+        for id in claimed:  # else one that comes again would begin in its old place, before those ahead of it
+            self.retract(id)
         if claimed and not message.running:
             gone = set(claimed)
             for place, batch in enumerate(self._recent):
