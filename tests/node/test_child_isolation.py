@@ -6,10 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from skyward_node.testing import Rig, wait_dead
+from tests.rules.work import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.rule("R50")
@@ -221,21 +226,26 @@ def test_os_exit_is_reported_with_its_code() -> None:
     ["sum(chain(mark, range(10**12)))", "list(chain(mark, map(re.compile('(a?){64}a{64}').match, ['a' * 64])))"],
     ids=["sum", "match"],
 )
-def test_endless_c_loop_is_killed(code: str) -> None:
+def test_endless_c_loop_is_killed(code: str, tmp_path: Path) -> None:
     """A task that holds the GIL for ever cannot be interrupted, and is killed."""
+    path = tmp_path / "runs"
+    path.write_bytes(b"-")
     with Rig() as rig:
         worker = rig.spawn()
 
-        def endless(code: str) -> None:
-            import os
+        def endless(code: str, path: str) -> None:
+            import mmap
             import re
             from itertools import chain
 
-            mark = map(os.write, [1], [b"running\n"])  # by the loop itself: nothing strikes between the two
+            with open(path, "r+b") as file:
+                memory = mmap.mmap(file.fileno(), 1)
+            # By the loop itself, and without a system call, which would let go of the GIL: nothing strikes in between.
+            mark = map(bool, map(memory.__setitem__, [0], [ord("+")]))
             eval(code, {"chain": chain, "mark": mark, "re": re})  # noqa: S307 - the code is a parameter of this test
 
-        task = rig.submit(worker, endless, code)
-        rig.until(lambda: worker in rig.printed)
+        task = rig.submit(worker, endless, code, str(path))
+        until(lambda: path.read_bytes() == b"+")
         rig.cancel(worker, [task])
         rig.supervisor.kill(worker)
         assert rig.exit_of(worker).signal == signal.SIGKILL
