@@ -230,11 +230,11 @@ def descendants(pid: int) -> set[int]:
             continue
         below.setdefault(parent, []).append(int(name))
     found: set[int] = set()
-    todo = [pid]
-    while todo:
-        some = below.get(todo.pop(), [])
-        found.update(some)
-        todo += some
+    parents = [pid]
+    while parents:
+        children = below.get(parents.pop(), [])
+        found.update(children)
+        parents += children
     return found
 
 

@@ -29,13 +29,19 @@ def test_cancel_drops_what_has_not_started(tmp_path: Path) -> None:
         assert [rig.outcome(task)[0] for task in others] == [CANCELLED, CANCELLED, OK]
 
 
+def hold_two(rig: Rig, directory: Path) -> tuple[int, int, int]:
+    """Return a worker, the task that it runs until it is let go ("a"), and one like it that waits ("b")."""
+    worker = rig.spawn()
+    first, other = rig.submit_all(worker, hold, [(str(directory / name),) for name in "ab"])
+    rig.until(lambda: first in rig.started)
+    return worker, first, other
+
+
 @pytest.mark.rule("R18")
 def test_take_back_returns_what_has_not_started(tmp_path: Path) -> None:
     """Without ``running``, queued tasks are handed back, also those that still sit in the pipe."""
     with Rig() as rig:
-        worker = rig.spawn()
-        first, other = rig.submit_all(worker, hold, [(str(tmp_path / name),) for name in "ab"])
-        rig.until(lambda: first in rig.started)
+        worker, first, other = hold_two(rig, tmp_path)
         unread = rig.submit_all(worker, abs, [(-1,)] * 300)
         rig.cancel(worker, [first, other, *unread], running=False)
         rig.until(lambda: other in rig.returned)
@@ -68,9 +74,7 @@ def test_unread_tasks_do_not_wait_for_the_one_that_runs(running: bool) -> None:
 def test_task_that_came_back_does_not_wait_for_the_one_that_runs(tmp_path: Path) -> None:
     """It was read once, and handed back; given again, it sits unread behind a task that may be waiting for it."""
     with Rig() as rig:
-        worker = rig.spawn()
-        first, other = rig.submit_all(worker, hold, [(str(tmp_path / name),) for name in "ab"])
-        rig.until(lambda: first in rig.started)
+        worker, first, other = hold_two(rig, tmp_path)
         for _ in range(3):
             rig.returned.clear()
             rig.cancel(worker, [other], running=False)

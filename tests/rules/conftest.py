@@ -15,6 +15,7 @@ import pytest
 
 import skyward as sky
 from skyward import compute
+from skyward.machine.memory import Arena
 from tests.rules.byhand import ByHand, client_pair, keys
 from tests.rules.proxy import Proxy
 from tests.rules.work import LONG
@@ -133,3 +134,17 @@ def in_terminal() -> Callable[..., str]:
         return shown.decode()
 
     return run
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the sizes of what is copied into shared memory from now on."""
+    sizes: list[int] = []
+    real = Arena.put
+
+    def count(self: Arena, buffer: Any) -> Any:
+        sizes.append(memoryview(buffer).nbytes)
+        return real(self, buffer)
+
+    monkeypatch.setattr(Arena, "put", count)
+    return sizes

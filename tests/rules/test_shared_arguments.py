@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import skyward as sky
-from skyward.machine.memory import Arena
 from tests.rules.work import let_go, runs, until
 
 if TYPE_CHECKING:
@@ -69,20 +68,6 @@ class Counting:
 def ignore(value: object) -> str:
     """Return nothing of interest."""
     return "ignored"
-
-
-@pytest.fixture
-def copied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return the sizes of what is copied into shared memory from now on."""
-    sizes: list[int] = []
-    real = Arena.put
-
-    def count(self: Arena, buffer: Any) -> Any:
-        sizes.append(memoryview(buffer).nbytes)
-        return real(self, buffer)
-
-    monkeypatch.setattr(Arena, "put", count)
-    return sizes
 
 
 def engine_of(pool: sky.Compute) -> Engine:

@@ -126,24 +126,28 @@ def test_tasks_in_a_workers_queue_are_taken_back_through_it(rig: Rig) -> None:
     assert rig.hand_back(1, 3) == [Send(b"peer1", Returned(EPOCH, [3]))]
 
 
-@pytest.mark.rule("R18")
-def test_tasks_behind_a_long_one_move_to_a_free_worker(rig: Rig) -> None:
-    """When a task takes longer than expected, those behind it are taken back and run elsewhere."""
+@pytest.fixture
+def behind(rig: Rig) -> Rig:
+    """Return a node on which a task waits in a worker behind another one, and the other worker idles."""
     rig.open()
     rig.teach(100)
     rig.submit(*range(1, 5))
     rig.finish(2, 3, 4, elapsed=100)
+    return rig
+
+
+@pytest.mark.rule("R18")
+def test_tasks_behind_a_long_one_move_to_a_free_worker(behind: Rig) -> None:
+    """When a task takes longer than expected, those behind it are taken back and run elsewhere."""
+    rig = behind
     assert rig.progress(1, 1) == [Send(b"peer1", Progress(EPOCH, [], [1])), rig.withdraw(1, 2, running=False)]
     assert rig.hand_back(1, 2) == [rig.give(2, 2)]
 
 
 @pytest.mark.rule("R18")
-def test_worker_is_asked_once_for_what_it_has_not_started(rig: Rig) -> None:
+def test_worker_is_asked_once_for_what_it_has_not_started(behind: Rig) -> None:
     """The answer to the first question returns to the client what it has asked for meanwhile."""
-    rig.open()
-    rig.teach(100)
-    rig.submit(*range(1, 5))
-    rig.finish(2, 3, 4, elapsed=100)
+    rig = behind
     rig.progress(1, 1)
     assert rig.cancel(2, running=False) == []
     assert rig.hand_back(1, 2) == [Send(b"peer1", Returned(EPOCH, [2]))]
