@@ -1,7 +1,7 @@
 """A client and its nodes without sockets, processes or clock: their own code on both sides, on wires that break.
 
-The client is `Scheduler`, `Talk` and `Greeting`; a node is `Core`. What lies between, and what runs tasks, is made
-here, and moves only when a test says so: bytes on a wire, workers, connections. Every run of a task is noted.
+The client is `Scheduler`, `Talk`, `Hearing` and `Greeting`; a node is `Core`. What lies between, and what runs tasks,
+is made here, and moves only when a test says so: bytes on a wire, workers, connections. Every run of a task is noted.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from skyward.dispatch.scheduler import Scheduler
 from skyward.dispatch.tasks import Send, Settle, Stop
 from skyward.mesh.bundling import Bundling
 from skyward.mesh.greeting import Greeting
+from skyward.mesh.hearing import Hearing
 from skyward.mesh.mate import Mate
 from skyward.mesh.talk import Talk
 from skyward.providers.base import Launched
@@ -118,6 +119,7 @@ class Client:
         self.bundling = Bundling(cast("Engine", self))
         self.greeting = Greeting(cast("Engine", self))
         self.talk = Talk(cast("Engine", self))
+        self.hearing = Hearing(cast("Engine", self))
 
     # --- as an engine ---------------------------------------------------------------------------
 

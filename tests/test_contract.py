@@ -84,7 +84,7 @@ class Contract(RuleBasedStateMachine):
             if (known := self.joined(rank)) is None or not known[1].wire.down:
                 return
             mate, link = known
-            self.client.talk.handle(mate, link, link.wire.down.popleft())
+            self.client.hearing.handle(mate, link, link.wire.down.popleft())
             self.look()
             if self.client.of(link) is mate and link.fresh and not link.wire.down:
                 self.client.greeting.hello(mate, link)

@@ -22,6 +22,7 @@ from skyward.mesh.bundling import Bundling
 from skyward.mesh.console import Console
 from skyward.mesh.crew import Crew
 from skyward.mesh.greeting import Greeting
+from skyward.mesh.hearing import Hearing
 from skyward.mesh.intake import Intake
 from skyward.mesh.launching import free_port
 from skyward.mesh.nesting import Nesting
@@ -76,6 +77,7 @@ class Engine:
         self.hub.watch(self.loop.wake_fd)
         self.crew = Crew(self, launcher, nodes)
         self.talk = Talk(self)
+        self.hearing = Hearing(self)
         self.intake = Intake(self)
         self.greeting = Greeting(self)
         self.reach = Reach(self)
@@ -157,7 +159,7 @@ class Engine:
 
     def _close_rest(self, patience: float) -> None:
         self.loop.release_fd()
-        self.talk.spares.close()
+        self.hearing.close()
         if self.sharing is not None:
             self.sharing.close()
         self.watching.close(timeout=CANCEL_WAIT)  # what it has to say is no work of anybody
@@ -187,7 +189,8 @@ class Engine:
         """Poll once and handle what came."""
         if self._closed:
             return
-        for source in self.hub.poll(timeout, eager=awaited and self.scheduler.unsettled == 1 and not self.talk.gathers):
+        eager = awaited and self.scheduler.unsettled == 1 and not self.hearing.gathers
+        for source in self.hub.poll(timeout, eager=eager):
             if isinstance(source, Link):
                 self.read(source)
             elif isinstance(source, News):
@@ -247,7 +250,7 @@ class Engine:
             self.crew.heard(mate.rank)
             for frames in messages:
                 try:
-                    self.talk.handle(mate, link, frames)
+                    self.hearing.handle(mate, link, frames)
                 except ProtocolError as error:
                     self.crew.lose(mate, f"it sent a message that makes no sense: {error}")
                 if link.closed:
@@ -297,8 +300,7 @@ class Engine:
 
     def ended(self, rank: int, id: int) -> None:
         """A task has ended on its node: what it had submitted and not awaited is not wanted."""
-        if orphans := self.nesting.parent_ended(rank, id):
-            self.cancel(orphans)
+        self.cancel(self.nesting.parent_ended(rank, id))
 
     def started(self, rank: int, ids: Iterable[int]) -> None:
         """A node runs these tasks now; of one that shall be cancelled it says that it goes on."""

@@ -84,7 +84,7 @@ class Greeting:
         """Send again what may have been lost with the connection; the node knows what it has."""
         assert mate.link is not None
         talk = self._engine.talk
-        mate.link.unconfirmed.confirm(heard)
+        mate.confirm(heard)
         for message, body in mate.link.unconfirmed:
             talk.send(mate, message, body)
         talk.roster()
@@ -110,7 +110,7 @@ class Greeting:
                 link.ready = True
             case Pulse(epoch=epoch, heard=heard, echo=echo) if epoch == link.epoch:
                 self._engine.crew.echoed(mate, echo)
-                self._engine.talk.confirmed(mate, heard)
+                mate.confirm(heard)
             case Pulse():
                 pass  # from another life of the node
             case _:

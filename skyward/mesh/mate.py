@@ -29,5 +29,10 @@ class Mate:
         """Return those over which the node has said welcome, that for heartbeats first."""
         return [link for link in (self.control, self.link) if link is not None and link.ready]
 
+    def confirm(self, heard: int) -> None:
+        """Forget what the node has heard of what we keep until it has."""
+        if self.link is not None:
+            self.link.unconfirmed.confirm(heard)
+
     def __repr__(self) -> str:
         return f"<node {self.rank} at {self.launched.endpoint}, pid {self.launched.pid}>"

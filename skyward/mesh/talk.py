@@ -1,53 +1,27 @@
-"""What client and node say to each other, from the client's end: messages to and from engine events."""
+"""What the client says to its nodes: messages made of what the engine wants. `hearing` has what comes back."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from skyward.config import frame_limit
 from skyward.errors import ProtocolError
-from skyward.machine.mapped_files import tidy
-from skyward.mesh.outcomes import Outcomes
-from skyward.mesh.spares import Spares
-from skyward.wire.bundles import Interim
-from skyward.wire.codec import Decoder, check_body, encode, pack_body
+from skyward.wire.codec import encode, pack_body
 from skyward.wire.frames import Repeated, shared_among
-from skyward.wire.functions import FunctionBlob
-from skyward.wire.kinds import NODE_MESSAGES
-from skyward.wire.lone import MAX_SMALL, Call, Reply
+from skyward.wire.lone import MAX_SMALL, Call
 from skyward.wire.messages import (
     MAX_BATCH,
     Answer,
     Beat,
     Bye,
     Cancel,
-    Credit,
-    Draining,
     Function,
-    Items,
     Member,
     Message,
     Module,
-    Need,
-    Output,
-    Parcels,
-    Part,
-    Progress,
-    Pulse,
-    Refused,
     Release,
-    Results,
-    Returned,
-    Revoke,
     Roster,
-    Slots,
-    Submit,
     Tasks,
-    Welcome,
 )
-from skyward.wire.parcels import Joiner
-from skyward.wire.sources import ModuleBlob
-from skyward.wire.unconfirmed import is_new
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,10 +29,9 @@ if TYPE_CHECKING:
     from skyward.dispatch.tasks import Task
     from skyward.mesh.engine import Engine
     from skyward.mesh.mate import Mate
-    from skyward.transport.links import Link
     from skyward.wire.frames import Buffer
+    from skyward.wire.functions import FunctionBlob
 
-_PIECES: Final = (Part, Parcels)
 KNOWN: Final = 65_536  # keys of code that we know a node to have; what we forget is sent once more
 ACK_EVERY: Final = 4 * 2**20  # bytes of results after which we acknowledge without waiting for the next beat
 SHOWN_EVERY: Final = 256 * 1024  # bytes of lines after which the node is told: a quarter of what may be on the way
@@ -69,12 +42,6 @@ class Talk:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._outcomes = Outcomes(engine)
-        self._decode = Decoder(NODE_MESSAGES).decode
-        self.spares = Spares()
-        self._gathering: Link | None = None  # over which the last piece of a large frame came
-
-    # --- to the node -----------------------------------------------------------------------
 
     def send(self, mate: Mate, message: Message, body: Sequence[Buffer] = (), *, repeated: bool = False) -> None:
         """Send one message; if it is ``repeated``, others with the same large frames are about to follow."""
@@ -161,6 +128,21 @@ class Talk:
         keys = [module.key for module in blob.modules]
         self.send(mate, Function(link.epoch, blob.key, keys, blob.name), [blob.body])
 
+    def resend(self, mate: Mate, functions: Iterable[bytes]) -> None:
+        """Send code that the node lacks: tasks that it has been sent hold it."""
+        link, engine = mate.link, self._engine
+        assert link is not None
+        node = engine.scheduler.nodes.get(mate.rank)
+        tasks = node.in_flight.values() if node is not None else ()
+        blobs = {task.function.key: task.function for task in tasks}
+        for key in functions:
+            blob = blobs.get(key)
+            if blob is not None:
+                link.modules.difference_update(module.key for module in blob.modules)
+                self.function(mate, blob)
+            elif not engine.closing:  # else its tasks have been cancelled
+                raise ProtocolError("the node asks for code of which it has no task")
+
     def cancel(self, mate: Mate, ids: list[int], *, running: bool) -> None:
         """Ask the node to stop tasks."""
         assert mate.link is not None
@@ -174,8 +156,7 @@ class Talk:
             link.unacked = 0
             link.said = link.shown
             if now:
-                self.spares.trim(now)
-                tidy()
+                self._engine.hearing.tidy(now)
             self.release(mate)
             if link.cutter is not None and (parcels := link.cutter.drop(link.epoch)) is not None:
                 self.send(mate, parcels)
@@ -211,120 +192,10 @@ class Talk:
             job = engine.session.hex()
             self.send(mate, Roster(mate.link.epoch, mate.rank, job, members, slots, engine.head_port))
 
-    # --- from the node ---------------------------------------------------------------------
-
-    def handle(self, mate: Mate, link: Link, frames: list[Buffer]) -> None:
-        """Act on one message; raises `ProtocolError` on nonsense."""
-        message = self._decode(frames[0])
-        if message is None:
-            return  # a hint we do not know
-        alone = len(frames) == 1 and link.joiner is None  # there is nothing to check, or to put together
-        if alone and type(message) is Reply and link is mate.link and message.epoch == link.epoch:
-            self._outcomes.on_reply(mate, link, message)
-            return
-        body = frames[1:]
-        if link.joiner is not None:
-            link.joiner.join(message, body)
-        if body or type(message) is not Reply:
-            check_body(message, body)
-        if link is mate.link and isinstance(message, Results):  # first, for there are many
-            if message.epoch == link.epoch:  # else it is from another life of the node
-                self._outcomes.on_results(mate, link, message, body)
-        elif link is mate.link and isinstance(message, Reply):
-            if message.epoch == link.epoch:
-                self._outcomes.on_reply(mate, link, message)
-        elif isinstance(message, _PIECES):
-            self._join(link, message, body)
-        elif isinstance(message, Refused):
-            self._engine.greeting.refused(mate, link, message)
-        elif link is mate.control:
-            self._engine.greeting.control(mate, link, message)
-        elif isinstance(message, Welcome):
-            self._engine.greeting.welcomed(mate, message)
-        elif getattr(message, "epoch", link.epoch) == link.epoch:
-            self._handle(mate, message, body)
-
-    def _handle(self, mate: Mate, message: Message, body: list[Buffer]) -> None:
-        engine = self._engine
-        scheduler = engine.scheduler
-        rank = mate.rank
-        match message:
-            case Pulse(heard=heard, echo=echo):
-                engine.crew.echoed(mate, echo)
-                self.confirmed(mate, heard)  # that it lives was noted by whoever read the message
-            case Output():
-                engine.console.show(rank, message, body[0])
-                self._shown(mate, len(body[0]) + 1)
-            case Progress(started=started):
-                engine.started(rank, started)
-            case Interim(id=id, data=data):
-                engine.bundling.interim(rank, id, data)
-            case Returned(ids=ids):
-                engine.perform(scheduler.on_returned(rank, ids))
-            case Slots(slots=slots):
-                engine.perform(scheduler.on_node_slots(rank, slots))
-            case Submit() | Revoke() | Items() | Credit():
-                self._numbered(mate, message, body)
-            case Function():
-                self._learn(mate, message, body)
-            case Module(key=key, name=name):
-                assert mate.link is not None
-                mate.link.brought[key] = ModuleBlob(key, name, bytes(body[0]))
-            case Need(functions=functions):
-                self._resend(mate, functions)
-            case Draining():
-                engine.perform(scheduler.on_node_draining(rank))
-            case Bye(reason=reason):
-                self.goodbye(mate, "so be it")
-                engine.crew.lose(mate, f"it said goodbye: {reason}")
-            case _:
-                raise ProtocolError(f"a node does not send {type(message).__name__}")
-
     def answer(self, mate: Mate, message: Answer, body: Sequence[Buffer]) -> None:
         """Tell a task what became of its calls."""
         if mate.link is not None:
             self.send(mate, mate.link.unconfirmed.add(message, body), body)
-
-    def _numbered(self, mate: Mate, message: Submit | Revoke | Items | Credit, body: list[Buffer]) -> None:
-        link, engine, rank = mate.link, self._engine, mate.rank
-        assert link is not None
-        # Also of what was heard before: the node counts on it that we keep what it has named last.
-        functions = self._functions_of(link, message) if isinstance(message, Submit) else []
-        if not is_new(message.seq, link.heard):
-            return  # said again: we have heard it
-        link.heard = message.seq
-        match message:
-            case Items():
-                engine.streaming.on_items(mate, message, body)
-            case Credit():
-                engine.streaming.on_credit(mate, message)
-            case Revoke(parent=parent, calls=calls):
-                engine.cancel(engine.nesting.revoke(rank, parent, calls))
-            case Submit(parent=parent):
-                if engine.scheduler.holds(rank, parent):  # else it has ended: nobody waits for its calls
-                    engine.submit(engine.nesting.submit(rank, message, body, functions), urgent=True)
-
-    @staticmethod
-    def confirmed(mate: Mate, heard: int) -> None:
-        """Forget what the node has heard."""
-        if mate.link is not None:
-            mate.link.unconfirmed.confirm(heard)
-
-    def _join(self, link: Link, message: Part | Parcels, body: list[Buffer]) -> None:
-        """Take in a piece of a large frame, or where such frames belong."""
-        if link.joiner is None:
-            link.joiner = Joiner(frame_limit(self._engine.max_payload), allocate=self.spares.allocate)
-        if isinstance(message, Part):
-            link.joiner.add(message, body[0])
-            self._gathering = link
-        else:
-            link.joiner.expect(message)
-
-    @property
-    def gathers(self) -> bool:
-        """Return whether more pieces of a large frame are about to come."""
-        link = self._gathering
-        return link is not None and link.joiner is not None and link.joiner.held > 0
 
     def took(self, mate: Mate, size: int) -> None:
         """Count bytes that the node keeps until it knows that we have them; tell it when they are many."""
@@ -334,66 +205,10 @@ class Talk:
             if link.unacked > ACK_EVERY:
                 self.beat(mate, 0.0)
 
-    def _shown(self, mate: Mate, size: int) -> None:
+    def shown(self, mate: Mate, size: int) -> None:
         """Count lines that have come; the node sends no more than some before it knows that they have."""
         link = mate.link
         assert link is not None
         link.shown += size
         if link.shown - link.said > SHOWN_EVERY:
             self.beat(mate, 0.0)
-
-    def _learn(self, mate: Mate, message: Function, body: list[Buffer]) -> None:
-        """Take in code that a task on the node has sent for its nested calls."""
-        link = mate.link
-        assert link is not None
-        try:
-            modules = tuple(_source(link, key) for key in message.modules)
-        except KeyError as error:
-            raise ProtocolError("a function needs a module that was never sent") from error
-        link.brought.clear()
-        blob = self._shared(FunctionBlob(message.key, message.name, bytes(body[0]), modules))
-        link.learned.put(blob.key, blob, len(blob.body), [(module.key, len(module.body)) for module in blob.modules])
-        link.functions.add(message.key)
-        link.modules.update(message.modules)
-        self.took(mate, len(blob.body))
-
-    def _shared(self, blob: FunctionBlob) -> FunctionBlob:
-        """Return the same code as another node has sent it, so that a mesh costs no more than a node."""
-        for mate in self._engine.crew.mates.values():
-            known = mate.link.learned.peek(blob.key) if mate.link is not None else None
-            if known is not None and known == blob:
-                return known
-        return blob
-
-    @staticmethod
-    def _functions_of(link: Link, message: Submit) -> list[FunctionBlob]:
-        """Return the functions that calls name, and give up what the node does not count on any more."""
-        functions = [blob for key in message.functions if (blob := link.learned.use(key)) is not None]
-        if len(functions) < len(message.functions):
-            raise ProtocolError("nested calls of a function that was never sent")
-        link.learned.trim()
-        return functions
-
-    def _resend(self, mate: Mate, functions: Iterable[bytes]) -> None:
-        """Send code that the node lacks: tasks that it has been sent hold it."""
-        link, engine = mate.link, self._engine
-        assert link is not None
-        node = engine.scheduler.nodes.get(mate.rank)
-        tasks = node.in_flight.values() if node is not None else ()
-        blobs = {task.function.key: task.function for task in tasks}
-        for key in functions:
-            blob = blobs.get(key)
-            if blob is not None:
-                link.modules.difference_update(module.key for module in blob.modules)
-                self.function(mate, blob)
-            elif not engine.closing:  # else its tasks have been cancelled
-                raise ProtocolError("the node asks for code of which it has no task")
-
-
-def _source(link: Link, key: bytes) -> ModuleBlob:
-    """Return a module that has just come, or came with a function that we keep; raises `KeyError`."""
-    if key in link.brought:
-        return link.brought[key]
-    if link.learned.has_module(key):
-        return next(module for blob in link.learned.newest() for module in blob.modules if module.key == key)
-    raise KeyError(key)

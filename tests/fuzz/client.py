@@ -251,7 +251,7 @@ class Client:
         link = self.mate.link
         assert link is not None
         try:
-            self.engine.talk.handle(self.mate, link, [*start, *rest])
+            self.engine.hearing.handle(self.mate, link, [*start, *rest])
         except ProtocolError as error:
             self.engine.crew.lose(self.mate, f"it sent a message that makes no sense: {error}")
 

@@ -60,13 +60,13 @@ def test_nobody_stays_awake_while_pieces_come(mesh: Mesh, monkeypatch: pytest.Mo
     sizes, buffers, body = pack_body([dumps_value(value)])
     message = Results(node.epoch, 1, [call.id], [OK], sizes, buffers, [5])
     messages = list(Cutter().cut(node.epoch, message, body))
-    handle = mesh.engine.talk.handle
+    handle = mesh.engine.hearing.handle
 
     def note(*args: Any) -> None:
         handle(*args)
-        gathers.append(mesh.engine.talk.gathers)
+        gathers.append(mesh.engine.hearing.gathers)
 
-    monkeypatch.setattr(mesh.engine.talk, "handle", note)
+    monkeypatch.setattr(mesh.engine.hearing, "handle", note)
     for frames in messages:
         node.send_frames(frames)
     assert mesh.outcome(alone) == value
