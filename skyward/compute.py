@@ -84,7 +84,7 @@ class Compute(PoolOperations):
         self._activation: Activation | None = None
         self._closing = threading.Lock()  # held by whoever closes
         self._closed = False
-        self._opening = False  # it has been told to open
+        self._opening = threading.Lock()  # taken for good by who opens the pool: several may want to at once
         self._unwanted = False  # it was closed while it opened, or whoever awaited that was cancelled
         self._pid = os.getpid()
 
@@ -92,10 +92,9 @@ class Compute(PoolOperations):
 
     def open(self) -> Self:
         """Start the nodes, return when ``min`` of them are ready; raises `ProvisionError` if they cannot start."""
-        if self._engine is not None or self._closed:
-            raise PoolClosedError("a pool is opened once: make another sky.Compute(...)")
         refuse_in_import()
-        self._opening = True
+        if not self._opening.acquire(blocking=False):
+            raise PoolClosedError("a pool is opened once: make another sky.Compute(...)")
         nodes, provider = self._nodes, self._provider.for_pool()
         launcher: Launcher | None = None
         try:
@@ -139,7 +138,7 @@ class Compute(PoolOperations):
 
     def close(self, *, cancel: bool = False) -> None:
         """Wait for all calls, or with ``cancel`` cancel them, and end every node. Doing it again does nothing."""
-        self._unwanted = self._unwanted or self._opening  # before the engine is looked at: `open` goes the other way
+        self._unwanted |= self._opening.locked()  # before the engine is looked at: `open` goes the other way
         if self._engine is None or self._closed or os.getpid() != self._pid:
             return
         try:

@@ -48,10 +48,10 @@ class MappedFunction:
         self._run = Function(chunk, timeout, retries)
 
     def stands_alone(self, options: Options) -> bool:
-        """Return whether no two items may go together: there is a time limit for each, or none may run twice."""
+        """Return whether no two items may go together: each has a time limit or a process, or none may run twice."""
         timeout = options.timeout if self._run.timeout is None else self._run.timeout
         retries = options.retries if self._run.retries is None else self._run.retries
-        return bool(timeout) or retries == 0
+        return bool(timeout) or retries == 0 or not options.worker.reuse_processes
 
     def call(self, items: list[Any] | Carried) -> PendingFunction[Any]:
         """Return the call that applies it to items."""

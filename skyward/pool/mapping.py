@@ -1,9 +1,9 @@
 """`pool.map`: one function over many items, in chunks of its own choosing.
 
 A chunk is a call of `chunks.Items`, which applies the function to several items and keeps them apart; `chunk_size` says
-how many. Where items must stand alone (a time limit, or no re-runs) every chunk has one. A chunk that fails as a whole,
-because its worker died or its values have too many bytes together, is run again item by item, so that only the culprit
-fails.
+how many. Where items must stand alone (a time limit, a process for each, or no re-runs) every chunk has one. A chunk
+that fails as a whole, because its worker died or its values have too many bytes together, is run again item by item, so
+that only the culprit fails.
 """
 
 from __future__ import annotations
@@ -190,6 +190,8 @@ class MapIterator(Generic[T]):
 
     def _take(self, sent: _Sent) -> None:
         """Take in the outcomes of the first chunk; if it failed as a whole, send its items one by one."""
+        if sent.future is not None:
+            self._wait(sent.future)
         try:
             outcomes = self._outcomes(sent)
             values, wrong = values_of(outcomes)
@@ -220,6 +222,14 @@ class MapIterator(Generic[T]):
             self._then += then
             self._size.note_time(seconds / len(values), most)
 
+    def _wait(self, future: Future[Any]) -> None:
+        """Wait for a chunk. What strikes meanwhile, an interrupt or what a handler raises, ends all, and is no outcome."""
+        try:
+            future.wait_done(None)
+        except BaseException:
+            self.close()
+            raise
+
     def _outcomes(self, sent: _Sent) -> Outcomes:
         if sent.future is None:
             assert sent.error is not None
@@ -228,7 +238,7 @@ class MapIterator(Generic[T]):
             outcomes: Outcomes = sent.future.result()
         except Exception:
             raise
-        except BaseException:  # an interrupt, which has cancelled the chunk
+        except BaseException:  # an interrupt while the values are unpickled
             self.close()
             raise
         return outcomes

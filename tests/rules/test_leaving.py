@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,27 @@ def test_with_block_takes_a_pool_that_is_open() -> None:
     assert not pool.is_active
     with pytest.raises(sky.PoolClosedError, match="opened once"), pool:
         pass
+
+
+@pytest.mark.rule("R30")
+def test_pool_that_several_threads_open_is_opened_once() -> None:
+    """One of them does; the others are told, and none leaves a second set of nodes behind."""
+    pool, barrier = sky.Compute(nodes=1), threading.Barrier(4)
+
+    def enter(_: int) -> str:
+        barrier.wait()
+        try:
+            pool.open()
+        except sky.PoolClosedError as error:
+            return str(error)
+        return "open"
+
+    with ThreadPoolExecutor(barrier.parties) as threads:
+        told = sorted(threads.map(enter, range(barrier.parties)))
+    with pool:
+        assert add(1, 2) >> pool == 3
+    assert told == [*["a pool is opened once: make another sky.Compute(...)"] * 3, "open"]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("skyward-pool")]
 
 
 @pytest.mark.rule("R30")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -27,6 +28,13 @@ def test_map_takes_methods_that_are_marked(pool: sky.Compute) -> None:
 
     assert list(pool.map(Scale().times, [1, 2])) == [3, 6]
     assert list(pool.map(Scale().later, [1, 2])) == [3, 6]
+
+
+@pytest.mark.rule("R15")
+def test_items_have_processes_of_their_own_where_tasks_have() -> None:
+    """With ``reuse_processes=False`` no item finds what another has left in its process."""
+    with sky.Compute(nodes=1, reuse_processes=False) as pool:
+        assert len(set(pool.map(lambda _: os.getpid(), range(6)))) == 6
 
 
 @pytest.mark.rule("R49")

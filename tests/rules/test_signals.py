@@ -118,6 +118,31 @@ def test_users_handler_may_raise_and_may_use_the_pool(pool: sky.Compute, tmp_pat
 
 
 @pytest.mark.rule("R52")
+@pytest.mark.usefixtures("handlers")
+def test_what_a_handler_raises_ends_a_map_and_is_no_outcome(pool: sky.Compute, tmp_path: Path) -> None:
+    """The chunk that was waited for is cancelled, as with Ctrl-C, and no item is said to have failed."""
+
+    def expire(_number: int, _frame: Any) -> None:
+        raise TimeoutError("too long")
+
+    signal.signal(signal.SIGUSR1, expire)
+
+    def send() -> None:
+        runs(tmp_path, "a")
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    results = pool.map(hold.local, [str(tmp_path)], ["a"])
+    with pytest.raises(TimeoutError, match="too long"):
+        next(results)
+    thread.join()
+    assert list(results) == []
+    until(lambda: pool.snapshot().in_flight == 0)
+    assert not (tmp_path / "a-done").exists()
+
+
+@pytest.mark.rule("R52")
 def test_every_part_of_a_pools_life_works_in_any_thread(tmp_path: Path) -> None:
     """Opened in one, used in others, closed in another, while the main thread only waits for them."""
     pools: list[sky.Compute] = []
