@@ -66,7 +66,7 @@ class Attached(Running):
 
     def _read(self) -> files.Mesh:
         mesh = files.load(self._mesh)
-        if mesh.state != "up":
+        if not mesh.serves:
             raise ConfigError(f"mesh {mesh.name!r} " + UNREADY[mesh.state].format(mesh.name))
         if not mesh.nodes:
             raise ConfigError(f"mesh {mesh.name!r} has no nodes: `skyward-mesh resize {mesh.name} N` starts some")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 VERSION: Final = 1  # of the form of the files
 WHAT: Final = "mesh files"  # in what is said of one that others could read
 
-State = Literal["starting", "up", "ending"]
+State = Literal["starting", "up", "growing", "ending"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,11 @@ class Mesh:
     created: float = 0.0  # seconds since the epoch
     number: int = 0  # of nodes that were launched so far: each has one of its own
     clients: Clients = ()  # who else was let in, for nodes that come later
+
+    @property
+    def serves(self) -> bool:
+        """Return whether it has come up and is not being ended; while it grows there may be more nodes than named."""
+        return self.state in ("up", "growing")
 
     def without(self, idents: set[str]) -> Mesh:
         """Return the mesh without some nodes."""
@@ -91,7 +96,10 @@ def load(name: str) -> Mesh:
     path = path_of(check_name(name))
     if not os.path.lexists(path):
         raise UnknownMeshError(name, known(), f"`skyward-mesh up {name}` makes one")
-    return read(path)
+    mesh = read(path)
+    if mesh.name != name:  # else commands for one would end the other
+        raise ConfigError(f"{path} is a file of mesh {mesh.name!r}: remove it, or give it its name back")
+    return mesh
 
 
 def is_path(name: str) -> bool:
@@ -108,7 +116,7 @@ def read(path: str) -> Mesh:
     text = read_text(path, WHAT, loose_directory=not ours)
     try:
         data = tomllib.loads(text) if path.endswith(".toml") else json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} holds no mesh: {error}") from error
     return parse(data, path)
 

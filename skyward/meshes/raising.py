@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.config import merge_options
-from skyward.errors import ConfigError, MeshExistsError, ProvisionError, SkywardError, UnknownMeshError
+from skyward.errors import ConfigError, ProvisionError, SkywardError
 from skyward.image import Image
 from skyward.meshes import asking, described, files, kinds
 from skyward.meshes.admitted import for_new_nodes
@@ -161,7 +161,14 @@ def down(name: str, teller: Teller | None = None, *, force: bool = False) -> Mes
     teller = teller or Teller()
     with files.locked(name):
         mesh = files.load(name)
-        provider = _provider_of(mesh)
+        try:
+            provider = provider_of(mesh)
+        except ConfigError as error:  # also if they are somebody else's
+            if not force:
+                raise
+            teller.say(f"forgotten, with what may run on: {error}")
+            files.remove(name)
+            return mesh
         files.write(replace(mesh, state="ending"))
         try:
             with Guard(lambda: None):
@@ -201,7 +208,8 @@ def _advice(name: str) -> str:
     )
 
 
-def _provider_of(mesh: Mesh) -> Provider:
+def provider_of(mesh: Mesh) -> Provider:
+    """Return a provider that can end the nodes of a mesh; raises `ConfigError`."""
     if mesh.kind == NOBODYS:
         raise ConfigError(f"the nodes of mesh {mesh.name!r} were started by somebody else: end them where they run")
     return kinds.make(mesh.kind, mesh.settings).for_mesh(mesh.name)
@@ -247,15 +255,6 @@ def _while_told(teller: Teller, text: str, work: Callable[[], tuple[str, ...]]) 
         return future.result()
 
 
-def sweep(name: str, provider: Provider, teller: Teller | None = None) -> tuple[str, ...]:
-    """End all that carries the mark of a mesh of which there is no file here; return a line for each thing."""
-    with files.locked(name):
-        lines = provider.sweep(name)
-    for line in lines:
-        (teller or Teller()).say(f"ended {line}")
-    return lines
-
-
 # --- other sizes -----------------------------------------------------------------------------------
 
 
@@ -270,39 +269,38 @@ def resize(
     teller = teller or Teller()
     with files.locked(name):
         mesh = files.load(name)
-        if mesh.state != "up":
+        if not mesh.serves:
             raise ConfigError(f"mesh {name!r} is not up: `skyward-mesh down {name}` ends it")
-        provider = _provider_of(mesh)
-        reports = asking.ask(mesh.nodes, client_pair())
-        more = count - len(mesh.nodes)
-        lost = [report.node for report in reports if report.silent] if more >= 0 else []
-        if more + len(lost) > 0:
-            provider.check_nodes(Nodes(count))
-            mesh = replace(mesh, clients=for_new_nodes(mesh.clients, lists))
-            spec = replace(_spec(_described_again(mesh), provider, count), clients=mesh.clients)
-            mesh = _without_lost(provider, mesh, lost, teller)
-            changed = _grow(provider, spec, mesh, more + len(lost), teller)
-        else:
-            try:
+        provider = provider_of(mesh)
+        try:
+            for line in unnoted(provider, mesh):
+                teller.say(f"ended {line}, which a command that was killed had started")
+            reports = asking.ask(mesh.nodes, client_pair())
+            more = count - len(mesh.nodes)
+            lost = [report.node for report in reports if report.silent] if more >= 0 else []
+            if more + len(lost) > 0:
+                provider.check_nodes(Nodes(count))
+                mesh = replace(mesh, clients=for_new_nodes(mesh.clients, lists))
+                spec = replace(_spec(_described_again(mesh), provider, count), clients=mesh.clients)
+                mesh = _end(provider, mesh, lost, teller)  # new ones may need their places
+                mesh = replace(mesh, state="growing")
+                files.write(mesh)
+                changed = _grow(provider, spec, mesh, more + len(lost), teller)
+            else:
                 changed = _end(provider, mesh, leaving(reports, -more), teller)
-            finally:
+        finally:
+            with Guard(lambda: None):
                 provider.close()
-        changed = replace(changed, wanted=count)
+        changed = replace(changed, state="up", wanted=count)
         files.write(changed)
         return changed
 
 
-def _without_lost(provider: Provider, mesh: Mesh, lost: Sequence[Launched], teller: Teller) -> Mesh:
-    """End what is left of silent nodes, whose places new ones may need; raises `ProvisionError`."""
-    if not lost:
-        return mesh
-    try:
-        mesh = _end(provider, mesh, lost, teller)
-    except BaseException:
-        provider.close()
-        raise
-    files.write(mesh)
-    return mesh
+def unnoted(provider: Provider, mesh: Mesh, *, dry_run: bool = False) -> tuple[str, ...]:
+    """End the nodes of a mesh that its file does not name: a command that was to note them was killed."""
+    if mesh.state != "growing":
+        return ()
+    return provider.sweep(mesh.name, keep=[node.ident for node in mesh.nodes], dry_run=dry_run)
 
 
 def leaving(reports: Sequence[asking.Report], count: int) -> list[Launched]:
@@ -314,7 +312,7 @@ def leaving(reports: Sequence[asking.Report], count: int) -> list[Launched]:
 def growth(name: str, count: int) -> Quote:
     """Return what it costs to give a mesh so many nodes."""
     mesh = files.load(name)
-    provider, more = _provider_of(mesh), count - len(mesh.nodes)
+    provider, more = provider_of(mesh), count - len(mesh.nodes)
     if more >= 0:  # those that are silent are replaced
         more += sum(report.silent for report in asking.ask(mesh.nodes, client_pair()))
     return provider.quote(_spec(_described_again(mesh), provider, count), more) if more > 0 else Quote()
@@ -338,51 +336,3 @@ def _described_again(mesh: Mesh) -> Description:
     return described.Description(
         name=mesh.name, kind=mesh.kind, settings=mesh.settings, image=made, options=mesh.options
     )
-
-
-# --- what is left ------------------------------------------------------------------------------------
-
-
-def collect(providers: Sequence[Provider], teller: Teller | None = None, *, dry_run: bool = False) -> list[str]:
-    """End what nobody looks after; return a line for each thing. Meshes that another command changes are left alone.
-
-    That is: what is left of commands that were killed, and what carries the mark of a mesh of which there is no file.
-    """
-    teller = teller or Teller()
-    gone: list[str] = []
-    failures: list[str] = []
-    for name in files.known():
-        try:
-            mesh = files.load(name)
-        except ConfigError as error:  # its nodes are not touched: `keep` has its name
-            teller.say(str(error))
-            continue
-        if mesh.state != "up" and not _is_busy(name):
-            gone.append(f"mesh {name}, which was {mesh.state} when its command was killed")
-            try:
-                if not dry_run:
-                    down(name, teller)
-            except (ProvisionError, MeshExistsError, UnknownMeshError, ConfigError) as error:
-                failures.append(f"mesh {name}: {error}")  # the others are ended all the same
-                gone.pop()
-    keep = files.known()
-    for provider in providers:
-        try:
-            gone += provider.sweep(keep=keep, dry_run=dry_run)
-        except ProvisionError as error:  # the same
-            failures.append(f"{provider!r}: {error}")
-    if failures:
-        for line in gone:
-            teller.say(f"{'would end' if dry_run else 'ended'}: {line}")
-        raise ProvisionError(
-            "could not look everywhere, or end everything:\n" + "\n".join(f"  {each}" for each in failures)
-        )
-    return gone
-
-
-def _is_busy(name: str) -> bool:
-    try:
-        with files.locked(name):
-            return False
-    except MeshExistsError:
-        return True

@@ -223,7 +223,7 @@ class MapIterator(Generic[T]):
             self._size.note_time(seconds / len(values), most)
 
     def _wait(self, future: Future[Any]) -> None:
-        """Wait for a chunk. What strikes meanwhile, an interrupt or what a handler raises, ends all, and is no outcome."""
+        """Wait for a chunk. What strikes then, an interrupt or what a handler raises, ends all, and is no outcome."""
         try:
             future.wait_done(None)
         except BaseException:

@@ -195,8 +195,9 @@ class Provider(ABC):
     def sweep(self, mesh: str = "", *, keep: Collection[str] = (), dry_run: bool = False) -> tuple[str, ...]:
         """End what is left of nodes, found by their marks alone; return a line for each thing that is gone.
 
-        With ``mesh`` all that belongs to the mesh of that name; without it all that nobody looks after any more, which
-        what belongs to the meshes named in ``keep`` is not. ``dry_run`` ends nothing. Doing it again does nothing.
+        With ``mesh`` all that belongs to the mesh of that name, or if ``keep`` has idents of nodes, the other nodes of
+        it; without it all that nobody looks after any more, which what belongs to the meshes named in ``keep`` is not.
+        ``dry_run`` ends nothing. Doing it again does nothing.
         Raises `ProvisionError` if something cannot be ended.
         """
         return ()

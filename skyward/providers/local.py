@@ -290,7 +290,7 @@ class Local(Provider):
 
         lines: list[str] = []
         for found in persisting.find():
-            if found.mesh == mesh if mesh else found.mesh not in keep:
+            if (found.mesh == mesh and str(found.ident) not in keep) if mesh else found.mesh not in keep:
                 if not dry_run:
                     persisting.end(found.ident)
                 what = f"node with pid {found.ident.pid}" if found.lives else "files of a node that is gone"

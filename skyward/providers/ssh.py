@@ -25,7 +25,7 @@ from skyward.providers.bundle import check, make_bundle
 from skyward.providers.openssh import Connection, Patience, control_directory
 from skyward.providers.openssh_words import Trust
 from skyward.providers.platforms import Platform
-from skyward.providers.ssh_hosts import Host, check_text, parse, parse_file
+from skyward.providers.ssh_hosts import Host, check_text, line_of, parse, parse_file
 from skyward.providers.ssh_launch import Launch
 from skyward.providers.ssh_scripts import Place
 
@@ -143,6 +143,12 @@ class SSH(Provider):
             node_port=self._node_port,
             nodes_per_host=self._per_host,
         )
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the settings with the hosts by name: a hostfile may change, and the nodes stay where they are."""
+        usual = type(self)(["usual"])._maker().keywords
+        said = {name: value for name, value in self._maker().keywords.items() if value != usual[name]}
+        return {"hosts": [line_of(host) for host in self._hosts], **said}
 
     def default_nodes(self) -> Nodes:
         """Return all that there is room for."""
@@ -340,8 +346,8 @@ class SSH(Provider):
                 patience = Patience(ENDING, f"{host}: looking for nodes")
                 answer = self._connection(host).run(ssh_scripts.LIST, patience)
                 for node, theirs in ssh_scripts.listed(answer).items():
-                    if (theirs == mesh) if mesh else (theirs not in keep):
-                        place = Place(str(host), node)
+                    place = Place(str(host), node)
+                    if (theirs == mesh and str(place) not in keep) if mesh else theirs not in keep:
                         if not dry_run:
                             self._end(str(place), place, quietly=False)
                         gone.append(f"{place} of the mesh {theirs}")

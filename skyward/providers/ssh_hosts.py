@@ -106,6 +106,12 @@ def _split(place: str, text: str) -> tuple[str, str | None]:
     return name, port
 
 
+def line_of(host: Host) -> str:
+    """Return a text of which `parse` makes this host."""
+    said = ((name, getattr(host, name)) for name in ("python", "setup", "identity"))
+    return " ".join([str(host), *(shlex.quote(f"{name}={value}") for name, value in said if value is not None)])
+
+
 def parse_file(lines: Iterable[str], path: str) -> list[Host]:
     """Return the hosts of a hostfile; raises `ConfigError`, which names file and line."""
     found: list[Host] = []

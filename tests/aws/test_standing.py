@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import skyward as sky
+from skyward.providers.aws.journal import left_behind
 from skyward.providers.aws.standing import read_price
 from tests.aws import scenario
 from tests.aws.clouds import BUCKET, REGION
@@ -42,6 +43,27 @@ def test_price_is_that_of_an_hour_on_demand() -> None:
     terms = {"Reserved": {"r": {"priceDimensions": {}}}, "OnDemand": {"d": {"priceDimensions": dimensions}}}
     assert read_price([json.dumps({"terms": {}}), json.dumps({"terms": terms})]) == 0.096
     assert isnan(read_price([]))
+
+
+@pytest.mark.rule("F46")
+def test_nodes_that_nobody_knows_are_ended_alone(agents: Cloud) -> None:
+    """Those of the same mesh that are known stay, with all that they need; the journal goes with the last."""
+    made = scenario.provider(agents.session()).for_mesh("blue")
+    made.prepare()
+    spec = replace(scenario.SPEC, persist=True, mesh="blue")
+    known, lost = (made.launch(spec, index, threading.Event()) for index in range(2))
+    made._signs.stop()  # as if it had been killed
+    made._ground.close(keep=True)
+    other = sky.AWS(bucket=BUCKET, session=agents.session())
+    told = (f"instance {lost.ident} of mesh blue",)
+    assert other.sweep("blue", keep=[known.ident], dry_run=True) == told
+    assert sorted(agents.alive()) == sorted([known.ident, lost.ident])
+    assert other.sweep("blue", keep=[known.ident]) == told
+    assert agents.alive() == [known.ident]
+    assert other.sweep("blue", keep=[known.ident]) == ()
+    assert len(left_behind()) == 1
+    other.sweep("blue")
+    assert (agents.left(), left_behind()) == ([], ())
 
 
 @pytest.mark.rule("F46")

@@ -56,7 +56,7 @@ def test_what_may_be_left_is_told_and_can_be_forgotten(homes: Homes, monkeypatch
     with pytest.raises(ProvisionError, match=r"(?s)nobody listens there.*out of reach.*down dev --force"):
         raising.up(with_provider(Unreachable(untouched=False)))
     assert files.load("dev").state == "ending"
-    monkeypatch.setattr("skyward.meshes.raising._provider_of", lambda _: Unreachable(untouched=True))
+    monkeypatch.setattr("skyward.meshes.raising.provider_of", lambda _: Unreachable(untouched=True))
     with pytest.raises(ProvisionError, match=r"(?s)out of reach.*down dev --force"):
         raising.down("dev")
     notes = Notes()
@@ -108,7 +108,7 @@ def test_silent_node_that_cannot_be_ended_leaves_the_mesh_up(homes: Homes, monke
     mesh = bring_up(nodes=2)
     Local().terminate(mesh.nodes[0])
     with monkeypatch.context() as patch:
-        patch.setattr("skyward.meshes.raising._provider_of", lambda _: Stubborn("tcp"))
+        patch.setattr("skyward.meshes.raising.provider_of", lambda _: Stubborn("tcp"))
         with pytest.raises(ProvisionError, match=f"resize dev N.*\n  {mesh.nodes[0].ident}: it does not end"):
             raising.resize("dev", 2)
     assert files.load("dev") == mesh

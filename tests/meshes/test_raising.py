@@ -14,7 +14,7 @@ import pytest
 
 import skyward as sky
 from skyward.errors import ConfigError, MeshExistsError, ProvisionError, UnknownMeshError
-from skyward.meshes import asking, files, raising
+from skyward.meshes import asking, collecting, files, raising
 from skyward.meshes.attached import client_pair
 from skyward.meshes.described import Description
 from skyward.meshes.telling import Teller
@@ -208,21 +208,23 @@ def test_killed_command_leaves_what_others_find(homes: Homes, how: str) -> None:
         os.close(write)
         assert os.read(read, 1) == b"x"
         os.close(read)
-        assert raising.collect([Local()], dry_run=True) == []  # it is at it
+        assert collecting.collect([Local()], dry_run=True) == []  # it is at it
         with pytest.raises(MeshExistsError, match="another command is changing it"):
             raising.down("dev")
         up.kill()
     processes = family(files.load("dev"))
     assert living(processes)
     if how == "gc":
-        assert raising.collect([Local()], dry_run=True) == ["mesh dev, which was starting when its command was killed"]
-        assert raising.collect([Local()]) == ["mesh dev, which was starting when its command was killed"]
-        assert raising.collect([Local()]) == []
+        assert collecting.collect([Local()], dry_run=True) == [
+            "mesh dev, which was starting when its command was killed"
+        ]
+        assert collecting.collect([Local()]) == ["mesh dev, which was starting when its command was killed"]
+        assert collecting.collect([Local()]) == []
     elif how == "down":
         raising.down("dev")
     else:
         files.remove("dev")
-        [line] = raising.sweep("dev", Local())
+        [line] = collecting.sweep("dev", Local())
         assert line.endswith("of mesh dev on this machine")
     assert not living(processes)
     nothing_is_left(homes)
@@ -232,12 +234,11 @@ def test_killed_command_leaves_what_others_find(homes: Homes, how: str) -> None:
 def test_what_belongs_to_a_mesh_is_no_garbage(homes: Homes) -> None:
     """Nor what belongs to one whose file cannot be read."""
     mesh = bring_up()
-    assert raising.collect([Local()]) == []
+    assert collecting.collect([Local()]) == []
     path = files.path_of("dev")
     os.chmod(path, 0o644)
-    notes = Notes()
-    assert raising.collect([Local()], notes) == []
-    assert "chmod 0600" in notes.lines[0]
+    with pytest.raises(ProvisionError, match="chmod 0600"):
+        collecting.collect([Local()])
     assert living(family(mesh))
     os.chmod(path, 0o600)
 
@@ -260,7 +261,7 @@ def test_mesh_grows_and_shrinks(homes: Homes) -> None:
 def test_mesh_that_cannot_grow_is_as_before(homes: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
     """The nodes that came are ended, those that were there serve on."""
     mesh = bring_up()
-    monkeypatch.setattr("skyward.meshes.raising._provider_of", lambda _: Broken(2, wait_for=1))
+    monkeypatch.setattr("skyward.meshes.raising.provider_of", lambda _: Broken(2, wait_for=1))
     with pytest.raises(ProvisionError, match="no room"):
         raising.resize("dev", 3)
     assert files.load("dev").nodes == mesh.nodes
@@ -295,7 +296,7 @@ def test_node_that_cannot_be_ended_is_named_and_kept_in_mind(homes: Homes, monke
     """The file stays, and ending the mesh again ends it."""
     mesh = bring_up()
     with monkeypatch.context() as patch:
-        patch.setattr("skyward.meshes.raising._provider_of", lambda _: Stubborn("tcp"))
+        patch.setattr("skyward.meshes.raising.provider_of", lambda _: Stubborn("tcp"))
         with pytest.raises(
             ProvisionError, match=f"1 nodes of mesh 'dev' .*down dev.*\n  {mesh.nodes[0].ident}: it does"
         ):
@@ -368,6 +369,6 @@ def test_mesh_that_cannot_be_ended_keeps_no_other_from_it(homes: Homes, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(raising, "down", down)
         with pytest.raises(ProvisionError, match="mesh alpha: no room to end it"):
-            raising.collect([Local()])
+            collecting.collect([Local()])
     assert ended == ["beta"]
-    raising.collect([Local()])
+    collecting.collect([Local()])

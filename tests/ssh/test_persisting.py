@@ -61,8 +61,9 @@ def test_nodes_of_a_mesh_are_found_by_its_name(clean_hosts: Hosts, host: Machine
     try:
         assert provider.sweep("second") == provider.sweep(keep=["first"]) == ()
         assert len(provider.sweep("first", dry_run=True)) == len(provider.sweep(dry_run=True)) == 1
+        assert provider.sweep("first", keep=[launched.ident]) == ()
         assert answers(host, launched)
-        (line,) = provider.sweep("first")
+        (line,) = provider.sweep("first", keep=["another"])
         assert host.address in line
         assert "first" in line
         assert not answers(host, launched)

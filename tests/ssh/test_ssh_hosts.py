@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import skyward as sky
 from skyward.errors import ConfigError
 from skyward.meshes import kinds
-from skyward.providers.ssh_hosts import Host, parse, parse_file
+from skyward.providers.ssh_hosts import Host, line_of, parse, parse_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -65,6 +69,23 @@ def test_hostfile_is_read() -> None:
     """Comments and empty lines do not count; a sharp sign in quotes is no comment."""
     lines = ["# all of them\n", "\n", "h1  # the first\n", "bob@h2:22 setup='echo #1'\n"]
     assert parse_file(lines, "hosts.txt") == [Host("h1"), Host("h2", user="bob", port=22, setup="echo #1")]
+
+
+@pytest.mark.parametrize("text", ["h1", "bob@[::1]:22", "h2 python=/p 'setup=echo \"a b\" #1' identity=~/.ssh/x"])
+def test_host_is_written_as_it_is_read(text: str) -> None:
+    """So that a mesh file has the hosts themselves."""
+    assert parse(line_of(parse(text))) == parse(text)
+
+
+def test_recipe_needs_no_hostfile(tmp_path: Path) -> None:
+    """Nodes are where they were started, whatever becomes of the file; what is as usual is left out."""
+    path = tmp_path / "hosts.txt"
+    path.write_text("h1\nh2:22 python=/p\n")
+    made = sky.SSH(hostfile=str(path), user="ann", tunnel=True)
+    path.unlink()
+    recipe = json.loads(json.dumps(made.recipe()))
+    assert recipe == {"hosts": ["ann@h1", "ann@h2:22 python=/p"], "tunnel": True}
+    assert sky.SSH(**recipe)._hosts == made._hosts
 
 
 def test_mistake_in_a_hostfile_is_told_with_its_line() -> None:

@@ -109,7 +109,7 @@ def _look_at(name: str) -> str:
     mesh = files.load(name)
     reports = asking.ask(mesh.nodes, client_pair())
     silent = [f"node {report.number} {report.problem}" for report in reports if not report.ok]
-    if mesh.state != "up":
+    if not mesh.serves:
         raise SkywardError(f"it is {mesh.state}: if no command is at it, `skyward-mesh gc` ends it")
     if silent:
         raise SkywardError("; ".join(silent))

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from skyward.errors import ConfigError, SkywardError, UnknownMeshError
-from skyward.meshes import described, files, kinds, raising
+from skyward.meshes import collecting, described, files, kinds, raising
 from skyward.model import Nodes
 from skyward_scripts.meshes import admitting, showing
+from skyward_scripts.meshes.endings import ending
 from skyward_scripts.meshes.exits import Declined, code_of
 from skyward_scripts.meshes.looking import mesh_as_json
 
@@ -48,7 +49,9 @@ SET = click.option(
 @click.option("--dry-run", is_flag=True, help="Say what would be started, and what it would cost, and start nothing.")
 @YES
 @JSON
+@click.pass_context
 def up(
+    ctx: click.Context,
     *,
     name: str,
     kind: str | None,
@@ -74,7 +77,7 @@ def up(
         else:
             click.echo(f"{what}\nnothing was started")
         return
-    with showing.teller(quiet=as_json) as teller:
+    with ending(ctx), showing.teller(quiet=as_json) as teller:
         teller.say(what)
         _agree(wanted.quote, yes=yes)
         mesh = raising.up(wanted, teller)
@@ -178,10 +181,7 @@ def down(*, name: str | None, every: bool, force: bool, kind: str | None, settin
     with showing.teller() as teller:
         for each in names:
             try:
-                if os.path.lexists(files.path_of(described.check_name(each))):
-                    raising.down(each, teller, force=force)
-                else:
-                    _sweep(each, kind, settings, teller)
+                _end(each, kind, settings, teller, force=force)
             except SkywardError as error:  # the others are ended all the same
                 failures[each] = error
                 continue
@@ -200,14 +200,34 @@ def _tell_unended(failures: dict[str, SkywardError], *, every: bool) -> NoReturn
     click.get_current_context().exit(code_of(first))
 
 
-def _sweep(name: str, kind: str | None, settings: tuple[str, ...], teller: Teller) -> None:
-    """End a mesh that there is no file of, by the marks of its nodes."""
+def _end(name: str, kind: str | None, settings: tuple[str, ...], teller: Teller, *, force: bool) -> None:
+    """End a mesh as its file says, or if there is none that makes sense, by the marks of its nodes."""
+    if not os.path.lexists(files.path_of(described.check_name(name))):
+        provider = _provider(name, kind, settings)
+        if not collecting.sweep(name, provider, teller):
+            raise UnknownMeshError(name, files.known(), f"and {provider!r} has nothing of that name")
+        return
     try:
-        said = _described(name, kind, settings, None, None)
+        files.load(name)
+    except ConfigError as error:
+        if not force:
+            try:
+                provider = _provider(name, kind, settings)
+            except UnknownMeshError as unknown:
+                raise ConfigError(f"{error}; {unknown.advice}, or --force to forget it") from None
+            collecting.sweep(name, provider, teller)
+        teller.say(f"removed the mesh file: {error}")
+        files.remove(name)
+    else:
+        raising.down(name, teller, force=force)
+
+
+def _provider(name: str, kind: str | None, settings: tuple[str, ...]) -> Provider:
+    """Return where the nodes of a mesh are looked for by their marks; raises `UnknownMeshError` if nobody says it."""
+    try:
+        return _described(name, kind, settings, None, None).provider().for_mesh(name)
     except UnknownMeshError:
         raise UnknownMeshError(name, files.known(), "say --provider and --set to look for its nodes") from None
-    if not raising.sweep(name, said.provider().for_mesh(name), teller):
-        raise UnknownMeshError(name, files.known(), f"and {said.provider()!r} has nothing of that name")
 
 
 @click.command()
@@ -215,7 +235,8 @@ def _sweep(name: str, kind: str | None, settings: tuple[str, ...], teller: Telle
 @click.argument("count", type=click.IntRange(0))
 @click.option("--dry-run", is_flag=True, help="Say what it would cost, and change nothing.")
 @YES
-def resize(*, name: str, count: int, dry_run: bool, yes: bool) -> None:
+@click.pass_context
+def resize(ctx: click.Context, *, name: str, count: int, dry_run: bool, yes: bool) -> None:
     """Give a mesh COUNT nodes. Nodes without work go first, and the first node last.
 
     Unless there shall be fewer, nodes that give no answer are replaced: the number that a mesh has already does that
@@ -229,7 +250,7 @@ def resize(*, name: str, count: int, dry_run: bool, yes: bool) -> None:
     if dry_run:
         click.echo(f"mesh {name}: {showing.counted(there, 'node')}, {count} wanted{_cost(quote)}")
         return
-    with showing.teller() as teller:
+    with ending(ctx), showing.teller() as teller:
         if quote.hourly:
             teller.say(f"mesh {name}: {showing.counted(count, 'node')}{_cost(quote)}")
         _agree(quote, yes=yes)
@@ -250,12 +271,12 @@ def gc(*, kind: str | None, settings: tuple[str, ...], dry_run: bool, as_json: b
     found. What belongs to a program that was killed on another machine is ended when 15 minutes have passed since its
     last sign of life.
 
-    With a skyward.toml that makes no sense it looks everywhere else, and then exits with 2.
+    With a place or a skyward.toml that makes no sense it looks everywhere else, and then exits with 2.
     """
     providers, mistakes = _providers(kind, settings)
     try:
         with showing.teller(quiet=as_json) as teller:
-            gone = raising.collect(providers, teller, dry_run=dry_run)
+            gone = collecting.collect(providers, teller, dry_run=dry_run)
         if as_json:
             showing.as_json({"dry_run": dry_run, "gone": gone})
         else:
@@ -269,23 +290,30 @@ def gc(*, kind: str | None, settings: tuple[str, ...], dry_run: bool, as_json: b
         click.get_current_context().exit(code_of(mistakes[0]))
 
 
-def _providers(kind: str | None, settings: tuple[str, ...]) -> tuple[list[Provider], tuple[ConfigError, ...]]:
+def _providers(kind: str | None, settings: tuple[str, ...]) -> tuple[list[Provider], list[ConfigError]]:
     """Return where to look, and why not wherever somebody has described."""
     places: list[tuple[str, dict[str, Any]]] = [("local", {})]
-    mistakes: tuple[ConfigError, ...] = ()
+    mistakes: list[ConfigError] = []
     if kind is not None:
         places.append((kind, _settings(kind, settings)))
     else:
-        good, mistakes = described.load_good()
+        good, said = described.load_good()
+        mistakes += said
         places += [(mesh.kind, mesh.settings) for mesh in _readable()]
-        places += [(said.kind, said.settings) for said in good]
+        places += [(mesh.kind, mesh.settings) for mesh in good]
         places += [(name, settings) for name in kinds.names() for settings in kinds.class_of(name).remembered()]
     different = {repr(place): place for place in places if place[0] != raising.NOBODYS}
-    return [kinds.make(*place) for place in different.values()], mistakes
+    providers: list[Provider] = []
+    for place in different.values():
+        try:
+            providers.append(kinds.make(*place))
+        except ConfigError as error:  # such as a file that is not there any more
+            mistakes.append(error)
+    return providers, mistakes
 
 
 def _readable() -> Iterator[Mesh]:
-    """Yield the meshes whose files can be read; `raising.collect` tells of the others."""
+    """Yield the meshes whose files can be read; `collecting.collect` tells of the others."""
     for name in files.known():
         with suppress(ConfigError):
             yield files.load(name)

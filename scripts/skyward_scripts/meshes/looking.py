@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from skyward.errors import UnknownMeshError
+from skyward.errors import ConfigError, UnknownMeshError
 from skyward.mesh.console import tag, wants_colour
 from skyward.meshes import asking, files, kinds
 from skyward.meshes.attached import client_pair
 from skyward_scripts.meshes import showing
-from skyward_scripts.meshes.exits import UNREACHABLE
+from skyward_scripts.meshes.exits import UNREACHABLE, code_of
 from skyward_scripts.meshes.following import fresh, readable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from skyward.meshes.asking import Report
     from skyward.meshes.files import Mesh
@@ -68,11 +68,11 @@ def only_mesh(name: str | None) -> str:
 def status(ctx: click.Context, *, name: str | None, as_json: bool) -> None:
     """Show how a mesh is, or without NAME how all are.
 
-    Exits with 6 if a node does not answer.
+    Exits with 6 if a node does not answer, and with 2 if a mesh file makes no sense.
     """
-    names = files.known() if name is None else (name,)
+    mistakes: list[ConfigError] = []
+    meshes = [files.load(name)] if name is not None else list(_readable(mistakes))
     pair = client_pair()
-    meshes = [files.load(each) for each in names]
     reports = [asking.ask(mesh.nodes, pair) for mesh in meshes]
     if as_json:
         told = [mesh_as_json(mesh, each) for mesh, each in zip(meshes, reports, strict=True)]
@@ -81,11 +81,23 @@ def status(ctx: click.Context, *, name: str | None, as_json: bool) -> None:
         _show_all(meshes, reports)
     else:
         _show(meshes[0], reports[0])
-    ctx.exit(0 if all(report.ok for each in reports for report in each) else UNREACHABLE)
+    for mistake in mistakes:
+        click.echo(f"Error: {mistake}", err=True)
+    code = code_of(mistakes[0]) if mistakes else 0
+    ctx.exit(code if all(report.ok for each in reports for report in each) else UNREACHABLE)
+
+
+def _readable(mistakes: list[ConfigError]) -> Iterator[Mesh]:
+    """Yield all meshes whose files make sense, and note what is wrong with the others."""
+    for name in files.known():
+        try:
+            yield files.load(name)
+        except ConfigError as mistake:
+            mistakes.append(mistake)
 
 
 def _show_all(meshes: Sequence[Mesh], reports: Sequence[Sequence[Report]]) -> None:
-    if not meshes:
+    if not files.known():
         click.echo("there is no mesh; `skyward-mesh up NAME` makes one")
         return
     rows = [

@@ -145,7 +145,7 @@ class AWS(Provider):
 
     def sweep(self, mesh: str = "", *, keep: Collection[str] = (), dry_run: bool = False) -> tuple[str, ...]:
         """Remove what belongs to a mesh, or to pools whose clients are dead: never to meshes that were not named."""
-        return standing.sweep(self.settings, self._session, mesh, dry_run=dry_run)
+        return standing.sweep(self.settings, self._session, mesh, keep if mesh else (), dry_run=dry_run)
 
     def undo(self, mesh: str) -> tuple[str, ...]:  # noqa: D102 - as the base says
         return self.sweep(mesh) if self._ground.touched else ()  # a bucket that there is not cannot be looked into

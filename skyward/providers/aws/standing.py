@@ -16,7 +16,7 @@ from skyward.providers.aws.settings import Settings
 from skyward.providers.base import Quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from skyward.errors import SkywardError
     from skyward.providers.aws.tags import Owner
@@ -91,17 +91,21 @@ def token_of(api: Api, instance: str) -> str:
     return "" if said is None else tags.read(said.get("Tags")).get(tags.TOKEN, "")
 
 
-def sweep(settings: Settings, session: Any, mesh: str, *, dry_run: bool) -> tuple[str, ...]:
-    """Remove what belongs to a mesh, or without a name to nobody; raises `ProvisionError` if something stays."""
+def sweep(settings: Settings, session: Any, mesh: str, keep: Collection[str] = (), *, dry_run: bool) -> tuple[str, ...]:
+    """Remove what belongs to a mesh, or without a name to nobody; raises `ProvisionError` if something stays.
+
+    ``keep``: instances of the mesh that stay, with all else that they need.
+    """
     session = new_session(session)
+    if keep:
+        return sweeping.end_others(session, region=settings.region, mesh=mesh, keep=keep, dry_run=dry_run)
     region, bucket = region_of(session, settings.region), settings.bucket or ""
     theirs = [left for left in left_behind() if left.region == region and left.bucket in ("", bucket)]
     gone = [left.pool for left in theirs if left.gone]
     swept = sweeping.sweep(session, region=region, mesh=mesh, bucket=bucket, gone=gone, dry_run=dry_run)
     if swept.left:
         raise ProvisionError(f"not everything could be removed: {'; '.join(swept.left)}; do it again in a minute")
-    if not mesh and not dry_run:
-        for left in theirs:
-            if left.gone or left.silent > garbage.IDLE:
-                forget(left)
+    for left in theirs if not dry_run else ():
+        if left.pool == f"mesh-{mesh}" if mesh else left.gone or left.silent > garbage.IDLE:
+            forget(left)
     return swept.removed

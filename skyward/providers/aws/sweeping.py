@@ -80,6 +80,24 @@ def _swept(api: Api, *, pool: str, mesh: str, bucket: str, idle: float, gone: Co
     return Swept(tuple(removed), tuple(kept), tuple(left))
 
 
+def end_others(
+    session: Any = None, *, region: str | None = None, mesh: str, keep: Collection[str], dry_run: bool = False
+) -> tuple[str, ...]:
+    """End the instances of a mesh but for some, with what goes with them; return a line for each. Raises as `sweep`."""
+    session = new_session(session)
+    api = Api(session, region_of(session, region))
+    try:
+        there = [str(each["InstanceId"]) for each in instances.find(api, tags.filters("", mesh))]
+        others = sorted(set(there).difference(keep))
+        if not dry_run:
+            instances.end(api, others)
+    except CallFailed as failure:
+        raise failures.public(failure) from failure
+    finally:
+        api.close()
+    return tuple(f"instance {name} of mesh {mesh}" for name in others)
+
+
 def belongings(
     api: Api, filters: list[dict[str, Any]], buckets: Iterable[str] = (), *, pool: str = ""
 ) -> dict[str, Belongings]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from skyward.meshes import raising
+from skyward.meshes import files, raising
+from skyward.providers.local import Local
 from tests.meshing import COMMAND, bring_up, daemons, start
 
 if TYPE_CHECKING:
@@ -109,6 +110,28 @@ def test_signal_that_ends_the_command_cancels_what_it_runs(
         said = running.stdout.read()
     assert (running.returncode, said) == (128 + number, "")
     assert goes_on(dev) == []
+
+
+@pytest.mark.rule("R30")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "arguments", [("up", "new", "--provider", "local", "-n"), ("resize", "dev")], ids=["up", "resize"]
+)
+def test_signal_that_ends_the_start_of_nodes_takes_them_back(
+    dev: Mesh, number: signal.Signals, arguments: tuple[str, ...]
+) -> None:
+    """As Ctrl-C does."""
+    with start(*arguments, "6", "--yes") as starting:
+        assert starting.stdout is not None
+        for line in starting.stdout:
+            if " serves at " in line:
+                starting.send_signal(number)
+                break
+        said = starting.stdout.read()
+    assert (starting.returncode, "ending what was started" in said) == (128 + number, True), said
+    assert files.known() == ("dev",)
+    assert files.load("dev").nodes == dev.nodes
+    assert len(Local().sweep(dry_run=True)) == 1
 
 
 @pytest.mark.rule("R29")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -239,7 +240,7 @@ def test_mesh_that_cannot_be_ended_does_not_stop_the_others(homes: Homes) -> Non
     for name in ("alpha", "beta"):
         with open(files.path_of(name), "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write("no mesh")
-    assert run("gc").output.endswith("0 things ended\n")
+    assert "beta.json holds no mesh" in run("gc", code=5).output
     said = run("down", "--all", "-y", code=2).output
     assert "2 of the meshes could not be ended" in said
     assert all(f"mesh {name}: {files.path_of(name)} holds no mesh" in said for name in ("alpha", "beta"))
@@ -248,6 +249,46 @@ def test_mesh_that_cannot_be_ended_does_not_stop_the_others(homes: Homes) -> Non
     for name in ("alpha", "beta"):
         files.remove(name)
     nothing_is_left(homes)
+
+
+@pytest.mark.rule("R30")
+def test_file_that_makes_no_sense_keeps_no_mesh_alive(homes: Homes) -> None:
+    """Other meshes are shown all the same; `down` finds the nodes by their marks where it is told to look."""
+    processes = family(bring_up("bad"))
+    bring_up("good")
+    path = Path(files.path_of("bad"))
+    for text in ("{bad", "[" * 100_000, Path(files.path_of("good")).read_text()):
+        path.write_text(text)
+        shown = run("status", code=2)
+        assert "good" in shown.stdout
+        assert "bad.json" in shown.stderr
+        assert "say --provider and --set to look for its nodes, or --force" in run("down", "bad", code=2).output
+        assert "bad.json" in run("gc", code=5).output
+    assert living(processes)
+    ended = run("down", "bad", *LOCAL).output
+    assert "of mesh bad on this machine" in ended
+    assert "removed the mesh file" in ended
+    assert not living(processes)
+    path.write_text("{")
+    assert run("down", "bad", "--force").output.endswith("mesh bad is gone\n")
+    assert "1 of 1" in run("status").output
+    run("down", "good")
+    nothing_is_left(homes)
+
+
+@pytest.mark.rule("R30")
+def test_place_that_makes_no_sense_keeps_gc_from_no_other(homes: Homes) -> None:
+    """What it finds elsewhere is ended, and then it says what is wrong."""
+    lost = bring_up("lost")
+    processes = family(lost)
+    os.unlink(files.path_of("lost"))
+    files.write(files.Mesh(name="far", kind="ssh", settings={"hostfile": "/nonexistent/hosts"}))
+    done = run("gc", code=2)
+    assert done.stdout.endswith("1 thing ended\n")
+    assert "/nonexistent/hosts" in done.stderr
+    assert not living(processes)
+    assert "/nonexistent/hosts" in run("down", "far", code=2).output
+    assert "forgotten, with what may run on" in run("down", "far", "--force").output
 
 
 @pytest.mark.rule("R30")

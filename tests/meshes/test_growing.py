@@ -1,0 +1,80 @@
+"""Meshes whose `resize` was killed, and files of meshes that make no sense: nothing runs on that nobody can end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+import skyward as sky
+from skyward.meshes import collecting, files, raising
+from skyward.providers.local import Local
+from tests.meshes.test_raising import Notes
+from tests.meshing import bring_up, nothing_is_left
+
+if TYPE_CHECKING:
+    import threading
+
+    from skyward.providers.base import Launched, LaunchSpec
+    from tests.meshing import Homes
+
+GROW = """
+import sys
+from skyward.meshes import raising
+from tests.meshes.test_growing import Unnoted
+raising.provider_of = lambda mesh: Unnoted(int(sys.argv[1]))
+raising.resize("dev", 2)
+"""
+
+
+class Unnoted(Local):
+    """Says on a descriptor that a node serves, and does not return."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__("tcp")
+        self._fd = fd
+
+    def launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
+        """Start it, and hold."""
+        launched = super().launch(spec, index, cancelled)
+        os.write(self._fd, b"x")
+        cancelled.wait()
+        return launched
+
+
+@pytest.mark.rule("R33")
+@pytest.mark.parametrize("how", ["gc", "resize", "down"])
+def test_killed_resize_leaves_what_others_find(homes: Homes, how: str) -> None:
+    """The file says that the mesh was growing: nodes of it that the file does not name are ended, and no others."""
+    mesh = bring_up()
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", GROW, str(write)], env=environment, close_fds=False) as resize:
+        os.close(write)
+        assert os.read(read, 1) == b"x"
+        os.close(read)
+        assert collecting.collect([Local()], dry_run=True) == []  # it is at it
+        resize.kill()
+    assert (files.load("dev").state, files.load("dev").nodes) == ("growing", mesh.nodes)
+    with sky.Compute(mesh="dev") as pool:  # what serves serves on
+        assert pool.current_nodes() == 1
+    [lost] = Local().sweep("dev", keep=[mesh.nodes[0].ident], dry_run=True)
+    if how == "down":
+        raising.down("dev")
+        nothing_is_left(homes)
+        return
+    if how == "gc":
+        assert collecting.collect([Local()], dry_run=True) == [lost]
+        assert collecting.collect([Local()]) == [lost]
+        assert collecting.collect([Local()]) == []
+    else:
+        notes = Notes()
+        raising.resize("dev", 1, notes)
+        assert notes.lines[0].startswith(f"ended {lost}")
+    assert files.load("dev") == replace(mesh, number=2)
+    assert len(Local().sweep("dev", dry_run=True)) == 1
