@@ -164,7 +164,7 @@ class Compute(PoolOperations):
             engine = self._engine
             try:
                 if engine is not None and not self._closed:
-                    engine.refuse()
+                    engine.stopping.refuse()
                     self._underway.stop_feeders()
                     engine.close(patience)
             finally:  # a provider may say that it has left something

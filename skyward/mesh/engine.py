@@ -1,7 +1,7 @@
 """The client's side of a mesh: links, scheduler and nodes, driven by one loop.
 
-Everything here runs under ownership of the loop, except `open`, `wait_idle`, `wait_for_room`, `finish_work`, `refuse`
-and `close`. The engine performs what the pure parts decide: it decides nothing about tasks or nodes by itself.
+Everything here runs under ownership of the loop, except `open`, `wait_idle`, `wait_for_room`, `finish_work` and
+`close`. The engine performs what the pure parts decide: it decides nothing about tasks or nodes by itself.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from skyward.mesh.launching import free_port
 from skyward.mesh.nesting import Nesting
 from skyward.mesh.reach import Reach
 from skyward.mesh.sharing import ARENA_SHARE, Sharing
+from skyward.mesh.stopping import Stopping
 from skyward.mesh.streaming import Streaming
 from skyward.mesh.talk import Talk
 from skyward.mesh.timers import Timers
@@ -82,6 +83,7 @@ class Engine:
         self.greeting = Greeting(self)
         self.reach = Reach(self)
         self.streaming = Streaming(self)
+        self.stopping = Stopping(self)
         self.watching = Watching(self, enabled=options.console)
         launcher.listen(self.watching.tell)
         self._opening = Waiter()
@@ -139,16 +141,9 @@ class Engine:
                 return False
         return True
 
-    def refuse(self) -> None:
-        """Take no more calls: what waits for room gives up."""
-        self.loop.run(self._refuse)
-
-    def _refuse(self) -> None:
-        self.closing = True
-        self.window.look(closing=True)
-
     def close(self, patience: float = CLOSE_WAIT) -> None:
         """Cancel what is unsettled and leave nothing behind; callbacks and output get ``patience`` seconds each."""
+        self.stopping.stop()
         self.loop.run(self._say_goodbye)
         self.loop.close(timeout=10.0)
         self.loop.run(self._hang_up)  # a thread that has waited for a call may still poll
@@ -167,15 +162,17 @@ class Engine:
         self.console.close(timeout=patience)
 
     def _say_goodbye(self) -> None:
-        self.closing = True
-        self.opened(PoolClosedError("the pool was closed while it opened"))
-        self.perform(self.scheduler.on_cancel_all())
+        self.stopping.cancel_all()
         for mate in self.crew.mates.values():
             self.talk.goodbye(mate)
+        self._let_go()
+        self._timers.clear()
+
+    def _let_go(self) -> None:
+        """End the waits for room, and for the end of all work."""
         self.window.look(closing=True)
         for waiter in self._idle_waiters:
             waiter.finish()
-        self._timers.clear()
 
     def _hang_up(self) -> None:
         for mate in list(self.crew.mates.values()):
@@ -233,9 +230,7 @@ class Engine:
                 task.state = SETTLED
                 with suppress(Exception):  # what collects it may be the bug
                     self.settled(task, PoolClosedError(f"the pool has failed by a bug of skyward: {error!r}"))
-        self.window.look(closing=True)
-        for waiter in self._idle_waiters:
-            waiter.finish()
+        self._let_go()
 
     def strand(self, tasks: Iterable[Task | None]) -> None:
         """Note tasks that the scheduler has let go of and that have no outcome: `on_bug` ends them."""

@@ -41,7 +41,9 @@ class Outcomes:
                 raise ProtocolError("shared memory that was not agreed upon")
             engine.sharing.receive(rank, mark_refs(message, body))
         tasks = engine.scheduler.on_results(rank, message.ids, message.elapsed)
-        if not all(tasks) and not engine.closing:
+        if engine.closing:
+            engine.stopping.ended(rank, message.ids)
+        elif not all(tasks):
             _note_foreign(rank, [id for id, task in zip(message.ids, tasks, strict=True) if task is None])
         rows = split_body(message.sizes, message.buffers, body)
         nested, settled = engine.nesting.parents, engine.settled
@@ -77,7 +79,9 @@ class Outcomes:
                 engine.settled(task, (status, data, (), rank, id, task.name))
                 if engine.nesting.parents:
                     engine.ended(rank, id)
-            elif not engine.closing:
+            elif engine.closing:
+                engine.stopping.ended(rank, [id])
+            else:
                 _note_foreign(rank, [id])
         except Exception:
             engine.strand([task])

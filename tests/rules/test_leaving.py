@@ -14,10 +14,11 @@ import pytest
 
 import skyward as sky
 from tests.rules.processes import GONE, script
-from tests.rules.work import add, naps
+from tests.rules.work import add, naps, until
 from tests.rules.yielding import count
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -50,6 +51,38 @@ def test_pool_that_several_threads_open_is_opened_once() -> None:
         assert add(1, 2) >> pool == 3
     assert told == [*["a pool is opened once: make another sky.Compute(...)"] * 3, "open"]
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("skyward-pool")]
+
+
+@pytest.mark.rule("R30")
+@pytest.mark.rule("R25")
+def test_what_is_left_by_an_exception_cleans_up(tmp_path: Path) -> None:
+    """Tasks and generators are interrupted before their workers end, as they are by `cancel`."""
+
+    @sky.function
+    def task() -> None:
+        try:
+            (tmp_path / "runs").touch()
+            threading.Event().wait()
+        finally:
+            (tmp_path / "task").touch()
+
+    @sky.function
+    def numbers() -> Iterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            (tmp_path / "numbers").touch()
+
+    with pytest.raises(ZeroDivisionError), sky.Compute(nodes=2) as pool:
+        future = task() > pool
+        next(numbers() >> pool)
+        values = numbers() >> pool
+        next(values)
+        until((tmp_path / "runs").exists)
+        raise ZeroDivisionError
+    assert future.cancelled()  # pyright: ignore[reportPossiblyUnboundVariable]  # what was raised was raised after it
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["numbers", "runs", "task"]
 
 
 @pytest.mark.rule("R30")
@@ -103,7 +136,7 @@ def test_cancel_while_the_pool_ends_is_no_error() -> None:
     with sky.Compute(nodes=1) as pool:
         future = naps(100, 1) > pool
         assert pool._engine is not None
-        pool._engine.refuse()
+        pool._engine.stopping.refuse()
         assert not future.cancel()
         pool.close(cancel=True)
         assert future.cancel()
