@@ -68,6 +68,7 @@ def _settle(fd: int) -> socket:
     os.dup2(null := os.open(os.devnull, os.O_RDWR), 0)
     processes.close_fds({0, 1, 2, kept, null})
     os.close(null)
+    processes.wake_with_parent()
     processes.set_name("skyward-nursery")
     return socket(fileno=kept)
 

@@ -65,6 +65,8 @@ class TemplateHandle:
         if self.pidfd < 0:
             return
         self.socket.close()
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGCONT)  # who is stopped does not see that a socket has closed
         poller = select.poll()
         poller.register(self.pidfd, select.POLLIN)
         if not poller.poll(patience * 1000):

@@ -148,6 +148,19 @@ def test_nothing_survives_the_daemon() -> None:
         wait_dead(pids)
 
 
+@pytest.mark.rule("F11")
+def test_stopped_template_ends_with_its_daemon() -> None:
+    """It is continued, sees that nobody talks to it any more, and ends: nobody has to lose patience with it."""
+    with Rig() as rig:
+        worker = rig.spawn()
+        pids = [rig.pid(worker), *rig.call(worker, litter)]
+        os.kill(rig.template.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        rig.template.stop(PATIENCE)
+        assert time.monotonic() - began < PATIENCE / 2
+        wait_dead(pids)
+
+
 def test_workers_die_with_the_template() -> None:
     """When the template is killed its workers are killed by the kernel, and the daemon is told once."""
     with Rig() as rig:

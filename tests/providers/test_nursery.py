@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,33 @@ def test_nursery_ends_with_its_client(provider: Local) -> None:
         nursery.hang_up()
         assert select.select([pidfd], [], [], PATIENCE)[0]
     finally:
+        os.close(pidfd)
+
+
+@pytest.mark.rule("F11")
+def test_stopped_nursery_ends_with_its_client() -> None:
+    """After ``kill -9`` of the client it is continued, and sees that."""
+    code = """
+import threading, time
+from skyward.providers.base import LaunchSpec
+from skyward.providers.local import Local
+local = Local()
+local.prepare()
+local.launch(LaunchSpec(), 0, threading.Event())
+print(local._nursery.pid, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        nursery = int(client.stdout.readline())
+        pidfd = os.pidfd_open(nursery)
+        os.kill(nursery, signal.SIGSTOP)
+        client.kill()
+    try:
+        assert select.select([pidfd], [], [], PATIENCE)[0]
+    finally:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.close(pidfd)
 
 
