@@ -52,7 +52,10 @@ def _run(argv: list[str], env: Mapping[str, str], passed: tuple[int, ...], log: 
 
 
 class Daemon:
-    """One daemon. `launch` it, read `pidfd` and `tail`, `hang_up` and `end` it; one thread at a time ends it."""
+    """One daemon. `launch` it, read `pidfd` and `tail`, `hang_up` and `end` it; one thread at a time ends it.
+
+    Who ends several hangs up on all of them first, then has each `strike` at the same moment, and then ends them.
+    """
 
     def __init__(
         self,
@@ -78,6 +81,8 @@ class Daemon:
         self._log = -1 if log is None else log
         self._log_file = log_file
         self._unwanted = False
+        self.pidfd = -1
+        self._struck: Struck | None = None  # it has been killed
         self._code: int | None = None  # how it has ended, once somebody has waited
         with ExitStack() as theirs:
             try:
@@ -190,11 +195,21 @@ class Daemon:
         self.pidfd = -1
 
     def hang_up(self) -> None:
-        """Close the lifeline: it ends, and whoever waits for it to serve is told."""
+        """Close the lifeline: it ends, also if it is stopped, and whoever waits for it to serve is told."""
         self._unwanted = True
         with forking:
             lifeline, self._lifeline = self._lifeline, -1
             close_lifeline(lifeline)
+            wake(self.pidfd)
+
+    def strike(self, deadline: float) -> None:
+        """Return when it is gone, or has been killed at ``deadline`` (`time.monotonic`); it has yet to be ended."""
+        with self._lock:
+            self._strike(deadline)
+
+    def _strike(self, deadline: float) -> None:
+        if self.pidfd >= 0 and self._struck is None and not gone(self.pidfd, deadline - time.monotonic()):
+            self._struck = Struck(self.pid, self.pidfd)
 
     def end(self, grace: float = ENDING) -> None:
         """Return when it is gone and reaped, with everything below it; after ``grace`` seconds by force."""
@@ -205,12 +220,14 @@ class Daemon:
             if self._log_file:
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
-            if not gone(self.pidfd, grace):
-                kill(self.pid, self.pidfd)
+            self._strike(time.monotonic() + grace)
+            if self._struck is not None:
+                self._struck.bury()
             self.exit_code()
             self._release()
-            os.close(self.pidfd)
-            self.pidfd = -1
+            with forking:  # nobody wakes another now that gets its number
+                pidfd, self.pidfd = self.pidfd, -1
+            os.close(pidfd)
 
     def _release(self) -> None:
         self.hang_up()
@@ -253,24 +270,42 @@ def gone(pidfd: int, patience: float) -> bool:
     return bool(poller.poll(max(0.0, patience) * 1000))
 
 
-def kill(pid: int, pidfd: int) -> None:
-    """Kill a daemon, then give its template time to end the workers.
+def wake(pidfd: int) -> None:
+    """Continue a process if it is stopped: it does not see what has ended. It may be gone."""
+    with suppress(OSError):
+        signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+
+
+class Struck:
+    """A daemon that is killed, and whose template is given time to end the workers.
 
     The template is not killed with it: its workers lead sessions of their own, and it alone knows them.
     """
-    template: list[int] = []
-    for child in children(pid):
-        with suppress(ProcessLookupError):
-            template.append(os.pidfd_open(child))
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    deadline = time.monotonic() + AFTERMATH
-    for child in template:
-        if not gone(child, deadline - time.monotonic()):
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        """Kill the daemon."""
+        self._template: list[int] = []
+        for child in children(pid):
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(child, signal.SIGKILL)  # its workers die with it
-            gone(child, AFTERMATH)
-        os.close(child)
+                self._template.append(os.pidfd_open(child))
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        self._deadline = time.monotonic() + AFTERMATH
+
+    def bury(self) -> None:
+        """Return when its template is gone, if it must be by force."""
+        while self._template:
+            child = self._template.pop()
+            if not gone(child, self._deadline - time.monotonic()):
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(child, signal.SIGKILL)  # its workers die with it
+                gone(child, AFTERMATH)
+            os.close(child)
+
+
+def kill(pid: int, pidfd: int) -> None:
+    """Kill a daemon, and return when its template has ended the workers."""
+    Struck(pid, pidfd).bury()
 
 
 def children(parent: int) -> list[int]:

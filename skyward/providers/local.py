@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from skyward.errors import ConfigError, ProvisionError
@@ -16,7 +17,7 @@ from skyward.machine.cpus import usable_cpus
 from skyward.model import NodeConfig, Nodes
 from skyward.providers import directory
 from skyward.providers.base import Launched, Provider
-from skyward.providers.daemon import Daemon
+from skyward.providers.daemon import ENDING, Daemon
 from skyward.providers.nursery import Nursery
 from skyward.transport.signals import Guard
 
@@ -271,16 +272,19 @@ class Local(Provider):
             return  # they are our parent's
         with self._lock:
             self._closed = True
+            deadline = time.monotonic() + ENDING  # one for all: several that hang take no longer than one does
             for daemon in self._daemons.values():
                 daemon.hang_up()
             if self._nursery is not None:
                 self._nursery.hang_up()
             self._lock.wait_for(lambda: self._launches == 0)  # they fail at once: `_add` and `hang_up` see to it
             daemons = dict(self._daemons)
+        for daemon in daemons.values():
+            daemon.strike(deadline)
         for ident, daemon in daemons.items():
             self._end(ident, daemon)
         if self._nursery is not None:
-            self._nursery.end()
+            self._nursery.end(deadline - time.monotonic())
         if self._directory:
             directory.remove(self._directory)
 

@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
 from skyward.machine.passing import send_fds
-from skyward.providers.daemon import close_lifeline, forking, gone, open_ends, watch
+from skyward.providers.daemon import close_lifeline, forking, gone, open_ends, wake, watch
 from skyward.providers.interpreter import command
 
 if TYPE_CHECKING:
@@ -78,19 +78,21 @@ class Nursery:
         return int(told[0]) if told else None
 
     def hang_up(self) -> None:
-        """Have it end: who waits for a daemon hears that there is none."""
+        """Have it end, also if it is stopped: who waits for a daemon hears that there is none."""
         self._works = False
         with forking:
             end, self._socket = self._socket, -1  # its number may soon be that of another's lifeline
             close_lifeline(end)
+            wake(self._pidfd)
 
     def end(self, grace: float = ENDING) -> None:
         """Return when it is gone; its daemons are not concerned."""
         self.hang_up()
         with self._lock:
-            if self._pidfd >= 0:
-                _end(self._pidfd, grace)
-            self._pidfd = -1
+            with forking:
+                pidfd, self._pidfd = self._pidfd, -1
+            if pidfd >= 0:
+                _end(pidfd, grace)
 
 
 def _pair() -> tuple[int, int]:

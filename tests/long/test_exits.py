@@ -77,6 +77,7 @@ STATES: Final = {
     "a callback hangs": "(nap(0) > pool).add_done_callback(lambda _: time.sleep(600)); time.sleep(0.3)",
     "output floods": "future = shout() > pool; time.sleep(0.3)",
     "a node is dead": "os.kill(pool.snapshot().nodes[0].pid, 9)",
+    "every process stands still": "import psutil; [child.suspend() for child in psutil.Process().children(True)]",
     "a node stands still": "os.kill(pool.snapshot().nodes[0].pid, 19); future = nap(600).on(0) > pool",
     "all nodes are dead": "[os.kill(n.pid, 9) for n in pool.snapshot().nodes]; future = nap(600) > pool",
     "nodes come": "pool.resize(6)",

@@ -17,6 +17,7 @@ import skyward.providers.daemon as daemons
 import skyward.providers.nursery as nurseries
 from skyward.image import Image
 from skyward.machine.passing import send_fds
+from tests.providers.test_daemon import stop
 from tests.providers.test_local import PATIENCE, environ_of, launch
 
 if TYPE_CHECKING:
@@ -59,12 +60,15 @@ def test_node_with_another_environment_is_not_forked(provider: Local) -> None:
 
 
 @pytest.mark.rule("R40")
-def test_nursery_ends_with_its_client(provider: Local) -> None:
-    """Nobody but the client holds the other end of its socket."""
+@pytest.mark.parametrize("stopped", [False, True])
+def test_nursery_ends_with_its_client(provider: Local, stopped: bool) -> None:
+    """Nobody but the client holds the other end of its socket; one that is stopped is continued, and sees that."""
     launch(provider)
     nursery = provider._nursery
     assert nursery is not None
     pidfd = os.pidfd_open(nursery.pid)
+    if stopped:
+        stop(nursery.pid)
     try:
         nursery.hang_up()
         assert select.select([pidfd], [], [], PATIENCE)[0]
