@@ -109,7 +109,7 @@ class NodeSnapshot(Frozen):
     rank: int
     state: NodeState
     endpoint: str
-    pid: int
+    pid: int | None  # None: it is starting, or no process of this machine
     slots: int
     in_flight: int
     known_for: float  # seconds since it became ready

@@ -374,8 +374,8 @@ class Crew:
             held = self._engine.scheduler.nodes.get(rank)
             in_flight = total_count(list(held.in_flight.values())) if held else 0
             if mate is None:
-                nodes.append(NodeSnapshot(rank, state, "", 0, 0, in_flight, 0.0))
+                nodes.append(NodeSnapshot(rank, state, "", None, 0, in_flight, 0.0))
                 continue
             launched, age = mate.launched, now - mate.since if mate.since else 0.0
-            nodes.append(NodeSnapshot(rank, state, launched.endpoint, launched.pid or 0, mate.slots, in_flight, age))
+            nodes.append(NodeSnapshot(rank, state, launched.endpoint, launched.pid, mate.slots, in_flight, age))
         return tuple(nodes)

@@ -141,12 +141,12 @@ class LocalDeaths:
 
     def begin(self, fault: Fault) -> bool:
         """Kill a daemon or a worker, of the node that was meant or the next that lives."""
-        nodes = [node for node in self._pool.snapshot().nodes if node.pid]
-        for node in nodes[fault.host :] + nodes[: fault.host]:
+        nodes = [node.pid for node in self._pool.snapshot().nodes if node.pid]
+        for pid in nodes[fault.host :] + nodes[: fault.host]:
             with suppress(psutil.NoSuchProcess):
-                templates = psutil.Process(node.pid).children()
+                templates = psutil.Process(pid).children()
                 workers = [worker.pid for template in templates for worker in template.children()]
-                victims = [node.pid] if fault.kind == "daemon" else workers
+                victims = [pid] if fault.kind == "daemon" else workers
                 if victims and kill(self._chance.choice(victims)):
                     return True
         return False

@@ -19,6 +19,7 @@ from tests.chaos.losses import provider
 from tests.chaos.operations import read
 from tests.chaos.schedule import schedule
 from tests.chaos.storms import LONGEST, TASKS, LocalDeaths, Storm, Work, endure, kill, seeds
+from tests.rules.processes import pid_of
 from tests.rules.work import echo, hold, let_go, place, runs, until
 from tests.security.timing import percentile, shown
 
@@ -155,7 +156,7 @@ def test_death_of_a_local_node_is_told_at_once(tmp_path: Path) -> None:
         times: list[float] = []
         for number in range(ROUNDS):
             until(lambda: pool.current_nodes() == 2)
-            pids = {node.rank: node.pid for node in pool.snapshot().nodes}
+            pids = {node.rank: pid_of(node) for node in pool.snapshot().nodes}
             times.append(one_death(pool, tmp_path, number, partial(strike_one, pids))[0])
     judge(times)
 

@@ -14,7 +14,7 @@ import pytest
 
 import skyward as sky
 from tests.chaos.deaths import die
-from tests.rules.processes import family
+from tests.rules.processes import family, pid_of
 from tests.rules.work import place, until
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def make_what_is_made_once(pool: sky.Compute, chance: random.Random) -> None:
 
 def sizes(pool: sky.Compute) -> dict[int, tuple[int, int, int]]:
     """Return memory, descriptors and threads of the client and of the daemons, by pid."""
-    processes = [psutil.Process(), *(psutil.Process(node.pid) for node in pool.snapshot().nodes)]
+    processes = [psutil.Process(), *(psutil.Process(pid_of(node)) for node in pool.snapshot().nodes)]
     return {p.pid: (p.memory_info().rss, p.num_fds(), p.num_threads()) for p in processes}
 
 
@@ -106,9 +106,9 @@ def test_groups_survive_the_death_of_nodes(kills: int, chance: random.Random) ->
 
         def killer() -> None:
             while len(killed) < kills and not stop.is_set():
-                nodes = [node for node in pool.snapshot().nodes if node.pid and node.known_for > 0.2]
-                if nodes:
-                    pid = chance.choice(nodes).pid
+                pids = [node.pid for node in pool.snapshot().nodes if node.pid and node.known_for > 0.2]
+                if pids:
+                    pid = chance.choice(pids)
                     with suppress(ProcessLookupError):  # dead already, and about to be noticed
                         os.kill(pid, signal.SIGKILL)
                         killed.append(pid)

@@ -68,7 +68,7 @@ def test_snapshot_says_how_each_node_is(mesh: Mesh) -> None:
     assert (coming.state, coming.endpoint, coming.pid, coming.slots, coming.known_for) == (
         NodeState.STARTING,
         "",
-        0,
+        None,
         0,
         0.0,
     )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import skyward as sky
+    from skyward.model import NodeSnapshot
 
 GONE: Final = 2.0 * BUSY  # seconds in which nothing is left after a death
 
@@ -39,9 +40,15 @@ def script(source: str, *, cwd: Path, env: dict[str, str] | None = None) -> subp
     )
 
 
+def pid_of(node: NodeSnapshot) -> int:
+    """Return the pid of a node of this machine that has started: others have none."""
+    assert node.pid is not None
+    return node.pid
+
+
 def daemons(pool: sky.Compute) -> list[psutil.Process]:
     """Return the processes of the nodes, by rank."""
-    return [psutil.Process(node.pid) for node in pool.snapshot().nodes]
+    return [psutil.Process(pid_of(node)) for node in pool.snapshot().nodes]
 
 
 def family(pool: sky.Compute) -> list[psutil.Process]:

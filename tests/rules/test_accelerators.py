@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import skyward as sky
-from tests.rules.processes import replaced
+from tests.rules.processes import pid_of, replaced
 from tests.rules.work import meet
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def test_replacement_sees_what_its_predecessor_saw(
     monkeypatch.setenv(VISIBLE, "0,1,2,3")
     with sky.Compute(nodes=2, executor=executor) as pool:
         assert sorted(visible for visible, _, _ in seen(str(tmp_path), "first", 1) @ pool) == ["0,1", "2,3"]
-        lost = pool.snapshot().nodes[1].pid
+        lost = pid_of(pool.snapshot().nodes[1])
         os.kill(lost, signal.SIGKILL)
         replaced(pool, {lost})
         assert sorted(visible for visible, _, _ in seen(str(tmp_path), "second", 1) @ pool) == ["0,1", "2,3"]

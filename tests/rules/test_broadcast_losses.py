@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import skyward as sky
+from tests.rules.processes import pid_of
 from tests.rules.work import BUSY, LONG, hold, let_go, runs
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def test_node_that_dies_costs_a_broadcast_one_result(tmp_path: Path, number: int
         for rank in range(NODES):
             if rank != DYING:
                 let_go(tmp_path, str(rank))
-        os.kill(pool.snapshot().nodes[DYING].pid, number)
+        os.kill(pid_of(pool.snapshot().nodes[DYING]), number)
         killed = time.monotonic()
         thread.join(LONG)
         took = time.monotonic() - killed

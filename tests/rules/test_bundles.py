@@ -14,6 +14,7 @@ import pytest
 import skyward as sky
 from skyward.pool import bundling, feeding
 from skyward.pool.bundling import FIRST
+from tests.rules.processes import pid_of
 from tests.rules.work import LONG, until
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ def test_calls_of_a_lost_node_run_elsewhere(
     future = sky.gather(*calls(at299=("note", before), at300=("where", went)), return_exceptions=True) > pool
     until(went.exists)
     until(lambda: told)  # the bundle was taken apart
-    os.kill(pool.snapshot().nodes[int(went.read_text())].pid, signal.SIGKILL)
+    os.kill(pid_of(pool.snapshot().nodes[int(went.read_text())]), signal.SIGKILL)
     assert future.result(LONG)[300] == "back"
     assert before.read_text() == "x"
 

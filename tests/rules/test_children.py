@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward as sky
-from tests.rules.processes import ended
+from tests.rules.processes import ended, pid_of
 from tests.rules.work import hold, let_go, place, runs, until
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def test_nothing_survives_however_the_worker_ends(tmp_path: Path, end: str) -> N
         actions: dict[str, Callable[[], Any]] = {
             "timeout": future.exception,
             "cancel": future.cancel,
-            "daemon": lambda: os.kill(pool.snapshot().nodes[0].pid, signal.SIGKILL),
+            "daemon": lambda: os.kill(pid_of(pool.snapshot().nodes[0]), signal.SIGKILL),
             "close": pool.close,
         }
         actions[end]()

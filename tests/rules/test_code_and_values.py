@@ -17,6 +17,7 @@ import pytest
 
 import skyward as sky
 from skyward.wire.messages import Function as FunctionMessage
+from tests.rules.processes import pid_of
 from tests.rules.work import add, async_add, echo, hold, let_go, place, runs, until
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ def test_rerun_has_the_arguments_of_the_first_run(pool: sky.Compute, tmp_path: P
     array[:] = 7
     (tmp_path / "a-runs").unlink()
     busy = next(node for node in pool.snapshot().nodes if node.in_flight)
-    os.kill(busy.pid, signal.SIGKILL)
+    os.kill(pid_of(busy), signal.SIGKILL)
     runs(tmp_path, "a")
     let_go(tmp_path, "a")
     assert future.result() == 100_000

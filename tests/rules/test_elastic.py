@@ -13,7 +13,7 @@ import pytest
 
 import skyward as sky
 from skyward.model import NodeState
-from tests.rules.processes import daemons, family
+from tests.rules.processes import daemons, family, pid_of
 from tests.rules.providers import Leisurely
 from tests.rules.test_resize import ranks, settled
 from tests.rules.work import add, hold, let_go, note, place, runs, until
@@ -150,7 +150,7 @@ def test_lost_node_of_an_elastic_pool_is_replaced(pool: sky.Compute) -> None:
     """At once, under the lowest rank that is free, though nothing waits."""
     pool.resize(sky.Nodes(2, 1, 3))
     settled(pool, [0, 1])
-    lost = pool.snapshot().nodes[0].pid
+    lost = pid_of(pool.snapshot().nodes[0])
     os.kill(lost, signal.SIGKILL)
     until(lambda: lost not in {node.pid for node in pool.snapshot().nodes})
     settled(pool, [0, 1])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward as sky
-from tests.rules.processes import replaced
+from tests.rules.processes import pid_of, replaced
 from tests.rules.work import LONG, meet_where, place, until, where
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def test_job_is_the_pool(pool: sky.Compute) -> None:
         return {info.job_id for _, info in where(2) @ of if info is not None}
 
     (job,) = jobs(pool)
-    lost = pool.snapshot().nodes[1].pid
+    lost = pid_of(pool.snapshot().nodes[1])
     os.kill(lost, signal.SIGKILL)
     replaced(pool, {lost})
     assert len(where(3) @ pool) == 2

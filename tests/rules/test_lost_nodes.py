@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import skyward as sky
-from tests.rules.processes import daemons, ended, family, replaced, script
+from tests.rules.processes import daemons, ended, family, pid_of, replaced, script
 from tests.rules.providers import Fragile
 from tests.rules.work import LONG, add, hold, let_go, note, place, runs, until
 
@@ -45,7 +45,7 @@ def lose(pool: sky.Compute, directory: Path, name: str, number: int = signal.SIG
     runs(directory, name)
     (directory / f"{name}-runs").unlink()
     node = busy(pool)
-    os.kill(node.pid, number)
+    os.kill(pid_of(node), number)
     return node.rank
 
 
@@ -81,7 +81,7 @@ def test_death_is_noticed_at_once(tmp_path: Path, waiting: bool) -> None:
         noticed = threading.Event()
         future.add_done_callback(lambda _: noticed.set())
         runs(tmp_path, "a")
-        pid = busy(pool).pid
+        pid = pid_of(busy(pool))
         os.kill(pid, signal.SIGKILL)
         if waiting:
             future.exception(LONG)
@@ -96,7 +96,7 @@ def test_task_without_retries_is_never_run_twice(pool: sky.Compute, tmp_path: Pa
     futures = [attempt(str(tmp_path), str(i), i).with_retries(0) > pool for i in range(8)]
     runs(tmp_path, "0")
     runs(tmp_path, "1")
-    os.kill(pool.snapshot().nodes[1].pid, signal.SIGKILL)
+    os.kill(pid_of(pool.snapshot().nodes[1]), signal.SIGKILL)
     for i in range(8):
         let_go(tmp_path, str(i))
     errors = [future.exception() for future in futures]
@@ -118,7 +118,7 @@ def test_what_a_dead_node_had_not_started_moves_on(pool: sky.Compute) -> None:
     results = [next(stream)]
     while len({rank for _, _, rank in results}) < 2:
         results.append(next(stream))
-    os.kill(pool.snapshot().nodes[0].pid, signal.SIGKILL)
+    os.kill(pid_of(pool.snapshot().nodes[0]), signal.SIGKILL)
     results += stream
     assert sorted(value for value, _, _ in results) == list(range(5_000))
     assert {rank for _, _, rank in results} == {0, 1}
@@ -152,7 +152,7 @@ def test_bound_calls_and_broadcasts_are_never_rerun(pool: sky.Compute, tmp_path:
     thread.start()
     for rank in range(2):
         runs(tmp_path, f"all{rank}")
-    os.kill(pool.snapshot().nodes[0].pid, signal.SIGKILL)
+    os.kill(pid_of(pool.snapshot().nodes[0]), signal.SIGKILL)
     let_go(tmp_path, "all1")
     thread.join(LONG)
     (error,) = box
@@ -171,15 +171,15 @@ def test_stopped_daemon_is_lost_and_ended(pool: sky.Compute, tmp_path: Path) -> 
     future = attempt(str(tmp_path), "a", 1).with_retries(0) > pool
     runs(tmp_path, "a")
     node = busy(pool)
-    stopped = psutil.Process(node.pid)
+    stopped = psutil.Process(pid_of(node))
     processes = [stopped, *stopped.children(recursive=True)]
     began = time.monotonic()
-    os.kill(node.pid, signal.SIGSTOP)
+    os.kill(pid_of(node), signal.SIGSTOP)
     with pytest.raises(sky.NodeLostError, match=r"silent for 0\.75 s"):
         future.result()
     assert time.monotonic() - began > 0.5  # seconds; its last word was at most a heartbeat, a quarter, ago
     until(lambda: not any(process.is_running() for process in processes))
-    replaced(pool, {node.pid})
+    replaced(pool, {pid_of(node)})
     assert {rank for _, _, rank in place(1) @ pool} == {0, 1}
 
 
@@ -190,7 +190,7 @@ def test_heartbeat_sets_the_patience(tmp_path: Path) -> None:
     with sky.Compute(nodes=2, heartbeat=5) as pool:
         future = attempt(str(tmp_path), "a", 1) > pool
         runs(tmp_path, "a")
-        pid = busy(pool).pid
+        pid = pid_of(busy(pool))
         os.kill(pid, signal.SIGSTOP)
         until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
         with pytest.raises(TimeoutError):
@@ -232,7 +232,7 @@ def test_death_reported_twice_counts_once(pool: sky.Compute, tmp_path: Path) -> 
     runs(tmp_path, "a")
     (tmp_path / "a-runs").unlink()
     before = {node.pid for node in pool.snapshot().nodes}
-    pid = busy(pool).pid
+    pid = pid_of(busy(pool))
     os.kill(pid, signal.SIGSTOP)
     os.kill(pid, signal.SIGKILL)
     runs(tmp_path, "a")
@@ -249,11 +249,11 @@ def test_replacement_takes_the_lowest_free_rank() -> None:
     """Whichever rank was lost, the head's too; two at once are both replaced."""
     with sky.Compute(nodes=3) as pool:
         for lost in ([1], [0], [0, 2]):
-            before = {node.rank: node.pid for node in pool.snapshot().nodes}
+            before = {node.rank: pid_of(node) for node in pool.snapshot().nodes}
             for rank in lost:
                 os.kill(before[rank], signal.SIGKILL)
             replaced(pool, {before[rank] for rank in lost}, size=3)
-            after = {node.rank: node.pid for node in pool.snapshot().nodes}
+            after = {node.rank: pid_of(node) for node in pool.snapshot().nodes}
             assert set(after) == {0, 1, 2}
             assert {rank for rank in after if after[rank] != before[rank]} == set(lost)
             assert [rank for _, _, rank in place(1) @ pool] == [0, 1, 2]
@@ -274,7 +274,7 @@ def test_workers_and_their_children_go_with_a_killed_daemon(pool: sky.Compute, t
 
     future = spawn(str(tmp_path)) > pool
     runs(tmp_path, "spawned")
-    daemon = psutil.Process(busy(pool).pid)
+    daemon = psutil.Process(pid_of(busy(pool)))
     processes = [daemon, *daemon.children(recursive=True)]
     assert int((tmp_path / "pid").read_text()) in {process.pid for process in processes}
     daemon.kill()
@@ -291,7 +291,7 @@ def test_calls_wait_for_a_node_no_longer_than_told(tmp_path: Path) -> None:
         provider.broken = "the cellar is flooded"
         began = time.monotonic()
         for node in pool.snapshot().nodes:
-            os.kill(node.pid, signal.SIGKILL)
+            os.kill(pid_of(node), signal.SIGKILL)
         until(lambda: pool.current_nodes() == 0)
         futures = [add(i, 1) > pool for i in range(3)]
         errors = [future.exception() for future in futures]
@@ -318,7 +318,7 @@ def test_calls_that_wait_run_when_a_node_comes() -> None:
     provider = Fragile()
     with sky.Compute(provider, nodes=1, node_wait=30) as pool:
         provider.broken = "for a moment"
-        os.kill(pool.snapshot().nodes[0].pid, signal.SIGKILL)
+        os.kill(pid_of(pool.snapshot().nodes[0]), signal.SIGKILL)
         until(lambda: provider.tried >= 2)
         futures = [place(i) > pool for i in range(5)]
         assert not any(future.done() for future in futures)
@@ -328,7 +328,7 @@ def test_calls_that_wait_run_when_a_node_comes() -> None:
 
 def test_asking_all_the_time_holds_up_nothing(pool: sky.Compute) -> None:
     """A thread that looks at the pool in a loop, and waits for nothing, keeps no news from it."""
-    lost = pool.snapshot().nodes[0].pid
+    lost = pid_of(pool.snapshot().nodes[0])
     os.kill(lost, signal.SIGKILL)
     deadline = time.monotonic() + LONG
     while any(node.pid == lost for node in pool.snapshot().nodes):
@@ -345,7 +345,7 @@ def test_silent_node_is_lost(pool: sky.Compute, tmp_path: Path) -> None:
     runs(tmp_path, "a")
     busy = next(node for node in pool.snapshot().nodes if node.in_flight)
     (tmp_path / "a-runs").unlink()
-    os.kill(busy.pid, signal.SIGSTOP)
+    os.kill(pid_of(busy), signal.SIGSTOP)
     runs(tmp_path, "a")
     let_go(tmp_path, "a")
     assert held.result() == "a"

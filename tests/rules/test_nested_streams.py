@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import skyward as sky
+from tests.rules.processes import pid_of
 from tests.rules.work import LONG, until
 from tests.rules.yielding import (
     arrays,
@@ -277,7 +278,7 @@ def test_stream_ends_with_the_node_of_its_task(tmp_path: Path) -> None:
     with sky.Compute(nodes=2) as pool:
         future = outer(str(tmp_path)).on(0) > pool
         until((tmp_path / "pid").exists)
-        os.kill(pool.snapshot().nodes[0].pid, 9)
+        os.kill(pid_of(pool.snapshot().nodes[0]), 9)
         with pytest.raises(sky.NodeLostError):
             future.result(LONG)
         until(lambda: is_idle(pool))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 import skyward as sky
@@ -44,6 +45,19 @@ def test_pool_opens_with_its_least_nodes(nodes: Any) -> None:
         gate.opened.set()
         settled(pool, [0, 1])
         assert [(value, rank) for value, _, rank in place(2) @ pool] == [(2, 0), (2, 1)]
+
+
+@pytest.mark.rule("R33")
+def test_node_that_is_starting_has_no_pid() -> None:
+    """Any number would be that of another process, and 0 the group of whoever sends the signal."""
+    gate = Gate(free=1)
+    with sky.Compute(gate, nodes=sky.Nodes(2, min=1)) as pool:
+        assert gate.waiting.acquire(timeout=LONG)
+        ready, starting = pool.snapshot().nodes
+        assert (ready.state, starting.state) == (NodeState.READY, NodeState.STARTING)
+        assert ready.pid in {process.pid for process in psutil.Process().children()}
+        assert starting.pid is None
+        gate.opened.set()
 
 
 @pytest.mark.rule("R33")

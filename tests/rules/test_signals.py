@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward as sky
-from tests.rules.processes import family
+from tests.rules.processes import family, pid_of
 from tests.rules.work import BUSY, LONG, add, hold, let_go, place, runs, until
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def test_every_node_has_a_session_of_its_own(pool: sky.Compute) -> None:
     """Daemons lead one each, and so do workers: no terminal, and no group of the client's."""
     processes = family(pool)
     place(1) @ pool
-    nodes = {node.pid for node in pool.snapshot().nodes}
+    nodes = {pid_of(node) for node in pool.snapshot().nodes}
     assert {os.getsid(pid) for pid in nodes} == nodes
     assert {os.getsid(process.pid) for process in processes}.isdisjoint({os.getsid(0)})
     assert {os.getpgid(process.pid) for process in processes}.isdisjoint({os.getpgid(0)})

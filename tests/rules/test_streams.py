@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward as sky
+from tests.rules.processes import pid_of
 from tests.rules.work import LONG, add, die_by, echo, fail, hold, let_go, naps, note, place, runs, until
 from tests.rules.yielding import count_slowly
 
@@ -175,7 +176,7 @@ def test_failures_stand_in_place_when_asked_for(tmp_path: Path) -> None:
         future = sky.gather(*calls, return_exceptions=True) > pool
         runs(tmp_path, "n")
         until(lambda: (pool.snapshot().in_flight, pool.snapshot().queued) == (1, 0))
-        os.kill(victim.pid, signal.SIGKILL)
+        os.kill(pid_of(victim), signal.SIGKILL)
         value, error, timeout, crash, lost = future.result()
         assert value == 3
         kinds = [ValueError, sky.TaskTimeoutError, sky.WorkerCrashedError, sky.NodeLostError]

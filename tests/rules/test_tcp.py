@@ -92,7 +92,7 @@ def test_nodes_started_by_hand_take_part(by_hand: Start, tmp_path: Path) -> None
                 runs(tmp_path, str(i))
                 let_go(tmp_path, str(i))
             assert [future.result() for future in held] == ["0", "1", "2", "3"]
-            assert [slots.slots for slots in pool.snapshot().nodes] == [2, 2]
+            assert [(node.slots, node.pid) for node in pool.snapshot().nodes] == [(2, None), (2, None)]
         assert all(node.process.poll() is None for node in nodes)
     until(lambda: all(node.events().count("session closed") == 2 for node in nodes))
 

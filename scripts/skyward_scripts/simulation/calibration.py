@@ -42,6 +42,7 @@ def calibrate() -> Costs:
     """
     with sky.Compute(nodes=2) as pool:
         daemon = pool.snapshot().nodes[0].pid
+        assert daemon is not None  # it is ready, and a process of this machine
         waiting = pool.run_async(wait().on(1))
         pool.run(nothing(0))
         client, node = _usage(lambda: [pool.run(nothing(number)) for number in range(CALLS)], daemon, CALLS)
