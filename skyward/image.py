@@ -190,7 +190,9 @@ def _checked_env(env: object) -> dict[str, str]:
         raise TypeError(f"env must be a dict of strings, got {type(env).__name__}")
     checked: dict[str, str] = {}
     for name, value in cast("Mapping[object, object]", env).items():
-        if not isinstance(name, str) or not isinstance(value, str):
+        if not isinstance(name, str):
+            raise TypeError(f"env must be a dict of strings: the name {name!r} is of type {type(name).__name__}")
+        if not isinstance(value, str):
             # Its value is not shown, as it may be secret.
             raise TypeError(f"env must be a dict of strings: the value of {name!r} is of type {type(value).__name__}")
         if not name or "=" in name or "\0" in name + value:

@@ -68,6 +68,8 @@ def test_values_of_variables_are_not_shown() -> None:
         ({"apt": ["-y"]}, sky.ConfigError, "apt has '-y'"),
         ({"env": ["A=b"]}, TypeError, "env must be a dict of strings, got list"),
         ({"env": {"THREADS": 4}}, TypeError, "the value of 'THREADS' is of type int"),
+        ({"env": {1: "x"}}, TypeError, "env must be a dict of strings: the name 1 is of type int"),
+        ({"env": {None: 2}}, TypeError, "the name None is of type NoneType"),
         ({"env": {"A=B": "c"}}, sky.ConfigError, "env has the variable 'A=B'"),
         ({"env": {"": "c"}}, sky.ConfigError, "env has the variable ''"),
         ({"env": {"A": "b\0c"}}, sky.ConfigError, "env has the variable 'A'"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from skyward.providers.base import LaunchSpec
 
 _TCP: Final = re.compile(r"tcp://(?P<host>\[[^\s/\[\]]+\]|[^\s/:\[\]]+):(?P<port>\d{1,5})")
+EXAMPLE: Final = "tcp://10.0.0.5:7700 KEY"
 FIRST: Final = 0.05  # seconds before nodes that do not answer yet are asked again: a daemon begins in some tenths
 LONGEST: Final = 1.0  # seconds; the pauses double
 CLIENT_KEY: Final = os.path.join("client", "client.key")  # in `keys.home()`, unless another file is named
@@ -41,14 +42,16 @@ class Address(NamedTuple):
     def parse(cls, node: object) -> Address:
         """Return ``"endpoint key"``, or a pair of these, as an address; raises `ConfigError`."""
         if not isinstance(node, Iterable):
-            raise TypeError(f"a node is a string such as 'tcp://10.0.0.5:7700 KEY', or a pair of these, got {node!r}")
+            raise TypeError(f"a node is a string such as '{EXAMPLE}', or a pair of these, got {node!r}")
         words = node.split() if isinstance(node, str) else list(cast("Iterable[str]", node))
         endpoint, key = [*map(str, words), "", ""][:2]
-        if endpoint.startswith("ipc:///") and not key:
+        if endpoint.startswith("ipc:///"):
+            if key:
+                raise ConfigError(f"{endpoint} takes no key, as a socket file is its owner's alone: leave the key out")
             return cls(endpoint, "")
         match = _TCP.fullmatch(endpoint)
         if match is None or not 0 < int(match["port"]) < 65_536:
-            raise ConfigError(f"{node!r} is no node: one looks like 'tcp://10.0.0.5:7700 KEY', with the node's key")
+            raise ConfigError(f"{node!r} is no node: one looks like '{EXAMPLE}', with the node's key")
         if not key or len(words) > 2:
             raise ConfigError(
                 f"the node {endpoint} needs its public key after the address, or anybody could answer there; "
@@ -71,17 +74,15 @@ class Static(Running):
     name: ClassVar[str] = "static"
     launches: ClassVar[bool] = False
 
-    def __init__(self, nodes: Iterable[str | tuple[str, str]], *, key: str | None = None) -> None:
+    def __init__(self, nodes: Iterable[str | tuple[str, str]], *, key: str | os.PathLike[str] | None = None) -> None:
         """Check the addresses; raises `ConfigError`."""
         super().__init__()
-        if isinstance(nodes, str):
-            raise TypeError(f"sky.Static takes a list of nodes, such as sky.Static([{nodes!r}])")
-        self._addresses = tuple(Address.parse(node) for node in nodes)
+        self._addresses = tuple(map(Address.parse, _listed(nodes)))
         if not self._addresses:
             raise ConfigError("sky.Static needs at least one node")
         if len({address.endpoint for address in self._addresses}) < len(self._addresses):
             raise ConfigError("sky.Static was given the same node twice")
-        self._key_file = key
+        self._key_file = _path(key)
         self._met: set[str] = set()  # endpoints that have answered: what goes silent after that is a loss, no start
 
     def __repr__(self) -> str:
@@ -160,3 +161,22 @@ class Static(Running):
             lack.__cause__ = error
             return lack
         return ProvisionError(f"there are {len(self._addresses)} nodes, and all take part already")
+
+
+def _listed(nodes: object) -> Iterable[object]:
+    """Return the nodes of a list; raises `TypeError` for what is none."""
+    if isinstance(nodes, str):
+        raise TypeError(f"sky.Static takes a list of nodes, such as sky.Static([{nodes!r}])")
+    if not isinstance(nodes, Iterable):
+        raise TypeError(f"sky.Static takes a list of nodes, such as sky.Static(['{EXAMPLE}']), got {nodes!r}")
+    return cast("Iterable[object]", nodes)
+
+
+def _path(key: object) -> str | None:
+    """Return the path of a file of keys; raises `TypeError` for what is none, which is not shown: it may be secret."""
+    path = os.fspath(cast("os.PathLike[str]", key)) if isinstance(key, os.PathLike) else key
+    if path is None or isinstance(path, str):
+        return path
+    raise TypeError(
+        f"key must be the path of the file with the client's own pair, got a value of type {type(path).__name__}"
+    )

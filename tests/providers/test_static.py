@@ -93,21 +93,26 @@ def test_node_without_a_key_is_refused(given: Any) -> None:
         (f"tcp://:7700 {KEY}", "is no node"),
         (f"udp://10.0.0.5:7700 {KEY}", "is no node"),
         ("ipc://relative", "is no node"),
-        (f"ipc:///run/node.sock {KEY}", "is no node"),
+        (f"ipc://relative {KEY}", "is no node"),
+        (f"ipc:///run/node.sock {KEY}", "^ipc:///run/node.sock takes no key, .*: leave the key out$"),
+        (("ipc:///run/node.sock", KEY), "ipc:///run/node.sock takes no key"),
         ("tcp://10.0.0.5:7700 short", "'short' is no key"),
         (f"tcp://10.0.0.5:7700 {KEY} {KEY}", "needs its public key after the address"),
     ],
 )
-def test_address_that_is_none_is_refused(given: str, complaint: str) -> None:
+def test_address_that_is_none_is_refused(given: Any, complaint: str) -> None:
     """When it is written down, not when the pool opens."""
     with pytest.raises(ConfigError, match=complaint):
         sky.Static([given])
 
 
 def test_list_of_nodes_is_checked() -> None:
-    """One string is a slip; no node, and the same one twice, are mistakes."""
+    """One string is a slip; what is no list, no node, and the same one twice, are mistakes."""
     with pytest.raises(TypeError, match=r"takes a list of nodes, such as sky.Static\(\['tcp"):
         sky.Static(f"tcp://a:1 {KEY}")
+    for nothing in (None, 3):
+        with pytest.raises(TypeError, match=rf"such as sky\.Static\(\['tcp://10\.0\.0\.5:7700 KEY'\]\), got {nothing}"):
+            sky.Static(nothing)  # type: ignore[arg-type]  # that is the point  # pyright: ignore[reportArgumentType]
     with pytest.raises(ConfigError, match="at least one node"):
         sky.Static([])
     with pytest.raises(ConfigError, match="the same node twice"):
@@ -142,6 +147,23 @@ def test_client_may_have_its_key_elsewhere(tmp_path: Path, home: Path) -> None:
     provider.prepare()
     assert provider.keys() == read_pair(place)
     assert not home.exists()
+
+
+@pytest.mark.rule("R42")
+@pytest.mark.parametrize("key", [3, b"client.key", ("public", "secret"), True])
+def test_key_that_is_no_path_is_refused(key: Any) -> None:
+    """When it is written down, not when the pool opens; it is not shown, as it may be a pair, and secret."""
+    with pytest.raises(
+        TypeError, match=f"key must be the path of the file .*, got a value of type {type(key).__name__}$"
+    ):
+        sky.Static([f"tcp://a:1 {KEY}"], key=key)
+
+
+def test_path_of_the_key_may_be_an_object(tmp_path: Path) -> None:
+    """Of `pathlib`, or any other that stands for a path."""
+    provider = Static([f"tcp://a:1 {KEY}"], key=tmp_path / "my.key")
+    provider.prepare()
+    assert provider.keys() == read_pair(str(tmp_path / "my.key"))
 
 
 @pytest.mark.rule("R42")
