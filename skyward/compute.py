@@ -94,7 +94,9 @@ class Compute(PoolOperations):
         """Start the nodes, return when ``min`` of them are ready; raises `ProvisionError` if they cannot start."""
         refuse_in_import()
         if not self._opening.acquire(blocking=False):
+            self._refuse_fork()
             raise PoolClosedError("a pool is opened once: make another sky.Compute(...)")
+        self._pid = os.getpid()  # it may have been made before a fork
         nodes, provider = self._nodes, self._provider.for_pool()
         launcher: Launcher | None = None
         try:
@@ -218,12 +220,13 @@ class Compute(PoolOperations):
     def _check(self) -> None:
         self._open_engine()
 
+    def _refuse_fork(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedPoolError(f"{self!r} cannot be used in a fork of its process: open a pool of your own here")
+
     def _open_engine(self) -> Engine:
         engine = self._engine
-        if os.getpid() != self._pid:
-            raise ForkedPoolError(
-                f"{self!r} belongs to process {self._pid}, and this is a fork of it: open a pool of your own here"
-            )
+        self._refuse_fork()
         if engine is None:
             raise PoolClosedError("the pool is not open: use `with sky.Compute(...) as pool:`, or call .open()")
         if self._closed or engine.closing:
@@ -258,8 +261,7 @@ class Compute(PoolOperations):
         if waiter.done:
             return True
         assert self._engine is not None
-        if os.getpid() != self._pid:
-            self._open_engine()  # raises
+        self._refuse_fork()
         return self._engine.loop.wait(waiter, deadline)
 
     def cancel_tasks(self, tasks: Sequence[Task]) -> None:
@@ -384,11 +386,13 @@ class Compute(PoolOperations):
 
     @property
     def is_active(self) -> bool:
-        """Return whether the pool is open."""
-        return self._engine is not None and not self._closed and not self._engine.closing
+        """Return whether the pool is open; in a forked child it is not."""
+        return self._engine is not None and not self._closed and not self._engine.closing and os.getpid() == self._pid
 
     def __repr__(self) -> str:
-        state = "not open" if self._engine is None else "closed"
+        state = (
+            "not open" if self._engine is None else "closed" if os.getpid() == self._pid else f"of process {self._pid}"
+        )
         if self._engine is not None and self.is_active:
             state = f"{self.current_nodes()} of {self._engine.crew.membership.target} nodes ready"
         return f"<sky.Compute on {self._provider.name}, {state}>"

@@ -1,10 +1,11 @@
-"""Tasks that fork, and what each worker has of its own (R50)."""
+"""Tasks and programs that fork, and what each worker has of its own (R50, F5)."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 import skyward as sky
@@ -14,7 +15,7 @@ from tests.rules.work import add, place, until
 from tests.rules.yielding import fork_among
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -188,3 +189,46 @@ def test_blas_threads_of_the_user_stay(monkeypatch: pytest.MonkeyPatch, chosen: 
     others = None if chosen == "OMP_NUM_THREADS" else str(max(1, usable_cpus() // 2))
     with sky.Compute(nodes=2) as pool:
         assert limits() @ pool == [["7" if name == chosen else others for name in THREADS]] * 2
+
+
+def in_a_child(work: Callable[[], object]) -> str:
+    """Return what comes of it in a forked child, as a text."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write, repr(work()).encode())
+        except BaseException as error:
+            os.write(write, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as said:
+        text = said.read()
+    os.waitpid(child, 0)
+    return text
+
+
+@pytest.mark.rule("F5")
+def test_pool_is_not_open_in_a_forked_child(pool: sky.Compute) -> None:
+    """It says so when it is asked, and is refused when it is entered; its parent's is as it was."""
+    assert in_a_child(lambda: (pool.is_active, pool.current_nodes())) == "(False, 0)"
+    assert in_a_child(lambda: pool) == f"<sky.Compute on {pool._provider.name}, of process {os.getpid()}>"
+    for enter in (pool.open, pool.__enter__):
+        assert "ForkedPoolError" in in_a_child(enter)
+    assert (pool.is_active, pool.current_nodes()) == (True, 2)
+
+
+@pytest.mark.rule("F5")
+def test_pool_that_was_made_before_a_fork_is_opened_in_the_child() -> None:
+    """It is the child's then, which uses and closes it."""
+    made = sky.Compute(nodes=1)
+
+    def use() -> tuple[bool, int, bool]:
+        with made as pool:
+            before, value = pool.is_active, add(1, 2) >> pool
+            below = psutil.Process().children(recursive=True)
+        return before, value, any(process.is_running() for process in below)
+
+    assert in_a_child(use) == "(True, 3, False)"
+    assert not made.is_active
