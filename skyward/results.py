@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from skyward.answers.futures import Future
+    from skyward.answers.limits import Limit
     from skyward.dispatch.tasks import Task
     from skyward.wire.frames import Buffer, Ref
 
@@ -196,7 +197,7 @@ class Collection(Waiter, Sink):
 
     __slots__ = (
         "__weakref__", "_cancel", "_cancelling", "_given", "_return_exceptions", "_runs", "failure", "future", "left",
-        "outcomes", "tasks",
+        "limit", "outcomes", "tasks",
     )  # fmt: skip
 
     def __init__(self, count: int, *, return_exceptions: bool, cancel: Callable[[Sequence[Task]], None]) -> None:
@@ -206,6 +207,7 @@ class Collection(Waiter, Sink):
         self.left = count
         self.failure: Outcome | None = None
         self.tasks: list[Task] = []
+        self.limit: Limit | None = None
         self.future: Future[Any] | None = None  # that stands for all
         self._return_exceptions = return_exceptions
         self._cancel = cancel
@@ -250,6 +252,7 @@ class Collection(Waiter, Sink):
     def give(self, index: int, stream: Any) -> None:
         """Take the iterator of the member ``index``."""
         self._given = True
+        stream.end_with(self.limit)
         self.outcomes[index] = Given(stream)
 
     def expire(self, timeout: float) -> None:
@@ -275,7 +278,8 @@ class Collection(Waiter, Sink):
     @property
     def is_off(self) -> bool:
         """Return whether members that were not dispatched are not wanted any more."""
-        return self.done and (self.left > 0 or self.failure is not None)
+        is_over = self.limit is not None and self.limit.is_over  # members that yield may be all that is missing
+        return self.done and (self.left > 0 or self.failure is not None or is_over)
 
     def on_started(self, *, unstoppable: bool) -> None:
         """Pass it on to the future."""

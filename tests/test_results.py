@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from skyward.answers.limits import Limit
 from skyward.errors import AbsentRankError, BroadcastError, NodeLostError, PoolClosedError, TaskTimeoutError
 from skyward.results import (
     DISCARD,
@@ -180,6 +181,18 @@ def test_collection_expires(return_exceptions: bool) -> None:
             group.all.values()
     group.all.expire(2.5)
     assert len(group.cancelled) == 1
+
+
+@pytest.mark.rule("R3")
+def test_members_are_off_when_the_time_is_over() -> None:
+    """Also if all that is missing yields, and failures stand in place: what was not dispatched is not wanted."""
+    group = Group(1, return_exceptions=True)
+    group.all.left = 0  # it yields
+    group.all.limit = Limit(2.5, group.all)
+    before = group.all.is_off
+    group.all.limit.expire()
+    assert (before, group.all.is_off) == (False, True)
+    assert isinstance(group.all.values()[0], TaskTimeoutError)
 
 
 def test_collection_lets_go_of_what_was_taken() -> None:

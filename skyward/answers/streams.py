@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Self
 
+    from skyward.answers.limits import Limit
     from skyward.answers.waiting import Waiter
     from skyward.dispatch.tasks import Task
     from skyward.pool.feeding import Feeder
@@ -36,8 +37,8 @@ class StreamBuffer(Sink):
 
     __slots__ = (
         "__weakref__", "_brought", "_buffer", "_cancel", "_gifts", "_ordered", "_overdue", "_return_exceptions",
-        "_soon", "_taken", "abandoned", "ended", "error", "feeder", "given", "handed_out", "stopped", "tasks", "total",
-        "usual", "waiter",
+        "_soon", "_taken", "abandoned", "ended", "error", "feeder", "given", "handed_out", "limit", "stopped", "tasks",
+        "total", "usual", "waiter",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +62,7 @@ class StreamBuffer(Sink):
         self.stopped = False  # no more members are wanted
         self.error: BaseException | None = None  # why there are no more members, for the consumer
         self.ended = 0  # members that have an outcome
+        self.limit: Limit | None = None
         self._overdue = 0.0  # seconds that the group had, once they are over
         self._brought = 0  # bytes of outcomes, counted by the loop's owner alone
         self._taken = 0  # of those that were taken, counted by the consumer alone
@@ -99,6 +101,7 @@ class StreamBuffer(Sink):
 
     def give(self, index: int, stream: Any) -> None:
         """Take the iterator of a member that yields; it is the consumer's, once the member is dispatched."""
+        stream.end_with(self.limit)
         self._gifts[index] = stream
 
     def add(self, index: int, outcome: Outcome) -> None:

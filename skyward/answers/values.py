@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from skyward.answers.consuming import Consumer
 from skyward.dispatch.tasks import SETTLED
-from skyward.errors import PoolClosedError
+from skyward.errors import PoolClosedError, TaskTimeoutError
 from skyward.results import Outcome, Sink, failed, load, unwrap
 from skyward.wire.credit import Allowance
 from skyward.wire.frames import payload_size
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from skyward.answers.limits import Limit
     from skyward.answers.waiting import Waiter
     from skyward.dispatch.tasks import Task
     from skyward.wire.frames import Buffer
@@ -55,7 +56,9 @@ class StreamOwner(Protocol):
 class ValueBuffer(Sink):
     """Elements between the loop's owner, who delivers, and the one consumer, who takes."""
 
-    __slots__ = ("__weakref__", "_allowance", "_opened", "_pool", "_rows", "closed", "end", "needed", "task", "waiter")
+    __slots__ = (
+        "__weakref__", "_allowance", "_opened", "_pool", "_rows", "closed", "end", "limit", "needed", "task", "waiter",
+    )  # fmt: skip
 
     def __init__(self, pool: StreamOwner) -> None:
         self._pool = pool
@@ -66,13 +69,14 @@ class ValueBuffer(Sink):
         self.end: Outcome | None = None  # how the generator ended
         self.waiter: Waiter | None = None
         self.closed = False  # nobody takes anything any more
+        self.limit: Limit | None = None  # of its group
         self.needed = False  # another call of the pool takes the elements: it ends when that does
 
     # --- the owner of the loop ----------------------------------------------------------------
 
     def receive(self, rows: Sequence[tuple[Buffer, tuple[Buffer, ...]]], counts: Sequence[int] = ()) -> bool:
         """Take in elements, so many in each row if ``counts`` says so; False if they are more than were granted."""
-        if self.closed:
+        if self.closed or self.end is not None:  # the latter by its time, or with its pool
             return True
         counted = [(data, buffers, count) for (data, buffers), count in zip(rows, counts or repeat(1), strict=False)]
         number = sum(counts) or len(rows)
@@ -133,6 +137,12 @@ class ValueBuffer(Sink):
         """The pool closes: stop the generator, unless a call needs it."""
         if self.end is None and not self.needed:
             self.finish(PoolClosedError("the pool was closed"))
+            self._stop()
+
+    def expire(self, timeout: float) -> None:
+        """The time of its group is over: no element follows, and the generator is stopped."""
+        if self.end is None and not self.closed:
+            self.finish(TaskTimeoutError(timeout, group=True))
             self._stop()
 
     def _stop(self) -> None:
@@ -215,6 +225,12 @@ class ValueStream(Consumer[T]):
     def need(self) -> None:
         """Note that a call of the pool takes the elements, so that closing the pool waits for that."""
         self._buffer.needed = True
+
+    def end_with(self, limit: Limit | None) -> None:
+        """Have the time limit of the group, if there is one, end it, too."""
+        if limit is not None:
+            self._buffer.limit = limit  # which knows us weakly
+            limit.add(self._buffer)
 
     def _abandon(self) -> None:
         self._ready.clear()

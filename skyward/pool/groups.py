@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from skyward.answers.futures import Future
+    from skyward.answers.limits import Limit
     from skyward.answers.streams import ResultStream, StreamBuffer
     from skyward.answers.tallying import TalliedBuffer, TalliedCollection
     from skyward.answers.waiting import Waiter
@@ -32,6 +33,7 @@ later(
         "skyward.pool.feeding": ("Feeder", "batches"),
         "skyward.pool.making": ("BatchMaker",),
         "skyward.answers.futures": ("Future",),
+        "skyward.answers.limits": ("Limit",),
         "skyward.pool.pumping": ("disown",),
         "skyward.results": ("Collection",),
         "skyward.answers.streams": ("ResultStream", "StreamBuffer"),
@@ -109,6 +111,7 @@ class GroupOperations(StreamOperations):
         tally = self._track(group, count - iterators) if group.progress else None
         collection = Collection(count, **options) if tally is None else TalliedCollection(count, tally=tally, **options)
         collection.left -= iterators
+        collection.limit = self._limit_of(group, collection)
         return collection
 
     def _track(self, _group: Group, _total: int | None) -> Tally | None:
@@ -128,7 +131,7 @@ class GroupOperations(StreamOperations):
                     return []
                 self._submit_members(waiting, collection)
                 if not everything:
-                    self._limit(group, collection)
+                    self._begin(collection.limit)
                 everything += batch
                 waiting = batch
         except BaseException:
@@ -142,14 +145,12 @@ class GroupOperations(StreamOperations):
             if collection.is_off:  # it has ended meanwhile, and knows nothing of these
                 self.cancel_tasks(tasks)
 
-    def _limit(self, group: Group, sink: Collection | StreamBuffer) -> None:
-        timeout = group.timeout
-        if timeout is not None:
+    def _limit_of(self, group: Group, sink: Collection | StreamBuffer) -> Limit | None:
+        return None if group.timeout is None else Limit(group.timeout, sink)
 
-            def expire(owner: Collection | StreamBuffer) -> None:
-                owner.expire(timeout)
-
-            self._call_later(timeout, expire, sink)
+    def _begin(self, limit: Limit | None) -> None:
+        if limit is not None:
+            self._call_later(limit.timeout, Limit.expire, limit)
 
     def _group_future(self, group: Group) -> Future[Any]:
         if group.stream:
@@ -160,15 +161,14 @@ class GroupOperations(StreamOperations):
             future.settle(collection)
             return future
         iterators_only = not collection.left
-        if not iterators_only:
-            collection.future = future
+        collection.future = future
         last = self._feed(group, collection, snapshot=True)
         if last:
             future.tasks = collection.tasks
             self._wait_for_room(total_size(last))
             self._submit_members(last, collection)
         if iterators_only:
-            future.settle(collection)
+            collection.end()
         return future
 
     def _stream(self, group: Group) -> ResultStream[Any]:
@@ -182,6 +182,7 @@ class GroupOperations(StreamOperations):
         }
         tally = self._track(group, total) if group.progress else None
         buffer = StreamBuffer(total, **options) if tally is None else TalliedBuffer(total, tally=tally, **options)
+        buffer.limit = self._limit_of(group, buffer)
         if group.source is not None:
             self._feed_from(Feeder(self, group.source.take(), buffer, 0))
         else:
@@ -192,7 +193,7 @@ class GroupOperations(StreamOperations):
             if len(tasks) < len(group.calls):
                 rest = iter(group.calls[len(tasks) :])
                 self._feed_from(Feeder(self, rest, buffer, len(tasks), ahead=None))
-        self._limit(group, buffer)
+        self._begin(buffer.limit)
         return ResultStream(buffer, self.wait_for, self.lent)
 
     def dispatch(self, tasks: list[Task], buffer: StreamBuffer) -> bool:

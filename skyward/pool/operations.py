@@ -119,8 +119,8 @@ class PoolOperations(GroupOperations):
         last = self._feed(group, collection, snapshot=False)
         if collection.left:
             self._run_to_end(last, collection)
-        elif last:  # iterators only: there is nothing to wait for
-            self._submit(last)
+        else:  # iterators only: there is nothing to wait for
+            self._submit_members(last, collection)
         return collection.values()
 
     def broadcast(self, call: PendingFunction[T]) -> list[T]:

@@ -248,7 +248,7 @@ class PendingFunctionGroup(_Frozen, Several, Generic[*Ts]):
         return iter(self.calls)
 
     def with_timeout(self, seconds: float | None) -> Self:
-        """Return the group with a time limit for all of it, from dispatch; None: no limit."""
+        """Return the group with a time limit for all of it, generators included, from dispatch; None: no limit."""
         return type(self)(
             self.calls,
             timeout=check_timeout(seconds),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import pickle
+import weakref
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +13,11 @@ from typing import Any
 import pytest
 
 import skyward as sky
+from skyward.answers.limits import Limit
 from skyward.answers.values import ValueBuffer, ValueStream
 from skyward.dispatch.tasks import SENT, SETTLED, Task
 from skyward.pool.pumping import Pump, disown, take_inputs
-from skyward.results import unwrap
+from skyward.results import CancelledError, unwrap
 from skyward.wire import payload
 from skyward.wire.placeholders import Placeholder
 from skyward.wire.statuses import OK
@@ -67,6 +70,17 @@ class Owner:
     def pack_element(self, value: object) -> Any:
         """Pickle it."""
         return payload.dumps_value(value)
+
+
+class SimpleGroup:
+    """What a group waits for."""
+
+    def __init__(self) -> None:
+        self.expired: list[float] = []
+
+    def expire(self, timeout: float) -> None:
+        """Note it."""
+        self.expired.append(timeout)
 
 
 def ended() -> Any:
@@ -230,3 +244,44 @@ def test_row_that_another_thread_has_opened_is_for_all() -> None:
 
     owner.stream._wait = wait_for
     assert list(owner.stream) == [2, 3]
+
+
+@pytest.mark.rule("R3")
+def test_time_of_a_group_ends_a_stream_after_what_is_here() -> None:
+    """What comes later is dropped; one that has ended, was closed, or is made when the time is over, knows its part."""
+    owner, ended_one, closed, late = Owner([1, 2]), Owner([1], ended()), Owner(), Owner()
+    group = SimpleGroup()
+    limit = Limit(2.5, group)
+    for one in (owner, ended_one, closed):
+        one.stream.end_with(limit)
+    owner.step()
+    assert list(ended_one.stream) == [1]
+    closed.stream.close()
+    limit.expire()
+    assert group.expired == [2.5]
+    late.stream.end_with(limit)
+    assert owner.buffer.receive([tuple(payload.dumps_value(3))])  # type: ignore[list-item]  # a row
+    owner.buffer.deliver(owner.task, CancelledError())
+    assert [next(owner.stream), next(owner.stream)] == [1, 2]
+    for one in (owner, late):
+        with pytest.raises(sky.TaskTimeoutError, match=r"group .* 2\.5 s"):
+            next(one.stream)
+        assert one.cancelled == [one.task]
+        assert list(one.stream) == []
+    assert (list(closed.stream), list(ended_one.stream), ended_one.cancelled) == ([], [], [])
+    limit.expire()
+    assert len(owner.cancelled) == 1
+
+
+def test_time_limit_keeps_neither_the_group_nor_its_streams() -> None:
+    """They keep it."""
+    owner, group = Owner([1]), SimpleGroup()
+    limit = Limit(2.5, group)
+    owner.stream.end_with(limit)
+    watched: list[Any] = [weakref.ref(group), weakref.ref(owner.buffer), weakref.ref(limit)]
+    del group, limit
+    gc.collect()
+    assert [ref() is None for ref in watched] == [True, False, False]
+    del owner
+    gc.collect()
+    assert [ref() is None for ref in watched] == [True] * 3

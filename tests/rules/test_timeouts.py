@@ -7,12 +7,14 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import skyward as sky
 from tests.rules.processes import ended
-from tests.rules.work import LONG, add, hold, let_go, place, runs, spin_in_c
+from tests.rules.work import LONG, add, hold, let_go, place, runs, spin_in_c, until
+from tests.rules.yielding import count, marks, yield_then_block
 
 
 @pytest.mark.rule("R39")
@@ -135,3 +137,41 @@ def test_endless_c_code_is_stopped(pool: sky.Compute, tmp_path: Path) -> None:
         assert (place(2).on(1) >> pool)[0] == 2
         assert isinstance(future.exception(LONG), sky.TaskTimeoutError)
         assert len(place(1) @ pool) == 2
+
+
+def values_in_time(stream: Any) -> list[int]:
+    """Return what a generator had yielded when the time of its group was over."""
+    values = [next(stream), next(stream)]
+    with pytest.raises(sky.TaskTimeoutError, match="group") as caught:
+        next(stream)
+    assert caught.value.timeout == 2.0
+    assert list(stream) == []
+    return values
+
+
+@pytest.mark.rule("R3")
+@pytest.mark.rule("R13")
+@pytest.mark.parametrize("mode", ["values", "future", "stream"])
+def test_time_of_a_group_ends_its_generators(pool: sky.Compute, tmp_path: Path, mode: str) -> None:
+    """Also when their iterators were handed over long ago: each gives what was there, and then raises."""
+    calls = [yield_then_block(str(tmp_path), 2), count(3), yield_then_block(str(tmp_path), 2)]
+    group: Any = sky.gather(*calls, stream=mode == "stream").with_timeout(2.0)
+    first, fine, second = (group > pool).result() if mode == "future" else group >> pool
+    del group
+    assert list(fine) == [0, 1, 2]
+    assert values_in_time(first) == [0, 1]
+    assert values_in_time(second) == [0, 1]
+    until(lambda: marks(tmp_path, "ends") == 2)
+
+
+@pytest.mark.rule("R3")
+@pytest.mark.rule("R13")
+@pytest.mark.parametrize("stream", [False, True])
+def test_generator_and_others_are_cut_off_alike(pool: sky.Compute, tmp_path: Path, *, stream: bool) -> None:
+    """With the time limit as the reason, and not as if somebody had cancelled them."""
+    calls = [yield_then_block(str(tmp_path), 2), hold(str(tmp_path), "a")]
+    group: Any = sky.gather(*calls, stream=stream, return_exceptions=True).with_timeout(2.0)
+    values, late = group >> pool
+    assert (type(late), late.timeout) == (sky.TaskTimeoutError, 2.0)
+    assert values_in_time(values) == [0, 1]
+    until(lambda: marks(tmp_path, "ends") == 1)
