@@ -132,11 +132,15 @@ class Function(Uncalled, Generic[P, R_co]):
 class BoundFunction(Uncalled, Generic[P, R_co]):
     """A marked method of one object, which travels as the first argument of its calls."""
 
-    __slots__ = ("__func__", "__self__")
+    __name__: str
+    __qualname__: str
 
     def __init__(self, func: Function[..., R_co], instance: object) -> None:
         self.__func__ = func
         self.__self__ = instance
+        # Not by `__getattr__`, which would not be asked for the last two: the class has its own.
+        self.__name__, self.__qualname__ = func.__name__, func.__qualname__
+        self.__doc__, self.__module__ = func.__doc__, func.__module__
 
     @overload
     def __call__(
@@ -164,6 +168,18 @@ class BoundFunction(Uncalled, Generic[P, R_co]):
     def __wrapped__(self) -> Callable[P, Any]:
         return MethodType(self.__func__.__wrapped__, self.__self__)
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether it is the same method of the same object, as Python's own methods do."""
+        if not isinstance(other, BoundFunction):
+            return NotImplemented
+        return self.__self__ is other.__self__ and self.__func__ == other.__func__
+
+    def __hash__(self) -> int:
+        return hash((id(self.__self__), self.__func__))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BoundFunction, (self.__func__, self.__self__)
+
     def __repr__(self) -> str:
         return f"<sky.function {self.__func__.__qualname__} of {abbreviate(self.__self__)}>"
 
@@ -174,11 +190,17 @@ class Marker(Protocol):
     @overload
     def __call__(self, fn: Function[P, T], /) -> Function[P, T]: ...
     @overload
+    def __call__(self, fn: BoundFunction[P, T], /) -> BoundFunction[P, T]: ...
+    @overload
     def __call__(self, fn: Callable[P, T], /) -> Function[P, T]: ...
 
 
 @overload
 def function(fn: Function[P, T], /, *, timeout: float | None = ..., retries: int | None = None) -> Function[P, T]: ...
+@overload
+def function(
+    fn: BoundFunction[P, T], /, *, timeout: float | None = ..., retries: int | None = None
+) -> BoundFunction[P, T]: ...
 @overload
 def function(fn: Callable[P, T], /, *, timeout: float | None = ..., retries: int | None = None) -> Function[P, T]: ...
 @overload
@@ -199,7 +221,10 @@ def function(fn: Any = _ABSENT, /, *, timeout: Any = _ABSENT, retries: int | Non
     return _mark(fn, timeout, retries)
 
 
-def _mark(fn: Any, timeout: float | None, retries: int | None) -> Function[..., Any]:
+def _mark(fn: Any, timeout: float | None, retries: int | None) -> Any:
+    if isinstance(fn, BoundFunction):
+        method = cast("BoundFunction[..., Any]", fn)
+        return BoundFunction(_mark(method.__func__, timeout, retries), method.__self__)
     if isinstance(fn, Function):
         marked = cast("Function[..., Any]", fn)
         if timeout is None and retries is None:

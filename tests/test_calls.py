@@ -289,6 +289,36 @@ def test_marked_method_takes_its_object_along() -> None:
     assert repr(counter.plus).startswith("<sky.function Counter.plus of <")
 
 
+@pytest.mark.rule("R1")
+def test_marked_method_is_known_as_the_function_is() -> None:
+    """Its name, docstring and module are the function's; it is equal to itself, of one object."""
+    counter, other = Counter(1), Counter(1)
+    method = counter.plus
+    assert (method.__name__, method.__qualname__, method.__module__) == ("plus", "Counter.plus", __name__)
+    assert (method.__doc__, inspect.getdoc(method)) == ("Add to the start.", "Add to the start.")
+    assert functools.wraps(method)(lambda _: None).__name__ == "plus"
+    assert {method: 1}[counter.plus] == 1
+    assert method != other.plus
+    assert method != function(method, timeout=3)
+    assert method != 5
+    copy = pickle.loads(pickle.dumps(method))
+    assert (copy.local(5), copy.__doc__, copy == method) == (6, method.__doc__, False)
+    assert (BoundFunction.__module__, BoundFunction.__name__) == ("skyward.calls", "BoundFunction")
+
+
+@pytest.mark.rule("R1")
+def test_marking_a_marked_method_changes_its_options_only() -> None:
+    """As marking a marked function does."""
+    counter = Counter(10)
+    assert function(counter.plus) == counter.plus
+    limited_method = function(timeout=3)(function(counter.plus, retries=2))
+    assert isinstance(limited_method, BoundFunction)
+    call = limited_method(5)
+    assert (call.function.timeout, call.function.retries, call.args) == (3, 2, (counter, 5))
+    assert call >> HerePool() == 15
+    assert counter.plus.__func__.timeout is None
+
+
 def test_marked_method_checks_arguments_in_python_s_words() -> None:
     """A method's TypeError is the one Python has for it."""
     counter: Any = Counter(1)

@@ -10,7 +10,7 @@ import sys
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar, cast
 
-from skyward.calls import Function
+from skyward.calls import BoundFunction, Function
 from skyward.task.wishes import STDOUT, WISH, Wish
 from skyward.work.abbreviation import abbreviate
 
@@ -69,6 +69,9 @@ def _check(only: object) -> None:
 def _wishing(fn: F, **changes: Only | bool) -> F:
     """Return a copy of the function with the wish."""
     marked: Any = fn
+    if isinstance(marked, BoundFunction):
+        method = cast("BoundFunction[..., Any]", marked)
+        return cast("F", BoundFunction(_wishing(method.__func__, **changes), method.__self__))
     if isinstance(marked, Function):
         original: Any = cast("Function[..., Any]", marked)
         return cast("F", Function(_wishing(original.__wrapped__, **changes), original.timeout, original.retries))

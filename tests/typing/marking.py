@@ -63,6 +63,9 @@ def methods(pool: sky.Compute) -> None:
     assert_type(Model.predict(model, 1) >> pool, float)
     assert_type(Model.load("x") >> pool, Model)
     assert_type(list(pool.map(model.predict, [1])), list[float])
+    assert_type(sky.function(model.predict, timeout=3)(1) >> pool, float)
+    assert_type(sky.function(retries=3)(model.predict)(1) >> pool, float)
+    assert_type(model.predict.__name__, str)
     model.predict("a")  # E: arg-type reportArgumentType
 
 
