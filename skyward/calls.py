@@ -25,7 +25,7 @@ from skyward.work.signature import make_checker
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
     from typing import Self
 
     from skyward.answers.values import ValueStream
@@ -46,8 +46,8 @@ R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 S = TypeVar("S")
 
-# Shared by all calls without keywords, so that nobody may change it: a dict weighs 64 bytes, more than the call itself.
-_NO_KWARGS: Final = cast("dict[str, Any]", MappingProxyType({}))
+# Shared by all calls without keywords: a dict weighs 64 bytes, more than the call itself.
+_NO_KWARGS: Final[Mapping[str, Any]] = MappingProxyType({})
 _ABSENT: Final = object()  # not None: marking None is a mistake to be told
 
 
@@ -89,7 +89,8 @@ class Function(Uncalled, Generic[P, R_co]):
     def __call__(self, /, *args: Any, **kwargs: Any) -> PendingFunction[Any]:
         """Describe a call; raises `TypeError` for arguments the original would not take."""
         self._check(*args, **kwargs)
-        return PendingFunction(self, args, kwargs or _NO_KWARGS)
+        # Copies with a change share it, so nobody may change it.
+        return PendingFunction(self, args, MappingProxyType(kwargs) if kwargs else _NO_KWARGS)
 
     def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run the original here and now, with no pool; an ``async def`` gives its coroutine."""

@@ -179,12 +179,12 @@ class BatchMaker:
             task = self._maker.plain(call, like, self._sink, index)
             if task is not None:
                 return task
-        return self._whole(call, call.args, call.kwargs, self._sink, index)
+        return self._whole(call, call.args, dict(call.kwargs), self._sink, index)
 
     def _streaming(self, call: Call, index: int) -> Task:
         """Return the task of a call that yields, or is fed."""
         pool, function = self._pool, call.function
-        args, kwargs, pumps = call.args, call.kwargs, tuple["Pump", ...]()
+        args, kwargs, pumps = call.args, dict(call.kwargs), tuple["Pump", ...]()
         if function.inputs is not None:
             args, kwargs, pumps = take_inputs(pool, function, args, kwargs)
         try:

@@ -6,13 +6,14 @@ stands on the client; `mesh.console` asks for it line by line.
 
 from __future__ import annotations
 
+import functools
 import sys
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from skyward.calls import BoundFunction, Function
 from skyward.task.wishes import STDOUT, WISH, Wish
-from skyward.work.abbreviation import abbreviate
+from skyward.work.abbreviation import abbreviate, abbreviate_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,23 @@ class _Decorator(Protocol):
     def __call__(self, fn: F, /) -> F: ...
 
 
+def _told(decorator: F) -> F:
+    """Have whoever gives a decorator other arguments than it takes told what to write."""
+    name = decorator.__name__
+    usage = f"@sky.{name}" if name == "silent" else f"@sky.{name}(only='head'), or only= with a function"
+
+    @functools.wraps(decorator)
+    def told(*args: Any, **kwargs: Any) -> Any:
+        fits = len(args) == 1 and not kwargs if name == "silent" else not args and kwargs.keys() == {"only"}
+        if not fits:
+            given = abbreviate_arguments(args, kwargs) or "nothing"
+            raise TypeError(f"write {usage}; sky.{name}() was given {given}")
+        return decorator(*args, **kwargs)
+
+    return cast("F", told)
+
+
+@_told
 def stdout(*, only: Only) -> _Decorator:
     """Show what a function prints to stdout on some nodes alone: ``only="head"``, or where ``only(info)`` is true.
 
@@ -46,6 +64,7 @@ def stdout(*, only: Only) -> _Decorator:
     return decorate
 
 
+@_told
 def stderr(*, only: Only) -> _Decorator:
     """Show what a function prints to stderr on some nodes alone; see `stdout`."""
     _check(only)
@@ -56,6 +75,7 @@ def stderr(*, only: Only) -> _Decorator:
     return decorate
 
 
+@_told
 def silent(fn: F, /) -> F:
     """Show nothing of what a function prints; above or below ``@sky.function``."""
     return _wishing(fn, stdout=False, stderr=False)

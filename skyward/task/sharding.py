@@ -135,7 +135,7 @@ def shard(  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload] 
     size, and what is left over at the end is nobody's. Outside a pool the part is everything.
 
     Raises `ValueError` without data, for lengths that differ and for a node that is none of the nodes, and
-    `TypeError` for what has no length or no order.
+    `TypeError` for what has no length or no order, and for a node or seed that is no integer.
     """
     if not data:
         raise ValueError("sky.shard() needs data to take a part of: sky.shard(x), or sky.shard(x, y)")
@@ -157,6 +157,13 @@ def _agreed(seed: SupportsIndex) -> int:
         ) from error
 
 
+def _whole(name: str, value: SupportsIndex) -> int:
+    try:
+        return index(value)
+    except TypeError as error:
+        raise TypeError(f"sky.shard() needs an int as {name}, got {value!r}") from error
+
+
 def _place(node: SupportsIndex | None, total_nodes: SupportsIndex | None) -> tuple[int, int]:
     """Return the place of this node among all, and how many there are, as far as the caller does not say so."""
     place, total = 0, 1
@@ -166,8 +173,8 @@ def _place(node: SupportsIndex | None, total_nodes: SupportsIndex | None) -> tup
         ranks = sorted(peer.rank for peer in info.peers)
         if place in ranks:  # while a lost node is being replaced its rank is vacant, and its part goes to the others
             place, total = ranks.index(place), len(ranks)
-    place = place if node is None else index(node)
-    total = total if total_nodes is None else index(total_nodes)
+    place = place if node is None else _whole("node", node)
+    total = total if total_nodes is None else _whole("total_nodes", total_nodes)
     if total < 1:
         raise ValueError(f"total_nodes must be at least 1, got {total}")
     if not 0 <= place < total:

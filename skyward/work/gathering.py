@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Final, Literal, NoReturn, TypeVar, cast, overload
 
+from skyward.config import check_flag
 from skyward.work.abbreviation import abbreviate
 from skyward.work.mistakes import is_future
 from skyward.work.pending import (
@@ -199,8 +200,10 @@ def gather(
     are needed, at most 1,000 ahead of those that have ended. With ``return_exceptions=True`` a
     failure stands in its call's place; otherwise the first one is raised and the rest cancelled.
     With ``progress=True``, or a label, the console shows how far the group is.
-    Raises `TypeError` for what is no call, `ValueError` for ``ordered=False`` without a stream.
+    Raises `TypeError` for what is no call or flag, `ValueError` for ``ordered=False`` without a stream.
     """
+    for name, flag in (("stream", stream), ("ordered", ordered), ("return_exceptions", return_exceptions)):
+        check_flag(name, flag)
     if not (stream or ordered):
         raise ValueError("ordered=False needs stream=True: without a stream the results are one tuple, in order")
     if type(progress) not in (bool, str):

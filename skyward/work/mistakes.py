@@ -61,8 +61,10 @@ def _refuse_uncalled(function: object, symbol: str, operand: object) -> Any:
 
 def refuse_left(operand: object, symbol: str) -> NoReturn:
     """Raise `TypeError` for what stands where an operator takes a call."""
-    from skyward.work.pending import is_call  # which has our operators
+    from skyward.work.pending import is_call, is_group  # which has our operators
 
+    if symbol == ">" and (is_call(operand) or is_group(operand)):  # its own operator gives a future: it stood behind
+        raise TypeError(f"the call comes first: write call > pool, and not pool < call; got {operand!r}")
     if is_call(operand):  # Python asks the pool only where the call's own operator has given this back
         raise TypeError(
             f"{operand!r} has returned NotImplemented, which Python takes for the lack of an operator; "

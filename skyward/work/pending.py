@@ -30,7 +30,7 @@ from skyward.work.abbreviation import abbreviate, abbreviate_arguments
 from skyward.work.mistakes import Several, refuse_operand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Self
 
     from skyward.answers.futures import Future
@@ -102,7 +102,7 @@ class PendingFunction(_Frozen, Generic[T_co]):
     if not TYPE_CHECKING:  # overlaid by slots in the subclass that has options
         timeout = retries = rank = label = None
 
-    def __init__(self, function: Function[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, function: Function[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if TYPE_CHECKING:
             # Not in the class body, where the function would be taken for a method; see `Function.__get__`.
             self.function: Final = function

@@ -54,6 +54,23 @@ def test_wishes_go_above_and_below_function(order: str) -> None:
     assert inspect.signature(fn) == inspect.signature(plain)
 
 
+@pytest.mark.rule("R28")
+def test_wish_of_a_marked_method_is_for_that_object() -> None:
+    """The method itself goes on printing."""
+
+    class Model:
+        @sky.function
+        def predict(self, number: int) -> int:
+            """Return the number."""
+            return number
+
+    model = Model()
+    quiet = sky.silent(model.predict)
+    assert wish_of(quiet.__func__) == Wish(stdout=False, stderr=False)
+    assert (quiet.__doc__, quiet.local(3), quiet(3).args) == ("Return the number.", 3, (model, 3))
+    assert not hasattr(model.predict.__func__.__wrapped__, WISH)
+
+
 def test_function_itself_stays_as_it_is() -> None:
     """What is decorated is a copy, so that the other may go on printing."""
     quiet = sky.silent(plain)
@@ -83,11 +100,23 @@ def test_wish_is_kept_where_it_says(only: Any, kept: tuple[bool, bool]) -> None:
 def test_what_makes_no_sense_is_refused() -> None:
     """A word that is no place, and what is no function."""
     decorate: Any = sky.stdout
+    err: Any = sky.stderr
     with pytest.raises(TypeError, match="only= must be 'head' or a function of the InstanceInfo, got 'tail'"):
         decorate(only="tail")
     silence: Any = sky.silent
     with pytest.raises(TypeError, match="output is controlled for functions, got <class 'int'> \\(type\\)"):
         silence(int)
+    wrong: list[tuple[Callable[[], Any], str]] = [
+        (lambda: decorate(plain), r"^write @sky\.stdout\(only='head'\), or only= with a function; .* <function plain"),
+        (lambda: err("head"), r"^write @sky\.stderr\(only='head'\).* was given 'head'$"),
+        (decorate, r"was given nothing$"),
+        (lambda: decorate(on="head"), r"was given on='head'$"),
+        (silence, r"^write @sky\.silent; sky\.silent\(\) was given nothing$"),
+    ]
+    for use, text in wrong:
+        with pytest.raises(TypeError, match=text):
+            use()
+    assert str(inspect.signature(sky.silent)) == "(fn: 'F', /) -> 'F'"
     redirect: Any = sky.redirect_output
     with pytest.raises(TypeError, match="a callback or a logger takes output, got 3"):
         redirect(3)

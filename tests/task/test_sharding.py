@@ -213,6 +213,15 @@ def test_seed_that_nodes_might_not_agree_on_is_refused(seed: Any) -> None:
 
 
 @pytest.mark.rule("R27")
+@pytest.mark.parametrize("name", ["node", "total_nodes"])
+def test_node_that_is_no_number_is_named(name: str) -> None:
+    """As the argument that it is."""
+    options: Any = {"node": 0, "total_nodes": 2, name: "a"}
+    with pytest.raises(TypeError, match=rf"^sky\.shard\(\) needs an int as {name}, got 'a'$"):
+        sky.shard([1, 2], **options)
+
+
+@pytest.mark.rule("R27")
 def test_no_data_is_an_error() -> None:
     """It says what to pass."""
     with pytest.raises(ValueError, match=r"sky\.shard\(x\)"):

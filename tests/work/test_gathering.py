@@ -173,3 +173,12 @@ def test_completion_order_needs_a_stream() -> None:
     """`ordered=False` without `stream=True` asks for what a tuple cannot give."""
     with pytest.raises(ValueError, match="ordered=False needs stream=True"):
         gather(double(1), ordered=False)
+
+
+@pytest.mark.rule("R10")
+@pytest.mark.parametrize("name", ["stream", "ordered", "return_exceptions"])
+def test_flag_that_is_none_is_named(name: str) -> None:
+    """A word that means no would mean yes."""
+    options: Any = {name: "no"}
+    with pytest.raises(TypeError, match=rf"^{name} must be True or False, got 'no'$"):
+        gather(double(1), **options)

@@ -126,6 +126,16 @@ def test_group_is_not_broadcast(stream: bool) -> None:
     assert not pool.asked
 
 
+@pytest.mark.rule("R7")
+@pytest.mark.parametrize("call", [add(1), add(1) & add(2)], ids=["call", "group"])
+def test_pool_before_the_call_is_told_where_it_belongs(call: Any) -> None:
+    """Python finds the operator of the pool, which gives no future."""
+    pool = HerePool()
+    with pytest.raises(TypeError, match=r"the call comes first: write call > pool, and not pool < call; got <"):
+        _ = pool < call
+    assert not pool.asked
+
+
 @pytest.mark.parametrize("number", [2, (1, 4)])
 def test_number_of_nodes_in_place_of_the_provider_has_a_hint(number: Any) -> None:
     """As a pool of processes would be made."""
