@@ -151,6 +151,10 @@ class Items:
             return _awaited(seconds, values, told)
         return seconds, _rank(), values, told.failed, told.packed, told.most(len(values), LARGEST)
 
+    def __skyward_part__(self, outcomes: Outcomes) -> Any:
+        """Return what kept outcomes from being pickled: the value of an item that is alone, which travels as it is."""
+        return outcomes[2][0]
+
 
 class _Told:
     """What has become of items, besides plain values."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["RemoteTraceback", "decode", "encode", "from_exception", "to_cause", "to_exception"]
 
 MAX_EXCEPTION: Final = 4 * 2**20  # bytes of a pickled exception: one that is larger carries data, not a cause
+PART: Final = "__skyward_part__"  # of a function of ours: gives the part of a result that the user knows
 _MAX_NAME: Final = 1024  # characters, the protocol's bound
 _MAX_FRAMES: Final = 2_000  # of a traceback, the last ones: a million take half a minute to describe
 _MAX_LINES: Final = 100

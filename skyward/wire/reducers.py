@@ -24,34 +24,14 @@ REFUSED: Final[set[type]] = set()  # those of them that may not travel: nobody n
 
 # The classes of ours that are no values, by where they live: `wire` imports nothing that knows calls.
 _NO_VALUES: Final = {
-    (
-        "skyward.work.pending",
-        "PendingFunction",
-    ): "a call cannot be an argument: calls cannot be nested yet; run it first",
-    ("skyward.work.pending", "OptionedCall"): "a call cannot be an argument: calls cannot be nested yet; run it first",
-    (
-        "skyward.work.pending",
-        "PendingFunctionGroup",
-    ): "a group cannot be an argument: calls cannot be nested yet; run it first",
-    (
-        "skyward.work.pending",
-        "PendingStream",
-    ): "a group cannot be an argument: calls cannot be nested yet; run it first",
-    (
-        "skyward.answers.futures",
-        "Future",
-    ): "a future cannot be an argument: calls cannot be nested yet; pass its result()",
-    ("concurrent.futures._base", "Future"): (
-        "a future cannot be an argument: calls cannot be nested yet; pass its result()"
-    ),
-    (
-        "skyward.answers.streams",
-        "ResultStream",
-    ): "a stream cannot be an argument: calls cannot be nested yet; pass a list of it",
-    (
-        "skyward.pool.mapping",
-        "MapIterator",
-    ): "the results of a map cannot be an argument: calls cannot be nested yet; pass a list of them",
+    ("skyward.work.pending", "PendingFunction"): ("a call", "run it first, or call the function by f.local()"),
+    ("skyward.work.pending", "OptionedCall"): ("a call", "run it first, or call the function by f.local()"),
+    ("skyward.work.pending", "PendingFunctionGroup"): ("a group", "run it first"),
+    ("skyward.work.pending", "PendingStream"): ("a group", "run it first"),
+    ("skyward.answers.futures", "Future"): ("a future", "take its result()"),
+    ("concurrent.futures._base", "Future"): ("a future", "take its result()"),
+    ("skyward.answers.streams", "ResultStream"): ("a stream", "make a list of it"),
+    ("skyward.pool.mapping", "MapIterator"): ("what a map gives", "make a list of it"),
 }
 _missing: Final[set[tuple[str, str]]] = {*_NO_VALUES, ("numpy", "ndarray"), ("torch", "Tensor")}
 
@@ -66,13 +46,13 @@ def register() -> None:
         if kind is not None:
             if place in _NO_VALUES:
                 REFUSED.add(kind)
-            TABLE[kind] = _refuser(_NO_VALUES[place]) if place in _NO_VALUES else _REDUCERS[place]
+            TABLE[kind] = _refuser(*_NO_VALUES[place]) if place in _NO_VALUES else _REDUCERS[place]
             _missing.discard(place)
 
 
-def _refuser(reason: str) -> Callable[[Any], Any]:
+def _refuser(what: str, advice: str) -> Callable[[Any], Any]:
     def refuse(_value: Any) -> NoReturn:
-        raise TypeError(reason)
+        raise TypeError(f"{what} cannot be an argument or a result: calls cannot be nested yet; {advice}")
 
     return refuse
 

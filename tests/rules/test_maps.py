@@ -67,3 +67,23 @@ def test_map_names_the_culprit_in_the_words_of_its_function(pool: sky.Compute) -
     assert list(results) == [2]
     with pytest.raises(SerializationError, match=r"lambda>: closure variable 'lock' → _thread.lock"):
         next(pool.map(lambda _: lock, [1]))
+
+
+@pytest.mark.rule("R5")
+@pytest.mark.rule("R15")
+def test_map_tells_of_values_as_of_results_of_calls(pool: sky.Compute) -> None:
+    """Of the value of an item that is alone with its own path, and with nothing of the chunk."""
+
+    @sky.function
+    def lock(number: int) -> object:
+        return [number, threading.Lock()]
+
+    async def later(number: int) -> object:
+        return lock.local(number)
+
+    told = r"result of .* \(\[1\] → _thread\.lock: cannot pickle .*; the result was \[5, <unlocked [^,]*>\]\)"
+    for begin in (lambda: lock(5) >> pool, *[lambda fn=fn: next(pool.map(fn, [5])) for fn in (lock, later)]):
+        with pytest.raises(SerializationError, match=told):
+            begin()
+    with pytest.raises(SerializationError, match=r"call cannot be an argument or a result: .*\.local\(\)"):
+        next(pool.map(lambda number: lock(number + 0), [5]))

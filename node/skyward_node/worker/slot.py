@@ -17,7 +17,7 @@ from skyward.task.wishes import WISH
 from skyward.wire import bundles, failures, payload
 from skyward.wire.frames import Payload, payload_size
 from skyward.wire.placeholders import Placeholder
-from skyward.wire.statuses import CANCELLED_FAILURE, OK, REFUSED, TOO_LARGE, Failure
+from skyward.wire.statuses import CANCELLED_FAILURE, OK, REFUSED, TOO_LARGE, UNSERIALIZABLE, Failure
 from skyward.work.parameters import yields
 from skyward_node.cells import IDLE
 from skyward_node.worker.bundles import Bundle
@@ -135,7 +135,11 @@ class Slot:
             if yields(function):
                 return self._stream(id, value)
             return _failed(failures.from_exception(_unexpected(function)))
-        return self._pack(value)
+        outcome = self._pack(value)
+        if outcome[0] == UNSERIALIZABLE and (part := getattr(function, failures.PART, None)) is not None:
+            of_part = self._pack_here(part(value))
+            return of_part if of_part[0] == UNSERIALIZABLE else outcome
+        return outcome
 
     def _put_back(self) -> None:
         if not self.thread:  # there another task may be about to put back what it has replaced
