@@ -162,13 +162,16 @@ def write(entry: Entry) -> None:
     if entry.dropped:
         say_dropped(entry.taker, entry.rank, entry.dropped)
     text = entry.text.decode("utf-8", "replace")
-    if "\r" in text:  # a progress bar's: what the last return has not wiped out
-        text = "\n".join([line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")])
     if entry.taker is None:
+        if "\r" in text:  # a progress bar's: what the last return has not wiped out, for the tag stands before it
+            text = "\n".join([line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")])
         print_lines(entry.rank, entry.stream, text)
         return
-    for line in text.split("\n"):
-        _hand_over(entry.taker, output.line_of(line, entry.rank, entry.stream, entry.task))
+    for line in text.split(
+        "\n"
+    ):  # each whole, but for its end: what a return would wipe out in a terminal is not lost here
+        whole = line.removesuffix("\r")
+        _hand_over(entry.taker, output.line_of(whole, entry.rank, entry.stream, entry.task))
 
 
 def _hand_over(taker: Redirection, line: OutputLine) -> None:

@@ -241,6 +241,17 @@ def test_callback_takes_lines_of_a_silent_pool(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.rule("R28")
+def test_callback_gets_what_a_return_would_wipe_out() -> None:
+    """Lines are whole, but for their ends, which may be those of another system."""
+    lines: list[str] = []
+    console = Console(enabled=True)
+    with redirect_output(lines.append):
+        console.show(0, output(lines=3), b"data\rmore\r\nnext\n\r 10%\r 20%")
+    console.close(LONG)
+    assert lines == ["data\rmore", "next", "\r 10%\r 20%"]
+
+
+@pytest.mark.rule("R28")
 @pytest.mark.parametrize("kind", [ValueError, SystemExit])
 def test_callback_that_fails_is_told_of_once(capsys: pytest.CaptureFixture[str], kind: type[BaseException]) -> None:
     """In one line with its place, once per redirection; it gets the next lines all the same."""
