@@ -293,9 +293,9 @@ class Future(concurrent.futures.Future[T], Sink, Generic[T]):
         self._decoded = True
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
-        """Call ``fn(self)`` when the call has ended; now if it has.
+        """Call ``fn(self)`` when the call has ended; now and here if it has, as concurrent.futures does.
 
-        It runs in a thread of the pool's, where it may block; one of asyncio's own runs in its event loop.
+        Else it runs in a thread of the pool's, where it may block; one of asyncio's own runs in its event loop.
         """
         loop = loop_of(fn)
         with self._condition:
