@@ -97,7 +97,8 @@ def check_launched_node_is_described(make: Make) -> None:
         assert launched.public_key or launched.endpoint.startswith("ipc://"), "a TCP endpoint needs a public key"
         assert launched.address, "a node needs an address"
         assert launched.death_fd is None or not _is_readable(launched.death_fd), "the node is said to be dead"
-        assert all(isinstance(line, str) for line in provider.log_tail(launched)), "a log is made of lines"
+        for lines in (provider.log_tail(launched), provider.read_log(launched)):
+            assert all(isinstance(line, str) for line in lines), "a log is made of lines"
 
 
 def check_nodes_come_up_side_by_side(make: Make) -> None:

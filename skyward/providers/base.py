@@ -159,14 +159,18 @@ class Provider(ABC):
 
     @abstractmethod
     def log_tail(self, launched: Launched) -> tuple[str, ...]:
-        """Return the last lines of a node's log, also of one that ended not long ago."""
+        """Return the last lines of a node's log, also of one that ended not long ago; () if they are out of reach."""
+
+    def read_log(self, launched: Launched) -> tuple[str, ...]:
+        """Return what `log_tail` does, for somebody who asks for it; raises `SkywardError` if it is out of reach."""
+        return self.log_tail(launched)
 
     @abstractmethod
     def close(self) -> None:
         """End all nodes and leave nothing behind. Doing it again does nothing; launching then is refused."""
 
     # --- meshes: nodes that persist, looked after by commands that come and go ------------------
-    # These, and `terminate` and `log_tail` of such nodes, work on a provider that has just been made: what `prepare`
+    # These, and `terminate` and `read_log` of such nodes, work on a provider that has just been made: what `prepare`
     # does is for launches, and may cost money.
 
     def for_mesh(self, mesh: str) -> Self:

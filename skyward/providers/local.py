@@ -266,6 +266,13 @@ class Local(Provider):
         daemon = self._daemons.get(launched.ident)
         return daemon.tail() if daemon is not None else self._last_words.get(launched.ident, ())
 
+    def read_log(self, launched: Launched) -> tuple[str, ...]:
+        """Return the same; raises `ProvisionError` if the file of a node that persists cannot be read."""
+        from skyward.providers import persisting
+
+        ident = persisting.Ident.parse(launched.ident)
+        return self.log_tail(launched) if ident is None else persisting.read_log(ident)
+
     def close(self) -> None:
         """End all daemons, side by side, and remove the directory. In a forked child it does nothing."""
         if os.getpid() != self._pid:

@@ -89,9 +89,18 @@ def start_time(pid: int) -> int:
 def tail(ident: Ident) -> tuple[str, ...]:
     """Return the last lines of a node's log; none once it has been ended."""
     try:
-        log = os.open(os.path.join(ident.directory, LOG), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+        return read_log(ident)
+    except ProvisionError:
         return ()
+
+
+def read_log(ident: Ident) -> tuple[str, ...]:
+    """Return the last lines of a node's log; raises `ProvisionError`."""
+    path = os.path.join(ident.directory, LOG)
+    try:
+        log = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ProvisionError(f"{path}: {error.strerror}") from error
     try:
         return last_lines(log)
     finally:

@@ -300,17 +300,25 @@ class SSH(Provider):
 
     def log_tail(self, launched: Launched) -> tuple[str, ...]:
         """Return the last lines of a node's log, as it was at its end or as it is; nothing if out of reach."""
-        with self._lock:
-            words = self._last_words.get(launched.ident)
-        place = Place.parse(launched.ident)
-        if words is not None or place is None or self._closed:
-            return words or ()
         try:
-            connection = self._connection(self._host_of(place.host))
-            patience = Patience(LOOKING, f"{place.host}: reading a log")
-            return ssh_scripts.last_words(connection.run(ssh_scripts.tail(place.node), patience))
+            return self.read_log(launched)
         except MeshError:
             return ()
+
+    def read_log(self, launched: Launched) -> tuple[str, ...]:
+        """Return the same; raises `ProvisionError` if it is out of reach."""
+        with self._lock:
+            words = self._last_words.get(launched.ident)
+        if words is not None:
+            return words
+        place = Place.parse(launched.ident)
+        if place is None or self._closed:
+            raise ProvisionError(f"{launched.ident} is no node that {self!r} can look at")
+        connection = self._connection(self._host_of(place.host))
+        answer = connection.run(ssh_scripts.tail(place.node), Patience(LOOKING, f"{place.host}: reading a log"))
+        if not ssh_scripts.has_log(answer):
+            raise ProvisionError(f"{place.host}: there is no {place.node}/log")
+        return ssh_scripts.last_words(answer)
 
     # --- meshes ------------------------------------------------------------------------------
 

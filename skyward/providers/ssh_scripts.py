@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from skyward.providers.bootstrap import LOG_LINES
 
 _IDENT: Final = re.compile(r"(?P<host>\S+) (?P<node>/.*/node-[0-9a-f]{12})")
-GONE: Final = "skyward-gone"  # what ends the answer to `end`
+GONE: Final = "skyward-gone"  # what ends the answer to `end`, and is that to `tail` if there is no log
 
 # The keeper's command names its directory: so a process with that number that is another one is left alone. It clears
 # up by itself; by force only what has not ended in time, the daemon first.
@@ -88,8 +88,13 @@ def listed(answer: str) -> dict[str, str]:
 
 
 def tail(node: str) -> str:
-    """Return the script that prints the last lines of a node's log."""
-    return f"tail -n {LOG_LINES} {shlex.quote(node + '/log')} 2>/dev/null || true\n"
+    """Return the script that prints the last lines of a node's log, or that there is none."""
+    return f"tail -n {LOG_LINES} {shlex.quote(node + '/log')} 2>/dev/null || echo {GONE}\n"
+
+
+def has_log(answer: str) -> bool:
+    """Return whether `tail` has found a log."""
+    return answer.strip() != GONE
 
 
 def last_words(answer: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from click.testing import CliRunner
 
 from skyward.meshes import files
 from skyward.providers.aws import launching, network
+from skyward.providers.base import Launched
+from skyward.transport.keys import make_pair
 from skyward_scripts.cli import main
 from tests.aws import clouds
 from tests.meshing import make_homes, start
@@ -84,6 +87,21 @@ def test_mesh_lives_from_up_to_down(machines: Cloud, short_path: Path, monkeypat
         monkeypatch.chdir("/")
         assert run("down", "cloud", "-y").endswith("mesh cloud is gone\n")
         assert machines.left() == []
+
+
+@pytest.mark.rule("R30")
+def test_log_that_cannot_be_read_is_told(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without credentials, say: the reason, and exit code 6."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    node = Launched(ident="i-0123456789abcdef0", endpoint="tcp://127.0.0.1:1", public_key=make_pair().public)
+    with make_homes(short_path, monkeypatch) as homes:
+        monkeypatch.setenv("HOME", str(homes.root))  # where they could be
+        files.claim(files.Mesh(name="cloud", kind="aws", settings={"region": clouds.REGION}, nodes=(node,)))
+        result = CliRunner().invoke(main, ["logs", "cloud"])
+        assert (result.exit_code, result.stdout) == (6, "")
+        assert result.stderr.startswith("[node 0] its log cannot be read: there are no AWS credentials"), result.stderr
 
 
 @pytest.mark.rule("R30")

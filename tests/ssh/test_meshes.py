@@ -96,6 +96,34 @@ def test_host_that_cannot_be_reached_keeps_no_name(homes: Homes, clean_hosts: Ho
 
 
 @pytest.mark.rule("R30")
+def test_log_that_cannot_be_read_is_told(homes: Homes, clean_hosts: Hosts) -> None:
+    """Because it is gone, its host is none of the mesh any more, or does not answer: exit code 6; others are shown."""
+    run("up", "lab")
+    mesh = files.load("lab")
+    places = [Place.parse(node.ident) for node in mesh.nodes]
+    assert places[0] is not None
+    (log,) = [each.path(f"{places[0].node}/log") for each in clean_hosts.usual if each.path(places[0].node).exists()]
+    wait_for(lambda: log.read_text() != "" and "[node 1] " in run("logs", "lab").stdout)
+    log.unlink()
+    done = run("logs", "lab", code=6)
+    assert done.stderr == f"[node 0] its log cannot be read: {places[0].host}: there is no {places[0].node}/log\n"
+    assert "[node 1] " in done.stdout
+    others = [host for host in mesh.settings["hosts"] if host != places[0].host]
+    files.write(replace(mesh, settings={**mesh.settings, "hosts": others}))
+    done = run("logs", "lab", code=6)
+    assert "[node 0] its log cannot be read: h1 is no host of sky.SSH(['h2', 'h3'])" in done.stderr
+    assert "[node 1] " in done.stdout
+    away = replace(mesh.nodes[0], ident=f"127.0.0.1:1 {places[0].node}")
+    hosts = ["127.0.0.1:1", *mesh.settings["hosts"]]
+    files.write(replace(mesh, nodes=(away, mesh.nodes[1]), settings={**mesh.settings, "hosts": hosts}))
+    done = run("logs", "lab", code=6)
+    assert "[node 0] its log cannot be read: 127.0.0.1:1: " in done.stderr
+    assert "[node 1] " in done.stdout
+    files.write(mesh)
+    run("down", "lab", "-y")
+
+
+@pytest.mark.rule("R30")
 def test_sweep_goes_on_to_the_other_hosts(homes: Homes, clean_hosts: Hosts) -> None:
     """One that is out of reach is told when the others have been looked at; what it may have is forgotten by force."""
     run("up", "lab")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from skyward.errors import ConfigError, UnknownMeshError
+from skyward.errors import ConfigError, SkywardError, UnknownMeshError
 from skyward.mesh.console import tag, wants_colour
 from skyward.meshes import asking, files, kinds
 from skyward.meshes.attached import client_pair
@@ -202,41 +203,79 @@ def _ping_line(reports: Sequence[Report]) -> str:
     help="Of each node, at first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
-def logs(*, name: str, follow: bool, wanted: int | None, count: int, as_json: bool) -> None:
-    """Show what the nodes of a mesh have logged last."""
+@click.pass_context
+def logs(ctx: click.Context, *, name: str, follow: bool, wanted: int | None, count: int, as_json: bool) -> None:
+    """Show what the nodes of a mesh have logged last.
+
+    Exits with 6 if a log cannot be read.
+    """
     mesh = files.load(name)
     provider = kinds.make(mesh.kind, mesh.settings).for_mesh(mesh.name)
     chosen = {number: node for number, node in enumerate(mesh.nodes) if wanted in (None, number)}
     if not chosen:
         raise click.ClickException(f"mesh {name} has no node {wanted}: it has {len(mesh.nodes)}")
-    seen = _say_lines(provider, chosen, {}, as_json=as_json, most=count)
+    shown = _Logs(name, provider, chosen, as_json=as_json)
     try:
-        while follow and name in files.known():
+        shown.show(most=count)
+        while follow and _is_there(name):
             time.sleep(provider.log_pause)
-            seen = _say_lines(provider, chosen, seen, as_json=as_json)
-    except KeyboardInterrupt:  # the usual end of it
-        return
+            shown.show()
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        follow = False  # the usual end of it
+    finally:
+        provider.close()  # connections: the nodes are none that it has launched
     if follow:
         click.echo(f"mesh {name} is gone", err=True)
+    ctx.exit(UNREACHABLE if shown.problems else 0)
 
 
-def _say_lines(
-    provider: Provider,
-    nodes: dict[int, Launched],
-    seen: dict[int, tuple[str, ...]],
-    *,
-    as_json: bool,
-    most: int | None = None,
-) -> dict[int, tuple[str, ...]]:
-    """Print what is new in each log; return what has been seen."""
-    now = {number: provider.log_tail(node) or seen.get(number, ()) for number, node in nodes.items()}
-    colours = wants_colour(sys.stdout)
-    for number, lines in now.items():
-        new = fresh(seen.get(number, ()), lines)
+def _is_there(name: str) -> bool:
+    return os.path.exists(os.path.expanduser(name)) if files.is_path(name) else name in files.known()
+
+
+class _Logs:
+    """The logs of some nodes: what has been seen of them, and which cannot be read."""
+
+    def __init__(self, name: str, provider: Provider, nodes: dict[int, Launched], *, as_json: bool) -> None:
+        self.problems: dict[int, str] = {}
+        self._mesh = name
+        self._provider = provider
+        self._nodes = nodes
+        self._as_json = as_json
+        self._seen: dict[int, tuple[str, ...]] = dict.fromkeys(nodes, ())
+
+    def show(self, *, most: int | None = None) -> None:
+        """Print what is new in each log, at first the last lines; tell of one that cannot be read, once."""
+        problems: dict[int, str] = {}
+        for number, node in self._nodes.items():
+            try:
+                lines = self._provider.read_log(node)
+            except SkywardError as error:
+                problems[number] = str(error)
+            else:
+                self._show_lines(number, lines or self._seen[number], most)
+        if problems and most is None and not self._is_up():  # it is being ended, and its logs go with its nodes
+            return
+        told, self.problems = self.problems, problems
+        for number, problem in problems.items():
+            if problem != told.get(number):
+                where = tag(number, coloured=wants_colour(sys.stderr))
+                click.echo(f"{where}its log cannot be read: {problem}", err=True)
+
+    def _show_lines(self, number: int, lines: tuple[str, ...], most: int | None) -> None:
+        new = fresh(self._seen[number], lines)
+        self._seen[number] = lines
+        where = tag(number, coloured=wants_colour(sys.stdout))
         for line in new if most is None else new[len(new) - min(most, len(new)) :]:
-            text = json_line(number, line) if as_json else tag(number, coloured=colours) + readable(line)
-            click.echo(text)
-    return now
+            click.echo(json_line(number, line) if self._as_json else where + readable(line))
+
+    def _is_up(self) -> bool:
+        try:
+            return files.load(self._mesh).state == "up"
+        except SkywardError:  # it is gone
+            return False
 
 
 def json_line(number: int, line: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.providers.aws import requests, tags
@@ -152,10 +153,15 @@ def await_gone(api: Api, filters: list[dict[str, Any]], patience: float = ENDING
 
 def console(api: Api, instance: str) -> str:
     """Return what an instance has written on its console, as far as EC2 has it; "" if it has nothing."""
-    for latest in ({"Latest": True}, {}):  # only newer types show what was written a moment ago
-        try:
-            said = api.read("ec2", "get_console_output", InstanceId=instance, **latest)
-        except CallFailed:  # it is asked for when something is wrong already
-            continue
-        return str(said.get("Output", ""))
+    with suppress(CallFailed):  # it is asked for when something is wrong already
+        return read_console(api, instance)
     return ""
+
+
+def read_console(api: Api, instance: str) -> str:
+    """Return the same; raises `CallFailed`."""
+    try:
+        said = api.read("ec2", "get_console_output", InstanceId=instance, Latest=True)
+    except CallFailed:  # only newer types show what was written a moment ago
+        said = api.read("ec2", "get_console_output", InstanceId=instance)
+    return str(said.get("Output", ""))

@@ -14,7 +14,7 @@ import uuid
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from skyward.errors import ProvisionError
+from skyward.errors import ProvisionError, SkywardError
 from skyward.providers.aws import (
     alive,
     handover,
@@ -209,14 +209,17 @@ class AWS(Provider):
 
     def log_tail(self, launched: Launched) -> tuple[str, ...]:
         """Return the last lines of a node's log, a few seconds old; without a bucket those of its console."""
-        if self._ground.is_closed:
-            return ()
-        with suppress(CallFailed, ProvisionError):
+        with suppress(SkywardError):
+            return self.read_log(launched)
+        return ()
+
+    def read_log(self, launched: Launched) -> tuple[str, ...]:
+        """Return the same; raises `ProvisionError`, `ConfigError` if it is out of reach."""
+        with self._publicly():
             api = self._ground.connect()
             token = self._fleet.token(launched.ident) or standing.token_of(api, launched.ident)
             text = Storage(api, self.owner).get(f"{token}/log", MOST_LOG) if token and self.owner.bucket else ""
-            return reports.tail(text or instances.console(api, launched.ident))
-        return ()
+            return reports.tail(text or instances.read_console(api, launched.ident))
 
     # --- ending ------------------------------------------------------------------------------
 

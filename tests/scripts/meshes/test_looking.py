@@ -115,6 +115,29 @@ def test_logs_are_those_of_the_nodes(mesh: Mesh) -> None:
     assert "mesh dev has no node 7: it has 2" in run("logs", "dev", "--node", "7", code=1).output
 
 
+@pytest.mark.rule("R30")
+def test_log_that_cannot_be_read_is_told(homes: Homes) -> None:
+    """With the reason, and exit code 6; the others are shown, and one that is empty is no failure."""
+    gone, there = bring_up(nodes=2).nodes
+    until(lambda: len(Local().log_tail(there)) > 0)
+    Local().terminate(gone)
+    done = run("logs", "dev", code=6)
+    assert re.fullmatch(r"\[node 0\] its log cannot be read: /\S+/log: No such file or directory\n", done.stderr)
+    assert done.stdout
+    assert all(line.startswith("[node 1] ") for line in done.stdout.splitlines())
+    assert run("logs", "dev", "--node", "0", "--json", code=6).stdout == ""
+    run("logs", "dev", "--node", "1")
+    with start("logs", "-f", "dev") as logs:
+        assert logs.stdout is not None
+        said = ""
+        while "[node 1]" not in said or "[node 0]" not in said:
+            said += logs.stdout.readline()
+        logs.send_signal(signal.SIGINT)
+        said += logs.communicate(timeout=LONG)[0]
+    assert (logs.returncode, said.count("cannot be read")) == (6, 1)
+    raising.down("dev")
+
+
 def test_node_that_is_gone_is_seen(homes: Homes) -> None:
     """In each way of looking, with exit code 6."""
     gone = bring_up(nodes=2).nodes[0]
