@@ -56,6 +56,7 @@ class Attached(Running):
         if not isinstance(mesh, str):
             raise TypeError(f"mesh must be a name or the path of a mesh file, got {mesh!r}")
         super().__init__()
+        self._said = mesh
         # Wherever the process goes from here.
         self._mesh = os.path.abspath(os.path.expanduser(mesh)) if files.is_path(mesh) else mesh
         self.mesh = self._read()
@@ -75,7 +76,7 @@ class Attached(Running):
     def for_pool(self) -> Self:
         """Return an unused provider of the same mesh."""
         made = type(self)(self._mesh)
-        made._silent = self._silent
+        made._said, made._silent = self._said, self._silent
         return made
 
     def default_nodes(self) -> Nodes:
@@ -91,7 +92,7 @@ class Attached(Running):
         name, total = self.mesh.name, len(self.mesh.nodes)
         _logger.warning(
             "mesh %r: %d of %d nodes are passed over, no answer from %s; `skyward-mesh status %s` shows its nodes",
-            name, len(silent), total, nodes, name,
+            name, len(silent), total, nodes, self._said,
         )  # fmt: skip
         return Nodes(total - len(silent))
 
@@ -133,10 +134,9 @@ class Attached(Running):
         if not silent:
             return f"mesh {name!r} has {total} nodes, and all take part already"
         nodes = ", ".join(f"{endpoint} ({reason})" for endpoint, reason in silent.items())
-        return (
-            f"mesh {name!r}: no answer from {nodes}; `skyward-mesh status {name}` shows its nodes, and "
-            f"sky.Compute(mesh={name!r}, nodes={max(1, total - len(silent))}) does with fewer"
-        )
+        text = f"mesh {name!r}: no answer from {nodes}; `skyward-mesh status {self._said}` shows its nodes"
+        fewer = total - len(silent)
+        return f"{text}, and sky.Compute(mesh={self._said!r}, nodes={fewer}) does with fewer" if fewer else text
 
 
 def _silent(nodes: Sequence[Launched]) -> dict[str, str]:

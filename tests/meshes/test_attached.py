@@ -129,6 +129,36 @@ def test_mesh_of_which_no_node_answers_is_an_error(homes: Homes) -> None:
     assert all(node.endpoint in str(caught.value) for node in mesh.nodes)
 
 
+@pytest.mark.rule("R30")
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_nodes_are_no_advice_if_none_answers(homes: Homes, count: int) -> None:
+    """And of a file the path is named, as it was given: there may be no mesh of its name."""
+    nodes = ", ".join(f'{{endpoint = "ipc:///nowhere/{number}.sock"}}' for number in range(count))
+    (homes.work / "hand.toml").write_text(f'name = "lab"\nnodes = [{nodes}]\n')
+    (homes.work / "hand.toml").chmod(0o600)
+    with pytest.raises(ProvisionError, match=r"mesh 'lab': no answer from ipc:///nowhere/0\.sock") as caught:
+        sky.Compute(mesh="hand.toml").open()
+    assert str(caught.value).endswith("; `skyward-mesh status hand.toml` shows its nodes")
+
+
+@pytest.mark.rule("R30")
+def test_file_is_named_as_it_was_given(homes: Homes, caplog: pytest.LogCaptureFixture) -> None:
+    """In what is said to do."""
+    gone = bring_up(nodes=2).nodes[1]
+    copy = homes.work / "copy.json"
+    copy.write_bytes(Path(files.path_of("dev")).read_bytes())
+    copy.chmod(0o600)
+    Local().terminate(gone)
+    with sky.Compute(mesh="./copy.json") as pool:
+        assert pool.current_nodes() == 1
+    [told] = [record.getMessage() for record in caplog.records if record.name == "skyward"]
+    assert told.endswith("; `skyward-mesh status ./copy.json` shows its nodes")
+    with pytest.raises(ProvisionError) as caught:
+        sky.Compute(mesh="./copy.json", nodes=2).open()
+    assert "`skyward-mesh status ./copy.json`" in str(caught.value)
+    assert "sky.Compute(mesh='./copy.json', nodes=1) does with fewer" in str(caught.value)
+
+
 @pytest.mark.rule("R33")
 def test_pool_grows_with_its_mesh(homes: Homes) -> None:
     """A node that was added while the pool was open can be taken into it."""

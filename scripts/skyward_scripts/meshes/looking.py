@@ -210,6 +210,10 @@ def logs(ctx: click.Context, *, name: str, follow: bool, wanted: int | None, cou
     Exits with 6 if a log cannot be read.
     """
     mesh = files.load(name)
+    if not kinds.class_of(mesh.kind).launches:
+        raise ConfigError(f"the nodes of mesh {mesh.name} were started by somebody else: their logs are where they run")
+    if not mesh.nodes:
+        raise ConfigError(f"mesh {name} has no nodes: `skyward-mesh resize {name} N` starts some")
     provider = kinds.make(mesh.kind, mesh.settings).for_mesh(mesh.name)
     chosen = {number: node for number, node in enumerate(mesh.nodes) if wanted in (None, number)}
     if not chosen:

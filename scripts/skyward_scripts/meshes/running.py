@@ -41,7 +41,9 @@ class Place(click.ParamType[Any]):
         """Return the word, or the number."""
         if value in ("any", "all", "head"):
             return value
-        return click.INT.convert(value, param, ctx)
+        if not str(value).isdecimal():
+            self.fail(f"{value!r} is no place: say any, all, head, or the number of a node", param, ctx)
+        return int(value)
 
 
 ON = click.option("--on", "place", type=Place(), default="any", show_default=True, help="On which node, or on all.")
@@ -101,7 +103,7 @@ def _run(
     def call(*args: Any, **kwargs: Any) -> None:
         show = _json_of if as_json else _print
         with _stdout_for_json(as_json=as_json), attached(mesh) as pool:
-            document = _tried(ctx, lambda: show(_called(pool, place, marked(function)(*args, **kwargs)), place))
+            document = _tried(ctx, lambda: show(_called(pool, place, marked(function)(*args, **kwargs)), place), place)
         if document is not None:
             _put(document)
 
@@ -115,12 +117,17 @@ def _stdout_for_json(*, as_json: bool) -> AbstractContextManager[Any]:
     return redirect_stdout(sys.stderr) if as_json else nullcontext()
 
 
-def _tried(ctx: click.Context, action: Callable[[], Any]) -> Any:
-    """Return what the user's code returns; if it fails that is shown as Python would, and ends the command."""
+def _tried(ctx: click.Context, action: Callable[[], Any], place: Any = None) -> Any:
+    """Return what the user's code returns; if it fails that is shown as Python would, and ends the command.
+
+    ``place`` is where --on wants it.
+    """
     try:
         return action()
     except (TaskError, AbsentRankError) as error:
-        click.echo(f"Error: {error}", err=True)
+        rank = 0 if place == "head" else place
+        text = _absent(error) if isinstance(error, AbsentRankError) and error.rank == rank else str(error)
+        click.echo(f"Error: {text}", err=True)
         ctx.exit(FAILED)
     except (SkywardError, click.exceptions.Exit):
         raise
@@ -129,6 +136,12 @@ def _tried(ctx: click.Context, action: Callable[[], Any]) -> Any:
             ctx.exit(tell_unwritten(error))
         show_failure(error)
         ctx.exit(FAILED)
+
+
+def _absent(error: AbsentRankError) -> str:
+    """Return what a place is refused with, in the words of the command line."""
+    numbers = ", ".join(map(str, error.present))
+    return f"there is no node {error.rank}: --on takes {numbers + ', ' if numbers else ''}any, all, or head"
 
 
 def _run_program(ctx: click.Context, mesh: str | None, path: str, arguments: Sequence[str]) -> None:
@@ -202,8 +215,9 @@ def execute(ctx: click.Context, *, mesh: str | None, place: Any, command: tuple[
 
     Exits with the highest exit code of the command on any node; 127 if there is no such command.
     """
+    call = sky.function(started_there())(list(command)).with_retries(0)
     with ending(ctx), attached(mesh) as pool:
-        codes = _tried(ctx, lambda: _called(pool, place, sky.function(started_there())(list(command)).with_retries(0)))
+        codes = _tried(ctx, lambda: _called(pool, place, call), place)
     everywhere: list[int] = codes if place == "all" else [codes]
     ctx.exit(max(map(exit_code, everywhere)))
 

@@ -158,6 +158,20 @@ def test_no_mesh_is_no_error(homes: Homes) -> None:
     assert json.loads(run("status", "--json").output) == []
 
 
+def test_mesh_without_logs_is_told(homes: Homes) -> None:
+    """It has no nodes; or somebody else has started them."""
+    bring_up()
+    raising.resize("dev", 0)
+    said = run("logs", "dev", code=2).output
+    assert said == "Error: mesh dev has no nodes: `skyward-mesh resize dev N` starts some\n"
+    raising.down("dev")
+    hand = homes.work / "hand.toml"
+    hand.write_text('name = "lab"\nnodes = [{endpoint = "ipc:///nowhere.sock"}]\n')
+    hand.chmod(0o600)
+    said = run("logs", "hand.toml", code=2).output
+    assert said == "Error: the nodes of mesh lab were started by somebody else: their logs are where they run\n"
+
+
 @pytest.mark.parametrize("end", ["down", "interrupt"])
 def test_logs_are_followed_until_the_end(homes: Homes, end: str) -> None:
     """What a node logs comes when it is logged; the end of the mesh, or Ctrl-C, ends it, and that is no failure."""

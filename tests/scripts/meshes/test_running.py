@@ -128,7 +128,12 @@ def test_failure_of_the_function_is_shown_as_it_is(homes: Homes) -> None:
     assert "ValueError: oops" in said
     assert "raise ValueError(word)" in said
     assert "exited with code 3" in run("run", "app.py::quit", "--code", "3", code=1).output
-    assert "no node with rank 7" in run("run", "--on", "7", "app.py::scale", "--x", "1", code=1).output
+    for function in (("app.py::scale", "--x", "1"), ("app.py::count", "--n", "1")):
+        said = run("run", "--on", "7", *function, code=1).stderr
+        assert said == "Error: there is no node 7: --on takes 0, 1, any, all, or head\n"
+    assert "there is no node 7: --on takes 0, 1, any" in run("exec", "--on", "7", "pwd", code=1).stderr
+    (homes.work / "app.py").write_text(PROGRAM.replace("scale(3.0) >>", "scale(3.0).on(7) >>"))
+    assert "use .on(rank) with one of these" in run("run", "app.py", code=1).stderr
 
 
 def test_mistake_before_it_runs_is_told(homes: Homes) -> None:
@@ -143,7 +148,10 @@ def test_mistake_before_it_runs_is_told(homes: Homes) -> None:
     )
     (homes.work / "bad.py").write_text("def f(: pass")
     assert "SyntaxError" in run("run", "bad.py::f", code=1).output
-    assert "is not a valid integer" in run("run", "--on", "some", "app.py", code=2).output
+    for place in ("some", "-1", "1.5"):
+        said = f"Invalid value for '--on': {place!r} is no place: say any, all, head, or the number of a node"
+        assert said in run("run", "--on", place, "app.py", code=2).output
+        assert said in run("exec", "--on", place, "pwd", code=2).output
     said = run("run", "app.py::scale", "--help").output
     assert "--x FLOAT The number. [required]" in " ".join(said.split())
     assert said.startswith("Usage: skyward-mesh run app.py::scale [OPTIONS]\n")
