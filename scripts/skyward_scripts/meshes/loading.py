@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -75,18 +76,24 @@ def _runs(part: ast.AST, functions: set[str]) -> bool:
 
 
 def load(path: str) -> ModuleType:
-    """Import a file under the name that the rest of its package knows it by; what it raises is the user's."""
+    """Import a file under the name that the rest of its package knows it by; what it raises is the user's.
+
+    Raises `ConfigError` for a file that cannot be imported by its name.
+    """
+    if not path.endswith(".py"):
+        raise ConfigError(f"{path} is no Python file: the name of one with functions ends in .py")
     directory, name = os.path.split(path.removesuffix(".py"))
+    packages: list[str] = []
     while os.path.isfile(os.path.join(directory, "__init__.py")):
         directory, package = os.path.split(directory)
-        name = f"{package}.{name}"
+        packages.insert(0, package)
     if directory not in sys.path:
         sys.path.insert(0, directory)  # as `python FILE` does
-    if "." in name:
-        return importlib.import_module(name)
+    if packages:
+        return importlib.import_module(".".join([*packages, name]))
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} is no Python file")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -96,10 +103,24 @@ def load(path: str) -> ModuleType:
 def function_of(module: ModuleType, name: str) -> Any:
     """Return the function of this name; raises `ConfigError` that names those that there are."""
     found = getattr(module, name, None)
-    if callable(found):
+    if is_function(found):
         return found
     marked = [known for known, value in vars(module).items() if isinstance(value, Function)]
     there = (
         f"those marked with @sky.function are {', '.join(marked)}" if marked else "none is marked with @sky.function"
     )
-    raise ConfigError(f"{module.__file__} has no function {name!r}: {there}")
+    if not hasattr(module, name):
+        raise ConfigError(f"{module.__file__} has no function {name!r}: {there}")
+    what = "a class" if isinstance(found, type) else f"of type {type(found).__name__}"
+    raise ConfigError(f"{name!r} in {module.__file__} is {what}, and no function that can be run: {there}")
+
+
+def is_function(value: object) -> bool:
+    """Return whether this can be called by flags: it is no class, and it is known what it takes."""
+    if isinstance(value, type) or not callable(value):
+        return False
+    try:
+        inspect.signature(inspect.unwrap(value))
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import runpy
 import sys
@@ -15,6 +14,7 @@ import skyward as sky
 from skyward.calls import Function
 from skyward.errors import AbsentRankError, ConfigError, ProvisionError, SkywardError, TaskError
 from skyward_scripts.meshes import loading
+from skyward_scripts.meshes.documents import document
 from skyward_scripts.meshes.endings import ending
 from skyward_scripts.meshes.exits import FAILED, KILLED, Unreachable, reader_is_gone, show_failure, tell_unwritten
 from skyward_scripts.meshes.flags import command_for
@@ -95,6 +95,8 @@ def _run(
                 f"{target} only defines functions, and as a program it does nothing; call one of "
                 f"{', '.join(names)}: skyward-mesh run {target}::{names[0]} --help"
             )
+        if as_json:
+            raise click.UsageError("--json needs FILE::FUNCTION: a program returns nothing, it prints", ctx)
         _run_program(ctx, mesh, wanted.path, arguments)
         return
     with _stdout_for_json(as_json=as_json):
@@ -103,9 +105,9 @@ def _run(
     def call(*args: Any, **kwargs: Any) -> None:
         show = _json_of if as_json else _print
         with _stdout_for_json(as_json=as_json), attached(mesh) as pool:
-            document = _tried(ctx, lambda: show(_called(pool, place, marked(function)(*args, **kwargs)), place), place)
-        if document is not None:
-            _put(document)
+            whole = _tried(ctx, lambda: show(_called(pool, place, marked(function)(*args, **kwargs)), place), place)
+        if whole is not None:
+            _put(whole)
 
     command = command_for(function, wanted.function, call)
     with command.make_context(f"skyward-mesh run {target}", list(arguments)) as inner:
@@ -180,7 +182,7 @@ def _print(value: Any, place: Any) -> None:
 
 def _json_of(value: Any, place: Any) -> str:
     """Return a result as JSON: those of all nodes, and what streams, as arrays; what is no JSON as its repr."""
-    return json.dumps([_whole(each) for each in value] if place == "all" else _whole(value), default=repr)
+    return document([_whole(each) for each in value] if place == "all" else _whole(value))
 
 
 def _whole(value: Any) -> Any:
@@ -193,8 +195,10 @@ def is_stream(value: object) -> bool:
 
 
 def _put(text: str) -> None:
+    """Print a line; what the output cannot have is shown as in a literal."""
+    encoding = sys.stdout.encoding
     try:
-        click.echo(text)
+        click.echo(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except OSError as error:  # told from what the user's code raises, which may be the same
         click.get_current_context().exit(tell_unwritten(error))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from skyward_scripts.meshes.loading import idle_functions
+from skyward_scripts.meshes.loading import idle_functions, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +38,14 @@ def test_program_is_told_from_a_file_of_functions(tmp_path: Path, more: str, idl
     """By what stands at its top level: definitions, imports and plain values run nothing."""
     (tmp_path / "file.py").write_text(HEAD + more)
     assert idle_functions(str(tmp_path / "file.py")) == (["f"] if idle else [])
+
+
+def test_file_may_have_a_dot_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no package for that."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "a.b.py").write_text("X = 3\n")
+    assert load(str(tmp_path / "a.b.py")).X == 3
+    del sys.modules["a.b"]
 
 
 def test_functions_that_others_may_call_are_named(tmp_path: Path) -> None:

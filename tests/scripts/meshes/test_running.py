@@ -115,6 +115,20 @@ def test_json_is_alone_on_stdout(homes: Homes) -> None:
     assert (failed.stdout, "ValueError: oops" in failed.stderr) == ("", True)
 
 
+def test_result_is_printed_whatever_it_is(homes: Homes) -> None:
+    """What is no JSON is its repr with --json, and what is no text as in a literal without it."""
+    (homes.work / "app.py").write_text(
+        "def keys():\n    return {(1, 2): float('nan'), 'b': [1.5, {2}]}\n"
+        "def half():\n    return '\\ud800 ä'\n"
+        "def halves():\n    yield from '\\ud800\\udcff'\n"
+    )
+    assert json.loads(run("run", "--json", "app.py::keys").stdout) == {"(1, 2)": "nan", "b": [1.5, "{2}"]}
+    assert run("run", "app.py::half").stdout == "\\ud800 ä\n"
+    assert run("run", "--on", "all", "app.py::halves").stdout.startswith("node 0: ['\\ud800', '\\udcff']\n")
+    assert run("run", "app.py::halves").stdout == "\\ud800\n\\udcff\n"
+    assert json.loads(run("run", "--json", "app.py::half").stdout) == "\ud800 ä"
+
+
 def test_program_runs_with_the_mesh_as_its_pool(homes: Homes) -> None:
     """As `python FILE` does, with its arguments; it fails as there."""
     assert run("run", "app.py", "one", "--two").stdout.splitlines()[-1] == "['one', '--two'] 6.0"
@@ -138,10 +152,20 @@ def test_failure_of_the_function_is_shown_as_it_is(homes: Homes) -> None:
 
 def test_mistake_before_it_runs_is_told(homes: Homes) -> None:
     """No file, no function, no mesh, flags that do not fit."""
+    (homes.work / "app.py").write_text(PROGRAM + "\nfrom pathlib import Path\nLIMIT, most = 3, max\n")
     assert "there is no file 'nope.py'" in run("run", "nope.py", code=2).output
     assert "is no name of a function" in run("run", "app.py::a b", code=2).output
     there = "those marked with @sky.function are scale, count, fail, quit"
     assert there in run("run", "app.py::nope", code=2).output
+    assert "'Path' in " in (said := run("run", "app.py::Path", code=2).output)
+    assert f"app.py is a class, and no function that can be run: {there}" in said
+    assert "is of type int, and no function that can be run" in run("run", "app.py::LIMIT", code=2).output
+    assert "is of type builtin_function_or_method, and no" in run("run", "app.py::most", code=2).output
+    (homes.work / "skyward.toml").touch()
+    said = run("run", "skyward.toml::f", code=2).output
+    assert "skyward.toml is no Python file: the name of one with functions ends in .py" in said
+    said = run("run", "--json", "app.py", code=2).output
+    assert "--json needs FILE::FUNCTION: a program returns nothing, it prints" in said
     assert "No such option '--z'" in run("run", "app.py::scale", "--z", "1", code=2).output
     assert (
         "there is no mesh 'prod'; there are dev" in run("run", "-m", "prod", "app.py::scale", "--x", "1", code=3).output
