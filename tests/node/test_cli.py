@@ -92,6 +92,20 @@ def test_wrong_usage_is_explained(arguments: list[str], complaint: str) -> None:
     assert complaint in result.output
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["keys", "--help"], ["keys", "show"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_told(directory: Path, arguments: list[str]) -> None:
+    """In one line; nobody is told if nobody reads, and the exit code is a shell's."""
+    command = [*COMMAND, *arguments, *(["--dir", str(directory)] if "show" in arguments else [])]
+    script = '"$@" {}; exit "${{PIPESTATUS[0]}}"'
+    for where, code, said in (
+        ("> /dev/full", 1, "Error: cannot write the output: No space left on device\n"),
+        ("| true", 141, ""),
+    ):
+        whole = ["bash", "-c", script.format(where), "bash", *command]
+        done = subprocess.run(whole, env=ENV, stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stderr) == (code, said)
+
+
 def test_version_is_told() -> None:
     """``--version`` names the program."""
     result = CliRunner().invoke(cli.command, ["--version"])

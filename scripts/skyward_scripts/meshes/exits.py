@@ -58,6 +58,24 @@ def code_of(error: SkywardError) -> int:
 class Commands(click.Group):
     """A group whose commands end with these codes, and with one line about what went wrong."""
 
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Be the whole program: streams that it was started without lead nowhere."""
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as we are there
+        return super().main(*args, **settings)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the command line, which prints help and versions."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except OSError as error:
+            if _is_about_writing(error):
+                raise click.exceptions.Exit(tell_unwritten(error)) from error
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:

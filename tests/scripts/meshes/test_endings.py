@@ -34,6 +34,10 @@ def wait():
 def numbers():
     yield from range(10**9)
 
+def few():
+    print("few")
+    return 3
+
 if __name__ == "__main__":
     wait() >> sky
 """
@@ -94,6 +98,24 @@ def test_output_that_cannot_be_written_fails_the_command(dev: Mesh, arguments: t
     """With one line, and no traceback."""
     assert into("> /dev/full", *arguments) == (1, "Error: cannot write the output: No space left on device\n")
     assert goes_on(dev) == []
+
+
+@pytest.mark.rule("R28")
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("status", "--help")], ids=" ".join)
+def test_help_that_cannot_be_written_fails(arguments: tuple[str, ...]) -> None:
+    """With one line; if nobody reads it, as every command does."""
+    assert into("> /dev/full", *arguments) == (1, "Error: cannot write the output: No space left on device\n")
+    assert into("| true", *arguments) == (141, "")
+
+
+@pytest.mark.rule("R28")
+def test_command_needs_no_streams(dev: Mesh) -> None:
+    """It ends as it would with them; what it asks nobody has answered."""
+    for where, said in ((">&-", ""), ("<&- >&- 2>&-", "")):
+        assert into(where, "status") == (0, said)
+        assert into(where, "status", "dev") == (0, said)
+        assert into(where, "run", "app.py::few") == (0, said)
+        assert into(where, "nodes", "none")[0] == 3
 
 
 @pytest.mark.rule("R29")
