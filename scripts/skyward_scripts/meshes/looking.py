@@ -150,7 +150,7 @@ def nodes(*, name: str, as_json: bool) -> None:
         showing.as_json(mesh_as_json(mesh)["nodes"])
         return
     rows = [[str(number), node.ident, node.endpoint, node.public_key] for number, node in enumerate(mesh.nodes)]
-    showing.table(["node", "ident", "endpoint", "public key"], rows)
+    showing.table(["node", "ident", "endpoint", "public key"], rows, whole=True)
 
 
 @click.command()

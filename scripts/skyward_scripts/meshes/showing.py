@@ -31,10 +31,10 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table."""
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, whole: bool = False) -> None:
+    """Print a table; ``whole``: its cells are there to be copied, so that none may go on in the next line."""
     if is_terminal():
-        _rich_table(heads, rows)
+        _rich_table(heads, rows, whole=whole)
     else:
         click.echo("\n".join(lines_of(heads, rows)))
 
@@ -46,17 +46,28 @@ def lines_of(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
         yield GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _rich_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _rich_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, whole: bool) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    if whole and max(map(len, lines_of(heads, rows))) > console.width:
+        for number, row in enumerate(rows):
+            click.echo("\n" * bool(number) + "\n".join(lines_of(*_columns(heads, row))))
+        return
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:
         shown.add_column(head, overflow="fold")
     for row in rows:
         shown.add_row(*[Text(cell, style=_STYLES.get(cell, "")) for cell in row])
-    Console().print(shown)
+    console.print(shown)
+
+
+def _columns(heads: Sequence[str], row: Sequence[str]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return a row as a table that has a line for each of its cells."""
+    first, *others = zip(heads, row, strict=True)
+    return first, others
 
 
 _STYLES: Final = {"up": "green", "ok": "green", "down": "red", "FAIL": "red"}

@@ -26,12 +26,13 @@ SIZE = (60, 120)  # rows, columns
 class Terminal:
     """One command."""
 
-    def __init__(self, command: Sequence[str], cwd: Path | None = None) -> None:
+    def __init__(self, command: Sequence[str], cwd: Path | None = None, size: tuple[int, int] = SIZE) -> None:
+        self._size = size
         self.environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
         self.environment |= {"TERM": "xterm-256color", "PYTHONPATH": os.pathsep.join(sys.path)}
         self.sent = ""
         self._master, slave = pty.openpty()
-        termios.tcsetwinsize(slave, SIZE)
+        termios.tcsetwinsize(slave, size)
         self._process = subprocess.Popen(
             command,
             cwd=cwd,
@@ -82,7 +83,7 @@ class Terminal:
             assert (ended := self._process.wait(LONG)) == code, f"exit code {ended}\n{self.sent}"
         finally:
             self._close()
-        screen = pyte.Screen(SIZE[1], SIZE[0])
+        screen = pyte.Screen(self._size[1], self._size[0])
         pyte.Stream(screen).feed(self.sent)
         return "\n".join(row.rstrip() for row in screen.display).rstrip().split("\n")
 

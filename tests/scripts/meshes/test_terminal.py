@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from skyward.meshes import files
-from tests.meshing import COMMAND, nothing_is_left
+from tests.meshing import COMMAND, bring_up, nothing_is_left
 from tests.scripts.meshes.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -36,6 +36,21 @@ def test_mesh_lives_in_a_terminal(homes: Homes) -> None:
         down.type(answer)
         assert down.end(code)[-1] == last
     nothing_is_left(homes)
+
+
+@pytest.mark.rule("R30")
+@pytest.mark.parametrize("width", [160, 80])
+def test_keys_can_be_copied(homes: Homes, width: int) -> None:
+    """Whole, however narrow the terminal is: what does not fit beside the rest has a line of its own."""
+    mesh = bring_up(nodes=2)
+    left = Terminal([*COMMAND, "nodes", "dev"], size=(60, width)).end(code=0)
+    rows = [[str(number), node.ident, node.endpoint, node.public_key] for number, node in enumerate(mesh.nodes)]
+    if width > 80:
+        assert [line.split() for line in left[1:]] == rows
+    else:
+        names = ["node      ", "ident     ", "endpoint  ", "public key"]
+        blocks = [[f"{name}  {cell}" for name, cell in zip(names, row, strict=True)] for row in rows]
+        assert left == [*blocks[0], "", *blocks[1]]
 
 
 @pytest.mark.rule("R30")
