@@ -253,6 +253,8 @@ def merge_options(options: Options | None, spec: dict[str, Any]) -> Options:
                     f"unknown option {name!r} of sky.Compute; how many tasks run at once is "
                     "nodes=..., how many nodes, times concurrency=..., how many tasks each of them runs at once"
                 )
+            if name in _PLACES:
+                raise TypeError(f"{name!r} is no option: it stands beside the options")
             hint = f"; did you mean {near[0]!r}?" if near else f"; options are {', '.join(sorted(known))}"
             raise TypeError(f"unknown option {name!r} of sky.Compute{hint}")
     worker = {name: value for name, value in spec.items() if name in _WORKER}

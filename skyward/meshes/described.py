@@ -145,6 +145,8 @@ class File:
         except tomllib.TOMLDecodeError as error:  # it names the line
             end = f"at line {len(text.splitlines())}, the last"
             raise ConfigError(f"{path} is no TOML: {str(error).replace('at end of document', end)}") from error
+        except RecursionError as error:
+            raise ConfigError(f"{path} makes no sense: its values are nested too deeply") from error
         self.only(data, (), ("mesh",))
         self._meshes = self.table(data, ("mesh",))
 

@@ -25,7 +25,7 @@ from skyward.providers.bundle import check, make_bundle
 from skyward.providers.openssh import Connection, Patience, control_directory
 from skyward.providers.openssh_words import Trust
 from skyward.providers.platforms import Platform
-from skyward.providers.ssh_hosts import Host, check_text, line_of, parse, parse_file
+from skyward.providers.ssh_hosts import Host, check_path, line_of, parse_all, parse_file, usual
 from skyward.providers.ssh_launch import Launch
 from skyward.providers.ssh_scripts import Place
 
@@ -87,12 +87,11 @@ class SSH(Provider):
         nodes_per_host: int = 1,
     ) -> None:
         """Check the hosts; raises `ConfigError`."""
-        if isinstance(hosts, str):
-            raise TypeError(f"sky.SSH takes a list of hosts, such as sky.SSH([{hosts!r}])")
-        usual = Host("usual", user=user, port=port, identity=identity, python=python, setup=setup)
-        named = [each if isinstance(each, Host) else parse(check_text(each)) for each in hosts]
-        named += _read(hostfile) if hostfile is not None else []
-        self._hosts = tuple(host.otherwise(usual) for host in named)
+        for name, path in (("hostfile", hostfile), ("ssh_config", ssh_config), ("known_hosts", known_hosts)):
+            check_path(name, path)
+        others = usual(user=user, port=port, identity=identity, python=python, setup=setup)
+        named = parse_all(hosts) + (_read(hostfile) if hostfile is not None else [])
+        self._hosts = tuple(host.otherwise(others) for host in named)
         if not self._hosts:
             raise ConfigError("sky.SSH needs at least one host, in hosts or in a hostfile")
         if twice := sorted(host for host, times in Counter(map(str, self._hosts)).items() if times > 1):

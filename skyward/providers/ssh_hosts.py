@@ -8,15 +8,17 @@ The second form is also what a line of a hostfile looks like; there ``#`` begins
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from skyward.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.%:][A-Za-z0-9_.%:-]*")  # none begins with a dash: it would be an option of ssh
 _USER: Final = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@+\\-]*\$?")
@@ -41,16 +43,9 @@ class Host:
     setup: str | None = None
 
     def __post_init__(self) -> None:
-        if _NAME.fullmatch(str(self.name)) is None:
+        if not _is_name(self.name):
             raise ConfigError(f"{self.name!r} is no host: {EXAMPLE}")
-        if self.user is not None and _USER.fullmatch(self.user) is None:
-            raise ConfigError(f"{self.user!r} is no user of the host {self.name}")
-        if self.port is not None and not _is_port(self.port):
-            raise ConfigError(f"{self.port!r} is no port of the host {self.name}: a port is an int from 1 to 65535")
-        for what in ("identity", "python", "setup"):
-            value = getattr(self, what)
-            if value is not None and (not isinstance(value, str) or not value.strip() or "\0" in value):
-                raise ConfigError(f"{what}={value!r} of the host {self.name} makes no sense")
+        _check({name: getattr(self, name) for name in _SETTINGS}, f" of the host {self.name}")
 
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
@@ -67,12 +62,52 @@ class Host:
 _SETTINGS: Final = ("user", "port", "identity", "python", "setup")
 
 
+def usual(**said: Any) -> Host:
+    """Return a host with what those have that do not say it themselves; raises `ConfigError`, which names no host."""
+    _check(said, "")
+    return Host("usual", **said)
+
+
+def _check(said: Mapping[str, object], whose: str) -> None:
+    """Raise `ConfigError` for a setting of a host that makes no sense."""
+    for name, value in said.items():
+        if value is None:
+            continue
+        if name == "port":
+            if not _is_port(value):
+                raise ConfigError(f"{value!r} is no port{whose}: a port is an int from 1 to 65535")
+        elif not isinstance(value, str):
+            raise ConfigError(f"{name}={value!r}{whose} makes no sense: it must be a string")
+        elif name == "user" and _USER.fullmatch(value) is None:
+            raise ConfigError(f"{value!r} is no user{whose}")
+        elif not value.strip() or "\0" in value:
+            raise ConfigError(f"{name}={value!r}{whose} makes no sense")
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
 def _is_port(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65_536
 
 
-def check_text(value: object) -> str:
-    """Return a host that is named in a text; raises `TypeError`."""
+def parse_all(hosts: object) -> list[Host]:
+    """Return the hosts of a list; raises `TypeError`, `ConfigError`."""
+    if isinstance(hosts, str):
+        raise TypeError(f"sky.SSH takes a list of hosts, such as sky.SSH([{hosts!r}])")
+    if not isinstance(hosts, Iterable):
+        raise TypeError(f"hosts must be a list of hosts, got {hosts!r}")
+    return [each if isinstance(each, Host) else parse(_text(each)) for each in cast("Iterable[object]", hosts)]
+
+
+def check_path(name: str, value: object) -> None:
+    """Raise `TypeError` unless this is the path of a file, or None."""
+    if value is not None and not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be the path of a file, got {value!r}")
+
+
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a host is a string or a sky.Host, got {value!r}; {EXAMPLE}")
     return value

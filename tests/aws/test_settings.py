@@ -75,6 +75,8 @@ def test_subnets_are_one_or_several() -> None:
     assert subnets(None) == ()
     with pytest.raises(sky.ConfigError, match="vpc-1"):
         subnets(["vpc-1"])
+    with pytest.raises(sky.ConfigError, match=r"subnet must be an id .*, or a list of them, got 5"):
+        subnets(5)
 
 
 def test_repr_says_what_was_said() -> None:

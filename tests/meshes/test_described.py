@@ -64,8 +64,10 @@ def test_nodes_may_be_said_in_three_ways(nodes: str, expected: tuple[int, int, i
     assert (made.desired, made.least, made.most) == expected
 
 
+SSH = "[mesh.a]\nprovider = 'ssh'\n[mesh.a.ssh]\nhosts = ['h1']\n"
 MISTAKES = [
     ("x = ", "f is no TOML: .*line 1"),
+    (f"x = {'[' * 5_000}{']' * 5_000}", "f makes no sense: its values are nested too deeply"),
     ("[mesh.a]\n[mesh.a]", "f is no TOML: .*line 2"),
     ("[meshes.a]", r"f, line 1: meshes means nothing; did you mean 'mesh'\?"),
     ("mesh = 3", r"f, line 1: mesh must be a table, such as \[mesh\], got 3"),
@@ -83,6 +85,10 @@ MISTAKES = [
     ("[mesh.a.image]\npipe = []", r"line 2: mesh.a.image.pipe means nothing; did you mean 'pip'\?"),
     ("[mesh.a.image]\npip = ['=']", "line 1: mesh.a.image is wrong: pip has '='"),
     ("[mesh.a.options]\nretrys = 1", "line 1: mesh.a.options is wrong: .*retries"),
+    ("[mesh.a.options]\nnodes = 3", "mesh.a.options is wrong: 'nodes' is no option: it stands beside the options"),
+    ("[mesh.a.options]\nmesh = 'x'", "mesh.a.options is wrong: 'mesh' is no option: it stands beside the options"),
+    (f"{SSH}ssh_config = 5", "line 3: mesh.a.ssh is wrong: .*: ssh_config must be the path of a file, got 5"),
+    (f"{SSH}user = 3", "line 3: mesh.a.ssh is wrong: .*: user=3 makes no sense: it must be a string"),
     ("[mesh.'a b']", "line 1: mesh.a b is wrong: 'a b' is no name of a mesh"),
 ]  # fmt: skip
 

@@ -112,9 +112,13 @@ def test_settings_of_the_pool_are_for_hosts_that_say_nothing() -> None:
         (["h1"], {"node_port": 65_536}, "node_port"),
         (["h1"], {"hostfile": "/nonexistent/hosts"}, "/nonexistent/hosts"),
         (["h1"], {"port": 0}, "port"),
-        (["h1"], {"port": "22"}, "'22' is no port of the host usual: a port is an int"),
+        (["h1"], {"port": "22"}, "^'22' is no port: a port is an int"),
         (["h1"], {"port": True}, "True is no port"),
-        (["h1"], {"python": 3.11}, r"python=3\.11 of the host usual makes no sense"),
+        (["h1"], {"python": 3.11}, r"^python=3\.11 makes no sense: it must be a string"),
+        (["h1"], {"python": " "}, "^python=' ' makes no sense$"),
+        (["h1"], {"identity": 5}, "^identity=5 makes no sense: it must be a string"),
+        (["h1"], {"user": 3}, "^user=3 makes no sense: it must be a string"),
+        (["h1"], {"user": "a b"}, "^'a b' is no user$"),
     ],
 )
 def test_mistake_in_the_provider_is_told(hosts: list[str], settings: dict[str, object], complaint: str) -> None:
@@ -136,6 +140,31 @@ def test_flag_of_the_provider_is_a_bool(name: str, value: object) -> None:
 
 
 @pytest.mark.rule("R32")
+@pytest.mark.parametrize("name", ["hostfile", "ssh_config", "known_hosts"])
+def test_file_of_the_provider_is_a_path(name: str) -> None:
+    """When the provider is made, and not when ssh is started."""
+    with pytest.raises(TypeError, match=f"{name} must be the path of a file, got 5"):
+        sky.SSH(["h1"], **{name: 5})  # type: ignore[arg-type]  # on purpose  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match=f"{name} must be the path of a file, got 5"):
+        kinds.make("ssh", {"hosts": ["h1"], name: 5})
+
+
+@pytest.mark.parametrize(
+    ("host", "complaint"),
+    [
+        ({"name": 3}, "3 is no host"),
+        ({"user": 3}, "user=3 of the host h1"),
+        ({"port": 0}, "0 is no port of the host h1"),
+    ],
+)
+def test_mistake_in_a_host_names_it(host: dict[str, Any], complaint: str) -> None:
+    """Several may be given."""
+    said: dict[str, Any] = {"name": "h1"} | host
+    with pytest.raises(ConfigError, match=f"^{complaint}"):
+        Host(**said)
+
+
+@pytest.mark.rule("R32")
 @pytest.mark.parametrize("name", ["nodes_per_host", "node_port"])
 def test_number_of_the_provider_is_an_int(name: str) -> None:
     """No text of digits."""
@@ -152,6 +181,12 @@ def test_single_string_is_no_list_of_hosts() -> None:
 def test_provider_shows_its_hosts() -> None:
     """Its text is for the line of a log."""
     assert repr(sky.SSH(["alice@h1:2222", "h2"])) == "sky.SSH(['alice@h1:2222', 'h2'])"
+
+
+def test_number_is_no_list_of_hosts() -> None:
+    """The error names the argument."""
+    with pytest.raises(TypeError, match="hosts must be a list of hosts, got 5"):
+        sky.SSH(5)  # type: ignore[arg-type]  # on purpose  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("hosts", [[3], [None], ["h1", ("h2", 22)]])

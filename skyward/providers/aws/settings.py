@@ -115,7 +115,8 @@ _TEXTS: Final = (
 
 def subnets(value: object) -> tuple[str, ...]:
     """Return one subnet, or a list of them, as a tuple."""
-    found = (value,) if isinstance(value, str) else tuple(cast("list[object]", value or ()))
+    several = isinstance(value, list | tuple)
+    found = tuple(cast("list[object]", value)) if several else () if value is None else (value,)
     for entry in found:
         if not isinstance(entry, str) or not entry.startswith("subnet-"):
             raise ConfigError(f'subnet must be an id such as "subnet-0abc", or a list of them, got {entry!r}')
