@@ -145,8 +145,8 @@ class SSH(Provider):
 
     def recipe(self) -> dict[str, Any]:
         """Return the settings with the hosts by name: a hostfile may change, and the nodes stay where they are."""
-        usual = type(self)(["usual"])._maker().keywords
-        said = {name: value for name, value in self._maker().keywords.items() if value != usual[name]}
+        plain = type(self)(["h"])._maker().keywords
+        said = {name: value for name, value in self._maker().keywords.items() if value != plain[name]}
         return {"hosts": [line_of(host) for host in self._hosts], **said}
 
     def default_nodes(self) -> Nodes:
