@@ -173,7 +173,8 @@ class BoundFunction(Uncalled, Generic[P, R_co]):
         """Return whether it is the same method of the same object, as Python's own methods do."""
         if not isinstance(other, BoundFunction):
             return NotImplemented
-        return self.__self__ is other.__self__ and self.__func__ == other.__func__
+        same = cast("BoundFunction[..., Any]", other)
+        return self.__self__ is same.__self__ and self.__func__ == same.__func__
 
     def __hash__(self) -> int:
         return hash((id(self.__self__), self.__func__))
@@ -189,19 +190,16 @@ class Marker(Protocol):
     """What ``sky.function`` with options returns: a decorator."""
 
     @overload
-    def __call__(self, fn: Function[P, T], /) -> Function[P, T]: ...
-    @overload
-    def __call__(self, fn: BoundFunction[P, T], /) -> BoundFunction[P, T]: ...
+    def __call__(self, fn: Function[P, T] | BoundFunction[P, T], /) -> Function[P, T]: ...
     @overload
     def __call__(self, fn: Callable[P, T], /) -> Function[P, T]: ...
 
 
-@overload
-def function(fn: Function[P, T], /, *, timeout: float | None = ..., retries: int | None = None) -> Function[P, T]: ...
+# Of a method it gives a method; with a type of its own, what comes of something untyped would be of no type at all.
 @overload
 def function(
-    fn: BoundFunction[P, T], /, *, timeout: float | None = ..., retries: int | None = None
-) -> BoundFunction[P, T]: ...
+    fn: Function[P, T] | BoundFunction[P, T], /, *, timeout: float | None = ..., retries: int | None = None
+) -> Function[P, T]: ...
 @overload
 def function(fn: Callable[P, T], /, *, timeout: float | None = ..., retries: int | None = None) -> Function[P, T]: ...
 @overload

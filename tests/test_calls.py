@@ -311,7 +311,7 @@ def test_marking_a_marked_method_changes_its_options_only() -> None:
     """As marking a marked function does."""
     counter = Counter(10)
     assert function(counter.plus) == counter.plus
-    limited_method = function(timeout=3)(function(counter.plus, retries=2))
+    limited_method: Any = function(timeout=3)(function(counter.plus, retries=2))
     assert isinstance(limited_method, BoundFunction)
     call = limited_method(5)
     assert (call.function.timeout, call.function.retries, call.args) == (3, 2, (counter, 5))

@@ -7,7 +7,10 @@ shape, a container by its first few items.
 from __future__ import annotations
 
 import reprlib
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 WIDTH: Final = 60  # characters of one value: five arguments still fit on two lines
 
@@ -53,7 +56,7 @@ def abbreviate(value: object) -> str:
     return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
 
 
-def abbreviate_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+def abbreviate_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """Return the arguments as one would write them in a call, each abbreviated, six at most."""
     parts = [abbreviate(arg) for arg in args[:7]]
     parts += [f"{name}={abbreviate(value)}" for name, value in list(kwargs.items())[:7]]
