@@ -15,6 +15,11 @@ Executor = Literal["process", "thread"]
 _MOST: Final = 10_000  # nodes: as many as one client was simulated with
 
 
+def counted(count: int, thing: str) -> str:
+    """Return a number of things, as a text has it."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def whole(name: str, value: object) -> int:
     """Return an integer, be it NumPy's, as one of Python's own; raises `TypeError`."""
     if (number := as_whole(value)) is None:

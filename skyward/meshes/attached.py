@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from skyward.errors import ConfigError, ProvisionError
 from skyward.machine.private import config_home
 from skyward.meshes import files
-from skyward.model import Nodes
+from skyward.model import Nodes, counted
 from skyward.providers.running import Running, knock
 from skyward.providers.static import CLIENT_KEY
 
@@ -132,7 +132,8 @@ class Attached(Running):
         """Return why there is no node."""
         name, total = self.mesh.name, len(self.mesh.nodes)
         if not silent:
-            return f"mesh {name!r} has {total} nodes, and all take part already"
+            part = "and it takes part" if total == 1 else "and all take part"
+            return f"mesh {name!r} has {counted(total, 'node')}, {part} already"
         nodes = ", ".join(f"{endpoint} ({reason})" for endpoint, reason in silent.items())
         text = f"mesh {name!r}: no answer from {nodes}; `skyward-mesh status {self._said}` shows its nodes"
         fewer = total - len(silent)

@@ -67,16 +67,19 @@ def _umask() -> int:
 class Local(Provider):
     """Nodes on this machine: ``sky.Compute(sky.Local(), nodes=4)``, and what a pool is without a provider.
 
-    ``transport`` is how the client reaches them: ``"ipc"``, sockets in a private directory, or ``"tcp"``, ports of
-    the loopback interface behind CURVE, with keys for this pool alone: what a pool of other machines is like. Nodes
-    of a mesh, which outlive whoever starts them, are always reached over TCP: see `skyward.providers.persisting`.
+    ``transport`` is how the client reaches them: ``"ipc"`` (default), sockets in a private directory, or ``"tcp"``,
+    ports of the loopback interface behind CURVE, with keys for this pool alone: what a pool of other machines is like.
+    Nodes of a mesh, which outlive whoever starts them, are always reached over TCP: see
+    `skyward.providers.persisting`.
     """
 
     name: ClassVar[str] = "local"
 
-    def __init__(self, transport: Literal["ipc", "tcp"] = "ipc") -> None:
-        if transport not in ("ipc", "tcp"):
+    def __init__(self, transport: Literal["ipc", "tcp"] | None = None) -> None:
+        if transport not in ("ipc", "tcp", None):
             raise ConfigError(f"transport must be 'ipc' or 'tcp', got {transport!r}")
+        self._said: Literal["ipc", "tcp"] | None = transport
+        transport = transport or "ipc"
         self.transport: Literal["ipc", "tcp"] = transport
         self.shares_memory = transport == "ipc"
         self._lock = threading.Condition()  # of all that follows; notified when a launch is over
@@ -97,17 +100,22 @@ class Local(Provider):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy the settings alone."""
-        return type(self), (self.transport,)
+        return type(self), (self._said,)
 
     def for_pool(self) -> Self:
         """Return an unused provider with the same settings."""
-        return type(self)(self.transport)
+        return type(self)(self._said)
 
     def for_mesh(self, mesh: str) -> Self:
         """Return an unused provider of nodes over TCP: sockets in a temporary directory do not last."""
         local = type(self)("tcp")
-        local._lasting = True
+        local._said, local._lasting = self._said, True
         return local
+
+    def check_nodes(self, nodes: Nodes) -> None:
+        """Raise `ConfigError` for nodes of a mesh that are to be reached as they cannot be; no number is too large."""
+        if self._lasting and self._said == "ipc":
+            raise ConfigError("nodes of a mesh are reached over TCP: leave out transport='ipc', or say 'tcp'")
 
     def default_nodes(self) -> Nodes:
         """Return one node per CPU that this process may use, at most 8."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from skyward.config import check_flag, check_whole
 from skyward.errors import ConfigError, MeshError, ProvisionError
-from skyward.model import NodeConfig, Nodes
+from skyward.model import NodeConfig, Nodes, counted
 from skyward.providers import ssh_scripts
 from skyward.providers.base import KEYS, Launched, Provider
 from skyward.providers.bundle import check, make_bundle
@@ -157,8 +157,8 @@ class SSH(Provider):
         """Raise `ConfigError` if there is no room for so many."""
         if nodes.most > (room := len(self._hosts) * self._per_host):
             raise ConfigError(
-                f"{self!r} has room for {room} nodes, {self._per_host} on each host, and {nodes.most} were asked for: "
-                "name more hosts, or say nodes_per_host="
+                f"{self!r} has room for {counted(room, 'node')}, {self._per_host} on each host, and {nodes.most} were "
+                "asked for: name more hosts, or say nodes_per_host="
             )
 
     def keys(self) -> KeyPair:
@@ -212,8 +212,8 @@ class SSH(Provider):
         free = [seat for seat in self._all_seats() if seat not in self._seats]
         if not free:
             raise ProvisionError(
-                f"there are {len(self._hosts)} hosts with {self._per_host} nodes each, and all run: name more hosts, "
-                "or say nodes_per_host="
+                f"{counted(len(self._hosts), 'host')} with {counted(self._per_host, 'node')} each, and all run: name "
+                "more hosts, or say nodes_per_host="
             )
         return min(free, key=lambda seat: self._failures.get(seat, 0))  # the first of these
 

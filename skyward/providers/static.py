@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
 
 from skyward.errors import ConfigError, ProvisionError
-from skyward.model import Nodes
+from skyward.model import Nodes, counted
 from skyward.providers.base import Launched
 from skyward.providers.running import Running
 
@@ -104,7 +104,8 @@ class Static(Running):
         """Raise `ConfigError` if these are more."""
         there = len(self._addresses)
         if nodes.most > there:
-            raise ConfigError(f"there are {there} nodes in {self!r}, and a pool of up to {nodes.most} was asked for")
+            are = f"there {'is' if there == 1 else 'are'} {counted(there, 'node')}"
+            raise ConfigError(f"{are} in {self!r}, and a pool of up to {nodes.most} was asked for")
 
     def prepare(self) -> None:
         """Read the client's pair, if a node asks for it; raises `ConfigError`."""
@@ -160,6 +161,8 @@ class Static(Running):
             lack = ProvisionError(f"the node {endpoint} does not answer: {error}; does it run?{patience}")
             lack.__cause__ = error
             return lack
+        if len(self._addresses) == 1:
+            return ProvisionError("there is 1 node, and it takes part already")
         return ProvisionError(f"there are {len(self._addresses)} nodes, and all take part already")
 
 

@@ -42,7 +42,7 @@ def test_objects_tell_of_pools_that_have_nothing_else() -> None:
     written = datetime.fromtimestamp(NOW, UTC)
     count_objects(found, "mine", [{"Key": "skyward/p9/bundle.tar", "LastModified": written}])
     assert found["p9"] == Belongings("p9", alive=NOW, buckets={"mine"}, objects=1)
-    assert found["p9"].lines() == ["1 objects in s3://mine/skyward/p9/"]
+    assert found["p9"].lines() == ["1 object in s3://mine/skyward/p9/"]
 
 
 def test_filter_names_what_is_meant() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import select
 import signal
@@ -20,6 +21,7 @@ import pytest
 import skyward.providers.daemon as daemons
 from skyward.errors import ConfigError, ProvisionError
 from skyward.machine.cpus import usable_cpus
+from skyward.model import Nodes
 from skyward.providers.base import Launched, LaunchSpec
 from skyward.providers.local import Local, Surroundings, free_seat
 
@@ -101,6 +103,17 @@ def test_transport_is_checked() -> None:
     assert Local("tcp").for_pool().transport == "tcp"
     with pytest.raises(ConfigError, match="'ipc' or 'tcp', got 'udp'"):
         Local("udp")  # type: ignore[arg-type]  # a user without a type checker
+
+
+def test_nodes_of_a_mesh_are_not_reached_over_files() -> None:
+    """Who says so is told, in time; whoever says nothing has them over TCP."""
+    for mine in (Local("ipc"), Local("ipc").for_pool(), pickle.loads(pickle.dumps(Local("ipc")))):
+        with pytest.raises(ConfigError, match="nodes of a mesh are reached over TCP"):
+            mine.for_mesh("dev").check_nodes(Nodes(1))
+        mine.check_nodes(Nodes(1))
+    for mine in (Local(), Local("tcp")):
+        mine.for_mesh("dev").check_nodes(Nodes(1))
+        assert mine.for_mesh("dev").transport == "tcp"
 
 
 def test_repr_says_how_to_make_it() -> None:

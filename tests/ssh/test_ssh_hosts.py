@@ -178,6 +178,13 @@ def test_single_string_is_no_list_of_hosts() -> None:
         sky.SSH("h1")
 
 
+def test_room_is_told_in_numbers() -> None:
+    """One is one."""
+    for hosts, room in ((["h1"], "1 node"), (["h1", "h2"], "2 nodes")):
+        with pytest.raises(ConfigError, match=f"has room for {room}, 1 on each host, and 3 were asked for"):
+            sky.Compute(sky.SSH(hosts), nodes=3)
+
+
 def test_provider_shows_its_hosts() -> None:
     """Its text is for the line of a log."""
     assert repr(sky.SSH(["alice@h1:2222", "h2"])) == "sky.SSH(['alice@h1:2222', 'h2'])"

@@ -74,7 +74,9 @@ def _key() -> Finding:
 def _description() -> Finding:
     def look() -> str:
         names = [said.name for said in described.load_all()]
-        return f"{', '.join(names) or 'nothing'} in {', '.join(described.places()) or 'no file'}"
+        if not (places := described.places()):
+            return f"there is none in {os.getcwd()} or above: none is needed"
+        return f"{', '.join(names) or 'no mesh'} in {', '.join(places)}"
 
     return _tried(described.FILE, look)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from skyward.meshes.telling import Teller
+from skyward.model import counted as counted  # noqa: PLC0414 - commands have it from here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -154,11 +155,6 @@ class _Quiet(Plain):
     def say(self, line: str) -> None:
         """Print it where nobody parses it."""
         click.echo(line, err=True)
-
-
-def counted(count: int, thing: str) -> str:
-    """Return a number of things."""
-    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def age(seconds: float) -> str:

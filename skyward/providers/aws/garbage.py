@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from skyward.model import counted
 from skyward.providers.aws import tags
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Belongings:
             for name in names
         ]
         if self.objects:
-            found += [f"{self.objects} objects in s3://{bucket}/{tags.FOLDER}/{self.pool}/" for bucket in self.buckets]
+            objects = counted(self.objects, "object")
+            found += [f"{objects} in s3://{bucket}/{tags.FOLDER}/{self.pool}/" for bucket in self.buckets]
         return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from skyward.model import counted
 from skyward.providers.aws import reports
 from skyward.providers.aws.api import body_of
 from skyward.providers.aws.failures import CallFailed, Kind
@@ -96,5 +97,7 @@ def remove(api: Api, bucket: str, folder: str) -> int:
         removed += len(found)
     left = [str(entry["Key"]) for entry in keys(api, bucket, folder)]
     if left:
-        raise CallFailed("s3:DeleteObjects", Kind.UNSURE, "NotDeleted", f"{len(left)} objects are left in {bucket}")
+        raise CallFailed(
+            "s3:DeleteObjects", Kind.UNSURE, "NotDeleted", f"left in {bucket}: {counted(len(left), 'object')}"
+        )
     return removed

@@ -25,6 +25,10 @@ def texts() -> dict[str, str]:
 
 def test_doctor_is_content_with_what_is_well(homes: Homes) -> None:
     """The machine, the keys, what is described, and a mesh whose nodes answer."""
+    without = f"ok    skyward.toml    there is none in {homes.work} or above: none is needed\n"
+    assert without in CliRunner().invoke(main, ["doctor"]).output
+    homes.describe("")
+    assert f"skyward.toml    no mesh in {homes.work}/skyward.toml" in CliRunner().invoke(main, ["doctor"]).output
     homes.describe("[mesh.a]")
     bring_up()
     result = CliRunner().invoke(main, ["doctor"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,7 @@ MISTAKES = [
     (("up", "dev", *LOCAL, "--set", "transport"), "--set takes KEY=VALUE, got 'transport'"),
     (("up", "dev", *LOCAL, "--set", "transprt=tcp"), "transprt is no setting of sky.Local; did you mean 'transport'?"),
     (("up", "dev", *LOCAL, "--set", "transport=udp"), "'ipc' or 'tcp', got 'udp'"),
+    (("up", "dev", *LOCAL, "--set", "transport=ipc"), "reached over TCP: leave out transport='ipc'"),
     (("up", "dev", *LOCAL, "-n", "0"), "0 is not in the range"),
 ]  # fmt: skip
 
@@ -122,6 +124,14 @@ MISTAKES = [
 def test_mistake_is_wrong_usage(homes: Homes, arguments: tuple[str, ...], complaint: str) -> None:
     """Exit code 2, and nothing was started."""
     assert complaint in run(*arguments, code=2).output
+    nothing_is_left(homes)
+
+
+def test_mesh_that_was_made_with_another_setting_is_ended(homes: Homes) -> None:
+    """What is refused for new nodes keeps none from going."""
+    files.write(replace(bring_up(), settings={"transport": "ipc"}))
+    assert "reached over TCP" in run("resize", "dev", "2", code=2).output
+    run("down", "dev", "-y")
     nothing_is_left(homes)
 
 
