@@ -1,8 +1,9 @@
 """Arguments that are fed element by element: who pulls the user's iterables, and sends what they give.
 
 A `Pump` has a thread of its own, which begins when the task asks for the first element and pulls no more than was
-granted, so that an iterable that blocks holds up nothing else. What it has pulled gathers until the owner of the loop
-comes to send it: elements leave at once when the loop is idle, and in batches when it is not.
+granted, so that an iterable that blocks holds up nothing else. The user's code runs there in the context of whoever has
+sent the call, with the same active pool. What it has pulled gathers until the owner of the loop comes to send it:
+elements leave at once when the loop is idle, and in batches when it is not.
 
 An iterator that can be used up belongs to one task. That is noted when the task is made, for the life of the iterator
 as far as that can be watched.
@@ -13,6 +14,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from skyward.answers.values import ValueStream
@@ -69,6 +72,7 @@ class Pump:
         self._ended = self._failed = self._stopped = False
         self._seq = 0
         self._kept: OrderedDict[int, Payload] = OrderedDict()  # elements in shared memory that may still be read
+        self._in_context = copy_context().run  # of whoever sends the call
         self.thread: threading.Thread | None = None
         self.stream = stream
         self.task: Task | None = None
@@ -100,7 +104,7 @@ class Pump:
         self._wake.unpark()
 
     def _target(self) -> Callable[[], None]:
-        return self._run if self.wrap is None else self.wrap(self._run)
+        return partial(self._in_context, self._run if self.wrap is None else self.wrap(self._run))
 
     def take(self) -> Batch | None:
         """Return what is to be sent now."""

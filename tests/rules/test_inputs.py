@@ -7,13 +7,14 @@ import os
 import signal
 import threading
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import skyward as sky
 from tests.rules.processes import daemons
-from tests.rules.work import add, echo, until
+from tests.rules.work import add, echo, until, where
 from tests.rules.yielding import caught, checksum, count, double, is_idle, kind_of, marks, take, total
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ def either(request: pytest.FixtureRequest) -> Iterator[sky.Compute]:
     """Return a pool of one node with two slots, of processes and of threads."""
     with sky.Compute(nodes=1, executor=request.param, concurrency=2) as pool:
         yield pool
+
+
+NAME: ContextVar[str] = ContextVar("NAME", default="none")
 
 
 class Counter:
@@ -130,6 +134,39 @@ def test_broadcast_that_was_refused_leaves_the_iterator_alone(pool: sky.Compute)
     with pytest.raises(ValueError, match="broadcast"):
         total(numbers) @ pool
     assert total(numbers) >> pool == 3
+
+
+@pytest.mark.rule("R14")
+@pytest.mark.rule("R24")
+def test_what_feeds_an_argument_runs_in_the_context_of_the_call(pool: sky.Compute) -> None:
+    """Its ``>> sky`` is the pool of whoever has sent the call, whatever another thread has opened later."""
+    opened, over = threading.Event(), threading.Event()
+
+    def open_another() -> None:
+        with sky.Compute(nodes=1):
+            opened.set()
+            over.wait()
+
+    seen: list[str] = []
+
+    def numbers() -> Iterator[int]:
+        _, info = where() >> sky
+        assert info is not None
+        seen.append(NAME.get())
+        yield info.total_nodes
+
+    other = threading.Thread(target=open_another)
+    other.start()
+    token = NAME.set("mine")
+    try:
+        opened.wait()
+        assert total(numbers()) >> sky == 2
+        assert sky.gather(total(numbers()), total(numbers())) >> sky == (2, 2)
+        assert seen == ["mine"] * 3
+    finally:
+        NAME.reset(token)
+        over.set()
+        other.join()
 
 
 @pytest.mark.rule("R25")
