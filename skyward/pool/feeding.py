@@ -7,7 +7,8 @@ calls only so many are under way as have results that fit beside those that wait
 the first is known, and however large they are, there is work for each slot.
 
 The thread shares with the rest only the stream's buffer, and never runs while nobody could want its results: the
-buffer says when to stop.
+buffer says when to stop. What calls come from belongs to the stream: at its end the thread closes it, as `yield from`
+closes what it has not used up, and the feeder keeps neither it nor the buffer.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from skyward.work.abbreviation import abbreviate
 from skyward.work.pending import is_call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from skyward.answers.streams import StreamBuffer
     from skyward.dispatch.tasks import Task
@@ -76,8 +77,8 @@ class Feeder:
     ) -> None:
         """``start``: members that were dispatched before; ``ahead``: None if the calls are there already."""
         self._pool = pool
-        self._calls = calls
-        self._buffer = buffer
+        self._calls: Iterator[Any] | None = calls  # until the end, as the buffer
+        self._buffer: StreamBuffer | None = buffer
         self.index = start  # members that were pulled
         self._ahead = ahead
         self._wake = Waiter()  # whoever unparks it takes no lock: it may be a finalizer
@@ -85,12 +86,14 @@ class Feeder:
         self.hungry = False  # it waits for members to end, or for results to be taken
         self._over = False  # it hands in nothing any more
         self._at_rest = threading.Condition()  # notified when it is hungry, or over
+        self.on_end: Callable[[], object] | None = None  # called by the thread as the last thing
         # The user's iterator runs in the context of whoever has dispatched the stream, with the same active pool.
         run = partial(contextvars.copy_context().run, pool.as_this_task(self._run))
         self.thread = threading.Thread(target=run, name="skyward-feeder", daemon=True)
 
     def start(self) -> None:
         """Begin."""
+        assert self._buffer is not None
         self._buffer.feeder = self
         self.thread.start()
 
@@ -103,9 +106,10 @@ class Feeder:
     def stop(self, error: BaseException | None = None) -> None:
         """End, unless the user's iterator does not return; ``error`` says why, if the consumer shall be told."""
         buffer = self._buffer
-        buffer.error = buffer.error or error
-        buffer.stopped = True
-        self._wake.unpark()
+        if buffer is not None:
+            buffer.error = buffer.error or error
+            buffer.stopped = True
+            self._wake.unpark()
 
     def finish(self) -> bool:
         """Wait while it hands in calls that are all there; return whether it did. Hungry, it waits for a consumer."""
@@ -123,23 +127,23 @@ class Feeder:
 
     def give_up(self) -> None:
         """Do not wait for the user's iterator: there are no more members than there have been."""
-        if self.thread.is_alive():
-            self._buffer.finish(self.index)
+        buffer = self._buffer
+        if buffer is not None and self.thread.is_alive():
+            buffer.finish(self.index)
 
     def _may_go_on(self, *, resuming: bool = False) -> bool:
         buffer = self._buffer
-        if buffer.stopped:
+        if buffer is None or buffer.stopped:
             return True
         if buffer.given - buffer.handed_out >= ITERATORS or buffer.held > (HELD // 2 if resuming else HELD):
             return False
         if self._ahead is None:
             return True
-        ahead = self._bounded(self._ahead)
+        ahead = self._bounded(buffer, self._ahead)
         return self.index - buffer.ended < (ahead - ahead // RESUME if resuming else ahead)
 
-    def _bounded(self, ahead: int) -> int:
+    def _bounded(self, buffer: StreamBuffer, ahead: int) -> int:
         """Return how many calls may be under way, in view of their results."""
-        buffer = self._buffer
         if not buffer.ended:
             return min(ahead, max(2, 2 * self._pool.slots))
         fitting = (HELD - buffer.held) // buffer.usual
@@ -159,32 +163,41 @@ class Feeder:
             self._at_rest.notify_all()
 
     def _run(self) -> None:
+        calls, buffer = self._calls, self._buffer
+        assert calls is not None
+        assert buffer is not None
         try:
-            self._feed_and_tell()
+            self._feed_and_tell(calls, buffer)
         finally:
             self._over = True
             self._tell_at_rest()
+            self._calls = self._buffer = buffer = None
+            try:
+                _close(calls)  # what it raises concerns no result: it is told as of any thread
+            finally:
+                if (on_end := self.on_end) is not None:
+                    on_end()
 
-    def _feed_and_tell(self) -> None:
+    def _feed_and_tell(self, calls: Iterator[Any], buffer: StreamBuffer) -> None:
         error: BaseException | None = None
         try:
-            self._feed()
+            self._feed(calls, buffer)
         except BaseException as caught:  # of the user's iterator, or the pool's: raised to the consumer
             error = caught
-        total, buffer = self.index, self._buffer
+        total = self.index
         try:
             self._pool.soon(lambda: buffer.finish(total, error))
         except Exception:  # the pool is closed, and has told the consumer already
             buffer.finish(total, error)
 
-    def _feed(self) -> None:
-        pool, buffer = self._pool, self._buffer
+    def _feed(self, calls: Iterator[Any], buffer: StreamBuffer) -> None:
+        pool = self._pool
         while True:
             self._wait()
             if not buffer.wants_more():
                 return
             try:
-                call = next(self._calls)
+                call = next(calls)
             except StopIteration:
                 return
             if not is_call(call):
@@ -213,3 +226,10 @@ class Feeder:
             pool.soon(lambda: buffer.add(index, failure))
             return True
         return pool.dispatch(tasks, buffer)
+
+
+def _close(calls: Iterator[Any]) -> None:
+    """Close a generator, or what else can be closed, in the thread that has run it."""
+    close = getattr(calls, "close", None)
+    if callable(close):
+        close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
@@ -21,17 +22,15 @@ class Underway:
     """Knows them. Any thread may add one at any time, also while they are ended."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # held by whoever adds a feeder
-        self._feeders: list[Feeder] = []  # whose threads may still run
         # By their ids, because a `WeakSet` that changes while somebody goes through it raises.
+        self._feeders: dict[int, Feeder] = {}  # whose threads have not ended
         self._values: WeakValueDictionary[int, ValueBuffer] = WeakValueDictionary()  # of calls that yield
         self._pumps: WeakValueDictionary[int, Pump] = WeakValueDictionary()  # of arguments fed element by element
 
     def add_feeder(self, feeder: Feeder) -> None:
-        """Note what feeds a stream, and has not started."""
-        with self._lock:
-            self._feeders = [other for other in self._feeders if other.thread.is_alive() or other.thread.ident is None]
-            self._feeders.append(feeder)
+        """Note what feeds a stream, and has not started, until it ends."""
+        self._feeders[id(feeder)] = feeder
+        feeder.on_end = partial(self._feeders.pop, id(feeder), None)
 
     def add_values(self, buffer: ValueBuffer) -> None:
         """Note what a generator yields into."""
@@ -49,13 +48,13 @@ class Underway:
 
     def finish_feeders(self) -> bool:
         """Wait for calls that are handed in little by little, and all there; return whether there were any."""
-        found = [feeder.finish() for feeder in self._feeders]
+        found = [feeder.finish() for feeder in list(self._feeders.values())]
         return any(found)
 
     def stop_feeders(self) -> None:
         """End the threads that feed streams and pull arguments, as far as users' iterators let them."""
         pumps = [pump for reference in self._pumps.valuerefs() if (pump := reference()) is not None]
-        feeders = self._feeders
+        feeders = list(self._feeders.values())
         for feeder in feeders:
             if feeder.thread.is_alive():
                 feeder.stop(PoolClosedError("the pool was closed"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import skyward as sky
+from skyward.answers.streams import StreamBuffer
 from skyward.pool.feeding import AHEAD
 from tests.rules.work import add, echo, fail, hold, let_go, note, runs, until
 
@@ -152,6 +154,43 @@ def test_unnamed_lazy_stream_is_cancelled_by_break(pool: sky.Compute) -> None:
         if value == 10:
             break
     until(lambda: not [thread for thread in threading.enumerate() if thread.name == "skyward-feeder"])
+
+
+@pytest.mark.rule("R12")
+@pytest.mark.rule("R21")
+@pytest.mark.parametrize("end", ["close", "drop", "failure"])
+def test_stream_that_has_ended_keeps_nothing(pool: sky.Compute, end: str) -> None:
+    """What calls come from is closed at once, though somebody still holds it; results are let go of."""
+    ended: list[str] = []
+
+    def calls() -> Iterator[Any]:
+        try:
+            for i in itertools.count():
+                yield fail(i) if end == "failure" else add(i)
+        finally:
+            ended.append(threading.current_thread().name)
+
+    before = buffers()
+    source = calls()
+    stream = sky.gather(source, stream=True) >> pool
+    if end == "failure":
+        with pytest.raises(ValueError, match="bad 0"):
+            next(stream)
+    else:
+        assert next(stream) == 0
+    if end == "close":
+        stream.close()
+    del stream
+    until(lambda: ended == ["skyward-feeder"])
+    until(lambda: not pool._underway._feeders)
+    gc.collect()  # an error and its traceback refer to each other
+    until(lambda: buffers() <= before)
+    assert list(source) == []
+
+
+def buffers() -> int:
+    """Return how many streams of this process hold results, or may."""
+    return sum(isinstance(value, StreamBuffer) for value in gc.get_objects())
 
 
 @pytest.mark.rule("R10")
