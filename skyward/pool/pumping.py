@@ -5,21 +5,20 @@ granted, so that an iterable that blocks holds up nothing else. The user's code 
 sent the call, with the same active pool. What it has pulled gathers until the owner of the loop comes to send it:
 elements leave at once when the loop is idle, and in batches when it is not.
 
-An iterator that can be used up belongs to one task. That is noted when the task is made, for the life of the iterator
-as far as that can be watched.
+An iterator that can be used up belongs to one task, which is noted when the task is made: see `claims`.
 """
 
 from __future__ import annotations
 
 import threading
-import weakref
 from collections import OrderedDict
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from skyward.answers.values import ValueStream
 from skyward.answers.waiting import Waiter
+from skyward.pool.claims import claim, is_one_shot
 from skyward.wire import failures, payload
 from skyward.wire.credit import Budget
 from skyward.wire.frames import Payload, payload_size
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
 
     from skyward.calls import Function
     from skyward.dispatch.tasks import Task
-
-REMEMBERED: Final = 256  # used iterators that cannot be watched: kept, so that their addresses are not used again
+    from skyward.pool.claims import Claim
 
 
 class Place(Protocol):
@@ -75,6 +73,7 @@ class Pump:
         self._in_context = copy_context().run  # of whoever sends the call
         self.thread: threading.Thread | None = None
         self.stream = stream
+        self.claim: Claim | None = None  # to an iterator that belongs to the task
         self.task: Task | None = None
         self.wrap: Callable[[Callable[[], None]], Callable[[], None]] | None = None  # says whose calls the thread makes
 
@@ -136,8 +135,10 @@ class Pump:
         self._stopped = True
         self._waiting = []
         self._wake.unpark()
-        if self.thread is None:
+        if self.thread is None:  # nothing was pulled, nor will be
             self.iterable = None
+            if self.claim is not None:
+                self.claim.lapse()
 
     # --- the thread ---------------------------------------------------------------------------
 
@@ -149,7 +150,7 @@ class Pump:
             self._put(failure, ended=True, failed=True)
         else:
             self._put(None, ended=True)
-        self.iterable = None
+        self.iterable = self.claim = None
 
     def _pull(self) -> None:
         iterable = self.iterable
@@ -216,66 +217,20 @@ def _is_iterable(value: object) -> bool:
     return hasattr(type(value), "__iter__") or hasattr(type(value), "__getitem__")
 
 
-def is_one_shot(value: Any) -> bool:
-    """Return whether the value is its own iterator."""
-    try:
-        return iter(value) is value
-    except TypeError:
-        return False
-
-
-_claiming: Final = threading.Lock()
-_watched: Final[dict[int, weakref.ref[Any]]] = {}
-_remembered: Final[OrderedDict[int, Any]] = OrderedDict()
-
-
 def _claim(pumps: list[Pump], function: Function[..., Any]) -> None:
-    """Note that these iterators belong to a task; raises `ValueError`, and notes none, if one does already."""
     values = [pump.iterable for pump in pumps]
-    with _claiming:
-        for index, value in enumerate(values):
-            if _is_claimed(value) or any(value is other for other in values[:index]):
-                raise ValueError(
-                    f"{abbreviate(value)}, an argument of {function.__qualname__}, is used up by iterating over it, "
-                    "and belongs to another call already: pass each call an iterator of its own, or a list"
-                )
-        for value in values:
-            _note(value)
+    for pump, made in zip(pumps, claim(values, function.__qualname__), strict=True):
+        pump.claim = made
     for value in values:
         if isinstance(value, ValueStream):
             value.need()
 
 
-def _is_claimed(value: Any) -> bool:
-    reference = _watched.get(id(value))
-    return id(value) in _remembered or (reference is not None and reference() is value)
-
-
-def _note(value: Any) -> None:
-    address = id(value)
-    try:
-        _watched[address] = weakref.ref(value, _forgetter(address))
-    except TypeError:  # most iterators of the standard library
-        _remembered[address] = value
-        if len(_remembered) > REMEMBERED:
-            _remembered.popitem(last=False)
-
-
-def _forgetter(address: int) -> Callable[[weakref.ref[Any]], object]:
-    def forget(gone: weakref.ref[Any]) -> None:
-        if _watched.get(address) is gone:
-            del _watched[address]
-
-    return forget
-
-
 def disown(pumps: Iterable[Pump]) -> None:
     """Let the iterators of a task that was never dispatched be used again."""
-    with _claiming:
-        for pump in pumps:
-            address = id(pump.iterable)
-            _watched.pop(address, None)
-            _remembered.pop(address, None)
+    for pump in pumps:
+        if pump.claim is not None:
+            pump.claim.lapse()
 
 
 def refuse_broadcast(pumps: Iterable[Pump], function: Function[..., Any]) -> None:

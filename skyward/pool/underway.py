@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from skyward.errors import PoolClosedError
+from skyward.pool import claims
 
 if TYPE_CHECKING:
     from skyward.answers.values import ValueBuffer
@@ -66,3 +67,4 @@ class Underway:
                 thread.join(max(0.0, deadline - time.monotonic()))
         for feeder in feeders:
             feeder.give_up()
+        claims.let_go()

@@ -128,6 +128,30 @@ def test_iterator_belongs_to_one_task(pool: sky.Compute) -> None:
 
 
 @pytest.mark.rule("R24")
+def test_iterator_that_was_used_is_known_for_good(pool: sky.Compute) -> None:
+    """Also one of the standard library's, and after many others."""
+    numbers = iter([1, 2])
+    assert total(numbers) >> pool == 3
+    assert sky.gather(*[total(iter([i])) for i in range(300)]) >> pool == tuple(range(300))
+    with pytest.raises(ValueError, match="another call"):
+        total(numbers) >> pool
+
+
+@pytest.mark.rule("R24")
+def test_iterator_of_which_nothing_was_pulled_can_be_passed_again(pool: sky.Compute) -> None:
+    """The call to which it belonged has failed, or was cancelled, before that."""
+    for numbers in (iter([1, 2]), (number for number in [1, 2])):
+        with pytest.raises(sky.AbsentRankError):
+            total(numbers).on(9) >> pool
+        future = total(numbers).on(9) > pool
+        with pytest.raises(sky.AbsentRankError):
+            future.result()
+        assert total(numbers) >> pool == 3
+        with pytest.raises(ValueError, match="another call"):
+            total(numbers) >> pool
+
+
+@pytest.mark.rule("R24")
 def test_broadcast_that_was_refused_leaves_the_iterator_alone(pool: sky.Compute) -> None:
     """It can be passed to one call after that."""
     numbers = iter([1, 2])
