@@ -1,9 +1,13 @@
 """What a function's signature says about streams: whether it yields, and which parameters are fed one by one.
 
 A parameter annotated ``Iterator[...]`` or ``Generator[...]`` is fed from any iterable; one annotated ``Iterable[...]``
-only from what can be iterated once. Annotations may be strings, aliases, optional, or wrapped in ``Annotated``. Those
-that are strings are evaluated where the function was defined; what cannot be, because its names exist for type checkers
-only, is read as it is written.
+only from what can be iterated once, and so is one that allows something else beside them: a list given for
+``list[int] | Iterator[int]`` stays one. Annotations may be strings, aliases, optional, or wrapped in ``Annotated``.
+Those that are strings are evaluated where the function was defined; what cannot be, because its names exist for type
+checkers only, is read as it is written.
+
+The ``*args, **kwargs`` of a decorator stand for the parameters of what it wraps, if it says so by `functools.wraps`. It
+may pass on something else: that is assumed of a call whose arguments would not fit the wrapped function.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from skyward.frozen import Frozen
 
 if TYPE_CHECKING:
     import ast
+    import inspect
     from collections.abc import Callable, Iterator
 
 ALWAYS: Final = 1  # fed element by element, whatever iterable is passed
@@ -38,9 +43,12 @@ class Inputs(Frozen):
     rest: int  # ``*args``
     named: dict[str, int]  # those that can be passed by keyword
     others: int  # ``**kwargs``
+    shown: inspect.Signature | None = None  # of what a decorator wraps, which these are the parameters of
 
     def places(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[int | str, int]]:
         """Yield which arguments of a call they are: index or name, and kind."""
+        if self.shown is not None and not _fit(self.shown, args, kwargs):
+            return  # the decorator changes arguments, and nobody knows which
         for index in range(len(args)):
             kind = self.positional[index] if index < len(self.positional) else self.rest
             if kind:
@@ -49,6 +57,14 @@ class Inputs(Frozen):
             kind = self.named.get(name, self.others)
             if kind:
                 yield name, kind
+
+
+def _fit(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 def yields(function: Any) -> bool:
@@ -67,11 +83,16 @@ def find_inputs(function: Callable[..., Any]) -> Inputs | None:
     """Return which parameters are fed element by element; None if there is none."""
     import inspect
 
+    rest = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    shown: inspect.Signature | None = None
     try:
-        parameters = list(inspect.signature(function, follow_wrapped=False).parameters.values())
+        signature = inspect.signature(function, follow_wrapped=False)
+        if all(parameter.kind in rest for parameter in signature.parameters.values()):
+            signature = shown = inspect.signature(function)  # what `functools.wraps` says, if that is other
     except (TypeError, ValueError):  # some builtins do not tell
         return None
-    # A function of `functools.wraps` takes what it takes, but says what the original says.
+    parameters = list(signature.parameters.values())
+    # One of `functools.wraps` with parameters of its own takes what it takes, but says what the original says.
     kinds = {parameter.name: _kind(parameter.annotation, function) for parameter in parameters}
     if not any(kinds.values()):
         return None
@@ -83,6 +104,7 @@ def find_inputs(function: Callable[..., Any]) -> Inputs | None:
         max([kinds[p.name] for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL], default=0),
         {name: kinds[name] for name in by_name},
         max([kinds[p.name] for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD], default=0),
+        shown,
     )
 
 
@@ -103,7 +125,7 @@ def _kind_of(annotation: Any) -> int:
     if origin is Annotated:
         return _kind_of(get_args(annotation)[0])
     if origin is Union or origin is UnionType:
-        return max(map(_kind_of, get_args(annotation)))
+        return _union_kind([_kind_of(member) for member in get_args(annotation) if member is not type(None)])
     value = getattr(annotation, "__value__", None)  # `type Alias = ...`
     if value is not None and origin is None:
         return _kind_of(value)
@@ -111,6 +133,13 @@ def _kind_of(annotation: Any) -> int:
     if isinstance(name, str):
         return _written_kind(name)
     return _hashed_kind(origin if origin is not None else annotation)
+
+
+def _union_kind(kinds: list[int]) -> int:
+    """Return the kind of a union of these, but for None."""
+    if not any(kinds):
+        return 0
+    return ALWAYS if set(kinds) == {ALWAYS} else ONCE
 
 
 def _hashed_kind(annotation: Any) -> int:
@@ -123,8 +152,8 @@ def _hashed_kind(annotation: Any) -> int:
 def _evaluated(annotation: str, function: Any) -> Any:
     """Return what a string means where the function was defined; None if that cannot be told."""
     plain = function
-    while hasattr(plain, "func") or hasattr(plain, "__func__"):
-        plain = plain.func if hasattr(plain, "func") else plain.__func__
+    while inside := [name for name in ("func", "__func__", "__wrapped__") if hasattr(plain, name)]:
+        plain = getattr(plain, inside[0])
     names = getattr(plain, "__globals__", None) or vars(sys.modules.get(getattr(plain, "__module__", ""), sys))
     try:
         return eval(annotation, names)  # noqa: S307 - an annotation of the user's own program, as typing does it
@@ -157,4 +186,10 @@ def _tree_kind(tree: ast.AST) -> int:
             return _written_kind(text)
         case _:
             parts = []
-    return max(map(_tree_kind, parts), default=0)
+    return _union_kind([_tree_kind(part) for part in parts if not _is_none(part)])
+
+
+def _is_none(tree: ast.AST) -> bool:
+    import ast
+
+    return isinstance(tree, ast.Constant) and tree.value is None

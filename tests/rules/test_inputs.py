@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import signal
@@ -63,6 +64,40 @@ def test_iterable_parameter_is_fed_only_from_what_is_used_up(either: sky.Compute
         assert kind_of(values=container) >> either == kind_of.local(values=container)
     assert kind_of(iter([1, 2])) >> either == ("Input", [1, 2])
     assert kind_of(number for number in range(2)) >> either == ("Input", [0, 1])
+
+
+@pytest.mark.rule("R24")
+def test_container_that_a_parameter_allows_too_travels_as_a_value(pool: sky.Compute) -> None:
+    """As without a pool; what is used up is fed."""
+
+    @sky.function
+    def kind_of(values: list[int] | str | Iterator[int] | None) -> str:
+        return type(values).__name__
+
+    for given in ([1, 2], "ab", None):
+        assert kind_of(given) >> pool == kind_of.local(given)
+    assert kind_of(iter([1, 2])) >> pool == "Input"
+
+
+@pytest.mark.rule("R1")
+@pytest.mark.rule("R24")
+def test_decorated_function_is_fed(pool: sky.Compute) -> None:
+    """A decorator that takes anything says by `functools.wraps` what it takes."""
+
+    def noted(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    @sky.function
+    @noted
+    def first(numbers: Iterator[int]) -> int:
+        return next(numbers)
+
+    assert first([1, 2]) >> pool == 1
+    assert first(numbers=(number for number in [3])) >> pool == 3
 
 
 @pytest.mark.rule("R24")

@@ -49,6 +49,16 @@ def kind_of(annotation: Any) -> int:
         ("Optional[Iterator[Missing]]", ALWAYS),
         ("Annotated[Iterable[Missing], Iterator]", ONCE),
         ("Union[int, Iterable[Missing]]", ONCE),
+        (list[int] | collections.abc.Iterator[int], ONCE),
+        (typing.Union[str, None, collections.abc.Iterator[str]], ONCE),  # noqa: UP007 - the old way counts, too
+        (collections.abc.Iterator[int] | collections.abc.Generator[str, None, None] | None, ALWAYS),
+        (collections.abc.Iterator[int] | collections.abc.Iterable[str], ONCE),
+        (list[int] | str | None, 0),
+        ("list[Missing] | Iterator[Missing]", ONCE),
+        ("None | str | Iterator[Missing]", ONCE),
+        ("Optional[Union[str, Iterator[Missing]]]", ONCE),
+        ("None | Iterator[Missing] | Generator[Missing, None, None]", ALWAYS),
+        ("Missing | str | None", 0),
         ("'Iterator[int]'", ALWAYS),
         ("list[Iterator[int]]", 0),
         ("Mapping[str, Iterator[Missing]]", 0),
@@ -84,6 +94,65 @@ def test_places_of_a_call() -> None:
         (1, ALWAYS), (2, ONCE), (3, ONCE), ("named", ALWAYS),
     ]  # fmt: skip
     assert list(inputs.places((1,), {"second": 2, "first": 3})) == [("second", ALWAYS)]
+
+
+def passing(function: Any) -> Any:
+    """Decorate a function, as many do."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@pytest.mark.rule("R24")
+def test_decorated_function_has_the_parameters_of_what_is_wrapped() -> None:
+    """If the decorator takes anything; once or twice, a method's or with arguments given before."""
+
+    class Source:
+        @passing
+        def method(self, first: int, second: typing.Iterator[int], *, third: collections.abc.Iterable[int]) -> None: ...
+
+    plain = Source.method
+    for function in (Source().method, passing(Source().method), functools.partial(plain, Source())):
+        inputs = find_inputs(function)
+        assert inputs is not None
+        assert list(inputs.places((1, 2), {"third": 3})) == [(1, ALWAYS), ("third", ONCE)]
+        assert list(inputs.places((1,), {"second": 2, "third": 3})) == [("second", ALWAYS), ("third", ONCE)]
+    inputs = find_inputs(passing(passing(plain)))
+    assert inputs is not None
+    assert list(inputs.places((Source(), 1, 2), {"third": 3})) == [(2, ALWAYS), ("third", ONCE)]
+
+
+@pytest.mark.rule("R24")
+def test_annotation_of_a_decorated_function_means_what_it_means_there() -> None:
+    """The decorator may be another module's."""
+    names: dict[str, Any] = {}
+    exec("from collections.abc import Iterator as Fed\ndef function(values: 'Fed'): ...", names)
+    inputs = find_inputs(passing(names["function"]))
+    assert inputs is not None
+    assert inputs.positional == (ALWAYS,)
+
+
+@pytest.mark.rule("R24")
+def test_decorator_that_changes_arguments_is_left_alone() -> None:
+    """One that has parameters of its own, and one whose arguments the wrapped function could not take."""
+
+    def function(connection: object, values: collections.abc.Iterator[int], name: str) -> None: ...
+
+    @functools.wraps(function)
+    def adding(*args: Any) -> None:
+        function(object(), *args)
+
+    @functools.wraps(function)
+    def naming(name: str, *args: Any) -> None:
+        function(object(), args[0], name)
+
+    inputs = find_inputs(adding)
+    assert inputs is not None
+    assert list(inputs.places(([1], "name"), {})) == []
+    assert find_inputs(naming) is None
 
 
 def test_function_without_such_parameters_has_none() -> None:
