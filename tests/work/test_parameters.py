@@ -129,7 +129,7 @@ def test_decorated_function_has_the_parameters_of_what_is_wrapped() -> None:
 def test_annotation_of_a_decorated_function_means_what_it_means_there() -> None:
     """The decorator may be another module's."""
     names: dict[str, Any] = {}
-    exec("from collections.abc import Iterator as Fed\ndef function(values: 'Fed'): ...", names)
+    exec("from collections.abc import Iterator as Fed\ndef function(values: Fed): ...", names)
     inputs = find_inputs(passing(names["function"]))
     assert inputs is not None
     assert inputs.positional == (ALWAYS,)
