@@ -312,7 +312,7 @@ def test_marking_a_marked_method_changes_its_options_only() -> None:
     counter = Counter(10)
     assert function(counter.plus) == counter.plus
     limited_method: Any = function(timeout=3)(function(counter.plus, retries=2))
-    assert isinstance(limited_method, BoundFunction)
+    assert type(limited_method) is type(counter.plus)
     call = limited_method(5)
     assert (call.function.timeout, call.function.retries, call.args) == (3, 2, (counter, 5))
     assert call >> HerePool() == 15
