@@ -52,7 +52,7 @@ _place = attrgetter("place")
 class Node:
     """A ready node as the scheduler sees it."""
 
-    __slots__ = ("draining", "in_flight", "load", "own", "pinned", "rank", "recalled", "served", "slots")
+    __slots__ = ("draining", "ending", "in_flight", "load", "own", "pinned", "rank", "recalled", "served", "slots")
 
     def __init__(self, rank: int, slots: int) -> None:
         self.rank = rank
@@ -62,7 +62,8 @@ class Node:
         self.in_flight: dict[int, Task] = {}  # in the order sent
         self.load = 0  # expected µs of everything in flight
         self.pinned = Queue()  # tasks that may only run here, not yet sent
-        self.draining = False
+        self.draining = False  # gets nothing new
+        self.ending = False  # has said itself that it ends
         self.recalled = False  # was asked to hand back what waits, and has finished nothing since
 
     @property
@@ -120,8 +121,7 @@ class Assignment:
             _mark(self.crowded, node, belongs=held > slots and not node.draining)
         if node.pinned.tasks or self.bound or self.leaving:
             _mark(self.leaving if node.draining else self.bound, node, belongs=bool(node.pinned))
-            if node.draining:
-                self.bound.pop(rank, None)
+            (self.bound if node.draining else self.leaving).pop(rank, None)
         if runs_low(node.load, held, slots):
             self.low[rank] = node
         else:

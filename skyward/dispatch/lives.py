@@ -1,7 +1,8 @@
 """The life of a node as its pool sees it, and the one table of the moves its state can make.
 
 A rank is *free* (None) until a node is launched for it. The node is `STARTING` until it has answered our hello, `READY`
-while it takes tasks, and `DRAINING` once it shall go. Whatever ends it, its rank is free then.
+while it takes tasks, and `DRAINING` once it shall go. Until it has gone it may be taken back, to where it was. Whatever
+ends it, its rank is free then.
 
 PURE: no nodes, no clock.
 """
@@ -19,12 +20,17 @@ Moves = dict[State, State]
 LAUNCH: Final = "launch"
 JOIN: Final = "join"
 RETIRE: Final = "retire"
+KEEP: Final = "keep"
+EXPECT: Final = "expect"
 GONE: Final = "gone"
 TABLE: Final[dict[str, Moves]] = {
     LAUNCH: {None: NodeState.STARTING},
     # One that was let go before it had come leaves as soon as it has.
     JOIN: {NodeState.STARTING: NodeState.READY, NodeState.DRAINING: NodeState.DRAINING},
     RETIRE: {NodeState.STARTING: NodeState.DRAINING, NodeState.READY: NodeState.DRAINING},
+    # Taken back, because there shall be more nodes again: one that has come, and one that is still on its way.
+    KEEP: {NodeState.DRAINING: NodeState.READY},
+    EXPECT: {NodeState.DRAINING: NodeState.STARTING},
     # Lost, refused, not launched, or gone as it should be. Said twice, only the first counts.
     GONE: {NodeState.STARTING: None, NodeState.READY: None, NodeState.DRAINING: None, None: None},
 }

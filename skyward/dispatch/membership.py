@@ -1,8 +1,9 @@
 """How many nodes a pool has, which ranks they hold, and when to launch or let go.
 
 Ranks are 0…n-1 without gaps as far as possible: a new node takes the lowest free rank, shrinking
-takes the highest idle ranks first and rank 0 last. A lost node is replaced at once; a launch that
-fails is tried again after a pause that doubles, so that a broken provider is not hammered.
+takes the highest idle ranks first and rank 0 last. Growing leaves no gap below: a node that should go, and
+has not gone, is taken back where its rank is wanted again, for no other can have it. A lost node is replaced
+at once; a launch that fails is tried again after a pause that doubles, so that a broken provider is not hammered.
 
 A pool whose max is above its desired number is elastic: `on_look` starts what waiting calls are worth (`demand`), and
 lets go whoever was idle for ``idle_timeout`` (`idleness`). It never goes below min or above max by itself.
@@ -13,11 +14,12 @@ PURE: no threads, no providers; the clock is a number.
 from __future__ import annotations
 
 from collections import deque
+from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 from skyward.dispatch.demand import Demand
 from skyward.dispatch.idleness import Idleness
-from skyward.dispatch.lives import GONE, JOIN, LAUNCH, RETIRE, move
+from skyward.dispatch.lives import EXPECT, GONE, JOIN, KEEP, LAUNCH, RETIRE, move
 from skyward.frozen import Frozen
 from skyward.model import NodeState
 
@@ -47,7 +49,13 @@ class Retire(Frozen):
     rank: int
 
 
-Change = Launch | Retire
+class Keep(Frozen):
+    """Do not let the node go after all."""
+
+    rank: int
+
+
+Change = Launch | Retire | Keep
 
 
 class Membership:
@@ -126,10 +134,12 @@ class Membership:
 
     def on_wake(self, now: float) -> list[Change]:
         """Calls wait and the pool aims at no node: aim at one."""
-        if self.target == 0:
-            self.target = 1
-            self.waking = now >= self._not_before
-        return self._balance(now)
+        if self.target:
+            return self._balance(now)
+        self.target = 1
+        changes = self._balance(now)
+        self.waking = self.is_starting(0)
+        return changes
 
     def on_look(self, load: Load, now: float) -> list[Change]:
         """Time has passed, and the load is this now."""
@@ -193,16 +203,15 @@ class Membership:
         staying = self._staying()
         if len(staying) > self.target:
             return self._shrink(staying, len(staying) - self.target, idle)
-        if now < self._not_before:
-            return []
         changes: list[Change] = []
-        rank = 0
-        for _ in range(self.target - len(staying)):
-            while rank in self.states:
-                rank += 1
-            move(self.states, rank, LAUNCH)
-            self._launched[rank] = now
-            changes.append(Launch(rank))
+        for rank in islice((rank for rank in count() if rank not in staying), self.target - len(staying)):
+            if rank in self.states:
+                move(self.states, rank, EXPECT if rank in self._launched else KEEP)
+                changes.append(Keep(rank))
+            elif now >= self._not_before:
+                move(self.states, rank, LAUNCH)
+                self._launched[rank] = now
+                changes.append(Launch(rank))
         return changes
 
     def _shrink(self, staying: list[int], count: int, idle: Collection[int]) -> list[Change]:

@@ -275,17 +275,17 @@ class Scheduler:
         node = self.nodes.get(rank)
         if node is None:
             return []
-        node.draining = True
+        node.draining = node.ending = True
         stranded = node.pinned.drain()
         self.assignment.note(node)
         return [self._settle(stranded, Lost(rank, "the node is shutting down"))] if stranded else []
 
-    def on_node_retiring(self, rank: int) -> list[Action]:
-        """A node shall go: it takes no new tasks, and does what it holds and what is bound to it."""
+    def on_node_retiring(self, rank: int, *, stays: bool = False) -> list[Action]:
+        """A node shall go: it takes no new tasks, and does what it holds and what is bound to it; or it ``stays``."""
         node = self.nodes.get(rank)
         if node is None:
             return []
-        node.draining = True
+        node.draining = node.ending or not stays
         self.assignment.note(node)
         return self.dispatch()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from skyward.dispatch.liveness import BEATS, Hearing, Liveness
 from skyward.dispatch.load import Load, survey
-from skyward.dispatch.membership import Change, Launch, Membership, Retire
+from skyward.dispatch.membership import Change, Keep, Launch, Membership, Retire
 from skyward.dispatch.tasks import total_count
 from skyward.errors import ProvisionError
 from skyward.mesh.mate import Mate
@@ -69,6 +69,9 @@ class Crew:
                     self._launch(rank)
                 case Retire(rank):
                     self._engine.perform(self._engine.scheduler.on_node_retiring(rank))
+                case Keep(rank):
+                    self._engine.talk.roster()  # it was missing in those that were sent meanwhile
+                    self._engine.perform(self._engine.scheduler.on_node_retiring(rank, stays=True))
         self.retire_idle()
 
     def _deal(self) -> None:
@@ -195,9 +198,10 @@ class Crew:
 
     def retire_idle(self) -> None:
         """Let those go that shall go and have nothing to do."""
-        for rank, state in list(self.membership.states.items()):
+        states = self.membership.states
+        for rank in list(states):
             mate = self.mates.get(rank)
-            if state is NodeState.DRAINING and mate is not None:
+            if states.get(rank) is NodeState.DRAINING and mate is not None:
                 node = self._engine.scheduler.nodes.get(rank)
                 if node is None or not (node.in_flight or node.pinned):
                     self._engine.talk.goodbye(mate)
@@ -236,6 +240,8 @@ class Crew:
                         load.waiting,
                         len(load.served),
                     )
+                case Keep(rank):
+                    _logger.info("node %d stays: %d calls wait", rank, load.waiting)
                 case Retire(rank):
                     _logger.info("node %d is let go: it was idle for %g s", rank, self._engine.options.idle_timeout)
         self._change(changes)

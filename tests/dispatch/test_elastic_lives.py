@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from skyward.dispatch.load import survey
-from skyward.dispatch.membership import Launch, Membership, Retire
+from skyward.dispatch.membership import Keep, Launch, Membership, Retire
 from skyward.dispatch.scheduler import Scheduler
 from skyward.dispatch.tasks import ANY, Lost, Send, Settle, Stop
 from skyward.model import Nodes, NodeState
@@ -66,7 +66,10 @@ class Lives(RuleBasedStateMachine):
             match change:
                 case Launch(rank):
                     assert rank not in self.held
-                    assert all(free in self.pool.states for free in range(rank)), "a lower rank was free"
+                    assert {*range(rank)} <= {*self.staying()}, "there is a gap below"
+                case Keep(rank):
+                    assert {*range(rank)} <= {*self.staying()} or self.pool.next_launch(), "there is a gap below"
+                    self.perform(self.made.on_node_retiring(rank, stays=True))
                 case Retire(rank):
                     self.perform(self.made.on_node_retiring(rank))
         self.retire()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from skyward.dispatch.membership import CAUSES, FIRST_PAUSE, LONGEST_PAUSE, Launch, Membership, Retire
+from skyward.dispatch.membership import CAUSES, FIRST_PAUSE, LONGEST_PAUSE, Keep, Launch, Membership, Retire
 from skyward.model import Nodes, NodeState
 
 DRAINING, READY, STARTING = NodeState.DRAINING, NodeState.READY, NodeState.STARTING
@@ -52,12 +54,96 @@ def test_replacements_take_the_lowest_free_ranks() -> None:
     assert membership.on_resize(Nodes(4), (), 2.0) == [Launch(2), Launch(3)]
 
 
-def test_rank_of_a_node_that_is_leaving_is_not_free() -> None:
-    """Two nodes never have the same rank, also while one drains."""
+@pytest.mark.rule("R51")
+def test_node_that_is_leaving_is_taken_back() -> None:
+    """Two nodes never have the same rank, and a pool that grows again leaves no gap for the one that goes."""
     membership = pool(2)
-    assert membership.on_resize(Nodes(1), {1}, 1.0) == [Retire(1)]
-    assert membership.on_resize(Nodes(2), (), 1.0) == [Launch(2)]
-    assert membership.states == {0: READY, 1: DRAINING, 2: STARTING}
+    assert membership.on_resize(Nodes(1), (), 1.0) == [Retire(1)]
+    assert membership.on_resize(Nodes(3), (), 1.0) == [Keep(1), Launch(2)]
+    assert membership.states == {0: READY, 1: READY, 2: STARTING}
+    assert membership.on_lost(1, "node 1: its process died", 2.0) == [Launch(1)]
+
+
+@pytest.mark.rule("R51")
+def test_start_that_was_called_off_is_expected_again() -> None:
+    """It is still under way; if it fails it is missed, and tried again as any other."""
+    membership = pool(1)
+    membership.on_resize(Nodes(2), (), 1.0)
+    assert membership.on_resize(Nodes(1), {0}, 1.0) == [Retire(1)]
+    assert membership.on_resize(Nodes(2), {0}, 1.0) == [Keep(1)]
+    assert membership.states == {0: READY, 1: STARTING}
+    assert membership.on_launch_failed(1, "no", 2.0) == []
+    assert (membership.next_launch(), list(membership.causes)) == (2.0 + FIRST_PAUSE, ["no"])
+    assert membership.on_tick(2.0 + FIRST_PAUSE) == [Launch(1)]
+
+
+@pytest.mark.rule("R51")
+def test_free_rank_comes_before_one_that_is_leaving() -> None:
+    """The lowest that is not there, whatever it takes: who leaves above it goes on leaving."""
+    membership = pool(4)
+    assert membership.on_resize(Nodes(1), {1, 3}, 1.0) == [Retire(3), Retire(1), Retire(2)]
+    membership.on_lost(1, "it was let go", 1.0)
+    membership.on_lost(3, "it was let go", 1.0)
+    assert membership.on_resize(Nodes(2), (), 2.0) == [Launch(1)]
+    assert membership.states == {0: READY, 1: STARTING, 2: DRAINING}
+    assert membership.on_resize(Nodes(4), (), 2.0) == [Keep(2), Launch(3)]
+
+
+def test_node_is_taken_back_also_while_no_launch_may_be() -> None:
+    """That takes no provider; what is missing below comes after the pause."""
+    membership = pool(3)
+    membership.on_resize(Nodes(1), (), 1.0)
+    membership.on_lost(1, "it was let go", 1.0)
+    membership.on_lost(0, "node 0: its process died", 1.0)
+    membership.on_launch_failed(0, "no", 1.0)
+    assert membership.on_resize(Nodes(3), (), 1.0) == [Keep(2)]
+    assert membership.on_tick(1.0 + FIRST_PAUSE) == [Launch(0), Launch(1)]
+
+
+def test_node_that_is_lost_while_it_leaves_is_not_taken_back() -> None:
+    """Its rank is free then."""
+    membership = pool(2)
+    membership.on_resize(Nodes(1), (), 1.0)
+    assert membership.on_lost(1, "node 1: its process died", 2.0) == []
+    assert membership.on_resize(Nodes(2), (), 3.0) == [Launch(1)]
+
+
+def test_pool_that_wakes_takes_its_head_back() -> None:
+    """A call that comes while the only node starts, and is not wanted any more, has it come after all."""
+    membership = Membership(Nodes(0, 0, 2))
+    assert (membership.on_wake(1.0), membership.waking) == ([Launch(0)], True)
+    assert membership.on_resize(Nodes(0, 0, 2), (), 2.0) == [Retire(0)]
+    assert membership.on_wake(3.0) == [Keep(0)]
+    membership.on_ready(0, 4.0)
+    assert membership.on_resize(Nodes(0, 0, 2), {0}, 5.0) == [Retire(0)]
+    assert (membership.on_wake(6.0), membership.waking) == ([Keep(0)], False)
+
+
+@pytest.mark.rule("R26")
+@pytest.mark.rule("R51")
+@given(st.integers(1, 4), st.lists(st.tuples(st.sampled_from(["resize", "come", "leave", "lose"]), st.integers(0, 5))))
+def test_ranks_have_no_gap_whatever_the_order(count: int, events: list[tuple[str, int]]) -> None:
+    """Sizes change while nodes come, go and are lost: once none is on its way the ranks are 0 to n-1."""
+    membership = pool(count)
+
+    def some(number: int, *states: NodeState) -> list[int]:
+        ranks = sorted(rank for rank, state in membership.states.items() if state in states)
+        return ranks[number % len(ranks) :][:1] if ranks else []
+
+    for event, number in events:
+        if event == "resize":
+            count = number + 1
+            membership.on_resize(Nodes(count), set(membership.states), 0.0)
+        elif event == "come":
+            for rank in some(number, STARTING):
+                membership.on_ready(rank, 0.0)
+        else:
+            for rank in some(number, DRAINING if event == "leave" else READY):
+                membership.on_lost(rank, "gone", 0.0)
+    for rank, state in list(membership.states.items()):
+        if state is DRAINING:
+            assert membership.on_lost(rank, "it was let go", 0.0) == []
+    assert sorted(membership.states) == list(range(count))
 
 
 @pytest.mark.rule("R51")

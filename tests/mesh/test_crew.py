@@ -13,7 +13,7 @@ from skyward.dispatch.membership import FIRST_PAUSE
 from skyward.errors import NodeLostError, ProvisionError
 from skyward.mesh.crew import ATTEMPTS
 from skyward.model import Nodes, NodeState
-from skyward.wire.messages import Beat, Bye, Hello, Returned, Roster
+from skyward.wire.messages import Beat, Bye, Hello, Roster
 from tests.mesh.meshes import QUIET
 from tests.mesh.scripted import LONG
 
@@ -262,105 +262,6 @@ def test_next_tick_is_a_heartbeat_or_a_death(mesh: Mesh) -> None:
     assert found[-2] == pytest.approx(6.0, abs=0.1)
     assert found[-1] == pytest.approx(0.01)
     assert max(found) == 10.0
-
-
-# --- resizing ------------------------------------------------------------------------------
-
-
-@pytest.mark.rule("R33")
-def test_growing_launches_nodes(mesh: Mesh) -> None:
-    """A larger number starts what is missing, under the next ranks."""
-    mesh.open(1)
-    mesh.do(lambda: mesh.engine.crew.resize(Nodes(2)))
-    assert states(mesh) == {0: NodeState.READY, 1: NodeState.STARTING}
-    assert not mesh.engine.crew.is_settled()
-    assert mesh.join(mesh.node()) == 1
-    assert mesh.engine.crew.is_settled()
-
-
-@pytest.mark.rule("R51")
-def test_shrinking_takes_the_highest_idle_rank(mesh: Mesh) -> None:
-    """A node that has nothing to do goes at once, with a goodbye; it is no cause of anything."""
-    first, second, third = mesh.open(3)
-    mesh.send(first)
-    mesh.do(lambda: mesh.engine.crew.resize(Nodes(2)))
-    assert third.expect(Bye).reason == "the pool is closed"
-    assert third.ended.wait(LONG)
-    assert [member.rank for member in second.expect(Roster).members] == [0, 1]
-    assert mesh.causes() == []
-
-
-@pytest.mark.rule("R51")
-def test_busy_node_goes_when_it_has_finished(mesh: Mesh) -> None:
-    """What it holds it finishes; it gets nothing new."""
-    first, second = mesh.open(2)
-    one, _ = mesh.send(first)
-    two, single = mesh.send(second)
-    mesh.do(lambda: mesh.engine.crew.resize(Nodes(1)))
-    assert states(mesh)[1] is NodeState.DRAINING
-    three = mesh.task()
-    mesh.submit(three)
-    assert mesh.leaves_alone(second)
-    second.finish([two.id], "finished")
-    assert mesh.outcome(single) == "finished"
-    mesh.do(mesh.engine.crew.retire_idle)
-    second.expect(Bye)
-    first.finish([one.id])
-    assert first.tasks() == [three.id]
-
-
-def test_node_let_go_before_it_is_ready_is_ended(mesh: Mesh) -> None:
-    """A node that comes up for a pool that has shrunk meanwhile is sent away."""
-    mesh.open(1)
-    mesh.do(lambda: mesh.engine.crew.resize(Nodes(2)))
-    assert mesh.provider.asked.acquire(timeout=LONG)
-    mesh.do(lambda: mesh.engine.crew.resize(Nodes(1)))
-    late = mesh.node()
-    mesh.provider.add(late)
-    late.welcome()
-    late.expect(Bye)
-    assert late.ended.wait(LONG)
-    assert list(states(mesh)) == [0]
-
-
-def test_launch_that_fails_for_a_pool_that_shrank_is_no_cause(mesh: Mesh) -> None:
-    """Nobody misses a node that was let go before it came."""
-    mesh.open(1)
-    mesh.do(lambda: mesh.engine.crew.resize(Nodes(2)))
-    mesh.do(lambda: mesh.engine.crew.resize(Nodes(1)))
-    mesh.do(lambda: mesh.engine.crew._join(1, None, ProvisionError("too late")))
-    assert list(states(mesh)) == [0]
-    assert mesh.causes() == []
-
-
-@pytest.mark.rule("R33")
-def test_call_wakes_a_pool_without_nodes(mesh: Mesh) -> None:
-    """With ``min=0`` the first call starts a node, and only one."""
-    mesh.make(Nodes(0, max=2))
-    with mesh.opening():
-        pass
-    assert states(mesh) == {}
-    task = mesh.task()
-    mesh.submit(task, mesh.task())
-    assert states(mesh) == {0: NodeState.STARTING}
-    node = mesh.node()
-    assert mesh.join(node) == 0
-    assert node.tasks() == [task.id]
-
-
-def test_returned_task_of_a_leaving_node_runs_elsewhere(mesh: Mesh) -> None:
-    """A node that hands back its last task has nothing more to do, and goes."""
-    first, second = mesh.open(2)
-    one, _ = mesh.send(first)
-    two, single = mesh.send(second)
-    mesh.do(lambda: mesh.engine.crew.resize(Nodes(1)))
-    second.send(Returned(second.epoch, [two.id]))
-    first.finish([one.id])
-    assert first.tasks() == [two.id]
-    first.finish([two.id], "at the other")
-    assert mesh.outcome(single) == "at the other"
-    mesh.do(mesh.engine.crew.retire_idle)
-    second.expect(Bye)
 
 
 # --- the end -------------------------------------------------------------------------------

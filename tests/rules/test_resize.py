@@ -12,7 +12,7 @@ import skyward as sky
 from skyward.model import NodeState
 from tests.rules.processes import daemons, family
 from tests.rules.providers import Gate
-from tests.rules.work import LONG, add, hold, let_go, meet, place, runs, until
+from tests.rules.work import LONG, add, hold, let_go, meet, place, runs, until, where
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,6 +182,29 @@ def test_shrinking_spares_busy_nodes_and_the_head(tmp_path: Path) -> None:
         assert held.result() == "a"
         settled(pool, [0])
         assert pool.snapshot().nodes[0].pid == before[0]
+
+
+@pytest.mark.rule("R51")
+@pytest.mark.rule("R26")
+def test_growing_again_leaves_no_gap(pool: sky.Compute, tmp_path: Path) -> None:
+    """A node that still works is taken back, one that only starts comes after all: the ranks are 0 to n-1."""
+    held = hold(str(tmp_path), "a").on(1) > pool
+    runs(tmp_path, "a")
+    before = {node.rank: node.pid for node in pool.snapshot().nodes}
+    pool.resize(1)
+    until(lambda: pool.current_nodes() == 1)
+    assert [rank for _, _, rank in place(1) @ pool] == [0]
+    pool.resize(2)
+    until(lambda: pool.current_nodes() == 2)
+    late = place(2).on(1) > pool
+    let_go(tmp_path, "a")
+    assert held.result() == "a"
+    assert late.result()[2] == 1
+    assert {node.rank: node.pid for node in pool.snapshot().nodes} == before
+    for size in (3, 2, 3):
+        pool.resize(size)
+    settled(pool, [0, 1, 2])
+    assert [(info.node, info.total_nodes) for _, info in where() @ pool if info] == [(0, 3), (1, 3), (2, 3)]
 
 
 @pytest.mark.rule("R33")

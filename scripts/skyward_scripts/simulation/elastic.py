@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from skyward.dispatch.load import survey
-from skyward.dispatch.membership import Launch, Membership, Retire
+from skyward.dispatch.membership import Keep, Launch, Membership, Retire
 from skyward.model import NodeState
 from skyward_scripts.simulation.client import Died, Joined, SimulatedClient, Submitted, Ticked
 from skyward_scripts.simulation.cluster import Cluster
@@ -110,6 +110,8 @@ class ElasticClient(SimulatedClient):
                     self._launch(rank)
                 case Retire(rank):
                     self._perform(self.scheduler.on_node_retiring(rank))
+                case Keep(rank):
+                    self._perform(self.scheduler.on_node_retiring(rank, stays=True))
         self._retire()
 
     def _retire(self) -> None:
