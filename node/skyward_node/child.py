@@ -26,7 +26,7 @@ from skyward.wire.codec import Decoder, mark_refs
 from skyward.wire.loader import FunctionLoader
 from skyward.wire.lone import CALLS, Call
 from skyward.wire.messages import Cancel, Function, Module, Release, Tasks
-from skyward_node.cells import Cells
+from skyward_node.cells import READY, Cells
 from skyward_node.pipe_messages import DATA_MESSAGES, Context, Forget
 from skyward_node.worker.control import Control
 from skyward_node.worker.inbox import Inbox
@@ -137,6 +137,7 @@ class _Worker:
         slot = self._new_slot(interrupts)
         order, pending, control, done = self._order, self._inbox.pending, self._control, self._outbox.done
         running = self._cells.view
+        running[0] = READY
         teller = Teller(self._outbox, order, partial(self._read, wait=False))
         take = teller.take
         while True:

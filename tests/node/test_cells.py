@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from skyward_node.cells import Cells
+from skyward_node.cells import READY, Cells
 
 
 def test_cells_are_shared_with_whoever_opens_the_descriptor() -> None:
@@ -12,10 +12,10 @@ def test_cells_are_shared_with_whoever_opens_the_descriptor() -> None:
     mine, fd = Cells.create(3)
     theirs = Cells.open(fd, 3)
     assert mine.tasks() == ()
-    theirs.view[1] = 2**64 - 2
+    theirs.view[1] = READY
     theirs.view[2] = 0
     theirs.close()
-    assert mine.tasks() == (2**64 - 2, 0)
+    assert mine.tasks() == (READY, 0)
     mine.close()
 
 

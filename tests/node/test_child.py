@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from skyward.wire.lone import Reply
 from skyward.wire.messages import Progress, Results
 from skyward.wire.statuses import CRASHED, IMPORT_FAILED, RAISED, TOO_LARGE, UNSERIALIZABLE
+from skyward_node.cells import READY
 from skyward_node.executors.events import OutputEnded, Printed, Received
 from skyward_node.testing import Rig
 from skyward_node.worker.slot import Slot
@@ -29,6 +32,19 @@ def test_worker_can_be_sent_tasks_before_it_exists() -> None:
         workers = [rig.spawn() for _ in range(3)]
         tasks = [rig.submit(worker, lambda x: x * x, n) for n, worker in enumerate(workers)]
         assert [rig.value(task) for task in tasks] == [0, 1, 4]
+
+
+@pytest.mark.rule("R38")
+def test_idle_process_tells_what_it_began_last() -> None:
+    """After its death, too: the task whose result has come, or that it was ready and has begun none."""
+    with Rig() as rig:
+        used, fresh = rig.spawn(), rig.spawn()
+        *_, last = tasks = [rig.submit(used, abs, -1) for _ in range(3)]
+        assert [rig.value(task) for task in tasks] == [1, 1, 1]
+        rig.until(lambda: rig.supervisor._workers[fresh].cells.tasks() == (READY,))
+        for worker in (used, fresh):
+            os.kill(rig.pid(worker), signal.SIGKILL)
+        assert [rig.exit_of(worker).running for worker in (used, fresh)] == [(last,), (READY,)]
 
 
 def test_worker_returns_batches_in_order_and_once() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import skyward as sky
 from tests.rules.processes import ended, family
-from tests.rules.work import BUSY, add, die_by, hold, let_go, place, runs, until
+from tests.rules.work import BUSY, add, die_by, hold, let_go, note, place, runs, until
 
 SLOT_BACK = 2.0 * BUSY  # seconds in which a slot is there again
 
@@ -76,6 +76,19 @@ def test_without_retries_a_crash_is_told_at_once(pool: sky.Compute, tmp_path: Pa
     assert caught.value.attempts == 1
     assert (tmp_path / "deaths").read_text() == "x"
     slots_are_back(pool)
+
+
+@pytest.mark.rule("R38")
+@pytest.mark.rule("R36")
+def test_call_that_meets_a_dead_worker_is_not_blamed(tmp_path: Path) -> None:
+    """It never began: with `retries=0` it runs, once, on another worker."""
+    with sky.Compute(nodes=1) as pool:
+        for number in range(10):
+            _, pid, _ = place() >> pool
+            os.kill(pid, signal.SIGKILL)
+            assert note(str(tmp_path), str(number)).with_retries(0) >> pool == str(number)
+            assert (tmp_path / str(number)).read_text() == "x"
+            assert ended([pid])
 
 
 @pytest.mark.rule("R38")

@@ -153,6 +153,7 @@ class Shortcut:
         task.state = _FINISHED
         task.worker = None
         del holder.tasks[id], session.tasks[id]
+        holder.last = id
         session.idle[worker] = holder
         holder.idle_since = now
         holder.load = 0

@@ -1,8 +1,8 @@
 """What workers say: results, progress, tasks handed back, output, and their end.
 
 Blame is fair: when a worker dies, what it was running is to blame, by its own last note if it left one,
-else by the order in which it was given. What sat in its queue goes back to the front of the session's
-queue as if it had never been given.
+else by the order in which it was given. If that note shows that it was idle nobody is, for once. What sat in its
+queue goes back to the front of the session's queue as if it had never been given.
 
 PURE: no processes.
 """
@@ -58,6 +58,8 @@ def on_results(node: Node, worker: Worker, message: Results, body: Sequence[Buff
         return
     pop = worker.tasks.pop
     tasks = [pop(id, None) for id in message.ids]
+    if tasks:
+        worker.last = message.ids[-1]
     part = Part(message.ids, message.statuses, message.sizes, message.buffers, message.elapsed, body)
     _flush_lines(node, worker, tasks)
     if session.backlog:
@@ -192,7 +194,7 @@ def requeue(node: Node, session: Session, tasks: Sequence[Task], event: str) -> 
             ended.append((task, timed_out(task)))
         elif task.wish == CANCEL:
             ended.append((task, CANCELLED_FAILURE))
-        elif task.wish == GIVE_BACK and not task.crashes:
+        elif task.wish == GIVE_BACK and not (task.crashes or task.spared):  # the client would not know
             returned.append(task)
     session.enqueue(tasks, front=True)
     node.fail(ended)
@@ -292,15 +294,16 @@ def on_exited(node: Node, worker: Worker, event: Exited) -> None:
     if session is not None:
         for task in tasks:
             nesting.forget(node, task)
-        _decide(node, session, tasks, event)
+        _decide(node, session, worker, tasks, event)
     if node.sessions:
         crew.replenish(node)
 
 
-def _decide(node: Node, session: Session, tasks: Sequence[Task], event: Exited) -> None:
+def _decide(node: Node, session: Session, worker: Worker, tasks: Sequence[Task], event: Exited) -> None:
     ended: list[tuple[Task, Failure]] = []
     back: list[Task] = []
     ran = set(event.running).intersection(task.id for task in tasks)
+    idle = not ran and _was_idle(worker, event)
     for task in tasks:
         guilty = task.id in ran if ran else task.state != GIVEN
         if task.state == OVERDUE:
@@ -309,7 +312,7 @@ def _decide(node: Node, session: Session, tasks: Sequence[Task], event: Exited) 
             ended.append((task, timed_out(task)))
         elif task.wish == CANCEL:
             ended.append((task, CANCELLED_FAILURE))
-        elif _may_run_again(task, guilty=guilty):
+        elif _may_run_again(task, guilty=guilty, idle=idle):
             back.append(task)
         else:
             ended.append((task, crashed(task, event, guilty=guilty)))
@@ -317,10 +320,25 @@ def _decide(node: Node, session: Session, tasks: Sequence[Task], event: Exited) 
     requeue(node, session, back, LOSE)
 
 
-def _may_run_again(task: Task, *, guilty: bool) -> bool:
-    """Return whether the task runs once more; if it is ``guilty`` it is charged with the crash."""
+def _was_idle(worker: Worker, event: Exited) -> bool:
+    """Return whether it is certain that a worker had begun none of its tasks.
+
+    A task may write rubbish into the cells, so it takes more than that none of them is named there. Where memory ran
+    out, what the next one brings may be why. Threads do not tell of tasks in the order in which they begin.
+    """
+    return event.running == (worker.last,) and not (worker.threads or event.oom)
+
+
+def _may_run_again(task: Task, *, guilty: bool, idle: bool) -> bool:
+    """Return whether the task runs once more; if it is ``guilty`` it is charged with the crash.
+
+    An ``idle`` worker would have begun it next: that is its fault only if it happens again.
+    """
     if task.committed:
         return False
+    if idle and task.state == RUNNING:
+        again, task.spared = not task.spared, True
+        return again
     if not guilty:
         # It may have run to its end before the guilty one began, and its result be lost.
         return task.state == GIVEN or task.retries > 0

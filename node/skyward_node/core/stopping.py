@@ -43,7 +43,7 @@ def take_back(node: Node, session: Session, tasks: Iterable[Task]) -> None:
     waiting: list[Task] = []
     asked: dict[int, list[int]] = {}
     for task in tasks:
-        if task.state in (HELD, QUEUED) and not task.crashes:
+        if task.state in (HELD, QUEUED) and not (task.crashes or task.spared):
             waiting.append(task)
         elif task.state == GIVEN and task.worker is not None:
             if task.wish == KEEP:

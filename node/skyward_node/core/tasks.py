@@ -77,6 +77,7 @@ class Task(Struct, eq=False, gc=False):
     timeout: float = 0.0  # seconds from its start; 0: none
     count: int = 1  # calls: of several it is a bundle, see `skyward.wire.bundles`
     crashes: int = 0  # workers that died under it
+    spared: bool = False  # one died before it could begin this, and nobody was charged
     interim: Interim | None = None  # what was said of a bundle: again, where that may have been lost
     expires: float = 0.0  # the moment that is, counted from its latest start
     state: int = QUEUED

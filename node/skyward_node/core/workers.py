@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skyward.wire.shelf import CALLS, WORKER, Shelf
+from skyward_node.cells import READY
 from skyward_node.core.lines import Lines
 from skyward_node.core.tasks import GIVEN, RUNNING, WAITING
 
@@ -24,7 +25,7 @@ class Worker:
     """One worker process."""
 
     __slots__ = (
-        "brought", "calls", "dying", "id", "idle_since", "index", "known", "lines", "load", "pace", "place",
+        "brought", "calls", "dying", "id", "idle_since", "index", "known", "last", "lines", "load", "pace", "place",
         "retiring", "session", "slots", "spawned", "spent", "stuck", "tasks", "threads", "told", "used",
     )  # fmt: skip
 
@@ -36,6 +37,7 @@ class Worker:
         self.session: Session | None = None
         self.index = 0  # the slot of the node that its tasks run on, as they see it; see `crew.seat`
         self.tasks: dict[int, Task] = {}  # given and not finished, in order
+        self.last = READY  # the task whose outcome it told last
         self.load = 0  # slots of the node it takes
         self.pace = 0.0  # expected µs of each of its tasks
         self.known: Shelf[bool] = Shelf(WORKER)  # code it has

@@ -52,8 +52,8 @@ class Exited(Struct, frozen=True, gc=False):
     One of ``exitcode`` and ``signal`` is set. ``peak_memory`` and ``memory_limit`` are bytes, None if
     unknown or unlimited; ``oom`` says that the kernel killed it for lack of memory; ``stderr`` holds
     the last lines it printed there. ``running`` are the tasks that its slots were running, or had run
-    last: what came before them in the worker's queue has run, even if no result of it was sent. ``calls``
-    says which of its calls a bundle was running.
+    last: what came before them in the worker's queue has run, even if no result of it was sent. A process that came
+    up and ran nothing says `READY` there. ``calls`` says which of its calls a bundle was running.
     """
 
     worker: int

@@ -176,7 +176,10 @@ def books(rig: Rig) -> Any:
     node = rig.core.node
     sessions = [
         (
-            [(task.id, task.state, task.wish, task.retries, task.crashes) for task in session.tasks.values()],
+            [
+                (task.id, task.state, task.wish, task.retries, task.crashes, task.spared)
+                for task in session.tasks.values()
+            ],
             (session.highest, session.queued, list(session.idle), [*session.seats], session.silence),
             (session.outbox.seq, session.outbox.acked, session.outbox.size, session.outbox.entries),
             (session.outbox.done, session.outbox.failed, sorted(code.cost for code in session.library._codes.values())),
@@ -187,7 +190,7 @@ def books(rig: Rig) -> Any:
         (worker.id, list(worker.tasks), worker.load, worker.pace, worker.used, worker.stuck, worker.index, worker.told)
         for worker in node.workers.values()
     ]
-    workers += [(worker.idle_since, worker.spawned, worker.leaving) for worker in node.workers.values()]
+    workers += [(worker.idle_since, worker.spawned, worker.leaving, worker.last) for worker in node.workers.values()]
     return sessions, workers, node.running, node.lent, sorted(node.stuck), [timer[0] for timer in node._timers]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from skyward.wire.lone import Call
 from skyward.wire.messages import Beat, Cancel, Hello, Progress, Results, Returned, Submit, Tasks
+from skyward_node.cells import READY
 from skyward_node.core.actions import Control, Exit, Give, Incoming, Kill, Retire, Send, Spawn
 from skyward_node.core.tasks import GIVEN, QUEUED, WAITING
 from skyward_node.executors.events import Exited, Received, Spawned
@@ -34,6 +35,8 @@ class FakeWorker:
         self.waiting: set[int] = set()
         self.retired = False
         self.client = -1
+        self.last = READY  # the task that it ended last
+        self.begun = False  # it has told that it runs the first
 
 
 class World:
@@ -113,12 +116,14 @@ class World:
         elif not worker.tasks:
             return
         elif dice < 0.2:
+            worker.begun = True
             self.events.append(Received(id, Progress(0, [], [worker.tasks[0]])))
         elif dice < 0.3:
             self.toggle_waiting(id, worker)
         elif not worker.waiting:
             count = self.random.randint(1, len(worker.tasks))
             done = [worker.tasks.popleft() for _ in range(count)]
+            worker.last, worker.begun = done[-1], False
             self.runs.update((worker.client, task) for task in done)
             message, body = self.rig.results_message(*done, elapsed=self.random.choice([1, 50, 900, 20_000]))
             self.events.append(Received(id, message, body))
@@ -126,7 +131,7 @@ class World:
     def toggle_waiting(self, id: int, worker: FakeWorker) -> None:
         """Let a task begin or end to wait for a call of its own."""
         task = worker.tasks[0]
-        waiting = task not in worker.waiting
+        waiting = worker.begun = task not in worker.waiting
         if waiting:
             worker.waiting.add(task)
             none = [0]
@@ -140,7 +145,10 @@ class World:
         """End a worker."""
         worker = self.workers.pop(id)
         running = tuple(worker.tasks)[: worker.slots] if worker.up else ()
-        self.runs.update((worker.client, task) for task in running)
+        if worker.up and not worker.begun and self.random.random() < 0.3:
+            running = (worker.last,)  # before it has begun the next one
+        else:
+            self.runs.update((worker.client, task) for task in running)
         self.events.append(Exited(id, exitcode, signal, running=running))
 
     # --- the core ---------------------------------------------------------------------------------
@@ -186,7 +194,8 @@ class World:
         if back:
             self.events.append(Received(id, Returned(0, back)))
         if running and worker.tasks and worker.tasks[0] in ids and self.random.random() < 0.5:
-            task = worker.tasks.popleft()
+            task = worker.last = worker.tasks.popleft()
+            worker.begun = False
             self.runs[worker.client, task] += 1
             worker.waiting.discard(task)
             message, body = self.rig.results_message(task, status=4)
