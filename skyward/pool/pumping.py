@@ -14,10 +14,12 @@ import threading
 from collections import OrderedDict
 from contextvars import copy_context
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from skyward.answers.values import ValueStream
 from skyward.answers.waiting import Waiter
+from skyward.errors import SerializationError
 from skyward.pool.claims import claim, is_one_shot
 from skyward.wire import failures, payload
 from skyward.wire.credit import Budget
@@ -55,11 +57,30 @@ class Batch(NamedTuple):
     failed: bool
 
 
+class Argument(NamedTuple):
+    """Where elements go, for who reads an error."""
+
+    function: Any  # a marked one: as such, to type checkers, it would be a method
+    place: int | str  # index, or keyword
+
+    def explained(self, number: int, error: SerializationError) -> SerializationError:
+        """Return the error of an element with the path that leads there."""
+        from skyward.wire import culprit
+
+        name: object = repr(self.place)
+        if isinstance(self.place, int):
+            names = culprit.parameter_names(self.function)
+            name = repr(names[self.place]) if self.place < len(names) else self.place + 1
+        path = (f"argument {name}", f"element {number}", *error.path)
+        return SerializationError(f"the arguments of {self.function.__qualname__}", path, error.reason)
+
+
 class Pump:
     """Feeds one argument of one task."""
 
-    def __init__(self, pool: Place, iterable: Iterable[Any], stream: int) -> None:
+    def __init__(self, pool: Place, iterable: Iterable[Any], stream: int, argument: Argument | None = None) -> None:
         self._pool = pool
+        self._argument = argument
         self.iterable: Iterable[Any] | None = iterable
         self._lock = threading.Lock()
         self._wake = Waiter()  # of the thread, which looks again when it is unparked
@@ -85,7 +106,7 @@ class Pump:
     def again(self) -> Pump:
         """Return a pump of the same iterable for another task."""
         assert self.iterable is not None
-        return Pump(self._pool, self.iterable, self.stream)
+        return Pump(self._pool, self.iterable, self.stream, self._argument)
 
     # --- the owner of the loop ----------------------------------------------------------------
 
@@ -157,13 +178,23 @@ class Pump:
         if iterable is None:  # stopped just as the thread was made
             return
         iterator = iter(iterable)
-        while self._may_go_on():
+        for number in count():
+            if not self._may_go_on():
+                return
             try:
                 value = next(iterator)
             except StopIteration:
                 return
-            self._put(self._pool.pack_element(value))
+            self._put(self._pack(number, value))
             del value  # what waits for credit keeps nothing of the user's
+
+    def _pack(self, number: int, value: object) -> Payload:
+        try:
+            return self._pool.pack_element(value)
+        except SerializationError as error:
+            if self._argument is None:
+                raise
+            raise self._argument.explained(number, error) from error
 
     def _may_go_on(self) -> bool:
         while not self._stopped:
@@ -203,7 +234,7 @@ def take_inputs(
         value = args[place] if isinstance(place, int) else kwargs[place]
         if not _is_iterable(value) or (kind == ONCE and not is_one_shot(value)):
             continue
-        pump = Pump(pool, value, len(pumps) + 1)
+        pump = Pump(pool, value, len(pumps) + 1, Argument(function, place))
         pumps.append(pump)
         if isinstance(place, int):
             new_args[place] = Placeholder(pump.stream)

@@ -217,7 +217,15 @@ def _refuse_arguments(
     parts = [*zip(labels, args, strict=True), *((f"argument {name!r}", value) for name, value in kwargs.items())]
     path, reason = culprit.find(parts, error)
     what = "the arguments" if function is None else f"the arguments of {_name(function)}"
+    passed = next((value for label, value in parts if path[:1] == (label,)), None)
+    if _could_be_fed(passed, function) and "Iterator[" not in reason:
+        reason += "; an argument whose parameter is annotated Iterator[T] is fed element by element"
     raise SerializationError(what, path, reason) from error
+
+
+def _could_be_fed(value: object, function: object) -> bool:
+    """Return whether an argument is an iterator, of a marked function."""
+    return hasattr(type(function), "inputs") and all(hasattr(type(value), name) for name in ("__iter__", "__next__"))
 
 
 def _name(function: Any) -> str:

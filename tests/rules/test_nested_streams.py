@@ -12,7 +12,7 @@ import pytest
 
 import skyward as sky
 from tests.rules.processes import pid_of
-from tests.rules.work import LONG, until
+from tests.rules.work import LONG, echo, until
 from tests.rules.yielding import (
     arrays,
     checksum,
@@ -320,3 +320,21 @@ async def awaiting(stop: int) -> tuple[int, list[int], list[Any]]:
 def test_coroutine_that_awaits_calls_lends_its_slot(small: sky.Compute) -> None:
     """Futures, streams of values and of results: their calls may need the slot."""
     assert awaiting(100) >> small == (3, list(range(100)), [0, 1, 2])
+
+
+@pytest.mark.rule("R5")
+@pytest.mark.rule("R24")
+def test_iterator_that_is_fed_is_no_value(small: sky.Compute) -> None:
+    """Passed on as one, or returned, it is refused in words that say what to do."""
+
+    @sky.function
+    def pass_on(numbers: Iterator[int]) -> Any:
+        return echo(numbers) >> sky
+
+    @sky.function
+    def give_back(numbers: Iterator[int]) -> Any:
+        return numbers
+
+    for function, path in ((pass_on, "argument 'value' → .*Input"), (give_back, "result of .*Input")):
+        with pytest.raises(sky.SerializationError, match=rf"{path}.* annotated Iterator\[...\].* list\(...\)"):
+            function(iter([1])) >> small

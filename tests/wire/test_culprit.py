@@ -77,6 +77,23 @@ def test_serialization_error_names_keyword_arguments() -> None:
 
 
 @pytest.mark.rule("R5")
+@pytest.mark.rule("R24")
+def test_iterator_that_would_be_fed_is_refused_with_the_annotation_that_feeds_it() -> None:
+    """If it is an argument itself, of a function of which calls are made."""
+
+    def plain(values: Any) -> None: ...
+
+    hint = r"cannot pickle 'generator' object; .* annotated Iterator\[T\] is fed"
+    for iterator in ((i for i in [1]), map(abs, (i for i in [1]))):
+        with pytest.raises(SerializationError, match=hint):
+            payload.dumps_call((iterator,), {}, function=mark(plain))
+    for argument, function in (((i for i in [1]), plain), ([(i for i in [1])], mark(plain)), (LOCK, mark(plain))):
+        with pytest.raises(SerializationError) as caught:
+            payload.dumps_call((argument,), {}, function=function)
+        assert "Iterator" not in str(caught.value)
+
+
+@pytest.mark.rule("R5")
 def test_search_for_the_culprit_ends_in_cycles() -> None:
     """A structure that contains itself is searched once."""
     loop: list[Any] = [1]

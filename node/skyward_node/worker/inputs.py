@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from skyward.errors import DeadlockError, PoolClosedError
 from skyward.wire import failures, payload
@@ -89,6 +89,12 @@ class Input:
 
     def _may_go_on(self) -> bool:
         return bool(self._rows) or self._ended or self._stop is not None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an iterator that is fed element by element cannot be pickled: pass it to a call whose parameter is "
+            "annotated Iterator[...] or Iterable[...], which is fed from it, or take what is in it: list(...)"
+        )
 
     def __repr__(self) -> str:
         return f"<input {self._stream} of task {self._task}>"
