@@ -222,9 +222,9 @@ class ValueStream(Consumer[T]):
             self._ready.clear()
         return cast("T", first)
 
-    def need(self) -> None:
-        """Note that a call of the pool takes the elements, so that closing the pool waits for that."""
-        self._buffer.needed = True
+    def need(self, *, needed: bool = True) -> None:
+        """Note that a call of the pool takes the elements, so that closing the pool waits for that; or does no more."""
+        self._buffer.needed = needed
 
     def end_with(self, limit: Limit | None) -> None:
         """Have the time limit of the group, if there is one, end it, too."""

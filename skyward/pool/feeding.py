@@ -86,7 +86,7 @@ class Feeder:
         self.hungry = False  # it waits for members to end, or for results to be taken
         self._over = False  # it hands in nothing any more
         self._at_rest = threading.Condition()  # notified when it is hungry, or over
-        self.on_end: Callable[[], object] | None = None  # called by the thread as the last thing
+        self.on_end: Callable[[Feeder], object] | None = None  # called by the thread as the last thing
         # The user's iterator runs in the context of whoever has dispatched the stream, with the same active pool.
         run = partial(contextvars.copy_context().run, pool.as_this_task(self._run))
         self.thread = threading.Thread(target=run, name="skyward-feeder", daemon=True)
@@ -111,12 +111,15 @@ class Feeder:
             buffer.stopped = True
             self._wake.unpark()
 
-    def finish(self) -> bool:
-        """Wait while it hands in calls that are all there; return whether it did. Hungry, it waits for a consumer."""
+    @property
+    def handed_in(self) -> int:
+        """Return how many calls it has handed in, if all of them are there."""
+        return self.index if self._ahead is None else 0
+
+    def finish(self) -> None:
+        """Wait while it hands in calls that are all there. Hungry, it waits for a consumer."""
         with self._at_rest:
-            found = self._hands_in()
             self._at_rest.wait_for(lambda: not self._hands_in())
-        return found
 
     def _hands_in(self) -> bool:
         if self._ahead is not None or self._over or not self.thread.is_alive():
@@ -176,7 +179,7 @@ class Feeder:
                 _close(calls)  # what it raises concerns no result: it is told as of any thread
             finally:
                 if (on_end := self.on_end) is not None:
-                    on_end()
+                    on_end(self)
 
     def _feed_and_tell(self, calls: Iterator[Any], buffer: StreamBuffer) -> None:
         error: BaseException | None = None

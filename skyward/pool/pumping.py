@@ -157,9 +157,14 @@ class Pump:
         self._waiting = []
         self._wake.unpark()
         if self.thread is None:  # nothing was pulled, nor will be
-            self.iterable = None
+            self._let_go()
             if self.claim is not None:
                 self.claim.lapse()
+
+    def _let_go(self) -> None:
+        iterable, self.iterable = self.iterable, None
+        if isinstance(iterable, ValueStream):
+            iterable.need(needed=False)
 
     # --- the thread ---------------------------------------------------------------------------
 
@@ -171,7 +176,8 @@ class Pump:
             self._put(failure, ended=True, failed=True)
         else:
             self._put(None, ended=True)
-        self.iterable = self.claim = None
+        self._let_go()
+        self.claim = None
 
     def _pull(self) -> None:
         iterable = self.iterable
@@ -260,18 +266,18 @@ def _claim(pumps: list[Pump], function: Function[..., Any]) -> None:
 def disown(pumps: Iterable[Pump]) -> None:
     """Let the iterators of a task that was never dispatched be used again."""
     for pump in pumps:
-        if pump.claim is not None:
-            pump.claim.lapse()
+        pump.stop()
 
 
 def refuse_broadcast(pumps: Iterable[Pump], function: Function[..., Any]) -> None:
     """Raise `ValueError` if an iterator that can be used up would have to feed several tasks."""
     for pump in pumps:
         if pump.is_one_shot:
+            used = abbreviate(pump.iterable)
             disown(pumps)
             raise ValueError(
-                f"{abbreviate(pump.iterable)}, an argument of {function.__qualname__}, is used up by iterating over "
-                "it, and a broadcast runs on every node: pass a list"
+                f"{used}, an argument of {function.__qualname__}, is used up by iterating over it, and a broadcast "
+                "runs on every node: pass a list"
             )
 
 

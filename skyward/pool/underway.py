@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
@@ -25,13 +24,21 @@ class Underway:
     def __init__(self) -> None:
         # By their ids, because a `WeakSet` that changes while somebody goes through it raises.
         self._feeders: dict[int, Feeder] = {}  # whose threads have not ended
+        self._lock = threading.Lock()  # of the numbers, and of taking feeders off
+        self._handed_in = 0  # calls, by feeders whose threads have ended
+        self._seen = 0  # by all of them, when that was looked at last
         self._values: WeakValueDictionary[int, ValueBuffer] = WeakValueDictionary()  # of calls that yield
         self._pumps: WeakValueDictionary[int, Pump] = WeakValueDictionary()  # of arguments fed element by element
 
     def add_feeder(self, feeder: Feeder) -> None:
         """Note what feeds a stream, and has not started, until it ends."""
         self._feeders[id(feeder)] = feeder
-        feeder.on_end = partial(self._feeders.pop, id(feeder), None)
+        feeder.on_end = self._on_end
+
+    def _on_end(self, feeder: Feeder) -> None:
+        with self._lock:
+            self._handed_in += feeder.handed_in
+            del self._feeders[id(feeder)]
 
     def add_values(self, buffer: ValueBuffer) -> None:
         """Note what a generator yields into."""
@@ -48,9 +55,16 @@ class Underway:
                 buffer.give_up()
 
     def finish_feeders(self) -> bool:
-        """Wait for calls that are handed in little by little, and all there; return whether there were any."""
-        found = [feeder.finish() for feeder in list(self._feeders.values())]
-        return any(found)
+        """Wait for calls that are all there and handed in little by little; return whether any were since last time.
+
+        Counted are those of feeders that have ended, too: one may hand in its last calls and be gone at any moment.
+        """
+        for feeder in list(self._feeders.values()):
+            feeder.finish()
+        with self._lock:
+            feeders = list(self._feeders.values())
+            before, self._seen = self._seen, self._handed_in + sum(feeder.handed_in for feeder in feeders)
+        return self._seen != before
 
     def stop_feeders(self) -> None:
         """End the threads that feed streams and pull arguments, as far as users' iterators let them."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skyward.errors import ConfigError, ProvisionError
 from skyward.machine.private import make_directory, state_home, write_text
-from skyward.providers.daemon import gone, kill, last_lines, parent_of
+from skyward.providers.daemon import gone, kill, last_lines, parent_of, wake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,6 +129,7 @@ def _end(ident: Ident, pidfd: int) -> None:
     if mark_of(ident.pid) == ident.directory:  # else it has ended, or is none of ours
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        wake(pidfd)
         if not gone(pidfd, ENDING):
             kill(ident.pid, pidfd)
             if not gone(pidfd, KILLED):

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def feeding(underway: Underway, calls: Iterator[Any]) -> Feeder:
+def feeding(underway: Underway, calls: Iterator[Any], *, lazy: bool = True) -> Feeder:
     """Return what feeds a stream, at work."""
     pool: Any = Pool()
     buffer = StreamBuffer(None, ordered=True, return_exceptions=False, cancel=pool.cancel, soon=pool.soon)
-    feeder = Feeder(pool, calls, buffer, 0)
+    feeder = Feeder(pool, calls, buffer, 0) if lazy else Feeder(pool, calls, buffer, 0, ahead=None)
     underway.add_feeder(feeder)
     feeder.start()
     return feeder
@@ -44,6 +44,18 @@ def test_feeder_is_known_until_it_ends() -> None:
     first.thread.join(WAIT)
     assert underway._feeders == {}
     assert (first._calls, first._buffer) == (None, None)
+
+
+@pytest.mark.rule("R30")
+def test_calls_of_a_feeder_that_has_ended_are_waited_for() -> None:
+    """It may have handed in its last ones since the work of the pool was looked at; what is pulled lazily may not."""
+    underway = Underway()
+    feeding(underway, iter([double(1)]), lazy=False).thread.join(WAIT)
+    assert [underway.finish_feeders() for _ in range(2)] == [True, False]
+    feeding(underway, iter([double(1), double(2)]), lazy=False).thread.join(WAIT)
+    assert [underway.finish_feeders() for _ in range(2)] == [True, False]
+    feeding(underway, iter([double(1)])).thread.join(WAIT)
+    assert underway.finish_feeders() is False
 
 
 @pytest.mark.rule("R30")

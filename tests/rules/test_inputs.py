@@ -187,6 +187,30 @@ def test_iterator_of_which_nothing_was_pulled_can_be_passed_again(pool: sky.Comp
 
 
 @pytest.mark.rule("R24")
+@pytest.mark.rule("R30")
+@pytest.mark.parametrize("how", ["absent", "unserializable", "taken in part"])
+def test_values_that_no_call_takes_any_more_hold_up_no_end(how: str) -> None:
+    """A generator that feeds a call is waited for as long as that call takes what it yields."""
+
+    @sky.function
+    def three(values: Iterator[int], _other: object = None) -> int:
+        return sum(itertools.islice(values, 3))
+
+    with sky.Compute(nodes=2) as pool:
+        values = count(10**9) >> pool
+        if how == "absent":
+            with pytest.raises(sky.AbsentRankError):
+                three(values).on(9) >> pool
+        elif how == "unserializable":
+            with pytest.raises(sky.SerializationError):
+                three(values, threading.Lock()) >> pool
+        else:
+            assert three(values) >> pool == 3
+    with pytest.raises(sky.PoolClosedError):
+        list(values)
+
+
+@pytest.mark.rule("R24")
 def test_broadcast_that_was_refused_leaves_the_iterator_alone(pool: sky.Compute) -> None:
     """It can be passed to one call after that."""
     numbers = iter([1, 2])
