@@ -28,7 +28,8 @@ class Launches:
         self._teller = teller
         self._cancelled = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._news: queue.SimpleQueue[tuple[int, Launched | BaseException]] = queue.SimpleQueue()
+        self._came: dict[int, Launched | BaseException] = {}  # what became of each, noted or not
+        self._news: queue.SimpleQueue[int] = queue.SimpleQueue()  # of which something has become
 
     def run(self, count: int) -> Mesh:
         """Start so many nodes; return the mesh with them, or raise what has gone wrong first."""
@@ -44,10 +45,11 @@ class Launches:
         while waiting:
             self._teller.waiting(self._waits_for(len(waiting), time.monotonic() - began))
             try:
-                number, came = self._news.get(timeout=GLANCE)
+                number = self._news.get(timeout=GLANCE)
             except queue.Empty:
                 continue
             del waiting[number]
+            came = self._came[number]
             if isinstance(came, BaseException):
                 raise came
             self._note(came)
@@ -61,10 +63,10 @@ class Launches:
 
     def _launch(self, number: int) -> None:
         try:
-            came: Launched | BaseException = self._provider.launch(self._spec, number, self._cancelled)
+            self._came[number] = self._provider.launch(self._spec, number, self._cancelled)
         except BaseException as error:  # whoever waits raises it
-            came = error
-        self._news.put((number, came))
+            self._came[number] = error
+        self._news.put(number)
 
     def _note(self, node: Launched) -> None:
         self.mesh = replace(self.mesh, nodes=(*self.mesh.nodes, replace(node, death_fd=None)))
@@ -85,7 +87,7 @@ class Launches:
             while thread.is_alive():
                 teller.waiting("waiting for what starts to be gone")
                 thread.join(GLANCE)
-        while not self._news.empty():
-            _, came = self._news.get()
-            if not isinstance(came, BaseException):
+        noted = {node.ident for node in self.mesh.nodes}  # an interrupt may have come before that
+        for came in self._came.values():
+            if not isinstance(came, BaseException) and came.ident not in noted:
                 self._note(came)

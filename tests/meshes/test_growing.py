@@ -12,6 +12,8 @@ import pytest
 
 import skyward as sky
 from skyward.meshes import collecting, files, raising
+from skyward.meshes.launches import Launches
+from skyward.providers.base import Launched
 from skyward.providers.local import Local
 from tests.meshes.test_raising import Notes
 from tests.meshing import bring_up, nothing_is_left
@@ -19,7 +21,7 @@ from tests.meshing import bring_up, nothing_is_left
 if TYPE_CHECKING:
     import threading
 
-    from skyward.providers.base import Launched, LaunchSpec
+    from skyward.providers.base import LaunchSpec
     from tests.meshing import Homes
 
 GROW = """
@@ -29,6 +31,27 @@ from tests.meshes.test_growing import Unnoted
 raising.provider_of = lambda mesh: Unnoted(int(sys.argv[1]))
 raising.resize("dev", 2)
 """
+
+
+@pytest.mark.rule("R30")
+def test_interrupt_before_a_node_is_noted_takes_it_back(homes: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has come, and its command has heard so, at that moment."""
+    note, struck = Launches._note, list[Launched]()
+
+    def interrupt(self: Launches, node: Launched) -> None:
+        if not struck:
+            struck.append(node)
+            raise KeyboardInterrupt
+        note(self, node)
+
+    mesh = bring_up()
+    with monkeypatch.context() as patch:
+        patch.setattr(Launches, "_note", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            raising.resize("dev", 3)
+    assert struck
+    assert files.load("dev").nodes == mesh.nodes
+    assert len(Local().sweep("dev", dry_run=True)) == 1
 
 
 class Unnoted(Local):
