@@ -7,6 +7,7 @@ order. Nothing in a turn blocks, and nothing here decides.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from functools import partial
@@ -176,6 +177,8 @@ class Server:
             self._metrics.look(now)
         if now - self._parent_seen >= TICK:
             self._parent_seen = now
+            if _is_readable(self._config.lifeline_fd):  # after a stop, what the poll has told may be of before
+                self._on_lifeline()
             if self._config.parent and os.getppid() != self._config.parent:
                 self._end_as_orphan()
 
@@ -333,3 +336,12 @@ class Server:
 
     def _exit(self, action: Exit) -> None:
         self._code = action.code
+
+
+def _is_readable(fd: int) -> bool:
+    """Return whether something can be read from a descriptor now, or it is at its end; not if it is none."""
+    if fd < 0:
+        return False
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(0))
