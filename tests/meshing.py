@@ -103,6 +103,22 @@ def nothing_is_left(homes: Homes) -> None:
     assert Local().sweep(dry_run=True) == ()
 
 
+@contextmanager
+def killed(source: str) -> Generator[None]:
+    """Run a program until it writes an x to the descriptor that it is given, and kill it when the block is over."""
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", source, str(write)], env=environment, close_fds=False) as running:
+        os.close(write)
+        assert os.read(read, 1) == b"x"
+        os.close(read)
+        try:
+            yield
+        finally:
+            running.kill()
+
+
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Start the command in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -94,7 +94,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     ),
     "cloudpickle": ("skyward/wire/pickler.py",),
     "rich": ("skyward/mesh/watching.py", "scripts/skyward_scripts/meshes/showing.py"),
-    "click": ("node/skyward_node/cli.py", "scripts/skyward_scripts/"),
+    "click": ("node/skyward_node/cli.py", "node/skyward_node/unwritten.py", "scripts/skyward_scripts/"),
     "boto3": ("skyward/providers/aws/api.py",),
     "botocore": ("skyward/providers/aws/api.py",),
     "structlog": ("node/skyward_node/logs.py",),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -18,6 +16,7 @@ from skyward.model import NodeConfig
 from skyward.transport import keys as key_files
 from skyward_node.access import CLIENTS, NODE_KEY, change_list
 from skyward_node.boot import serve
+from skyward_node.unwritten import Printing, is_about_writing, tell_unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +27,6 @@ T = TypeVar("T")
 
 # Whose arguments are keys: one may begin with a dash, and hold the letter of any short option.
 TAKES_KEY = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
-UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT}  # what printing fails with
 KEYS_HELP = "Directory of the node's key and of the keys it admits; mode 0700."
 
 
@@ -67,37 +65,17 @@ def _keys_option(name: str) -> Callable[[Body], Body]:
     )
 
 
-class Command(click.Group):
-    """A command that says in one line that what it prints cannot be written, and nothing if nobody reads it."""
-
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        """Read the command line, which prints help and the version."""
-        try:
-            return super().make_context(info_name, args, parent, **extra)
-        except OSError as error:
-            if error.errno not in UNWRITABLE:
-                raise
-            raise click.exceptions.Exit(_unwritten(error)) from error
+class Command(Printing):
+    """The command, with its own."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a node that serves prints nothing, so that its errors are about something else."""
         try:
             return super().invoke(ctx)
         except OSError as error:
-            if ctx.invoked_subcommand is None or error.errno not in UNWRITABLE or error.filename is not None:
+            if ctx.invoked_subcommand is None or not is_about_writing(error):
                 raise
-            raise click.exceptions.Exit(_unwritten(error)) from error
-
-
-def _unwritten(error: OSError) -> int:
-    """Tell why output cannot be written; return the exit code."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what would still be written at exit
-    if error.errno == errno.EPIPE:
-        return 128 + signal.SIGPIPE  # as a shell says it
-    click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
-    return 1
+            raise click.exceptions.Exit(tell_unwritten(error)) from error
 
 
 @click.group(

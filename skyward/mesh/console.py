@@ -167,11 +167,8 @@ def write(entry: Entry) -> None:
             text = "\n".join([line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")])
         print_lines(entry.rank, entry.stream, text)
         return
-    for line in text.split(
-        "\n"
-    ):  # each whole, but for its end: what a return would wipe out in a terminal is not lost here
-        whole = line.removesuffix("\r")
-        _hand_over(entry.taker, output.line_of(whole, entry.rank, entry.stream, entry.task))
+    for line in text.split("\n"):  # each whole: what a return would wipe out in a terminal is not lost here
+        _hand_over(entry.taker, output.line_of(line.removesuffix("\r"), entry.rank, entry.stream, entry.task))
 
 
 def _hand_over(taker: Redirection, line: OutputLine) -> None:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def sweep(name: str, provider: Provider, teller: Teller | None = None) -> tuple[str, ...]:
-    """End all that carries the mark of a mesh of which there is no file here; return a line for each thing."""
+    """End all that carries the mark of a mesh of which no file here makes sense; return a line for each thing."""
     with files.locked(name):
         lines = provider.sweep(name)
+        files.remove(name)
     for line in lines:
         (teller or Teller()).say(f"ended {line}")
     return lines

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,7 @@ from skyward.meshes.launches import Launches
 from skyward.providers.base import Launched
 from skyward.providers.local import Local
 from tests.meshes.test_raising import Notes
-from tests.meshing import bring_up, nothing_is_left
+from tests.meshing import bring_up, killed, nothing_is_left
 
 if TYPE_CHECKING:
     import threading
@@ -74,15 +72,8 @@ class Unnoted(Local):
 def test_killed_resize_leaves_what_others_find(homes: Homes, how: str) -> None:
     """The file says that the mesh was growing: nodes of it that the file does not name are ended, and no others."""
     mesh = bring_up()
-    read, write = os.pipe()
-    os.set_inheritable(write, True)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen([sys.executable, "-c", GROW, str(write)], env=environment, close_fds=False) as resize:
-        os.close(write)
-        assert os.read(read, 1) == b"x"
-        os.close(read)
+    with killed(GROW):
         assert collecting.collect([Local()], dry_run=True) == []  # it is at it
-        resize.kill()
     assert (files.load("dev").state, files.load("dev").nodes) == ("growing", mesh.nodes)
     with sky.Compute(mesh="dev") as pool:  # what serves serves on
         assert pool.current_nodes() == 1

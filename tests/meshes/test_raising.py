@@ -20,7 +20,7 @@ from skyward.meshes.described import Description
 from skyward.meshes.telling import Teller
 from skyward.providers.base import Launched, LaunchSpec, Quote
 from skyward.providers.local import Local
-from tests.meshing import bring_up, family, living, nothing_is_left, plan, with_provider
+from tests.meshing import bring_up, family, killed, living, nothing_is_left, plan, with_provider
 from tests.rules.work import until
 
 if TYPE_CHECKING:
@@ -201,17 +201,10 @@ def test_interrupt_takes_everything_back(homes: Homes) -> None:
 @pytest.mark.parametrize("how", ["gc", "down", "sweep"])
 def test_killed_command_leaves_what_others_find(homes: Homes, how: str) -> None:
     """The file says that it was starting; without it the marks of the nodes say whose they are."""
-    read, write = os.pipe()
-    os.set_inheritable(write, True)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen([sys.executable, "-c", UP, str(write)], env=environment, close_fds=False) as up:
-        os.close(write)
-        assert os.read(read, 1) == b"x"
-        os.close(read)
+    with killed(UP):
         assert collecting.collect([Local()], dry_run=True) == []  # it is at it
         with pytest.raises(MeshExistsError, match="another command is changing it"):
             raising.down("dev")
-        up.kill()
     processes = family(files.load("dev"))
     assert living(processes)
     if how == "gc":

@@ -59,7 +59,7 @@ def test_calls_of_a_feeder_that_has_ended_are_waited_for() -> None:
 
 
 @pytest.mark.rule("R30")
-def test_end_of_the_pool_waits_while_a_source_is_closed() -> None:
+def test_end_of_the_pool_waits_while_a_source_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What calls come from may have something to put away."""
     underway = Underway()
     closing, go = threading.Event(), threading.Event()
@@ -76,9 +76,15 @@ def test_end_of_the_pool_waits_while_a_source_is_closed() -> None:
     feeder.stop()
     assert closing.wait(WAIT)
     feeder.stop()  # which does nothing, as `give_up`
-    threading.Timer(0.1, go.set).start()
+    join = feeder.thread.join
+
+    def join_and_let_go(timeout: float | None = None) -> None:
+        go.set()
+        join(timeout)
+
+    monkeypatch.setattr(feeder.thread, "join", join_and_let_go)
     underway.stop_feeders()
-    assert go.is_set()
+    assert not feeder.thread.is_alive()
 
 
 def test_error_of_a_source_that_is_closed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

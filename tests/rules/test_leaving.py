@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import skyward as sky
+from skyward.mesh import stopping
 from tests.rules.processes import GONE, script
-from tests.rules.work import add, naps, until
+from tests.rules.work import LONG, add, naps, until
 from tests.rules.yielding import count
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def test_pool_that_several_threads_open_is_opened_once() -> None:
 
 @pytest.mark.rule("R30")
 @pytest.mark.rule("R25")
-def test_what_is_left_by_an_exception_cleans_up(tmp_path: Path) -> None:
+def test_what_is_left_by_an_exception_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks and generators are interrupted before their workers end, as they are by `cancel`."""
+    monkeypatch.setattr(stopping, "MOMENT", LONG)  # it is over when they have ended
 
     @sky.function
     def task() -> None:
@@ -74,7 +76,7 @@ def test_what_is_left_by_an_exception_cleans_up(tmp_path: Path) -> None:
         finally:
             (tmp_path / "numbers").touch()
 
-    with pytest.raises(ZeroDivisionError), sky.Compute(nodes=2) as pool:
+    with pytest.raises(ZeroDivisionError), sky.Compute(nodes=2, cancel_grace=LONG) as pool:
         future = task() > pool
         next(numbers() >> pool)
         values = numbers() >> pool

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.rules.processes import family, pid_of
 from tests.rules.work import BUSY, LONG, add, hold, let_go, place, runs, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
 SOON = 1.0 * BUSY  # seconds within which a handler must run
@@ -56,6 +57,23 @@ def test_handlers_are_the_users_at_every_stage(tmp_path: Path) -> None:
     assert all(handlers == before for handlers in seen)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == masks
     assert signal.set_wakeup_fd(-1) == -1
+
+
+@contextmanager
+def struck_by(handler: Callable[[int, Any], None], directory: Path) -> Generator[None]:
+    """Have a signal with this handler strike when the task "a" runs."""
+    signal.signal(signal.SIGUSR1, handler)
+
+    def send() -> None:
+        runs(directory, "a")
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 @pytest.mark.rule("R52")
@@ -102,17 +120,8 @@ def test_users_handler_may_raise_and_may_use_the_pool(pool: sky.Compute, tmp_pat
     def use(_number: int, _frame: Any) -> None:
         raise Alarm(add(20, 3) >> pool)
 
-    signal.signal(signal.SIGUSR1, use)
-
-    def send() -> None:
-        runs(tmp_path, "a")
-        os.kill(os.getpid(), signal.SIGUSR1)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    with pytest.raises(Alarm, match="23"):
+    with struck_by(use, tmp_path), pytest.raises(Alarm, match="23"):
         hold(str(tmp_path), "a") >> pool
-    thread.join()
     assert [value for value, _, _ in place(1) @ pool] == [1, 1]
     assert not (tmp_path / "a-done").exists()
 
@@ -125,18 +134,9 @@ def test_what_a_handler_raises_ends_a_map_and_is_no_outcome(pool: sky.Compute, t
     def expire(_number: int, _frame: Any) -> None:
         raise TimeoutError("too long")
 
-    signal.signal(signal.SIGUSR1, expire)
-
-    def send() -> None:
-        runs(tmp_path, "a")
-        os.kill(os.getpid(), signal.SIGUSR1)
-
-    thread = threading.Thread(target=send)
-    thread.start()
     results = pool.map(hold.local, [str(tmp_path)], ["a"])
-    with pytest.raises(TimeoutError, match="too long"):
+    with struck_by(expire, tmp_path), pytest.raises(TimeoutError, match="too long"):
         next(results)
-    thread.join()
     assert list(results) == []
     until(lambda: pool.snapshot().in_flight == 0)
     assert not (tmp_path / "a-done").exists()

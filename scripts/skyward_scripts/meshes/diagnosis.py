@@ -13,6 +13,7 @@ import click
 from skyward.errors import SkywardError
 from skyward.meshes import asking, described, files
 from skyward.meshes.attached import client_pair
+from skyward.model import counted
 from skyward.providers.aws.garbage import IDLE
 from skyward.providers.aws.journal import left_behind
 from skyward_scripts import machine
@@ -95,7 +96,7 @@ def _aws() -> Finding:
 
 
 def _said_of(left: Left) -> str:
-    calls = showing.counted(len(left.unanswered), "call")
+    calls = counted(len(left.unanswered), "call")
     lost = f", {calls} without an answer" if left.unanswered else ""
     return f"a program was killed, or could not clear up: it may have left pool {left.pool} in {left.region}{lost}"
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from skyward.mesh import console
-from skyward_scripts.meshes.exits import KILLED, tell_unwritten
+from skyward_node.unwritten import tell_unwritten
+from skyward_scripts.meshes.exits import KILLED
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
 import sys
 import traceback
-from contextlib import suppress
 from typing import Any, Final
 
 import click
 
 from skyward.errors import MeshError, MeshExistsError, MisuseError, ProvisionError, SkywardError, UnknownMeshError
+from skyward_node.unwritten import Printing, is_about_writing, tell_unwritten
 
 FAILED: Final = 1  # what was run failed, or something is wrong with what was looked at
 USAGE: Final = 2  # the command line, skyward.toml or a mesh file makes no sense; click uses the same
@@ -24,10 +23,6 @@ UNREACHABLE: Final = 6  # nodes do not answer, or refuse us
 DECLINED: Final = 7  # asked whether to go on, somebody said no
 KILLED: Final = 128  # by a signal, whose number is added, as a shell says it
 INTERRUPTED: Final = KILLED + signal.SIGINT  # by Ctrl-C
-CLOSED: Final = KILLED + signal.SIGPIPE  # what is printed goes where nobody reads it any more
-
-# What writing fails with: nobody reads, no room on a disk.
-_WRITING: Final = {errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF}
 
 _CODES: Final[tuple[tuple[type[SkywardError], int], ...]] = (
     (UnknownMeshError, UNKNOWN),
@@ -55,7 +50,7 @@ def code_of(error: SkywardError) -> int:
     return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
 
 
-class Commands(click.Group):
+class Commands(Printing):
     """A group whose commands end with these codes, and with one line about what went wrong."""
 
     def main(self, *args: Any, **settings: Any) -> Any:
@@ -65,17 +60,6 @@ class Commands(click.Group):
                 setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as we are there
         return super().main(*args, **settings)
 
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        """Read the command line, which prints help and versions."""
-        try:
-            return super().make_context(info_name, args, parent, **extra)
-        except OSError as error:
-            if _is_about_writing(error):
-                raise click.exceptions.Exit(tell_unwritten(error)) from error
-            raise
-
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
@@ -84,7 +68,7 @@ class Commands(click.Group):
             click.echo(f"Error: {error}", err=True)
             ctx.exit(code_of(error))
         except OSError as error:
-            if not _is_about_writing(error):
+            if not is_about_writing(error):
                 raise
             ctx.exit(tell_unwritten(error))
         except KeyboardInterrupt:
@@ -101,20 +85,6 @@ def show_failure(error: BaseException) -> None:
     click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
 
 
-def _is_about_writing(error: OSError) -> bool:
-    """Return whether it says that output could not be written: it is about no file of a name."""
-    return error.errno in _WRITING and error.filename is None
-
-
-def tell_unwritten(error: OSError) -> int:
-    """Say that output could not be written, unless whoever read it has gone; return the exit code."""
-    if error.errno != errno.EPIPE:
-        with suppress(OSError):  # it may be stderr that fails
-            click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
-    _forget_the_rest()
-    return CLOSED if error.errno == errno.EPIPE else FAILED
-
-
 def reader_is_gone() -> bool:
     """Return whether nobody reads what is printed any more."""
     poller = select.poll()
@@ -123,15 +93,3 @@ def reader_is_gone() -> bool:
     except (OSError, ValueError):  # no file of the system
         return False
     return any(event & select.POLLERR for _, event in poller.poll(0))
-
-
-def _forget_the_rest() -> None:
-    """Have the interpreter not fail on what it still would write at exit."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            with suppress(OSError):  # a stream of somebody else, without a descriptor
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, stream.fileno())
-                os.close(nowhere)

@@ -14,7 +14,7 @@ import click
 
 from skyward.errors import ConfigError, SkywardError, UnknownMeshError
 from skyward.meshes import collecting, described, files, kinds, raising
-from skyward.model import Nodes
+from skyward.model import Nodes, counted
 from skyward_scripts.meshes import admitting, showing
 from skyward_scripts.meshes.endings import ending
 from skyward_scripts.meshes.exits import Declined, code_of
@@ -117,13 +117,13 @@ def setting(text: str) -> Any:
     """Return a value as TOML writes it; what is no TOML is a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return text
 
 
 def _summary(wanted: raising.Plan) -> str:
     spec = wanted.spec
-    nodes, tasks = showing.counted(wanted.count, "node"), showing.counted(spec.concurrency, "task")
+    nodes, tasks = counted(wanted.count, "node"), counted(spec.concurrency, "task")
     line = f"mesh {wanted.description.name}: {nodes} of {wanted.provider!r}, {tasks} at once each"
     return line + _cost(wanted.quote)
 
@@ -248,14 +248,14 @@ def resize(ctx: click.Context, *, name: str, count: int, dry_run: bool, yes: boo
     quote = raising.growth(name, count)
     there = len(files.load(name).nodes)
     if dry_run:
-        click.echo(f"mesh {name}: {showing.counted(there, 'node')}, {count} wanted{_cost(quote)}")
+        click.echo(f"mesh {name}: {counted(there, 'node')}, {count} wanted{_cost(quote)}")
         return
     with ending(ctx), showing.teller() as teller:
         if quote.hourly:
-            teller.say(f"mesh {name}: {showing.counted(count, 'node')}{_cost(quote)}")
+            teller.say(f"mesh {name}: {counted(count, 'node')}{_cost(quote)}")
         _agree(quote, yes=yes)
         mesh = raising.resize(name, count, teller, admitting.lists_of(name) if count >= there else ())
-        teller.say(f"mesh {name} has {showing.counted(len(mesh.nodes), 'node')}")
+        teller.say(f"mesh {name} has {counted(len(mesh.nodes), 'node')}")
 
 
 @click.command()
@@ -282,7 +282,7 @@ def gc(*, kind: str | None, settings: tuple[str, ...], dry_run: bool, as_json: b
         else:
             for line in gone:
                 click.echo(f"{'would end' if dry_run else 'ended'}: {line}")
-            click.echo(f"{showing.counted(len(gone), 'thing')} {'to end' if dry_run else 'ended'}")
+            click.echo(f"{counted(len(gone), 'thing')} {'to end' if dry_run else 'ended'}")
     finally:
         for mistake in mistakes:
             click.echo(f"Error: {mistake}", err=True)

@@ -13,10 +13,11 @@ import click
 import skyward as sky
 from skyward.calls import Function
 from skyward.errors import AbsentRankError, ConfigError, ProvisionError, SkywardError, TaskError
+from skyward_node.unwritten import tell_unwritten
 from skyward_scripts.meshes import loading
 from skyward_scripts.meshes.documents import document
 from skyward_scripts.meshes.endings import ending
-from skyward_scripts.meshes.exits import FAILED, KILLED, Unreachable, reader_is_gone, show_failure, tell_unwritten
+from skyward_scripts.meshes.exits import FAILED, KILLED, Unreachable, reader_is_gone, show_failure
 from skyward_scripts.meshes.flags import command_for
 from skyward_scripts.meshes.loading import Target
 from skyward_scripts.meshes.looking import only_mesh
@@ -97,6 +98,8 @@ def _run(
             )
         if as_json:
             raise click.UsageError("--json needs FILE::FUNCTION: a program returns nothing, it prints", ctx)
+        if place != "any":
+            raise click.UsageError("--on needs FILE::FUNCTION: where its calls run a program says itself", ctx)
         _run_program(ctx, mesh, wanted.path, arguments)
         return
     with _stdout_for_json(as_json=as_json):

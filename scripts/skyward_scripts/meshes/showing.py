@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from skyward.meshes.telling import Teller
-from skyward.model import counted as counted  # noqa: PLC0414 - commands have it from here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,6 +7,7 @@ left, then objects, and last the group, whose tags say where everything else is.
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,7 @@ from skyward.providers.aws.api import Api, new_session, region_of
 from skyward.providers.aws.failures import CallFailed, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Generator, Iterable, Iterator
 
     from skyward.providers.aws.garbage import Belongings
 
@@ -48,10 +49,17 @@ def sweep(
     known to be dead. ``bucket``: look there, too, for objects of pools that have nothing else left. Raises
     `AccessError`, `ConfigError`, `ProvisionError`.
     """
+    with _looking(session, region) as api:
+        return _swept(api, pool=pool, mesh=mesh, bucket=bucket, idle=idle, gone=gone, dry_run=dry_run)
+
+
+@contextmanager
+def _looking(session: Any, region: str | None) -> Generator[Api]:
+    """Call a region, and let nothing out but errors of ours."""
     session = new_session(session)
     api = Api(session, region_of(session, region))
     try:
-        return _swept(api, pool=pool, mesh=mesh, bucket=bucket, idle=idle, gone=gone, dry_run=dry_run)
+        yield api
     except CallFailed as failure:
         raise failures.public(failure) from failure
     finally:
@@ -84,17 +92,11 @@ def end_others(
     session: Any = None, *, region: str | None = None, mesh: str, keep: Collection[str], dry_run: bool = False
 ) -> tuple[str, ...]:
     """End the instances of a mesh but for some, with what goes with them; return a line for each. Raises as `sweep`."""
-    session = new_session(session)
-    api = Api(session, region_of(session, region))
-    try:
+    with _looking(session, region) as api:
         there = [str(each["InstanceId"]) for each in instances.find(api, tags.filters("", mesh))]
         others = sorted(set(there).difference(keep))
         if not dry_run:
             instances.end(api, others)
-    except CallFailed as failure:
-        raise failures.public(failure) from failure
-    finally:
-        api.close()
     return tuple(f"instance {name} of mesh {mesh}" for name in others)
 
 

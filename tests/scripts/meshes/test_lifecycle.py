@@ -222,6 +222,7 @@ def test_settings_are_read_as_toml_writes_them(homes: Homes, monkeypatch: pytest
     """Numbers, lists and words; files are named from the working directory."""
     texts = {"3": 3, "true": True, "[1, 2]": [1, 2], "eu-west-1": "eu-west-1", '"3"': "3", "a b": "a b"}
     assert {text: lifecycle.setting(text) for text in texts} == texts
+    assert lifecycle.setting("[" * 10_000) == "[" * 10_000  # which is refused by what it is for
     monkeypatch.setattr(Local, "paths", ("transport",))
     assert lifecycle._settings("local", ("transport=x",)) == {"transport": str(homes.work / "x")}
 

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skyward.meshes import files, raising
+from skyward.model import counted
 from skyward.providers.local import Local
 from skyward_scripts.cli import main
 from skyward_scripts.meshes import showing
@@ -197,7 +198,7 @@ def test_age_and_tables_read_well() -> None:
     """As people write times, and in columns."""
     ages = {0: "0 s", 59: "59 s", 61: "1 min 1 s", 3_600: "1 h 0 min", 90_000: "1 d 1 h", -1: "0 s"}
     assert {seconds: showing.age(seconds) for seconds in ages} == ages
-    assert [showing.counted(count, "node") for count in (0, 1, 2)] == ["0 nodes", "1 node", "2 nodes"]
+    assert [counted(count, "node") for count in (0, 1, 2)] == ["0 nodes", "1 node", "2 nodes"]
     assert list(showing.lines_of(["a", "bb"], [["ccc", ""], ["", "d"]])) == ["a    bb", "ccc", "     d"]
 
 

@@ -166,6 +166,7 @@ def test_mistake_before_it_runs_is_told(homes: Homes) -> None:
     assert "skyward.toml is no Python file: the name of one with functions ends in .py" in said
     said = run("run", "--json", "app.py", code=2).output
     assert "--json needs FILE::FUNCTION: a program returns nothing, it prints" in said
+    assert "--on needs FILE::FUNCTION" in run("run", "--on", "all", "app.py", code=2).output
     assert "No such option '--z'" in run("run", "app.py::scale", "--z", "1", code=2).output
     assert (
         "there is no mesh 'prod'; there are dev" in run("run", "-m", "prod", "app.py::scale", "--x", "1", code=3).output
