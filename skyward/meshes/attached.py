@@ -85,9 +85,9 @@ class Attached(Running):
         Not fewer: what goes to every node at once, as soon as the pool is open, is to reach each of these.
         """
         silent = _silent(self.mesh.nodes)
+        self._silent = set(silent)
         if not silent or len(silent) == len(self.mesh.nodes):
             return Nodes(len(self.mesh.nodes))
-        self._silent = set(silent)
         nodes = ", ".join(f"{endpoint} ({reason})" for endpoint, reason in silent.items())
         name, total = self.mesh.name, len(self.mesh.nodes)
         _logger.warning(
@@ -136,7 +136,7 @@ class Attached(Running):
             return f"mesh {name!r} has {counted(total, 'node')}, {part} already"
         nodes = ", ".join(f"{endpoint} ({reason})" for endpoint, reason in silent.items())
         text = f"mesh {name!r}: no answer from {nodes}; `skyward-mesh status {self._said}` shows its nodes"
-        fewer = total - len(silent)
+        fewer = total - len({*silent, *self._silent})  # another launch may be about to fail, too
         return f"{text}, and sky.Compute(mesh={self._said!r}, nodes={fewer}) does with fewer" if fewer else text
 
 

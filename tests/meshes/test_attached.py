@@ -136,7 +136,7 @@ def test_fewer_nodes_are_no_advice_if_none_answers(homes: Homes, count: int) -> 
     nodes = ", ".join(f'{{endpoint = "ipc:///nowhere/{number}.sock"}}' for number in range(count))
     (homes.work / "hand.toml").write_text(f'name = "lab"\nnodes = [{nodes}]\n')
     (homes.work / "hand.toml").chmod(0o600)
-    with pytest.raises(ProvisionError, match=r"mesh 'lab': no answer from ipc:///nowhere/0\.sock") as caught:
+    with pytest.raises(ProvisionError, match=r"mesh 'lab': no answer from ipc:///nowhere/[01]\.sock") as caught:
         sky.Compute(mesh="hand.toml").open()
     assert str(caught.value).endswith("; `skyward-mesh status hand.toml` shows its nodes")
 
