@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
 
-    import zmq
-
     from skyward.model import NodeConfig
+    from skyward.transport.sockets import Socket
     from skyward_node.core import Core, Limits
     from skyward_node.door import Door
+    from skyward_node.executors.supervisor import Supervisor
     from skyward_node.metrics import Metrics
+    from skyward_node.router import Router
     from skyward_node.template import TemplateHandle
 
 CANNOT_SERVE: Final = 2  # exit code; click uses the same for wrong usage
@@ -75,41 +76,24 @@ def _serve(
     sink: Sink,
     stack: ExitStack,
 ) -> int:
-    import zmq
-
-    from skyward.machine.memory import Arena
-    from skyward.transport.sockets import IO_THREADS, make_router
     from skyward_node.core import Core
     from skyward_node.core.admission import owner_of
-    from skyward_node.executors.arenas import SHARE
     from skyward_node.executors.supervisor import Supervisor
     from skyward_node.identity import make_identity
     from skyward_node.lanes import Lanes
-    from skyward_node.router import Router
-    from skyward_node.server import GOODBYE, Server
+    from skyward_node.server import Server
 
     raise_descriptor_limit()
     _require_descriptors(config)
     memory = available_memory()
     limit = config.max_payload or memory // 2
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS)
-    stack.callback(context.term)
-    socket = make_router(context, max_frame=frame_limit(limit))
-    stack.callback(socket.close, GOODBYE)
-    door = _open(context, socket, config, path, stack)
+    socket, door = _open(config, path, limit, stack)
     supervisor = Supervisor(config, handle)
     stack.callback(supervisor.close)
     identity = make_identity(config)
-    router = Router(
-        socket,
-        frame_limit(limit),
-        curve=door is not None,
-        arena=Arena(memory // SHARE),
-        bytes_of=supervisor.arenas.bytes_of,
-    )
+    router = _router(socket, supervisor, memory, limit, curve=door is not None)
     lanes = Lanes.open(path, router.decode, lambda token: owner_of(core.node, token), stack)
-    node = f"{identity.hostname}:{identity.pid}"
-    logger = Logger(config.log_level, config.log_format, sink, node=node)
+    logger = Logger(config.log_level, config.log_format, sink, node=f"{identity.hostname}:{identity.pid}")
     stack.callback(logger.close, LAST_WORDS)
     listed = door is not None and door.access.listed
     core = Core(_limits(config, limit, lanes=lanes is not None, listed=listed), identity, time.monotonic())
@@ -117,19 +101,8 @@ def _serve(
     server = Server(
         config, core, router, supervisor, signals=signals, logger=logger, door=door, metrics=metrics, lanes=lanes
     )
-    place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
-    port = {"metrics": metrics.port} if metrics is not None else {}
-    launcher.tell({**place, "pid": os.getpid(), **port})
-    notify.tell(notify.READY, f"serving at {place['endpoint']}")
-    logger.log("info", "serving", place | {"slots": config.concurrency} | port)
-    if door is not None and not door.access.keys:
-        logger.log("warning", "no client is admitted yet", {"advice": "skyward-node keys add KEY"})
-    processes.become_subreaper()
-    if config.parent:
-        processes.wake_with_parent()
-    processes.set_name("skyward-node")
-    gc.freeze()
-    gc.set_threshold(YOUNG)
+    _announce(config, launcher, logger, door, metrics)
+    _become_daemon(config)
     code = server.run()
     if server.orphaned and path:
         if lanes is not None:
@@ -138,29 +111,69 @@ def _serve(
     return code
 
 
+def _open(config: NodeConfig, path: str, limit: int, stack: ExitStack) -> tuple[Socket, Door | None]:
+    """Listen; return the ROUTER, and the door of a TCP port. ``limit``: bytes of the arguments of a call."""
+    import zmq
+
+    from skyward.transport.sockets import IO_THREADS, make_router
+    from skyward_node.server import GOODBYE
+
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS)
+    stack.callback(context.term)
+    socket = make_router(context, max_frame=frame_limit(limit))
+    stack.callback(socket.close, GOODBYE)
+    if path:
+        stack.callback(endpoint.remove, path)
+        endpoint.bind_private(path, socket.bind)
+        return socket, None
+    from skyward_node.door import Door
+
+    return socket, Door(context, socket, config, stack)
+
+
+def _router(socket: Socket, supervisor: Supervisor, memory: int, limit: int, *, curve: bool) -> Router:
+    from skyward.machine.memory import Arena
+    from skyward_node.executors.arenas import SHARE
+    from skyward_node.router import Router
+
+    return Router(
+        socket,
+        frame_limit(limit),
+        curve=curve,
+        arena=Arena(memory // SHARE),
+        bytes_of=supervisor.arenas.bytes_of,
+    )
+
+
+def _announce(
+    config: NodeConfig, launcher: _Launcher, logger: Logger, door: Door | None, metrics: Metrics | None
+) -> None:
+    """Say where we serve, to whoever waits for it and to people."""
+    place = {"endpoint": door.endpoint if door else config.bind, "public_key": door.public_key if door else ""}
+    port = {"metrics": metrics.port} if metrics is not None else {}
+    launcher.tell({**place, "pid": os.getpid(), **port})
+    notify.tell(notify.READY, f"serving at {place['endpoint']}")
+    logger.log("info", "serving", place | {"slots": config.concurrency} | port)
+    if door is not None and not door.access.keys:
+        logger.log("warning", "no client is admitted yet", {"advice": "skyward-node keys add KEY"})
+
+
+def _become_daemon(config: NodeConfig) -> None:
+    """See to what takes time, and is not needed before a client can come."""
+    processes.become_subreaper()
+    if config.parent:
+        processes.wake_with_parent()
+    processes.set_name("skyward-node")
+    gc.freeze()
+    gc.set_threshold(YOUNG)
+
+
 def _limits(config: NodeConfig, most: int, *, lanes: bool, listed: bool) -> Limits:
     """Return what the core needs to know; ``most``: bytes of the arguments of a call."""
     from skyward_node.core import Limits
 
     threads = config.executor == "thread"
     return Limits(config.concurrency, threads, config.reuse_processes, config.lease, most, config.alone, lanes, listed)
-
-
-def _open(
-    context: zmq.Context[zmq.Socket[bytes]],
-    socket: zmq.Socket[bytes],
-    config: NodeConfig,
-    path: str,
-    stack: ExitStack,
-) -> Door | None:
-    """Listen; return the door of a TCP port."""
-    if path:
-        stack.callback(endpoint.remove, path)
-        endpoint.bind_private(path, socket.bind)
-        return None
-    from skyward_node.door import Door
-
-    return Door(context, socket, config, stack)
 
 
 def _open_metrics(core: Core, config: NodeConfig, stack: ExitStack) -> Metrics | None:

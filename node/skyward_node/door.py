@@ -3,7 +3,7 @@
 The order on TCP is what makes it safe: keys, then the handler that admits clients, then the port, then the
 proof that a stranger is refused; only then is the endpoint told to anyone.
 
-This is a driver: who is admitted is decided in `zap` and `access`.
+This is a driver: who is admitted is decided in `zap` and `access`, and what follows from that in the core.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from skyward.errors import ConfigError
 from skyward.transport.sockets import secure_router, use_family
 from skyward_node import endpoint
 from skyward_node.access import Access, begin_list, own_pair
+from skyward_node.core.actions import Admitted, Crowded, Unguarded
 from skyward_node.zap import Zap, refuses_strangers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import ExitStack
 
     from skyward.model import NodeConfig
     from skyward.transport.keys import Client
     from skyward.transport.sockets import Context, Socket
+    from skyward_node.core.actions import Event
 
 LOOK: Final = 0.5  # seconds between looks at the file of admitted keys: a key that leaked is out within a second
 
@@ -49,13 +52,8 @@ class Door:
             raise ConfigError(f"cannot bind {config.bind}: {error.strerror}") from error
         self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
         refuses_strangers(context, self.endpoint, keys.public, self.zap)
-        self.crowded = False  # no connection can be taken: there are no descriptors left
+        self._crowded = False  # no connection can be taken in
         self._next_look = 0.0
-
-    @property
-    def guarded(self) -> bool:
-        """Return whether the handler is there that admits clients."""
-        return not self.zap.socket.closed
 
     def change(self, add: str, label: str, remove: str) -> tuple[tuple[Client, ...], str]:
         """Change the list of clients; return it, and why it was not changed. It counts from the next look on."""
@@ -65,15 +63,21 @@ class Door:
         except ConfigError as error:
             return (), str(error)
 
-    def look(self, now: float) -> bool:
-        """Look at the file of admitted keys now and then; return whether it has changed."""
+    def look(self, now: float) -> Sequence[Event]:
+        """Look now and then at the file of admitted keys, and for descriptors; always whether the handler is there."""
+        if self.zap.socket.closed:
+            return [Unguarded()]
         if now < self._next_look:
-            return False
+            return ()
         self._next_look = now + LOOK
-        changed = self.access.look()
+        found: list[Event] = []
+        if self.access.look():
+            found.append(Admitted(self.access.keys, self.access.problem))
         self.zap.admitted = self.access.keys
-        self.crowded = _out_of_descriptors()
-        return changed
+        crowded, self._crowded = self._crowded, _out_of_descriptors()
+        if self._crowded and not crowded:
+            found.append(Crowded())
+        return found
 
 
 def _out_of_descriptors() -> bool:

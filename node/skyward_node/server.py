@@ -172,7 +172,7 @@ class Server:
     def _look_around(self, now: float, events: list[Event]) -> None:
         """See to what no descriptor tells of."""
         if self._door is not None:
-            self._watch_door(self._door, now, events)
+            events += self._door.look(now)
         if self._metrics is not None:
             self._metrics.look(now)
         if now - self._parent_seen >= TICK:
@@ -275,19 +275,6 @@ class Server:
             notify.tell(notify.STOPPING, "draining")
             return [Shutdown(DRAIN, "asked to by a signal")]
         return ()
-
-    def _watch_door(self, door: Door, now: float, events: list[Event]) -> None:
-        if not door.guarded:  # nobody could enter; better no node than one that only seems to serve
-            self._logger.log("error", "the handler that admits clients is gone: the node ends", {})
-            self._code = 1
-            return
-        crowded = door.crowded
-        if door.look(now):
-            if door.access.problem:
-                self._logger.log("error", "the file of admitted keys does not count", {"reason": door.access.problem})
-            events.append(Admitted(door.zap.admitted))
-        if door.crowded and not crowded:
-            self._logger.log("error", "no descriptors are left: new connections wait", {"advice": "raise ulimit -n"})
 
     # --- actions -----------------------------------------------------------------------------
 

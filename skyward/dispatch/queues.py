@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from skyward.dispatch.tasks import QUEUED
+from skyward.dispatch.tasks import NOWHERE, QUEUED, total_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from skyward.dispatch.tasks import Task
 
@@ -47,6 +47,36 @@ class Hunger:
     def end(self) -> None:
         """A node has come, or nothing waits."""
         self._since = None
+
+
+class Places:
+    """The places that were given to calls: a bundle has as many as it has calls."""
+
+    __slots__ = ("_first", "_last")
+
+    def __init__(self) -> None:
+        self._first = self._last = NOWHERE  # the ones given last to nested calls, and to all others
+
+    def give(self, tasks: Sequence[Task], *, urgent: bool) -> int:
+        """Give tasks their places, behind or, if ``urgent``, before all others; return how many calls these are."""
+        count = total_count(tasks)
+        if urgent:
+            self._first = place = self._first - count
+        else:
+            place, self._last = self._last + 1, self._last + count
+        for task in tasks:
+            task.place = place
+            place += task.count
+        return count
+
+    def give_next(self, task: Task) -> None:
+        """Give a single call its place, behind all others."""
+        self._last = task.place = self._last + 1
+
+    @property
+    def given(self) -> int:
+        """Return how many there are."""
+        return self._last - self._first
 
 
 class Queue:

@@ -17,9 +17,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skyward.dispatch.assignment import BATCH, Assignment, Node
-from skyward.dispatch.queues import Hunger, Queue
+from skyward.dispatch.queues import Hunger, Places, Queue
 from skyward.dispatch.tasks import (
     ANY,
+    END,
+    HAND_BACK,
     NOWHERE,
     QUEUED,
     SENT,
@@ -35,6 +37,7 @@ from skyward.dispatch.tasks import (
     Task,
     TooLarge,
     Verdict,
+    move,
     total_count,
 )
 
@@ -56,14 +59,14 @@ class Scheduler:
         self.reruns = 0
         self.head = Queue()  # tasks bound to the first node, while the pool sleeps or wakes
         self._hunger = Hunger(node_wait)
-        self._first = self._last = NOWHERE  # places given to nested calls, and to all others
+        self._places = Places()
         self.unsettled = 0  # calls without an outcome; as in all such numbers, a bundle counts for several
 
     # --- events about tasks ----------------------------------------------------------------
 
     def on_submit(self, tasks: Sequence[Task], *, urgent: bool = False) -> list[Action]:
         """Take in tasks. ``urgent`` ones (nested calls) go before all others, or parents pile up."""
-        self.unsettled += self._give_places(tasks, urgent=urgent)
+        self.unsettled += self._places.give(tasks, urgent=urgent)
         if len(tasks) == 1 and (node := self.assignment.take_alone(tasks[0])) is not None:
             return [Send(node.rank, tasks)]
         anywhere = [task for task in tasks if task.rank == ANY and not task.cancelled]
@@ -79,7 +82,7 @@ class Scheduler:
 
     def on_sent(self, task: Task, node: Node) -> None:
         """Take in a task that this node, which `calm` has named, has got already."""
-        self._last = task.place = self._last + 1
+        self._places.give_next(task)
         self.unsettled += 1
         self.assignment.give(task, node)
 
@@ -189,8 +192,7 @@ class Scheduler:
     def note_dissolved(self, rank: int, tasks: Sequence[Task]) -> None:
         """Forget bundles of a `Send` to a node that shall not get them; their calls come again as tasks."""
         self._withdraw(self.nodes[rank], tasks)
-        for task in tasks:
-            task.state = SETTLED
+        move(tasks, END)
         self.unsettled -= total_count(tasks)
 
     def note_again(self, calls: int, done: int) -> None:
@@ -212,7 +214,7 @@ class Scheduler:
         sent: dict[int, list[Task]] = {}
         for task in tasks:
             if task.state == QUEUED and task.place != NOWHERE:
-                task.state = SETTLED
+                move((task,), END)
                 dropped.append(task)
                 left[task.rank] = left.get(task.rank, 0) + 1
             elif task.state != SETTLED and not task.cancelled:
@@ -225,7 +227,7 @@ class Scheduler:
             else:
                 self.nodes[rank].pinned.forget(count)
                 self.assignment.note(self.nodes[rank])
-        actions: list[Action] = [self._settle(dropped, Cancelled())] if dropped else []
+        actions: list[Action] = [self._ended(dropped, Cancelled())] if dropped else []
         return actions + [Stop(rank, batch, running=True) for rank, batch in sent.items()]
 
     def on_cancel_all(self) -> list[Action]:
@@ -334,18 +336,6 @@ class Scheduler:
             node.load -= task.cost
         self.assignment.note(node)
 
-    def _give_places(self, tasks: Sequence[Task], *, urgent: bool) -> int:
-        """Give each call a place, a bundle as many as it has; return how many calls these are."""
-        count = total_count(tasks)
-        if urgent:
-            self._first = place = self._first - count
-        else:
-            place, self._last = self._last + 1, self._last + count
-        for task in tasks:
-            task.place = place
-            place += task.count
-        return count
-
     def _requeue(self, tasks: list[Task], verdict: Lost) -> list[Action]:
         cancelled: list[Task] = []
         stuck: list[Task] = []
@@ -354,18 +344,20 @@ class Scheduler:
             if task.cancelled:
                 cancelled.append(task)
             elif task.movable:
-                task.state = QUEUED
                 task.node = -1
                 free.append(task)
             else:
                 stuck.append(task)
+        move(free, HAND_BACK)
         self.queue.insert(free)
         actions: list[Action] = [self._settle(cancelled, Cancelled())] if cancelled else []
         return [*actions, self._settle(stuck, verdict)] if stuck else actions
 
     def _settle(self, tasks: list[Task], verdict: Verdict) -> Settle:
-        for task in tasks:
-            task.state = SETTLED
+        move(tasks, END)
+        return self._ended(tasks, verdict)
+
+    def _ended(self, tasks: list[Task], verdict: Verdict) -> Settle:
         self.unsettled -= total_count(tasks)
         return Settle(tasks, verdict)
 
@@ -387,7 +379,7 @@ class Scheduler:
     @property
     def submitted(self) -> int:
         """Return how many calls there have been."""
-        return self._last - self._first
+        return self._places.given
 
     def holds(self, rank: int, id: int) -> bool:
         """Return whether the node was sent the task, and has neither ended it nor handed it back."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from skyward.wire.frames import Buffer
 
@@ -25,12 +25,15 @@ SENT: Final = 1  # with a node; counts as started until handed back
 SETTLED: Final = 2  # its outcome is known; nothing more happens to it
 STATES: Final = ("queued", "sent", "settled")
 
-# event -> state before -> state after. What is not here cannot happen: `tests/dispatch/test_simulation` sees to it,
-# because this path is too hot to look.
+# event -> state before -> state after. What is not here cannot happen. Where tasks are sent and outcomes come in there
+# are too many of them to ask the table: that those keep to it is seen to by `tests/dispatch/test_simulation`.
+SEND: Final = "send"
+HAND_BACK: Final = "handed back, or its node is lost and it may run again"
+END: Final = "end"
 TABLE: Final[dict[str, dict[int, int]]] = {
-    "send": {QUEUED: SENT},
-    "handed back, or its node is lost and it may run again": {SENT: QUEUED},
-    "end": {QUEUED: SETTLED, SENT: SETTLED},
+    SEND: {QUEUED: SENT},
+    HAND_BACK: {SENT: QUEUED},
+    END: {QUEUED: SETTLED, SENT: SETTLED},
 }
 
 
@@ -65,6 +68,23 @@ class Task(Struct, eq=False):
     def __repr__(self) -> str:
         where = f" on node {self.node}" if self.state == SENT else ""
         return f"<Task {self.id} {STATES[self.state]}{where}>"
+
+
+class IllegalMove(RuntimeError):
+    """Our bug: a task was moved in a way its table does not know."""
+
+    def __init__(self, task: Task, event: str) -> None:
+        super().__init__(f"{task!r} cannot move: {event}")
+
+
+def move(tasks: Iterable[Task], event: str) -> None:
+    """Move the tasks as the table says; raises `IllegalMove` where it says nothing."""
+    row = TABLE[event]
+    for task in tasks:
+        try:
+            task.state = row[task.state]
+        except KeyError:
+            raise IllegalMove(task, event) from None
 
 
 # --- what the scheduler asks its driver to do ----------------------------------------------

@@ -227,7 +227,7 @@ class Engine:
         stranded, self._stranded = self._stranded, []
         for task in itertools.chain(stranded, *ended):
             if task.sink is not None:
-                task.state = SETTLED
+                task.state = SETTLED  # whatever it was: the books are not to be trusted
                 with suppress(Exception):  # what collects it may be the bug
                     self.settled(task, PoolClosedError(f"the pool has failed by a bug of skyward: {error!r}"))
         self._let_go()
@@ -368,7 +368,6 @@ class Engine:
 
     def _deliver(self, tasks: Sequence[Task], reason: Callable[[Task], BaseException]) -> None:
         for task in tasks:
-            task.state = SETTLED
             self.failed += task.count
             self.settled(task, reason(task))
         if tasks and not self.closing:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from skyward.answers.values import ValueBuffer
     from skyward.answers.waiting import Waiter
     from skyward.dispatch.assignment import split
-    from skyward.dispatch.tasks import SETTLED, Task
+    from skyward.dispatch.tasks import END, Task, move
     from skyward.pool.making import TaskMaker
     from skyward.pool.pumping import Pump
     from skyward.results import CancelledError, Outcome
@@ -54,7 +54,7 @@ later(
     globals(),
     {
         "skyward.dispatch.assignment": ("split",),
-        "skyward.dispatch.tasks": ("SETTLED",),
+        "skyward.dispatch.tasks": ("END", "move"),
         "skyward.pool.making": ("TaskMaker",),
         "skyward.results": ("CancelledError",),
         "skyward.answers.values": ("ValueBuffer",),
@@ -128,7 +128,7 @@ class NestedPool(PoolOperations):
             self._revoke(parent, list(awaited))
 
     def _settle(self, task: Task, outcome: Outcome) -> None:
-        task.state = SETTLED
+        move((task,), END)
         sink, task.sink = task.sink, None
         for feed in task.feeds:
             feed.stop()

@@ -54,6 +54,15 @@ class Admitted(Struct, frozen=True):
     """These are the keys of the clients that may use the node, and no others."""
 
     keys: frozenset[str]
+    problem: str = ""  # why the file of keys does not count
+
+
+class Crowded(Struct, frozen=True):
+    """No connection can be taken in: there are no descriptors left."""
+
+
+class Unguarded(Struct, frozen=True):
+    """Whoever admits clients is gone."""
 
 
 class Listed(Struct, frozen=True):
@@ -153,5 +162,5 @@ class Exit(Struct, frozen=True):
     code: int
 
 
-Event = Incoming | Nonsense | Gone | Blocked | Admitted | Listed | Shutdown | WorkerEvent
+Event = Incoming | Nonsense | Gone | Blocked | Admitted | Crowded | Unguarded | Listed | Shutdown | WorkerEvent
 Action = Send | Forget | List | Spawn | Give | Control | Kill | Retire | Bury | Log | Exit

@@ -40,7 +40,20 @@ from skyward.wire.messages import (
     Tasks,
 )
 from skyward_node.core import admission, assign, crew, draining, intake, nesting, outcomes, stopping, streaming
-from skyward_node.core.actions import Admitted, Blocked, Bury, Exit, Forget, Gone, Incoming, Listed, Nonsense, Shutdown
+from skyward_node.core.actions import (
+    Admitted,
+    Blocked,
+    Bury,
+    Crowded,
+    Exit,
+    Forget,
+    Gone,
+    Incoming,
+    Listed,
+    Nonsense,
+    Shutdown,
+    Unguarded,
+)
 from skyward_node.core.lone import LOOK, Shortcut
 from skyward_node.core.node import GRACE, LATE, LEAVE, PARTIAL, TIMEOUT, Identity, Limits, Node, batches
 from skyward_node.executors.events import Exited, OutputEnded, Printed, Received, Spawned, TemplateLost
@@ -78,6 +91,8 @@ class Core:
             Gone: self._on_gone,
             Blocked: self._on_blocked,
             Admitted: self._on_admitted,
+            Crowded: self._on_crowded,
+            Unguarded: self._on_unguarded,
             Listed: self._on_listed,
             Shutdown: self._on_shutdown,
             TemplateLost: self._on_template_lost,
@@ -251,7 +266,16 @@ class Core:
                 self.node.print_backlog(session)
 
     def _on_admitted(self, event: Admitted) -> None:
+        if event.problem:
+            self.node.log("error", "the file of admitted keys does not count", reason=event.problem)
         admission.admit_only(self.node, event.keys)
+
+    def _on_crowded(self, _event: Crowded) -> None:
+        self.node.log("error", "no descriptors are left: new connections wait", advice="raise ulimit -n")
+
+    def _on_unguarded(self, _event: Unguarded) -> None:
+        # Nobody could enter any more: better no node than one that only seems to serve.
+        self._fail("the handler that admits clients is gone: the node ends")
 
     def _on_listed(self, event: Listed) -> None:
         admission.on_listed(self.node, event)
@@ -322,7 +346,10 @@ class Core:
             outcomes.on_exited(self.node, worker, event)
 
     def _on_template_lost(self, _event: TemplateLost) -> None:
-        self.node.log("error", "the process that forks workers is gone")
+        self._fail("the process that forks workers is gone")
+
+    def _fail(self, reason: str) -> None:
+        self.node.log("error", reason)
         self.node.over = True
         self.node.actions.append(Exit(1))
 

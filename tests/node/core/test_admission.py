@@ -10,7 +10,20 @@ from msgspec import structs
 from skyward.wire.clients import Admit, Clients
 from skyward.wire.messages import Beat, Bye, Draining, Need, Refused, Returned
 from skyward_node.core import admission
-from skyward_node.core.actions import Admitted, Exit, Gone, Incoming, Kill, List, Listed, Send, Shutdown
+from skyward_node.core.actions import (
+    Admitted,
+    Crowded,
+    Exit,
+    Gone,
+    Incoming,
+    Kill,
+    List,
+    Listed,
+    Log,
+    Send,
+    Shutdown,
+    Unguarded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +142,30 @@ def test_session_may_go_on_when_other_keys_change(keyed: Rig) -> None:
     assert keyed.core.node.sessions == {}
     keyed.handle(Admitted(frozenset({ALICE})))
     assert say(keyed, keyed.hello_message()) == [keyed.welcome()]
+
+
+@pytest.mark.rule("R42")
+def test_file_of_keys_that_does_not_count_is_told(keyed: Rig) -> None:
+    """The keys from before go on counting."""
+    assert keyed.handle(Admitted(frozenset({ALICE}), "others can write to it")) == []
+    reason = {"reason": "others can write to it"}
+    assert keyed.logged[-1] == Log("error", "the file of admitted keys does not count", reason)
+    assert list(keyed.core.node.sessions) == [keyed.session]
+
+
+@pytest.mark.rule("F61")
+def test_node_without_descriptors_tells_what_to_do(keyed: Rig) -> None:
+    """And serves on whoever is connected."""
+    assert keyed.handle(Crowded()) == []
+    advice = {"advice": "raise ulimit -n"}
+    assert keyed.logged[-1] == Log("error", "no descriptors are left: new connections wait", advice)
+
+
+@pytest.mark.rule("R42")
+def test_node_that_can_admit_nobody_ends(keyed: Rig) -> None:
+    """Rather than only seem to serve."""
+    assert keyed.handle(Unguarded()) == [Exit(1)]
+    assert keyed.logged[-1] == Log("error", "the handler that admits clients is gone: the node ends", {})
 
 
 def test_link_that_needs_no_key_has_none(rig: Rig) -> None:
