@@ -63,7 +63,7 @@ def main(birth: Birth, config: NodeConfig) -> NoReturn:
     if config.executor == "thread":
         worker.serve_threads()
     else:
-        worker.serve(reuse=config.reuse_processes)
+        worker.serve()
     leave(0)
 
 
@@ -90,6 +90,7 @@ class _Worker:
 
     def __init__(self, birth: Birth, config: NodeConfig) -> None:
         threads = config.executor == "thread"
+        self._reuse = config.reuse_processes
         self._data = socket(fileno=birth.data)
         control = socket(fileno=birth.control)
         self._reader = PipeReader(self._data)
@@ -129,7 +130,7 @@ class _Worker:
 
     # --- process mode -----------------------------------------------------------------------
 
-    def serve(self, *, reuse: bool) -> None:
+    def serve(self) -> None:
         """Run tasks on this thread until EOF, or one if processes are not reused."""
         interrupts = Interrupts()
         interrupts.install()
@@ -151,7 +152,7 @@ class _Worker:
                     take(slot.run(entry), slot.started, slot.ended)
                     self._end_calls(id)
                     slot.current = entry = None  # an idle worker keeps no arguments
-                    if not reuse:
+                    if not self._reuse:
                         self._outbox.flush()
                         return
             slot.current = None
@@ -159,7 +160,7 @@ class _Worker:
                 self._outbox.flush()
             teller.paused = True
             tidy()
-            found = self._read_alone(slot) if reuse else self._read()
+            found = self._read_alone(slot) if self._reuse else self._read()
             if found is False:
                 return
             if found is not True:  # nothing waits behind it: the outcome is told before anything else is done
@@ -279,6 +280,7 @@ class _Worker:
                     retries=context.retries,
                     timeout=context.timeout or None,
                     max_payload=context.max_payload or None,
+                    reuse_processes=self._reuse,
                 )
                 self._control.answer = pool.answer
                 self._control.relay = pool.relay

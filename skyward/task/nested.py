@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skyward.answers.hand import Alarm, Hand
 from skyward.answers.lending import Lent
-from skyward.config import Options
+from skyward.config import Options, Worker
 from skyward.errors import PoolClosedError
 from skyward.pool.later import arrive, later
 from skyward.pool.operations import PoolOperations
@@ -85,12 +85,14 @@ class NestedPool(PoolOperations):
         retries: int = 0,
         timeout: float | None = None,
         max_payload: int | None = None,
+        reuse_processes: bool = True,
     ) -> None:
         self._send = send
         self._current_task = current_task
         self._set_waiting = set_waiting
         self._post = post
-        self._options = Options(retries=retries, timeout=timeout, max_payload=max_payload)
+        worker = Worker(reuse_processes=reuse_processes)
+        self._options = Options(retries=retries, timeout=timeout, max_payload=max_payload, worker=worker)
         self._window_size = 2**62  # bytes: the window is the client's
         self._underway = Underway()  # and nobody ends it: a stream ends with its task
         self._ids = itertools.count(random.SystemRandom().randrange(FIRST))

@@ -37,6 +37,19 @@ def test_items_have_processes_of_their_own_where_tasks_have() -> None:
         assert len(set(pool.map(lambda _: os.getpid(), range(6)))) == 6
 
 
+@pytest.mark.rule("R15")
+@pytest.mark.rule("R22")
+def test_items_of_a_nested_map_have_processes_of_their_own_where_tasks_have() -> None:
+    """A task that maps knows as much of its pool."""
+
+    @sky.function
+    def spread(handle: sky.Compute) -> list[int]:
+        return list(handle.map(lambda _: os.getpid(), range(12)))
+
+    with sky.Compute(nodes=1, reuse_processes=False) as pool:
+        assert len(set(spread(pool) >> pool)) == 12
+
+
 @pytest.mark.rule("R49")
 def test_map_awaits_coroutines(pool: sky.Compute) -> None:
     """Those of a plain function as well; an item that fails is the only one that does."""
