@@ -34,12 +34,13 @@ ARROWS: dict[str, set[str]] = {
     "task_errors": {"failure"},
     "errors": {"failure", "task_errors"},  # all of them, for everybody else
     "frozen": set(),
+    "moves": set(),
     "model": {"errors", "frozen"},
     "config": VALUES,
     "image": {"errors", "frozen"},
     **dict.fromkeys(CALLS, VALUES | {"config"} | CALLS),
     "wire": VALUES | CALLS,  # what is encoded is a call
-    "dispatch": VALUES,
+    "dispatch": VALUES | {"moves"},
     "machine": {"errors", "wire.frames"},  # what a reference to memory looks like
     "results": VALUES | {"answers", "machine", "wire"},
     "answers": VALUES | {"dispatch", "results", "wire"},
@@ -80,7 +81,7 @@ NAMED: dict[str, set[str]] = {
 NODE = (
     VALUES
     | CALLS
-    | {"config", "dispatch.pace", "machine", "pool.chunks", "pool.later", "task.nested", "task.wishes", "wire"}
+    | {"config", "dispatch.pace", "machine", "moves", "pool.chunks", "pool.later", "task.nested", "task.wishes", "wire"}
     | {"transport.keys", "transport.lanes", "transport.polling", "transport.sockets"}
 )
 

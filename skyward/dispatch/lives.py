@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from skyward.model import NodeState
+from skyward.moves import IllegalMove
 
 State = NodeState | None
 Moves = dict[State, State]
@@ -36,20 +37,14 @@ TABLE: Final[dict[str, Moves]] = {
 }
 
 
-class IllegalMove(RuntimeError):
-    """Our bug: a node was moved in a way its table does not know."""
-
-    def __init__(self, rank: int, state: State, event: str) -> None:
-        super().__init__(f"node {rank} is {state.value if state is not None else 'not there'} and cannot {event!r}")
-
-
 def move(states: dict[int, NodeState], rank: int, event: str) -> State:
     """Move a node as the table says, and return what it was before; raises `IllegalMove` where it says nothing."""
     before = states.get(rank)
     try:
         after = TABLE[event][before]
     except KeyError:
-        raise IllegalMove(rank, before, event) from None
+        state = before.value if before is not None else "not there"
+        raise IllegalMove(f"node {rank}, which is {state},", event) from None
     if after is None:
         states.pop(rank, None)
     else:

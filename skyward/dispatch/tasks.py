@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
+from skyward.moves import mover
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from skyward.wire.frames import Buffer
 
@@ -70,21 +72,7 @@ class Task(Struct, eq=False):
         return f"<Task {self.id} {STATES[self.state]}{where}>"
 
 
-class IllegalMove(RuntimeError):
-    """Our bug: a task was moved in a way its table does not know."""
-
-    def __init__(self, task: Task, event: str) -> None:
-        super().__init__(f"{task!r} cannot move: {event}")
-
-
-def move(tasks: Iterable[Task], event: str) -> None:
-    """Move the tasks as the table says; raises `IllegalMove` where it says nothing."""
-    row = TABLE[event]
-    for task in tasks:
-        try:
-            task.state = row[task.state]
-        except KeyError:
-            raise IllegalMove(task, event) from None
+move: Final = mover(TABLE)
 
 
 # --- what the scheduler asks its driver to do ----------------------------------------------

@@ -14,12 +14,12 @@ from skyward.dispatch.tasks import (
     TABLE,
     Absent,
     Cancelled,
-    IllegalMove,
     Lost,
     Send,
     Task,
     move,
 )
+from skyward.moves import IllegalMove
 from tests.dispatch.making import F, make
 
 
@@ -48,7 +48,7 @@ def test_table_alone_decides_about_moves(event: str, state: int) -> None:
     task = Task(7, F, b"", (), None, 0, 0, node=2, state=state)
     after = TABLE[event].get(state)
     if after is None:
-        with pytest.raises(IllegalMove, match=f"^<Task 7 {STATES[state]}.*> cannot move: {event}$"):
+        with pytest.raises(IllegalMove, match=f"^<Task 7 {STATES[state]}.*> cannot '{event}'$"):
             move([task], event)
         assert task.state == state
     else:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from skyward.moves import mover
 
+if TYPE_CHECKING:
     from skyward.wire.bundles import Interim
     from skyward.wire.frames import Buffer
     from skyward_node.core.library import Code
@@ -100,18 +100,4 @@ class Task(Struct, eq=False, gc=False):
         return f"<Task {self.id} {self.code.name} {STATES[self.state]}{where}>"
 
 
-class IllegalMove(RuntimeError):
-    """Our bug: a task was moved in a way its table does not know."""
-
-    def __init__(self, task: Task, event: str) -> None:
-        super().__init__(f"task {task.id} is {STATES[task.state]} and cannot {event!r}")
-
-
-def move(tasks: Iterable[Task], event: str) -> None:
-    """Move the tasks as the table says; raises `IllegalMove` where it says nothing."""
-    row = TABLE[event]
-    for task in tasks:
-        try:
-            task.state = row[task.state]
-        except KeyError:
-            raise IllegalMove(task, event) from None
+move: Final = mover(TABLE)
