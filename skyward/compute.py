@@ -141,12 +141,13 @@ class Compute(PoolOperations):
     def close(self, *, cancel: bool = False) -> None:
         """Wait for all calls, or with ``cancel`` cancel them, and end every node. Doing it again does nothing."""
         self._unwanted |= self._opening.locked()  # before the engine is looked at: `open` goes the other way
-        if self._engine is None or self._closed or os.getpid() != self._pid:
+        engine = self._live_engine()
+        if engine is None:
             return
         try:
-            done = not cancel and self._engine.finish_work(CLOSE_WAIT, self._underway.stop_values)
+            done = not cancel and engine.finish_work(CLOSE_WAIT, self._underway.stop_values)
             while done and self._underway.finish_feeders():
-                done = self._engine.finish_work(CLOSE_WAIT, self._underway.stop_values)
+                done = engine.finish_work(CLOSE_WAIT, self._underway.stop_values)
         except BaseException:
             self._end(CANCEL_WAIT)
             raise
@@ -235,12 +236,9 @@ class Compute(PoolOperations):
             raise PoolClosedError("the pool is closed: open another sky.Compute(...)")
         return engine
 
-    def _wait_for_room_and_submit(self, tasks: Sequence[Task]) -> None:
-        engine = self._open_engine()
-        size = total_size(tasks)
-        if not engine.window.has_room(size) and not must_not_block():
-            engine.wait_for_room(size)
-        engine.intake.hand_in(tasks, size)
+    def _live_engine(self) -> Engine | None:
+        """Return the engine, unless the pool is not open, or another process has opened it; never raises."""
+        return self._engine if not self._closed and os.getpid() == self._pid else None
 
     def _submit_alone(self, task: Task) -> None:
         engine, size = self._engine, task.size
@@ -266,8 +264,7 @@ class Compute(PoolOperations):
 
     def cancel_tasks(self, tasks: Sequence[Task]) -> None:
         """Cancel the unsettled ones of these tasks, soon; never blocks."""
-        engine = self._engine
-        if engine is not None and not self._closed and os.getpid() == self._pid:
+        if (engine := self._live_engine()) is not None:
             engine.loop.post(lambda: engine.cancel(tasks))
 
     def _call_later(self, delay: float, command: Callable[..., None], owner: Any = None) -> None:
@@ -280,14 +277,12 @@ class Compute(PoolOperations):
 
     def grant(self, task: Task, items: int, size: int) -> None:
         """Let a task yield so many more elements and bytes; never blocks."""
-        engine = self._engine
-        if engine is not None and not self._closed and os.getpid() == self._pid:
+        if (engine := self._live_engine()) is not None:
             engine.loop.post(lambda: engine.streaming.grant(task, items, size))
 
     def push(self, pump: Pump) -> None:
         """Send what a pump has pulled, soon; never blocks."""
-        engine = self._engine
-        if engine is not None and not self._closed:
+        if (engine := self._live_engine()) is not None:
             engine.loop.post(lambda: engine.streaming.push(pump))
 
     def _place(self, packed: Payload, *, snapshot: bool) -> Payload:
@@ -387,7 +382,8 @@ class Compute(PoolOperations):
     @property
     def is_active(self) -> bool:
         """Return whether the pool is open; in a forked child it is not."""
-        return self._engine is not None and not self._closed and not self._engine.closing and os.getpid() == self._pid
+        engine = self._live_engine()
+        return engine is not None and not engine.closing
 
     def __repr__(self) -> str:
         state = (

@@ -49,7 +49,7 @@ ARROWS: dict[str, set[str]] = {
     | {"answers", "config", "dispatch", "machine.comparing", "machine.copies", "results", "wire"},
     "pool.choosing": VALUES | {"config", "image", "meshes", "providers"},
     "pool.chunks": VALUES | {"runtime", "wire"},
-    "pool.feeding": VALUES | {"answers.waiting", "work.abbreviation", "work.pending"},
+    "pool.feeding": VALUES | {"answers.waiting", "pool.pumping", "work.abbreviation", "work.pending"},
     "pool.later": set(),
     "task": VALUES | CALLS | {"answers", "config", "pool", "wire"},
     "task.output": VALUES | CALLS | {"config", "task.wishes"},

@@ -63,6 +63,7 @@ class Hand:
                 command.set()
                 continue
             _run(command)
+            del command  # while this waits for the next one it keeps nothing of the user's
             self.ran += 1
 
 
@@ -95,6 +96,7 @@ class Alarm:
     def _run(self) -> None:
         while (command := self._next()) is not None:
             _run(command)
+            del command  # as above
 
     def _next(self) -> Callable[[], None] | None:
         """Return the next command when its time has come, or None, and the thread ends, if there is none."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from skyward.answers.waiting import Waiter
 from skyward.errors import SerializationError
+from skyward.pool.pumping import disown_all
 from skyward.work.abbreviation import abbreviate
 from skyward.work.pending import is_call
 
@@ -44,22 +45,30 @@ PART: Final = 4  # batches that fit the window's share of a group: rough, becaus
 def batches(
     pool: GroupOperations, calls: Sequence[PendingFunction[Any]], sink: Sink, budget: int, *, snapshot: bool
 ) -> Iterator[list[Task]]:
-    """Serialize calls; yield them in batches of about ``budget`` bytes, the last one, if need be empty, included."""
-    batch: list[Task] = []
+    """Serialize calls; yield them in batches of about ``budget`` bytes, the last one, if need be empty, included.
+
+    What was serialized and is not taken, because a later call cannot travel or nobody wants more, is let go of.
+    """
+    batch: list[Task] = []  # not yielded yet
     held = start = 0
     count = FIRST
     shared = None if snapshot else pool.placing(snapshot=False)  # the caller waits, and changes nothing meanwhile
-    while start < len(calls):
-        some = calls[start : start + count]
-        tasks = pool.make_tasks(some, sink, shared or pool.placing(snapshot=True), start)
-        size = sum([task.size for task in tasks])
-        if batch and held + size > budget:
-            yield batch
-            batch, held = [], 0
-        batch = batch + tasks if batch else tasks
-        held += size
-        start += len(some)
-        count = max(1, min(MOST, budget * len(some) // (PART * max(size, 1))))
+    try:
+        while start < len(calls):
+            some = calls[start : start + count]
+            tasks = pool.make_tasks(some, sink, shared or pool.placing(snapshot=True), start)
+            size = sum([task.size for task in tasks])
+            if batch and held + size > budget:
+                full, batch, held = batch, tasks, 0
+                yield full
+            else:
+                batch = batch + tasks if batch else tasks
+            held += size
+            start += len(some)
+            count = max(1, min(MOST, budget * len(some) // (PART * max(size, 1))))
+    except BaseException:
+        disown_all(batch)
+        raise
     yield batch
 
 

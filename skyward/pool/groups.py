@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from skyward.pool.feeding import Feeder, batches
     from skyward.pool.making import BatchMaker
     from skyward.pool.placing import Placing
-    from skyward.pool.pumping import disown
+    from skyward.pool.pumping import disown_all
     from skyward.results import Collection, Sink
     from skyward.work.pending import Group, PendingFunction
 
@@ -34,7 +34,7 @@ later(
         "skyward.pool.making": ("BatchMaker",),
         "skyward.answers.futures": ("Future",),
         "skyward.answers.limits": ("Limit",),
-        "skyward.pool.pumping": ("disown",),
+        "skyward.pool.pumping": ("disown_all",),
         "skyward.results": ("Collection",),
         "skyward.answers.streams": ("ResultStream", "StreamBuffer"),
         "skyward.answers.tallying": ("TalliedBuffer", "TalliedCollection"),
@@ -122,22 +122,31 @@ class GroupOperations(StreamOperations):
         """Dispatch a group as the window allows, all but its last batch, which is returned."""
         everything: list[Task] = []
         collection.tasks = everything
-        waiting: list[Task] = []
+        waiting: list[Task] = []  # not handed in yet
         try:
             for batch in batches(self, group.calls, collection, self._window_size // 2, snapshot=snapshot):
-                if waiting:
-                    self._wait_for_room(total_size(waiting))
-                if collection.is_off:  # a member has failed
-                    return []
-                self._submit_members(waiting, collection)
                 if not everything:
                     self._begin(collection.limit)
                 everything += batch
+                if waiting:
+                    self._wait_for_room(total_size(waiting))
+                if collection.is_off:  # a member has failed
+                    waiting = waiting + batch
+                    break
+                self._submit_members(waiting, collection)
                 waiting = batch
         except BaseException:
-            self.cancel_tasks(everything)
+            self._drop(everything)
             raise
-        return [] if collection.is_off else waiting
+        if collection.is_off:
+            disown_all(waiting)
+            return []
+        return waiting
+
+    def _drop(self, tasks: Sequence[Task]) -> None:
+        """Let go of tasks that nobody waits for, whether they were handed in or not."""
+        self.cancel_tasks(tasks)
+        disown_all(tasks)
 
     def _submit_members(self, tasks: Sequence[Task], collection: Collection) -> None:
         if tasks:
@@ -165,8 +174,12 @@ class GroupOperations(StreamOperations):
         last = self._feed(group, collection, snapshot=True)
         if last:
             future.tasks = collection.tasks
-            self._wait_for_room(total_size(last))
-            self._submit_members(last, collection)
+            try:
+                self._wait_for_room(total_size(last))
+                self._submit_members(last, collection)
+            except BaseException:
+                self._drop(collection.tasks)
+                raise
         if iterators_only:
             collection.end()
         return future
@@ -188,8 +201,7 @@ class GroupOperations(StreamOperations):
         else:
             tasks = next(batches(self, group.calls, buffer, self._window_size // 2, snapshot=True))
             if tasks:
-                buffer.expect(tasks)
-                self._submit(tasks)
+                self._hand_in(tasks, buffer)
             if len(tasks) < len(group.calls):
                 rest = iter(group.calls[len(tasks) :])
                 self._feed_from(Feeder(self, rest, buffer, len(tasks), ahead=None))
@@ -198,16 +210,26 @@ class GroupOperations(StreamOperations):
 
     def dispatch(self, tasks: list[Task], buffer: StreamBuffer) -> bool:
         """Hand in members of a stream when there is room; False if they are not wanted any more by then."""
-        self._wait_for_room(total_size(tasks))
+        try:
+            self._wait_for_room(total_size(tasks))
+        except BaseException:
+            disown_all(tasks)
+            raise
         if not buffer.wants_more():
-            for task in tasks:
-                disown(task.feeds)
+            disown_all(tasks)
             return False
-        buffer.expect(tasks)
-        self._submit(tasks)
+        self._hand_in(tasks, buffer)
         if not buffer.wants_more():  # it was stopped meanwhile, and may not have known of these
             self.cancel_tasks(tasks)
         return True
+
+    def _hand_in(self, tasks: list[Task], buffer: StreamBuffer) -> None:
+        buffer.expect(tasks)
+        try:
+            self._submit(tasks)
+        except BaseException:
+            self._drop(tasks)
+            raise
 
     def as_this_task(self, run: Callable[[], None]) -> Callable[[], None]:
         """Return ``run`` for another thread, where it may use this pool as this thread may."""

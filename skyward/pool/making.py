@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from skyward.config import code_limit
 from skyward.dispatch.tasks import ANY, Task
-from skyward.pool.pumping import Place, disown, take_inputs
+from skyward.pool.pumping import Place, disown, disown_all, take_inputs
 from skyward.wire import payload
 from skyward.wire.frames import payload_size
 from skyward.wire.functions import LONGEST_NAME, FunctionStore
@@ -156,8 +156,7 @@ class BatchMaker:
             self._placing.end_batch(tasks)
             return tasks
         except BaseException:
-            for task in tasks:
-                disown(task.feeds)
+            disown_all(tasks)
             raise
         finally:
             _serializing.pool = outer

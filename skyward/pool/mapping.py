@@ -176,11 +176,23 @@ class MapIterator(Generic[T]):
         return self._pool.slots
 
     def _send_all(self, items: list[Any]) -> list[_Sent]:
-        divided = list(parts(items, several=self._several))
-        self._size.note_parts(len(items), len(divided))
-        return [self._send(*part) for part in divided]
+        sent = self._send_each(parts(items, several=self._several))
+        self._size.note_parts(len(items), len(sent))
+        return sent
 
-    def _send(self, items: list[Any], carried: Carried | None = None) -> _Sent:
+    def _send_each(self, chunks: Iterable[tuple[list[Any], Carried | None]]) -> list[_Sent]:
+        """Send chunks. What strikes meanwhile ends all, as while one is waited for: which have left nobody knows."""
+        sent: list[_Sent] = []
+        try:
+            for items, carried in chunks:
+                sent.append(self._send(items, carried))
+        except BaseException:
+            self._sent.extend(sent)
+            self.close()
+            raise
+        return sent
+
+    def _send(self, items: list[Any], carried: Carried | None) -> _Sent:
         try:
             future = self._pool.run_async(self._function.call(items if carried is None else carried))
         except SerializationError as error:
@@ -199,12 +211,12 @@ class MapIterator(Generic[T]):
             self.close()
             raise PoolClosedError("the pool was closed") from None
         except Exception as error:
-            self._sent.popleft()
             alone = len(sent.items) == 1 or not isinstance(error, TaskError | SerializationError)
+            again = [] if alone else self._send_each(([item], None) for item in sent.items)
+            self._sent.popleft()
+            self._sent.extendleft(reversed(again))
             if alone:
                 self._then.extend(_Failed(error) for _ in sent.items)
-            else:
-                self._sent.extendleft(self._send([item]) for item in reversed(sent.items))
         else:
             seconds, node, *_, most = outcomes
             then: list[deque[T] | _Failed] = []

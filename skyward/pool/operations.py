@@ -105,8 +105,12 @@ class PoolOperations(GroupOperations):
         self._wait_for_room_and_submit([task])
 
     def _wait_for_room_and_submit(self, tasks: Sequence[Task]) -> None:
-        self._wait_for_room(total_size(tasks))
-        self._submit(tasks)
+        try:
+            self._wait_for_room(total_size(tasks))
+            self._submit(tasks)
+        except BaseException:
+            self._drop(tasks)
+            raise
 
     def run_group(self, group: PendingFunctionGroup[*tuple[Any, ...]]) -> Any:
         """Run the calls of a group; a tuple of their values, or a stream; ``group >> pool``."""
@@ -173,7 +177,7 @@ class PoolOperations(GroupOperations):
         try:
             self._submit(tasks, waiter)
         except BaseException:  # an interrupt cancels what this thread waits on
-            self.cancel_tasks((isinstance(waiter, Collection) and waiter.tasks) or tasks)  # the group's, or these
+            self._drop((isinstance(waiter, Collection) and waiter.tasks) or tasks)  # the group's, or these
             raise
 
     @overload  # type: ignore[override]  # unlike any pool, it checks the items against the function

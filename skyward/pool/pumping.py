@@ -269,6 +269,12 @@ def disown(pumps: Iterable[Pump]) -> None:
         pump.stop()
 
 
+def disown_all(tasks: Iterable[Task]) -> None:
+    """Let the iterators of tasks that were made, and that nobody will run, be used again."""
+    for task in tasks:
+        disown(task.feeds)
+
+
 def refuse_broadcast(pumps: Iterable[Pump], function: Function[..., Any]) -> None:
     """Raise `ValueError` if an iterator that can be used up would have to feed several tasks."""
     for pump in pumps:

@@ -21,6 +21,7 @@ from zmq import backend
 
 from skyward.errors import ConfigError
 from skyward.wire.messages import MAX_BUFFERS
+from skyward.wire.parcels import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -224,20 +225,23 @@ def receive_frames(
 ) -> list[Buffer]:
     """Return one message without blocking; raises `zmq.Again` if there is none.
 
-    The first ``copied`` frames come as bytes, the rest as writable views of the memory they arrived in; all but the
-    header if that begins with ``passing``, as that of what is copied from there at once, or not kept.
+    The first ``copied`` frames come as bytes, the rest as writable memory: in that where it arrived what is long, and
+    all but the header if that begins with ``passing``, as that of what is copied from there at once, or not kept.
     A message of more than ``most`` frames is cut to ``most + 1``, so that it costs no memory and can be told.
+
+    What users let go of should not be ZeroMQ's: where that is freed pyzmq looks for signals, and an interrupt is lost.
     """
     receive = socket.recv
     frame = receive(_NOW, False)
     header = frame.bytes
     frames: list[Buffer] = [header]
+    owned = LARGEST
     if passing is not None and header.startswith(passing):
-        copied = 1
+        copied, owned = 1, -1
     while frame.more:
         frame = receive(_NOW, False)
         if len(frames) < copied:
             frames.append(frame.bytes)
         elif len(frames) <= most:
-            frames.append(frame.buffer)
+            frames.append(bytearray(frame.buffer) if len(frame) <= owned else frame.buffer)
     return frames

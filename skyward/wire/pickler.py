@@ -244,9 +244,8 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, data: Buffer, buffers: Iterable[Buffer], *, keep_classes: bool) -> None:
         self._source = _Buffers(buffers)
         super().__init__(io.BytesIO(data), buffers=self._source)
-        self._keep_classes = keep_classes
+        self._classes = _Classes() if keep_classes else None
         self._found: dict[int, bytes | bytearray] = {}
-        self._new: set[int] = set()  # ids of the classes that this pickle brings
 
     def persistent_load(self, pid: Any) -> bytes | bytearray:
         found = self._found.get(pid)
@@ -257,14 +256,25 @@ class _Unpickler(pickle.Unpickler):
         return found
 
     def find_class(self, module: str, name: str, /) -> Any:
-        if self._keep_classes and module == _cloud.__name__:
+        if self._classes is not None and module == _cloud.__name__:
             if name == "_class_setstate":
-                return self._set_class_state
+                return self._classes.set_state
             if name in _MAKERS:
-                return self._maker(_MAKERS[name], getattr(_cloud, name))
+                return self._classes.maker(_MAKERS[name], getattr(_cloud, name))
         return super().find_class(module, name)
 
-    def _maker(self, place: int, make: Callable[..., Any]) -> Callable[..., Any]:
+
+class _Classes:
+    """Makes the classes that a pickle brings, and leaves those alone that are here.
+
+    It knows nothing of the unpickler, which keeps what it has found, and all that it has loaded: a cycle would keep
+    values until there is a look for garbage.
+    """
+
+    def __init__(self) -> None:
+        self._new: set[int] = set()  # ids of the classes that this pickle brings
+
+    def maker(self, place: int, make: Callable[..., Any]) -> Callable[..., Any]:
         def maker(*args: Any) -> Any:
             known = _known_class(args[place])
             if known is not None:
@@ -275,7 +285,7 @@ class _Unpickler(pickle.Unpickler):
 
         return maker
 
-    def _set_class_state(self, cls: Any, state: Any) -> Any:
+    def set_state(self, cls: Any, state: Any) -> Any:
         if id(cls) not in self._new:
             return cls
         return _cloud._class_setstate(cls, state)

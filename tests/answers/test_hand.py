@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from functools import partial
 from types import SimpleNamespace
 
@@ -30,6 +31,23 @@ def test_commands_run_in_order_in_one_thread() -> None:
     assert not hand.is_current()
     hand.close(LONG)
     assert seen == [(number, "helper", True) for number in range(100)]
+
+
+@pytest.mark.rule("R21")
+def test_hand_keeps_nothing_of_what_has_run() -> None:
+    """A callback knows its future, and that its result."""
+
+    class Result:
+        def come(self) -> None:
+            pass
+
+    hand, result = Hand("helper"), Result()
+    seen = weakref.ref(result)
+    hand.do(result.come)
+    del result
+    assert hand.finish(LONG)
+    assert seen() is None
+    hand.close(LONG)
 
 
 def test_many_threads_start_one_hand() -> None:

@@ -216,7 +216,7 @@ def test_chunk_whose_worker_died_is_run_again_item_by_item() -> None:
     assert sizes(pool)[ahead:] == [GROWTH]
     crash = WorkerCrashedError(exitcode=3)
     chunk = ahead + 1
-    pool.failures = {chunk: crash, chunk + GROWTH - 2: crash}  # and its third item alone: the last goes first
+    pool.failures = {chunk: crash, chunk + 3: crash}  # and its third item alone
     values = taken(results, GROWTH)
     assert values.pop(2) is crash
     assert values == [2 * i for i in range(ahead, ahead + GROWTH) if i != ahead + 2]
@@ -257,6 +257,23 @@ def test_interrupt_ends_the_iteration() -> None:
     with pytest.raises(KeyboardInterrupt):
         next(results)
     assert list(results) == []
+
+
+@pytest.mark.rule("R15")
+def test_interrupt_of_what_is_sent_ends_the_iteration() -> None:
+    """What was to be sent is as lost as what is waited for, and no later item takes its turn."""
+
+    class Interrupting:
+        def __reduce__(self) -> Any:
+            raise KeyboardInterrupt
+
+    pool = OperatedPool(lazy=True)
+    items: list[Any] = [1, Interrupting(), 3, 4]
+    results = pool.map(double, items)
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    assert list(results) == []
+    assert pool.queue == []
 
 
 def test_end_of_the_pool_is_no_item() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
+from collections.abc import Iterator  # noqa: TC003 - evaluated where functions are marked
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]  # it has no types  # pyright: ignore[reportMissingTypeStubs]
@@ -14,6 +15,7 @@ from skyward.answers.callbacks import must_not_block
 from skyward.calls import function
 from skyward.dispatch.tasks import ANY
 from skyward.errors import BroadcastError, NodeLostError, PoolClosedError, SerializationError, TaskTimeoutError
+from skyward.pool.claims import claim
 from skyward.results import CancelledError
 from skyward.runtime import activate, deactivate
 from skyward.work.gathering import gather
@@ -23,6 +25,11 @@ from tests.operating import OperatedPool
 @function
 def double(number: int) -> int:
     return 2 * number
+
+
+@function
+def fed(numbers: Iterator[int]) -> int:
+    return sum(numbers)
 
 
 @function(timeout=5.0, retries=1)
@@ -317,3 +324,19 @@ def test_cancelled_future_raises() -> None:
     assert future.cancel()
     with pytest.raises(CancelledError):
         future.result()
+
+
+@pytest.mark.rule("R24")
+@pytest.mark.parametrize("grouped", [False, True])
+def test_interrupted_wait_for_room_leaves_the_iterator_alone(*, grouped: bool) -> None:
+    """Of one call as of a group: nothing of it was sent."""
+
+    class Full(OperatedPool):
+        def _wait_for_room(self, size: int) -> None:
+            raise KeyboardInterrupt
+
+    numbers = iter([1, 2])
+    call = fed(numbers)
+    with pytest.raises(KeyboardInterrupt):
+        Full().run_async(gather(call) if grouped else call)
+    claim([numbers], "another")

@@ -147,6 +147,14 @@ def total(numbers: Iterator[int]) -> int:
 
 
 @sky.function
+def add_up(numbers: Iterator[int], beside: object = None) -> int:
+    """Return the sum of the elements; what stands beside them is only there, but for the word "fail"."""
+    if beside == "fail":
+        raise LookupError(beside)
+    return sum(numbers)
+
+
+@sky.function
 def take(numbers: Iterator[Any], most: int, directory: str = "") -> list[Any]:
     """Take some elements and leave the rest."""
     if directory:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,10 +177,23 @@ def test_names_of_user_modules_in_arguments_are_reported(project: Project) -> No
         assert payload.dumps_call((value,), {})[1] == set()
 
 
+@pytest.mark.rule("R21")
+def test_unpickler_keeps_no_cycle() -> None:
+    """A result with an instance of a class of the script goes when it is let go of, not when the collector comes by."""
+    point = run_as_main(CLASSES)["Point"](1)
+    dumped = pickler.dump(point)
+    gc.disable()
+    try:
+        got = pickler.load(dumped.data, keep_classes=True)
+        seen = weakref.ref(got)
+        del got
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
 def test_pickler_keeps_no_cycle() -> None:
     """Large arguments are freed by reference counts, not whenever the collector comes by."""
-    import gc
-    import weakref
 
     class Token:
         pass

@@ -259,13 +259,14 @@ def _speaker(worker: Worker) -> int:
 
 
 def _flush_lines(node: Node, worker: Worker, ended: Sequence[Task | None]) -> None:
-    """Forward what ended tasks have begun to print, before their results."""
+    """Forward what ended tasks have begun to print, before their results; of threads once none runs that may go on."""
     last = ended[-1] if ended else None
-    if last is None or worker.threads:
+    if last is None or (worker.threads and worker.tasks):
         return
+    speaker = 0 if worker.threads else last.id
     for stream, lines in worker.lines.items():
         if lines.open:
-            node.print_lines(last.session, last.id, stream, lines.flush(ended=True))
+            node.print_lines(last.session, speaker, stream, lines.flush(ended=True))
 
 
 # --- the end of a worker -----------------------------------------------------------------------

@@ -63,6 +63,17 @@ def test_output_of_threads_names_no_task(make_rig: Callable[..., Rig]) -> None:
     assert rig.handle(Printed(1, 1, b"one\n")) == [output(0, 1, b"one")]
 
 
+@pytest.mark.rule("R28")
+def test_begun_line_of_threads_comes_before_the_last_result(make_rig: Callable[..., Rig]) -> None:
+    """While another task runs it may be that one's, and go on."""
+    rig = make_rig(2, threads=True)
+    rig.open()
+    rig.submit(1, 2)
+    rig.handle(Printed(1, 1, b"one"))
+    assert rig.handle(Received(1, *rig.results_message(1))) == [rig.results(1, 1)]
+    assert rig.handle(Received(1, *rig.results_message(2))) == [output(0, 1, b"one"), rig.results(2, 2)]
+
+
 def test_output_waits_for_a_blocked_client(rig: Rig) -> None:
     """While the connection takes nothing, lines are kept, and sent when it does."""
     rig.open()
