@@ -24,9 +24,10 @@ from skyward_scripts.simulation.following import elastic
 def main() -> None:
     """Bring up and look after meshes: nodes that outlive the programs that use them.
 
-    Exit codes: 0 all is well; 1 what was run failed, or is not well; 2 wrong usage, or a file that makes no sense; 3 no
-    mesh of that name; 4 there is one already, or another command is changing it; 5 nodes could not be started or
-    ended; 6 nodes do not answer; 7 you said no; 130 Ctrl-C, 143 SIGTERM; 141 nobody reads what is printed.
+    Exit codes: 0 all is well; 1 what was run failed, is not well, or no node is there of that number; 2 wrong usage,
+    or a file that makes no sense; 3 no mesh of that name, or none was named and there are none or several; 4 there is
+    one already, or another command is changing it; 5 nodes could not be started or ended; 6 nodes do not answer; 7 you
+    said no; 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP; 141 nobody reads what is printed.
     """
 
 
