@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from skyward.errors import MeshExistsError, ProvisionError, SkywardError
+from skyward.errors import MeshExistsError, ProvisionError, SkywardError, UnknownMeshError
 from skyward.meshes import files, raising
 from skyward.meshes.telling import Teller
 
@@ -59,16 +59,21 @@ def _of_mesh(mesh: Mesh, teller: Teller, *, dry_run: bool) -> Sequence[str]:
     """End what a command has left of a mesh that was killed: all of it, or if it was up what its file does not name."""
     if mesh.state == "up" or _is_busy(mesh.name):
         return ()
-    if mesh.state == "growing":
-        return _finish(mesh.name, dry_run=dry_run)
-    if not dry_run:
-        raising.down(mesh.name, teller)
+    try:
+        if mesh.state == "growing":
+            return _finish(mesh.name, dry_run=dry_run)
+        if not dry_run:
+            raising.down(mesh.name, teller)
+    except (MeshExistsError, UnknownMeshError):  # another command has just begun to change it, or ended it
+        return ()
     return [f"mesh {mesh.name}, which was {mesh.state} when its command was killed"]
 
 
 def _finish(name: str, *, dry_run: bool) -> tuple[str, ...]:
     with files.locked(name):
         mesh = files.load(name)
+        if mesh.state != "growing":  # another command has changed it meanwhile
+            return ()
         provider = raising.provider_of(mesh)
         try:
             lines = raising.unnoted(provider, mesh, dry_run=dry_run)

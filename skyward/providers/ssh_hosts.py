@@ -1,9 +1,10 @@
-"""SSH hosts as people name them. Pure.
+r"""SSH hosts as people name them. Pure.
 
     h1   alice@h2   alice@10.0.0.7:2222   [2001:db8::7]:2222   a name of ~/.ssh/config
     h3 python=/opt/python3.11/bin/python3 identity=~/.ssh/cluster setup="module load cuda"
 
-The second form is also what a line of a hostfile looks like; there ``#`` begins a comment.
+The second form is also what a line of a hostfile looks like; there ``#`` begins a comment. What stands after the host
+is quoted as for a shell; in the host a backslash is one, as in ``CORP\bob@h4``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from skyward.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.%:][A-Za-z0-9_.%:-]*")  # none begins with a dash: it would be an option of ssh
 _USER: Final = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.@+\\-]*\$?")
@@ -116,7 +117,7 @@ def _text(value: object) -> str:
 def parse(text: str) -> Host:
     """Return the host that a line names; raises `ConfigError`."""
     try:
-        place, *rest = shlex.split(text)
+        place, *rest = _words(text)
     except ValueError as error:
         raise ConfigError(f"{text!r} is no host: {error}") from error
     said: dict[str, str] = {}
@@ -132,6 +133,16 @@ def parse(text: str) -> Host:
     return Host(name, user=found["user"], port=None if port is None else int(port), **said)
 
 
+def _words(text: str) -> Iterator[str]:
+    """Yield the words of a line: the host with its backslashes, what stands after it as a shell reads it."""
+    words = shlex.shlex(text, posix=True)
+    words.whitespace_split, words.commenters = True, ""
+    usual, words.escape = words.escape, ""
+    for word in words:
+        yield word
+        words.escape = usual  # it reads no further than it has to
+
+
 def _split(place: str, text: str) -> tuple[str, str | None]:
     if place.count(":") != 1:  # more: an address of IPv6 without brackets, and no port
         return place, None
@@ -144,7 +155,7 @@ def _split(place: str, text: str) -> tuple[str, str | None]:
 def line_of(host: Host) -> str:
     """Return a text of which `parse` makes this host."""
     said = ((name, getattr(host, name)) for name in ("python", "setup", "identity"))
-    return " ".join([str(host), *(shlex.quote(f"{name}={value}") for name, value in said if value is not None)])
+    return shlex.join([str(host), *(f"{name}={value}" for name, value in said if value is not None)])
 
 
 def parse_file(lines: Iterable[str], path: str) -> list[Host]:

@@ -13,8 +13,9 @@ may pass on something else: that is assumed of a call whose arguments would not 
 from __future__ import annotations
 
 import collections.abc
+import functools
 import sys
-from types import FunctionType, UnionType
+from types import FunctionType, MethodType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_origin
 
 from skyward.frozen import Frozen
@@ -33,6 +34,7 @@ _KINDS: Final[dict[Any, int]] = {
     collections.abc.Iterable: ONCE,
 }
 _NAMES: Final = {"Iterator": ALWAYS, "Generator": ALWAYS, "Iterable": ONCE}
+_DEEPEST: Final = 100  # decorators below which is looked: some function may wrap itself
 _YIELDS: Final = 0x20 | 0x200  # flags of the code of generators, and of asynchronous ones
 
 
@@ -152,13 +154,29 @@ def _hashed_kind(annotation: Any) -> int:
 def _evaluated(annotation: str, function: Any) -> Any:
     """Return what a string means where the function was defined; None if that cannot be told."""
     plain = function
-    while inside := [name for name in ("func", "__func__", "__wrapped__") if hasattr(plain, name)]:
-        plain = getattr(plain, inside[0])
+    for _ in range(_DEEPEST):
+        inside = _inside(plain)
+        if inside is None:
+            break
+        plain = inside
     names = getattr(plain, "__globals__", None) or vars(sys.modules.get(getattr(plain, "__module__", ""), sys))
     try:
         return eval(annotation, names)  # noqa: S307 - an annotation of the user's own program, as typing does it
     except Exception:  # names that exist for type checkers only
         return None
+
+
+def _inside(function: Any) -> Any:
+    """Return what a partial application, a method or a decorated function calls; None for any other."""
+    import inspect
+
+    if isinstance(function, functools.partial):
+        return function.func
+    if isinstance(function, MethodType):
+        return function.__func__
+    # An object that answers any name with another such object has none.
+    wraps = inspect.getattr_static(function, "__wrapped__", None) is not None
+    return getattr(function, "__wrapped__", None) if wraps else None
 
 
 def _written_kind(annotation: str) -> int:

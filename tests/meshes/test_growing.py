@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -92,3 +93,33 @@ def test_killed_resize_leaves_what_others_find(homes: Homes, how: str) -> None:
         assert notes.lines[0].startswith(f"ended {lost}")
     assert files.load("dev") == replace(mesh, number=2)
     assert len(Local().sweep("dev", dry_run=True)) == 1
+
+
+@pytest.mark.rule("R33")
+@pytest.mark.parametrize("what", ["ending", "up", "gone", "busy"])
+def test_mesh_that_changes_before_gc_has_it_is_left_alone(
+    homes: Homes, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Another command has ended it, or finished it, or is at it: what the file said before does not count."""
+    mesh = bring_up()
+    files.write(replace(mesh, state="growing"))
+    is_busy = collecting._is_busy
+    with ExitStack() as stack, monkeypatch.context() as patch:
+
+        def change(name: str) -> bool:
+            busy = is_busy(name)
+            if what == "busy":
+                stack.enter_context(files.locked(name))
+            elif what == "gone":
+                raising.down(name)
+            else:
+                files.write(replace(mesh, state="ending" if what == "ending" else "up"))
+            return busy
+
+        patch.setattr(collecting, "_is_busy", change)
+        assert collecting.collect([]) == []
+    if what == "gone":
+        nothing_is_left(homes)
+        return
+    assert files.load("dev").state == ("growing" if what == "busy" else what)
+    raising.down("dev")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import functools
 import typing
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -125,14 +126,71 @@ def test_decorated_function_has_the_parameters_of_what_is_wrapped() -> None:
     assert list(inputs.places((Source(), 1, 2), {"third": 3})) == [(2, ALWAYS), ("third", ONCE)]
 
 
+class Passing:
+    """A decorator that is a class."""
+
+    def __init__(self, function: Any) -> None:
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing."""
+
+
 @pytest.mark.rule("R24")
-def test_annotation_of_a_decorated_function_means_what_it_means_there() -> None:
-    """The decorator may be another module's."""
+@pytest.mark.parametrize("decorate", [passing, Passing, functools.partial])
+def test_annotation_of_a_decorated_function_means_what_it_means_there(decorate: Any) -> None:
+    """The decorator may be another module's, and there may be several."""
     names: dict[str, Any] = {}
     exec("from collections.abc import Iterator as Fed\ndef function(values: Fed): ...", names)
-    inputs = find_inputs(passing(names["function"]))
+    for decorated in (decorate(names["function"]), passing(decorate(names["function"]))):
+        inputs = find_inputs(decorated)
+        assert inputs is not None
+        assert inputs.positional == (ALWAYS,)
+
+
+class Endless:
+    """Answers every name that is not special with another such object, and `__wrapped__` as well."""
+
+    asked = 0
+
+    def __getattr__(self, name: str) -> Endless:
+        if name.startswith("__") and name != "__wrapped__":
+            raise AttributeError(name)
+        Endless.asked += 1
+        assert Endless.asked < 100, "it is followed without end"
+        return Endless()
+
+    def __call__(self, values: typing.Iterator[int]) -> None:
+        """Do nothing."""
+
+
+class Holding:
+    """Has a function of another module."""
+
+    def __init__(self) -> None:
+        self.func = FunctionType(passing.__code__, {"typing": SimpleNamespace(Iterator=list)})
+
+    def __call__(self, values: typing.Iterator[int]) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.rule("R24")
+@pytest.mark.parametrize("function", [Endless(), Holding()], ids=["endless", "holding"])
+def test_annotation_of_a_callable_object_means_what_it_means_in_its_class(function: Any) -> None:
+    """Whatever attributes the object has, or says it has."""
+    inputs = find_inputs(function)
     assert inputs is not None
     assert inputs.positional == (ALWAYS,)
+
+
+@pytest.mark.rule("R24")
+def test_function_that_wraps_itself_has_an_end() -> None:
+    """Its annotations are its own."""
+    function = annotated("typing.Iterator[int]")
+    function.__wrapped__ = function
+    inputs = find_inputs(function)
+    assert inputs is not None
+    assert inputs.positional == (ALWAYS, 0)
 
 
 @pytest.mark.rule("R24")

@@ -260,7 +260,7 @@ class _Logs:
                 problems[number] = str(error)
             else:
                 self._show_lines(number, lines or self._seen[number], most)
-        if problems and most is None and not self._is_up():  # it is being ended, and its logs go with its nodes
+        if problems and most is None and not self._serves():  # it is being ended, and its logs go with its nodes
             return
         told, self.problems = self.problems, problems
         for number, problem in problems.items():
@@ -275,9 +275,9 @@ class _Logs:
         for line in new if most is None else new[len(new) - min(most, len(new)) :]:
             click.echo(json_line(number, line) if self._as_json else where + readable(line))
 
-    def _is_up(self) -> bool:
+    def _serves(self) -> bool:
         try:
-            return files.load(self._mesh).state == "up"
+            return files.load(self._mesh).serves
         except SkywardError:  # it is gone
             return False
 

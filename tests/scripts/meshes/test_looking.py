@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,13 +18,14 @@ from skyward.model import counted
 from skyward.providers.local import Local
 from skyward_scripts.cli import main
 from skyward_scripts.meshes import showing
+from skyward_scripts.meshes.looking import _Logs
 from tests.meshing import Homes, bring_up, family, make_homes, start
 from tests.rules.work import LONG, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from skyward.meshes.files import Mesh
+    from skyward.meshes.files import Mesh, State
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +138,19 @@ def test_log_that_cannot_be_read_is_told(homes: Homes) -> None:
         logs.send_signal(signal.SIGINT)
         said += logs.communicate(timeout=LONG)[0]
     assert (logs.returncode, said.count("cannot be read")) == (6, 1)
+    raising.down("dev")
+
+
+@pytest.mark.rule("R30")
+@pytest.mark.parametrize(("state", "told"), [("up", True), ("growing", True), ("ending", False)])
+def test_log_that_is_lost_is_told_while_the_mesh_serves(homes: Homes, state: State, told: bool) -> None:
+    """A mesh that grows does, too; the logs of one that is being ended go with its nodes."""
+    mesh = bring_up()
+    Local().terminate(mesh.nodes[0])
+    files.write(replace(mesh, state=state))
+    logs = _Logs("dev", Local(), {0: mesh.nodes[0]}, as_json=False)
+    logs.show()
+    assert bool(logs.problems) == told
     raising.down("dev")
 
 
