@@ -63,7 +63,7 @@ def _of_mesh(mesh: Mesh, teller: Teller, *, dry_run: bool) -> Sequence[str]:
         if mesh.state == "growing":
             return _finish(mesh.name, dry_run=dry_run)
         if not dry_run:
-            raising.down(mesh.name, teller)
+            raising.down(mesh.name, teller, only=mesh.state)
     except (MeshExistsError, UnknownMeshError):  # another command has just begun to change it, or ended it
         return ()
     return [f"mesh {mesh.name}, which was {mesh.state} when its command was killed"]

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from skyward.config import merge_options
-from skyward.errors import ConfigError, ProvisionError, SkywardError
+from skyward.errors import ConfigError, MeshExistsError, ProvisionError, SkywardError
 from skyward.image import Image
 from skyward.meshes import asking, described, files, kinds
 from skyward.meshes.admitted import for_new_nodes
@@ -153,14 +153,17 @@ def _prove(mesh: Mesh, teller: Teller) -> None:
 # --- down ----------------------------------------------------------------------------------------
 
 
-def down(name: str, teller: Teller | None = None, *, force: bool = False) -> Mesh:
+def down(name: str, teller: Teller | None = None, *, force: bool = False, only: str = "") -> Mesh:
     """End a mesh, and return what it was; raises `UnknownMeshError`, `ProvisionError` that says what is left.
 
-    ``force`` forgets what cannot be reached, and tells what that is.
+    ``force`` forgets what cannot be reached, and tells what that is. ``only`` names the state in which alone it shall
+    end; in another one it raises `MeshExistsError`.
     """
     teller = teller or Teller()
     with files.locked(name):
         mesh = files.load(name)
+        if only and mesh.state != only:
+            raise MeshExistsError(name, f"it is {mesh.state} by now")
         try:
             provider = provider_of(mesh)
         except ConfigError as error:  # also if they are somebody else's

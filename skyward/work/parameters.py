@@ -76,7 +76,7 @@ def yields(function: Any) -> bool:
     import inspect  # 5 ms, and most functions are plain
 
     called: Any = function
-    if not inspect.isroutine(function) and not hasattr(function, "func"):
+    if not inspect.isroutine(function) and not isinstance(function, functools.partial):
         called = getattr(function.__class__, "__call__", function)  # noqa: B004 - not whether there is one
     return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
 

@@ -123,3 +123,22 @@ def test_mesh_that_changes_before_gc_has_it_is_left_alone(
         return
     assert files.load("dev").state == ("growing" if what == "busy" else what)
     raising.down("dev")
+
+
+@pytest.mark.rule("R33")
+def test_mesh_that_comes_up_before_gc_has_it_stays(homes: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its command was starting it, and has ended well."""
+    mesh = bring_up()
+    files.write(replace(mesh, state="starting"))
+    is_busy = collecting._is_busy
+    with monkeypatch.context() as patch:
+
+        def finish(name: str) -> bool:
+            files.write(mesh)
+            return is_busy(name)
+
+        patch.setattr(collecting, "_is_busy", finish)
+        assert collecting.collect([]) == []
+    assert files.load("dev") == mesh
+    raising.down("dev")
+    nothing_is_left(homes)

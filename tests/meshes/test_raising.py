@@ -352,7 +352,8 @@ def test_mesh_that_cannot_be_ended_keeps_no_other_from_it(homes: Homes, monkeypa
     """Both are looked at, and what was not ended is told."""
     ended: list[str] = []
 
-    def down(name: str, _teller: object) -> None:
+    def down(name: str, _teller: object, *, only: str) -> None:
+        assert only == "starting"
         if name == "alpha":
             raise ProvisionError("no room to end it")
         ended.append(name)

@@ -236,5 +236,7 @@ def test_generator_functions_are_known() -> None:
         def method(self) -> typing.Iterator[int]:
             yield 1
 
-    assert all(map(yields, (plain, asynchronous, Source().method, functools.partial(plain), Source())))
+    holding = Source()
+    vars(holding)["func"] = len  # which is nobody's business
+    assert all(map(yields, (plain, asynchronous, Source().method, functools.partial(plain), Source(), holding)))
     assert not any(map(yields, (annotated(int), len, functools.partial(len, "x"))))
