@@ -150,7 +150,8 @@ class NestedPool(PoolOperations):
             parent = getattr(self._helping, "parent", None)
         if parent is None:
             raise PoolClosedError(
-                "this thread runs no task of the pool: only a running task can use it, from its own thread"
+                "this thread runs no task of the pool: only a running task can use it, from its own thread or, with "
+                "executor='thread', from one that has its context, as asyncio.to_thread gives it"
             )
         return parent
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,23 @@ def test_nested_failures_arrive_as_in_the_client(pool: sky.Compute) -> None:
 def test_nested_calls_work_in_thread_workers(threads: sky.Compute) -> None:
     """Slots are lent there, too."""
     assert fibonacci(6) >> threads == 8
+
+
+@pytest.mark.rule("R22")
+@pytest.mark.parametrize("executor", ["process", "thread"])
+def test_threads_in_the_context_of_a_task_call_for_it(executor: Any) -> None:
+    """As `asyncio.to_thread` makes them; of another thread it is not known for which of several tasks it works."""
+
+    @sky.function
+    async def both(x: int) -> tuple[int, Any]:
+        with ThreadPoolExecutor(1) as others:
+            other = others.submit(lambda: add(x, 2) >> sky).exception()
+        return await asyncio.to_thread(lambda: add(x, 1) >> sky), type(other).__name__ if other else None
+
+    with sky.Compute(nodes=1, executor=executor, concurrency=2) as pool:
+        values = sky.gather(*[both(x) for x in range(4)]) >> pool
+    assert [value for value, _ in values] == [1, 2, 3, 4]
+    assert {other for _, other in values} == {"PoolClosedError" if executor == "thread" else None}
 
 
 @pytest.mark.rule("R22")

@@ -7,8 +7,9 @@ says whose turn it is.
 from __future__ import annotations
 
 import threading
+from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from skyward.machine.mapped_files import tidy
 from skyward_node.worker.instance import enter
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from skyward_node.worker.inbox import Entry
     from skyward_node.worker.outbox import Outbox
     from skyward_node.worker.slot import Slot
+
+
+_running: Final[ContextVar[int | None]] = ContextVar("skyward_task", default=None)
 
 
 class SlotThreads:
@@ -82,6 +86,7 @@ class SlotThreads:
             if seats.owed and seats.pay(partial(queue.put, id)):
                 continue
             slot.current = id
+            _running.set(id)
             entry = pending.pop(id, None)
             if entry is not None:
                 slot.seat = seats.take()
@@ -101,9 +106,12 @@ class SlotThreads:
     # --- what tasks ask for -------------------------------------------------------------------
 
     def current_task(self) -> int | None:
-        """Return the task that runs in this thread."""
+        """Return the task that runs in this thread, or in whose context, as that of `asyncio.to_thread`, it runs."""
         slot: Slot | None = getattr(self._local, "slot", None)
-        return None if slot is None else slot.current
+        if slot is not None:
+            return slot.current
+        task = _running.get()
+        return None if task is None or self._slot_of(task) is None else task
 
     def lend(self, task: int) -> None:
         """Let one more thread run while a task waits."""
