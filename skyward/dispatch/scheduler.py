@@ -17,7 +17,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skyward.dispatch.assignment import BATCH, Assignment, Node
-from skyward.dispatch.queues import Hunger, Places, Queue
+from skyward.dispatch.hunger import Hunger
+from skyward.dispatch.queues import Places, Queue
 from skyward.dispatch.tasks import (
     ANY,
     END,

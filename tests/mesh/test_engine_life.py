@@ -14,9 +14,7 @@ from skyward.errors import (
 )
 from skyward.model import Nodes, NodeState
 from skyward.results import DISCARD, Collection, Single
-from skyward.wire import failures
 from skyward.wire.messages import Bye, Cancel, Hello, Roster, Tasks
-from skyward.wire.statuses import CANCELLED, Failure
 from tests.mesh.scripted import LONG
 from tests.rules.work import until
 
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.mesh.meshes import Mesh
-
-GIVEN_UP = failures.encode(Failure(CANCELLED))
 
 
 @sky.function

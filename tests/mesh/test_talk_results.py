@@ -11,13 +11,11 @@ from skyward.mesh.talk import ACK_EVERY
 from skyward.results import Single
 from skyward.wire import failures
 from skyward.wire.messages import PROTOCOL, Beat, Bye, Draining, Output, Progress, Returned, Slots, Tasks
-from skyward.wire.statuses import CANCELLED, RAISED, Failure
+from skyward.wire.statuses import RAISED
 from tests.mesh.scripted import LONG
 
 if TYPE_CHECKING:
     from tests.mesh.meshes import Mesh
-
-GIVEN_UP = failures.encode(Failure(CANCELLED))
 
 
 class _Noting(Single):

@@ -16,11 +16,6 @@ def plus(a: int, b: int) -> int:
     return a + b
 
 
-def own_pid() -> int:
-    """Return the worker's pid."""
-    return os.getpid()
-
-
 def mark(path: str) -> str:
     """Leave one more mark for each run."""
     with open(path, "a", encoding="ascii") as file:

@@ -17,7 +17,6 @@ from skyward.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-PREFIX: Final = "skyward:"
 POOL: Final = "skyward:pool"  # id of the pool or mesh; every resource has it
 MESH: Final = "skyward:mesh"  # name of the mesh, if it has one
 NODE: Final = "skyward:node"  # index of the launch

@@ -26,7 +26,6 @@ from tests.aws.cloud.namespaces import Metadata, Relay
 from tests.leaks import MARK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 # As cloud-init has it; and where this Python is, which a real image has among the others.
@@ -182,9 +181,3 @@ def _ip(*arguments: str) -> None:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
-
-
-def environment_of(box: Path) -> Mapping[str, str]:
-    """Return what the files of a machine say, by their names; for a person who reads a failure."""
-    files = [path for path in box.rglob("*") if path.is_file() and path.stat().st_size < 1 << 20]
-    return {str(path.relative_to(box)): path.read_text(errors="replace") for path in files}

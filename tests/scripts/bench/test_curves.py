@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-OF_NOTHING = {"size": ("data",), "time": ("ideal", "÷ ideal")}  # what points at 0 have not, by curve
-
 
 def run(*arguments: str) -> Result:
     """Run the command with these arguments."""
