@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -101,6 +102,18 @@ def nothing_is_left(homes: Homes) -> None:
         place = homes.state / name
         assert not place.exists() or os.listdir(place) == [], name
     assert Local().sweep(dry_run=True) == ()
+
+
+@contextmanager
+def full_port() -> Generator[int]:
+    """Give a port of this machine that takes no connection any more, as of a machine behind a firewall."""
+    with socket.socket() as server, socket.socket() as first, socket.socket() as second:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        first.connect(server.getsockname())
+        second.setblocking(False)
+        second.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
 
 
 @contextmanager

@@ -83,6 +83,7 @@ def ask(
 ) -> list[Report]:
     """Return how the nodes are, in their order, after ``patience`` seconds at most.
 
+    Where a port took all of them, the others get half as many once more: of their answers none has been read yet.
     With a ``change``, which may be empty, those that keep a list of clients change it, and say how it is then.
     """
     deadline = time.monotonic() + patience
@@ -93,6 +94,7 @@ def ask(
         list(threads.map(partial(_knock, deadline), questions))
     asking = _Asking(keys, change)
     try:
+        deadline = max(deadline, time.monotonic() + patience / 2)
         asking.run([question for question in questions if question.ok], deadline)
     finally:
         asking.close()

@@ -18,7 +18,7 @@ from skyward.meshes.admitted import Change
 from skyward.meshes.attached import client_pair
 from skyward.providers.base import Launched
 from skyward.transport.keys import make_pair
-from tests.meshing import bring_up
+from tests.meshing import bring_up, full_port
 from tests.rules.work import add, hold, let_go, runs, until
 
 if TYPE_CHECKING:
@@ -74,6 +74,15 @@ def test_node_that_is_stopped_is_told_in_time(homes: Homes, patience: float) -> 
         os.kill(node.pid, signal.SIGCONT)
     assert report.problem.startswith("did not answer in time")
     assert report.silent
+
+
+@pytest.mark.rule("R36")
+def test_port_that_takes_all_the_time_does_not_silence_the_others(homes: Homes) -> None:
+    """What answers is heard, however long another port was knocked at."""
+    [node] = bring_up().nodes
+    with full_port() as port:
+        reports = asking.ask([replace(node, endpoint=f"tcp://127.0.0.1:{port}"), node], client_pair(), patience=1.0)
+    assert [report.problem for report in reports] == ["does not answer: timed out", ""]
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://no-such-host.invalid:7700"])
