@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from skyward.model import Nodes
 from skyward.providers import persisting
 from skyward.providers.local import Local
 from tests.leaks import end_marked
+from tests.rules.work import until
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import pytest
 
     from skyward.meshes.files import Mesh
-    from skyward.providers.base import Provider
+    from skyward.providers.base import Launched, Provider
 
 COMMAND = [sys.executable, "-m", "skyward_scripts"]
 
@@ -102,6 +103,22 @@ def nothing_is_left(homes: Homes) -> None:
         place = homes.state / name
         assert not place.exists() or os.listdir(place) == [], name
     assert Local().sweep(dry_run=True) == ()
+
+
+@contextmanager
+def stopped(*nodes: Launched) -> Generator[None]:
+    """Have the daemons of some nodes stopped: their ports take connections, and nobody answers."""
+    processes = [psutil.Process(node.pid) for node in nodes]
+    for process in processes:
+        process.suspend()
+    try:
+        for process in processes:
+            until(lambda process=process: process.status() == psutil.STATUS_STOPPED)
+        yield
+    finally:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):  # somebody has ended it
+                process.resume()
 
 
 @contextmanager

@@ -231,6 +231,10 @@ class Membership:
         """Return whether a node of this rank is coming, and wanted."""
         return self.states.get(rank) is NodeState.STARTING
 
+    def can_spare(self, rank: int) -> bool:
+        """Return whether there are, or come, as many nodes besides this one as there shall be at least."""
+        return sum(each != rank for each in self._staying()) >= self.spec.least
+
     def ready(self) -> int:
         """Return how many nodes are ready now."""
         return sum(state is NodeState.READY for state in self.states.values())

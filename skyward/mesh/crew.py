@@ -108,8 +108,8 @@ class Crew:
         self._liveness.heard(rank)
 
     def _not_launched(self, rank: int, error: BaseException | None) -> None:
-        # The first failure ends an opening: a provider that cannot start a node now will not in a moment.
-        if not self._engine.opened(error):
+        # The first that is missed ends an opening: a provider that cannot start a node now will not in a moment.
+        if self.membership.can_spare(rank) or not self._engine.opened(error):
             self._change(self.membership.on_launch_failed(rank, str(error), time.monotonic()))
             self._try_again()
 

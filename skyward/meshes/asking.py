@@ -10,6 +10,7 @@ import os
 import platform
 import socket
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from skyward.errors import ProtocolError
 from skyward.machine.versions import package_versions
 from skyward.mesh.greeting import refusal
 from skyward.mesh.reach import FAILURES, NOT_ADMITTED, NOT_CURVE, NOT_PROVEN
-from skyward.providers.running import knock
+from skyward.providers.running import CONNECT, knock
 from skyward.transport.hub import Hub, News
 from skyward.transport.links import Connection, Link
 from skyward.wire.clients import Admit
@@ -37,10 +38,14 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
 
 PATIENCE: Final = 5.0  # seconds for an answer: a node answers at once, also far away
+SLICE: Final = 0.1  # seconds between looks at whether the answer is still wanted
 SOON: Final = 0.02  # seconds between the heartbeats that we ask for: the first one is all that we want
 LEASE: Final = 10.0  # seconds after which a node forgets us if our goodbye is lost
 LEAST: Final = 0.2  # seconds that a port gets in any case, also the last of very many
 AT_ONCE: Final = 32  # nodes that are knocked at side by side
+
+UNANSWERED: Final = "did not answer in time: it is stopped or hangs, or the network is slow"
+UNWANTED: Final = "was not asked to the end"
 
 _REASONS: Final = {Connection.REFUSED: NOT_ADMITTED, Connection.STRANGE: NOT_CURVE, Connection.FAILED: NOT_PROVEN}
 
@@ -52,6 +57,7 @@ class Report:
     number: int
     node: Launched
     problem: str = ""  # why it gives no answer
+    address: str = ""  # numeric, if somebody listens
     silent: bool = False  # nobody is there who could have answered, not even with a refusal
     round_trip: float = 0.0  # of a greeting
     slots: int = 0
@@ -79,9 +85,13 @@ class _Question(Report):
 
 
 def ask(
-    nodes: Sequence[Launched], keys: KeyPair | None, patience: float = PATIENCE, change: Change | None = None
+    nodes: Sequence[Launched],
+    keys: KeyPair | None,
+    patience: float = PATIENCE,
+    change: Change | None = None,
+    cancelled: threading.Event | None = None,
 ) -> list[Report]:
-    """Return how the nodes are, in their order, after ``patience`` seconds at most.
+    """Return how the nodes are, in their order, after ``patience`` seconds at most, or soon after ``cancelled`` is set.
 
     Where a port took all of them, the others get half as many once more: of their answers none has been read yet.
     With a ``change``, which may be empty, those that keep a list of clients change it, and say how it is then.
@@ -92,7 +102,7 @@ def ask(
         return []
     with ThreadPoolExecutor(min(AT_ONCE, len(questions)), "skyward-knock") as threads:
         list(threads.map(partial(_knock, deadline), questions))
-    asking = _Asking(keys, change)
+    asking = _Asking(keys, change, cancelled or threading.Event())
     try:
         deadline = max(deadline, time.monotonic() + patience / 2)
         asking.run([question for question in questions if question.ok], deadline)
@@ -104,7 +114,7 @@ def ask(
 def _knock(deadline: float, question: _Question) -> None:
     """See whether somebody listens: ZeroMQ would try again and again, and say nothing."""
     try:
-        knock(question.node.endpoint, max(LEAST, deadline - time.monotonic()))
+        question.address = knock(question.node.endpoint, min(CONNECT, max(LEAST, deadline - time.monotonic())))
     except socket.gaierror as error:
         question.problem, question.silent = f"its name is not known: {error.strerror}", True
     except OSError as error:
@@ -114,8 +124,9 @@ def _knock(deadline: float, question: _Question) -> None:
 class _Asking:
     """Some nodes that are being asked."""
 
-    def __init__(self, keys: KeyPair | None, change: Change | None) -> None:
+    def __init__(self, keys: KeyPair | None, change: Change | None, cancelled: threading.Event) -> None:
         self._change = change
+        self._cancelled = cancelled
         self._ours = "" if keys is None else keys.public
         self._hub = Hub(keys)
         self._decode = Decoder(NODE_MESSAGES).decode
@@ -125,18 +136,20 @@ class _Asking:
         """Ask, and return when all have answered or their time is over."""
         for question in questions:
             self._ask(question)
-        while self._open:
+        problem = UNWANTED
+        while self._open and not self._cancelled.is_set():
             left = deadline - time.monotonic()
             if left <= 0:
+                problem = UNANSWERED
                 break
-            for source in self._hub.poll(left):
+            for source in self._hub.poll(min(left, SLICE)):
                 if isinstance(source, News):
                     self._on_news(source.link, source.what)
                 elif isinstance(source, Link) and source in self._open:  # the news may have ended it
                     self._read(source)
         for question in list(self._open.values()):
             question.silent = True
-            self._end(question, "did not answer in time: it is stopped, or the network is slow")
+            self._end(question, problem)
 
     def close(self) -> None:
         """Hang up; goodbyes are given a moment."""

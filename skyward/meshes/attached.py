@@ -2,34 +2,37 @@
 
 The nodes are those of the mesh file at the moment a node is wanted, so that a pool can grow with its mesh. One that
 does not answer is passed over as long as there is another: a pool that is not told how many nodes it shall have waits
-for those that answered when it was made.
+for those that answered when it was made. That a port takes connections is no answer: it does so for a process that is
+stopped, too. So a node is greeted before it is taken.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from skyward.errors import ConfigError, ProvisionError
 from skyward.machine.private import config_home
-from skyward.meshes import files
+from skyward.meshes import asking, files
 from skyward.model import Nodes, counted
-from skyward.providers.running import Running, knock
+from skyward.providers.running import Running
 from skyward.providers.static import CLIENT_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import threading
+    from collections.abc import Mapping, Sequence
     from typing import Self
 
     from skyward.config import Options
     from skyward.image import Image
+    from skyward.meshes.asking import Report
     from skyward.providers.base import Launched, LaunchSpec
     from skyward.transport.keys import KeyPair
 
-LOOK: Final = 2.0  # seconds for an answer before there is a pool: one lost packet is sent again within them
+LOOK: Final = 2.0  # seconds that a node has for an answer at least: one lost packet is sent again within them
+BEATS: Final = 3  # heartbeats that it has if they are longer: as many as it may be silent in the pool
 
 _logger: Final = logging.getLogger("skyward")
 
@@ -60,7 +63,8 @@ class Attached(Running):
         # Wherever the process goes from here.
         self._mesh = os.path.abspath(os.path.expanduser(mesh)) if files.is_path(mesh) else mesh
         self.mesh = self._read()
-        self._silent: set[str] = set()  # endpoints that did not answer before there was a pool: they are tried last
+        self._silent: set[str] = set()  # endpoints that did not answer when they were asked last: they are tried last
+        self._patience = LOOK
 
     def __repr__(self) -> str:
         return f"mesh {self.mesh.name!r}"
@@ -76,7 +80,7 @@ class Attached(Running):
     def for_pool(self) -> Self:
         """Return an unused provider of the same mesh."""
         made = type(self)(self._mesh)
-        made._said, made._silent = self._said, self._silent
+        made._said, made._silent, made._patience = self._said, self._silent, self._patience
         return made
 
     def default_nodes(self) -> Nodes:
@@ -84,20 +88,22 @@ class Attached(Running):
 
         Not fewer: what goes to every node at once, as soon as the pool is open, is to reach each of these.
         """
-        silent = _silent(self.mesh.nodes)
-        self._silent = set(silent)
-        if not silent or len(silent) == len(self.mesh.nodes):
-            return Nodes(len(self.mesh.nodes))
-        nodes = ", ".join(f"{endpoint} ({reason})" for endpoint, reason in silent.items())
-        name, total = self.mesh.name, len(self.mesh.nodes)
-        _logger.warning(
-            "mesh %r: %d of %d nodes are passed over, no answer from %s; `skyward-mesh status %s` shows its nodes",
-            name, len(silent), total, nodes, self._said,
-        )  # fmt: skip
-        return Nodes(total - len(silent))
+        nodes = self.mesh.nodes
+        if len(nodes) == 1:  # there is none to go on with
+            return Nodes(1)
+        reports = asking.ask(nodes, client_pair(), self._patience)
+        silent = {report.number: report for report in reports if report.silent}
+        if len(silent) == len(nodes):
+            return Nodes(len(nodes))
+        self._pass_over(self.mesh, silent)
+        return Nodes(len(nodes) - len(silent))
 
     def fitting(self, options: Options) -> Options:
-        """Return the options with what was said where the nodes were started: how many tasks each runs, and in what."""
+        """Return the options with what was said where the nodes were started: how many tasks each runs, and in what.
+
+        And note how long a node may be silent.
+        """
+        self._patience = max(LOOK, BEATS * options.heartbeat)
         worker = replace(options.worker, concurrency=self.mesh.concurrency, executor=self.mesh.executor)
         return replace(options, worker=worker)
 
@@ -115,45 +121,67 @@ class Attached(Running):
 
     def launch(self, spec: LaunchSpec, index: int, cancelled: threading.Event) -> Launched:
         """Take a node that takes part in nothing yet and answers; raises `ProvisionError`."""
-        silent: dict[str, str] = {}
-        while (node := self._take(self._in_order(), silent)) is not None:
-            try:
-                host = self._enter(node.endpoint, spec.start_timeout, cancelled)
-            except OSError as error:
-                silent[node.endpoint] = error.strerror or str(error)
-                continue
-            return replace(node, ident=f"{node.ident} {index}", address=host, pid=None)
-        raise ProvisionError(self._lack(silent))
-
-    def _in_order(self) -> list[Launched]:
-        return sorted(self._read().nodes, key=lambda node: node.endpoint in self._silent)
-
-    def _lack(self, silent: dict[str, str]) -> str:
-        """Return why there is no node."""
-        name, total = self.mesh.name, len(self.mesh.nodes)
-        if not silent:
-            part = "and it takes part" if total == 1 else "and all take part"
-            return f"mesh {name!r} has {counted(total, 'node')}, {part} already"
-        nodes = ", ".join(f"{endpoint} ({reason})" for endpoint, reason in silent.items())
-        text = f"mesh {name!r}: no answer from {nodes}; `skyward-mesh status {self._said}` shows its nodes"
-        fewer = total - len({*silent, *self._silent})  # another launch may be about to fail, too
-        return f"{text}, and sky.Compute(mesh={self._said!r}, nodes={fewer}) does with fewer" if fewer else text
-
-
-def _silent(nodes: Sequence[Launched]) -> dict[str, str]:
-    """Return where nobody answers, and why; a single node is not asked, as there is none to go on with."""
-    reasons: dict[str, str] = {}
-
-    def look(endpoint: str) -> None:
+        mesh = self._read()
+        nodes = sorted(mesh.nodes, key=lambda node: node.endpoint in self._silent)
+        if (node := self._take(nodes)) is None:
+            part = "and it takes part" if len(nodes) == 1 else "and all take part"
+            raise ProvisionError(f"mesh {mesh.name!r} has {counted(len(nodes), 'node')}, {part} already")
+        patience = min(self._patience, spec.start_timeout)
         try:
-            knock(endpoint, LOOK)
-        except OSError as error:
-            reasons[endpoint] = error.strerror or str(error)
+            reports = self._ask([node], patience, cancelled)
+            if reports[node.endpoint].silent:
+                others = [other for other in nodes if other is not node]
+                reports |= self._ask(others, patience, cancelled)
+        except BaseException:
+            self._give_back(node.endpoint)
+            raise
+        if reports[node.endpoint].silent:
+            node = self._take_other(node, mesh, reports)
+        return replace(node, ident=f"{node.ident} {index}", address=reports[node.endpoint].address, pid=None)
 
-    asked = nodes if len(nodes) > 1 else ()
-    threads = [threading.Thread(target=look, args=[node.endpoint], daemon=True) for node in asked]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return {node.endpoint: reasons[node.endpoint] for node in nodes if node.endpoint in reasons}
+    def _ask(self, nodes: Sequence[Launched], patience: float, cancelled: threading.Event) -> dict[str, Report]:
+        """Return how nodes are, by endpoint; raises `ProvisionError` if nobody wants to know any more."""
+        reports = asking.ask(nodes, self._keys, patience, cancelled=cancelled)
+        if cancelled.is_set():
+            raise ProvisionError("it was not wanted any more")
+        return {report.node.endpoint: report for report in reports}
+
+    def _take_other(self, node: Launched, mesh: files.Mesh, reports: Mapping[str, Report]) -> Launched:
+        """Return, instead of a silent node, one that answers and takes part in nothing; raises `ProvisionError`."""
+        self._give_back(node.endpoint)
+        silent = {number: report for number, each in enumerate(mesh.nodes) if (report := reports[each.endpoint]).silent}
+        other = self._take(mesh.nodes, {report.node.endpoint for report in silent.values()})
+        if other is None:
+            raise ProvisionError(self._lack(mesh, silent))
+        self._pass_over(mesh, silent)
+        return other
+
+    def _pass_over(self, mesh: files.Mesh, silent: Mapping[int, Report]) -> None:
+        """Tell of the silent nodes of a mesh, by number, and have them tried last; once, as long as they are silent."""
+        endpoints = {report.node.endpoint for report in silent.values()}
+        with self._lock:
+            is_known = endpoints <= self._silent
+            self._silent = endpoints
+        if not is_known:
+            _logger.warning(
+                "mesh %r: %d of %d nodes are passed over: %s; `skyward-mesh status %s` shows its nodes",
+                mesh.name, len(silent), len(mesh.nodes), _listed(silent), self._said,
+            )  # fmt: skip
+
+    def _lack(self, mesh: files.Mesh, silent: Mapping[int, Report]) -> str:
+        """Return why there is no node, and what to do."""
+        total, fewer = len(mesh.nodes), len(mesh.nodes) - len(silent)
+        answering = ", ".join(str(number) for number in range(total) if number not in silent)
+        who = f"nodes {answering} answer" if fewer > 1 else f"node {answering} answers" if fewer else "no node answers"
+        advice = [f"`skyward-mesh status {self._said}` shows its nodes"]
+        if mesh.kind != files.NOBODYS and not files.is_path(self._said):
+            advice.append(f"`skyward-mesh resize {self._said} {total}` replaces those that do not answer")
+        if fewer:
+            advice.append(f"sky.Compute(mesh={self._said!r}, nodes={fewer}) does with fewer")
+        *first, last = advice
+        advised = f"{', '.join(first)}, and {last}" if first else last
+        return f"mesh {mesh.name!r}: {who}; {_listed(silent)}; {advised}"
+
+
+def _listed(silent: Mapping[int, Report]) -> str:
+    return "; ".join(f"node {number} at {report.node.endpoint} {report.problem}" for number, report in silent.items())

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from skyward.model import Executor
 
 VERSION: Final = 1  # of the form of the files
+NOBODYS: Final = "static"  # the provider of nodes that no command of ours has started
 WHAT: Final = "mesh files"  # in what is said of one that others could read
 
 State = Literal["starting", "up", "growing", "ending"]
@@ -42,7 +43,7 @@ class Mesh:
     """A mesh, as its file says."""
 
     name: str
-    kind: str = "static"  # of the provider
+    kind: str = NOBODYS  # of the provider
     settings: dict[str, Any] = field(default_factory=dict[str, Any])  # its arguments
     nodes: tuple[Launched, ...] = ()
     state: State = "up"

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from skyward.providers.base import Launched, Provider
 
 LOG_LEVEL: Final = "info"  # of the nodes of a mesh: people read what they log
-NOBODYS: Final = "static"  # the provider of nodes that no command of ours has started
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Plan:
 def plan(description: Description) -> Plan:
     """Return what `up` would do, which starts nothing; raises `ConfigError`, `ProvisionError`."""
     described.check_name(description.name)
-    if description.kind == NOBODYS:
+    if description.kind == files.NOBODYS:
         raise ConfigError(f"mesh {description.name!r}: nodes of sky.Static run already; there is nothing to bring up")
     provider = description.provider().for_mesh(description.name)
     nodes = description.nodes or provider.default_nodes()
@@ -213,7 +212,7 @@ def _advice(name: str) -> str:
 
 def provider_of(mesh: Mesh) -> Provider:
     """Return a provider that can end the nodes of a mesh; raises `ConfigError`."""
-    if mesh.kind == NOBODYS:
+    if mesh.kind == files.NOBODYS:
         raise ConfigError(f"the nodes of mesh {mesh.name!r} were started by somebody else: end them where they run")
     return kinds.make(mesh.kind, mesh.settings).for_mesh(mesh.name)
 

@@ -33,6 +33,18 @@ def test_pool_aims_at_desired() -> None:
     assert membership.on_tick(1.0) == []
 
 
+@pytest.mark.rule("R33")
+def test_node_can_be_spared_if_enough_others_are_there_or_come() -> None:
+    """As many as min, of which those that leave are none."""
+    membership = Membership(Nodes(3, 2, 3))
+    membership.on_open(0.0)
+    membership.on_ready(0, 0.5)
+    assert membership.can_spare(1)
+    membership.on_launch_failed(1, "no", 1.0)
+    assert not membership.can_spare(2)
+    assert membership.can_spare(1)
+
+
 @pytest.mark.rule("R51")
 def test_lost_node_is_replaced_at_once() -> None:
     """A replacement is launched the moment a node is lost, and takes its rank."""

@@ -16,6 +16,7 @@ from skyward.model import Nodes, NodeState
 from skyward.wire.messages import Beat, Bye, Hello, Roster
 from tests.mesh.meshes import QUIET
 from tests.mesh.scripted import LONG
+from tests.rules.work import until
 
 if TYPE_CHECKING:
     from skyward.model import PoolSnapshot
@@ -83,6 +84,22 @@ def test_failed_launch_ends_the_opening(mesh: Mesh) -> None:
     with mesh.opening(errors):
         pass
     assert errors == [error]
+
+
+@pytest.mark.rule("R33")
+def test_failed_launch_does_not_end_an_opening_that_can_do_without(mesh: Mesh) -> None:
+    """As long as ``min`` nodes are coming."""
+    first, _, third = mesh.nodes(3)
+    mesh.provider.failures = {1: ProvisionError("no room")}
+    mesh.make(Nodes(3, min=2))
+    errors: list[BaseException] = []
+    with mesh.opening(errors):
+        until(lambda: errors or mesh.engine.crew.membership.causes)
+        if not errors:
+            first.welcome()
+            third.welcome()
+    assert errors == []
+    assert mesh.causes() == ["no room"]
 
 
 def test_bug_of_a_provider_ends_the_opening(mesh: Mesh) -> None:

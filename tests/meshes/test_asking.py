@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import signal
 import socket
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from skyward.meshes.admitted import Change
 from skyward.meshes.attached import client_pair
 from skyward.providers.base import Launched
 from skyward.transport.keys import make_pair
-from tests.meshing import bring_up, full_port
+from tests.meshing import bring_up, full_port, stopped
 from tests.rules.work import add, hold, let_go, runs, until
 
 if TYPE_CHECKING:
@@ -66,14 +65,21 @@ def test_what_is_wrong_with_a_node_is_its_report(homes: Homes) -> None:
 def test_node_that_is_stopped_is_told_in_time(homes: Homes, patience: float) -> None:
     """Its port answers, and it does not; that handshakes come to nothing twice is no proof of another key."""
     [node] = bring_up().nodes
-    assert node.pid is not None
-    os.kill(node.pid, signal.SIGSTOP)
-    try:
+    with stopped(node):
         [report] = asking.ask([node], client_pair(), patience)
-    finally:
-        os.kill(node.pid, signal.SIGCONT)
-    assert report.problem.startswith("did not answer in time")
+    assert report.problem == asking.UNANSWERED
     assert report.silent
+
+
+@pytest.mark.rule("R30")
+def test_question_that_is_not_wanted_any_more_is_given_up(homes: Homes) -> None:
+    """Whoever leaves a pool does not wait for nodes that do not answer."""
+    [node] = bring_up().nodes
+    cancelled = threading.Event()
+    cancelled.set()
+    with stopped(node):
+        [report] = asking.ask([node], client_pair(), cancelled=cancelled)
+    assert report.problem == asking.UNWANTED
 
 
 @pytest.mark.rule("R36")

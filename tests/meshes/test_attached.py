@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,10 @@ import pytest
 import skyward as sky
 from skyward.errors import ConfigError, ProvisionError, UnknownMeshError
 from skyward.meshes import asking, files, raising
-from skyward.meshes.attached import client_pair
+from skyward.meshes.attached import Attached, client_pair
+from skyward.providers.base import LaunchSpec
 from skyward.providers.local import Local
-from tests.meshing import bring_up
+from tests.meshing import bring_up, stopped
 from tests.rules.work import add, place, until
 
 if TYPE_CHECKING:
@@ -95,10 +97,12 @@ def test_silent_node_is_passed_over_as_long_as_there_is_another(homes: Homes) ->
     Local().terminate(mesh.nodes[0])
     with sky.Compute(mesh="dev", nodes=1) as pool:
         assert add(1, 2) >> pool == 3
+    with sky.Compute(mesh="dev", nodes=sky.Nodes(2, min=1)) as pool:
+        assert add(1, 2) >> pool == 3
     with pytest.raises(ProvisionError) as caught:
         sky.Compute(mesh="dev", nodes=2).open()
     text = str(caught.value)
-    assert f"no answer from {mesh.nodes[0].endpoint} (Connection refused)" in text
+    assert f"node 1 answers; node 0 at {mesh.nodes[0].endpoint} does not answer: Connection refused; " in text
     assert "skyward-mesh status dev" in text
     assert "sky.Compute(mesh='dev', nodes=1) does with fewer" in text
 
@@ -114,8 +118,68 @@ def test_pool_that_is_told_no_number_takes_the_nodes_that_answer(
     with sky.Compute(mesh="dev") as pool:
         assert pool.current_nodes() == 2
         assert len(add(1, 2) @ pool) == 2
-    [told] = [record.getMessage() for record in caplog.records if record.name == "skyward"]
-    assert f"1 of 3 nodes are passed over, no answer from {mesh.nodes[dead].endpoint} (Connection refused)" in told
+    [told] = _told(caplog)
+    passed = f"node {dead} at {mesh.nodes[dead].endpoint} does not answer: Connection refused"
+    assert f"1 of 3 nodes are passed over: {passed}; " in told
+
+
+@pytest.mark.rule("R30")
+def test_node_that_is_stopped_is_passed_over_as_one_that_is_gone(
+    homes: Homes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By a pool of all that answer, and by one that needs fewer than there are; each tells of it once."""
+    mesh = bring_up(nodes=3)
+    passed = f"1 of 3 nodes are passed over: node 0 at {mesh.nodes[0].endpoint} {asking.UNANSWERED}; "
+    with stopped(mesh.nodes[0]):
+        for nodes, count in ((None, 2), (1, 1), ((1, 3), 1)):
+            caplog.clear()
+            with sky.Compute(mesh="dev", nodes=nodes) as pool:
+                assert len(add(1, 2) @ pool) == count
+            [told] = _told(caplog)
+            assert passed in told
+    with sky.Compute(mesh="dev") as pool:
+        assert pool.current_nodes() == 3
+
+
+@pytest.mark.rule("R30")
+def test_too_few_nodes_that_answer_are_an_error_that_says_which_do(homes: Homes) -> None:
+    """And which do not, whatever the reason, and what to do."""
+    mesh = bring_up(nodes=4)
+    Local().terminate(mesh.nodes[0])
+    with stopped(mesh.nodes[2]), pytest.raises(ProvisionError) as caught:
+        sky.Compute(mesh="dev", nodes=3).open()
+    assert str(caught.value) == (
+        f"mesh 'dev': nodes 1, 3 answer; node 0 at {mesh.nodes[0].endpoint} does not answer: Connection refused; "
+        f"node 2 at {mesh.nodes[2].endpoint} {asking.UNANSWERED}; `skyward-mesh status dev` shows its nodes, "
+        "`skyward-mesh resize dev 4` replaces those that do not answer, and sky.Compute(mesh='dev', nodes=2) does with "
+        "fewer"
+    )
+
+
+@pytest.mark.rule("R30")
+def test_launch_that_is_not_wanted_any_more_takes_no_node(homes: Homes) -> None:
+    """It can be taken later."""
+    [node] = bring_up().nodes
+    provider = Attached("dev")
+    provider.prepare()
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(ProvisionError, match="not wanted any more"):
+        provider.launch(LaunchSpec(), 0, cancelled)
+    assert provider.launch(LaunchSpec(), 1, threading.Event()).endpoint == node.endpoint
+
+
+@pytest.mark.rule("R36")
+def test_node_has_three_heartbeats_for_its_answer(homes: Homes) -> None:
+    """As it has in the pool: whoever says that the network is slow is believed before, too."""
+    bring_up()
+    provider = Attached("dev")
+    provider.fitting(sky.Options(heartbeat=5.0))
+    assert provider.for_pool()._patience == 15.0
+
+
+def _told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "skyward"]
 
 
 @pytest.mark.rule("R30")
@@ -124,7 +188,7 @@ def test_mesh_of_which_no_node_answers_is_an_error(homes: Homes) -> None:
     mesh = bring_up(nodes=2)
     for node in mesh.nodes:
         Local().terminate(node)
-    with pytest.raises(ProvisionError, match="mesh 'dev': no answer from ") as caught:
+    with pytest.raises(ProvisionError, match="mesh 'dev': no node answers; ") as caught:
         sky.Compute(mesh="dev").open()
     assert all(node.endpoint in str(caught.value) for node in mesh.nodes)
 
@@ -136,7 +200,7 @@ def test_fewer_nodes_are_no_advice_if_none_answers(homes: Homes, count: int) -> 
     nodes = ", ".join(f'{{endpoint = "ipc:///nowhere/{number}.sock"}}' for number in range(count))
     (homes.work / "hand.toml").write_text(f'name = "lab"\nnodes = [{nodes}]\n')
     (homes.work / "hand.toml").chmod(0o600)
-    with pytest.raises(ProvisionError, match=r"mesh 'lab': no answer from ipc:///nowhere/[01]\.sock") as caught:
+    with pytest.raises(ProvisionError, match=r"mesh 'lab': no node answers; node 0 at ipc:///nowhere/0\.") as caught:
         sky.Compute(mesh="hand.toml").open()
     assert str(caught.value).endswith("; `skyward-mesh status hand.toml` shows its nodes")
 
@@ -151,7 +215,7 @@ def test_file_is_named_as_it_was_given(homes: Homes, caplog: pytest.LogCaptureFi
     Local().terminate(gone)
     with sky.Compute(mesh="./copy.json") as pool:
         assert pool.current_nodes() == 1
-    [told] = [record.getMessage() for record in caplog.records if record.name == "skyward"]
+    [told] = _told(caplog)
     assert told.endswith("; `skyward-mesh status ./copy.json` shows its nodes")
     with pytest.raises(ProvisionError) as caught:
         sky.Compute(mesh="./copy.json", nodes=2).open()

@@ -302,7 +302,7 @@ def _providers(kind: str | None, settings: tuple[str, ...]) -> tuple[list[Provid
         places += [(mesh.kind, mesh.settings) for mesh in _readable()]
         places += [(mesh.kind, mesh.settings) for mesh in good]
         places += [(name, settings) for name in kinds.names() for settings in kinds.class_of(name).remembered()]
-    different = {repr(place): place for place in places if place[0] != raising.NOBODYS}
+    different = {repr(place): place for place in places if place[0] != files.NOBODYS}
     providers: list[Provider] = []
     for place in different.values():
         try:

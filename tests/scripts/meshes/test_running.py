@@ -197,7 +197,7 @@ def test_silent_mesh_is_unreachable(homes: Homes) -> None:
     mesh = files.load("dev")
     for node in mesh.nodes:
         Local().terminate(node)
-    assert "no answer from" in run("run", "app.py::scale", "--x", "1", code=6).output
+    assert "no node answers" in run("run", "app.py::scale", "--x", "1", code=6).output
 
 
 def test_file_that_would_be_silent_is_refused(homes: Homes) -> None:
