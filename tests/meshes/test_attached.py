@@ -59,7 +59,9 @@ def test_pool_takes_part_and_leaves(homes: Homes, tmp_path: Path) -> None:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )  # fmt: skip
         assert done.stdout == "(0, 1, 4, 9, 16) 2\n"
-    with sky.Compute(mesh="dev") as pool:
+    pool = sky.Compute(mesh="dev")
+    assert pool.concurrency == 2  # also before any node has said so
+    with pool:
         assert pool.current_nodes() == 2
         assert {rank for _, _, rank in place() @ pool} == {0, 1}
         assert pool.slots == 4
