@@ -61,7 +61,7 @@ ARROWS: dict[str, set[str]] = {
     | {"answers", "config", "dispatch", "machine", "results", "transport", "wire"}
     | {"pool.bundling", "task.output", "task.wishes"},
     "meshes": VALUES
-    | {"config", "image", "machine", "mesh", "providers", "transport", "wire"},  # it asks as a pool would
+    | {"config", "dispatch.liveness", "image", "machine", "mesh", "providers", "transport", "wire"},  # as a pool would
 }
 
 # What may be named in annotations only: operators give what the layer above makes of a call, and the scheduler

@@ -13,6 +13,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from skyward.dispatch.liveness import BEATS
 from skyward.errors import ConfigError, ProvisionError
 from skyward.machine.private import config_home
 from skyward.meshes import asking, files
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from skyward.transport.keys import KeyPair
 
 LOOK: Final = 2.0  # seconds that a node has for an answer at least: one lost packet is sent again within them
-BEATS: Final = 3  # heartbeats that it has if they are longer: as many as it may be silent in the pool
 
 _logger: Final = logging.getLogger("skyward")
 
@@ -103,7 +103,7 @@ class Attached(Running):
 
         And note how long a node may be silent.
         """
-        self._patience = max(LOOK, BEATS * options.heartbeat)
+        self._patience = max(LOOK, BEATS * options.heartbeat)  # as long as it may be in the pool
         worker = replace(options.worker, concurrency=self.mesh.concurrency, executor=self.mesh.executor)
         return replace(options, worker=worker)
 

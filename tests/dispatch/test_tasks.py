@@ -4,22 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skyward.dispatch.tasks import (
-    ANY,
-    NOWHERE,
-    QUEUED,
-    SENT,
-    SETTLED,
-    STATES,
-    TABLE,
-    Absent,
-    Cancelled,
-    Lost,
-    Send,
-    Task,
-    move,
-)
-from skyward.moves import IllegalMove
+from skyward.dispatch.tasks import ANY, NOWHERE, QUEUED, SENT, SETTLED, Absent, Cancelled, Lost, Send, Task
 from tests.dispatch.making import F, make
 
 
@@ -39,21 +24,6 @@ def test_repr_of_a_task_says_where_it_is(state: int, text: str) -> None:
     task = Task(7, F, b"", (), None, 0, 0)
     task.state, task.node = state, 2
     assert repr(task) == text
-
-
-@pytest.mark.parametrize("event", TABLE)
-@pytest.mark.parametrize("state", range(len(STATES)))
-def test_table_alone_decides_about_moves(event: str, state: int) -> None:
-    """What the table knows happens, and nothing else can."""
-    task = Task(7, F, b"", (), None, 0, 0, node=2, state=state)
-    after = TABLE[event].get(state)
-    if after is None:
-        with pytest.raises(IllegalMove, match=f"^<Task 7 {STATES[state]}.*> cannot '{event}'$"):
-            move([task], event)
-        assert task.state == state
-    else:
-        move([task], event)
-        assert task.state == after
 
 
 def test_actions_are_values() -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
-from skyward.moves import IllegalMove
 from skyward_node.core import tasks
 from skyward_node.core.library import Code
 from skyward_node.core.sessions import Session
-from skyward_node.core.tasks import TABLE, Task, move
+from skyward_node.core.tasks import TABLE, Task
 
 
 def make_task(state: int) -> Task:
@@ -16,21 +13,6 @@ def make_task(state: int) -> Task:
     code = Code(b"k" * 16)
     code.name = "f"
     return Task(7, Session(b"s" * 16), code, (b"", ()), state=state)
-
-
-@pytest.mark.parametrize("event", TABLE)
-@pytest.mark.parametrize("state", range(len(tasks.STATES)))
-def test_table_alone_decides_about_moves(event: str, state: int) -> None:
-    """What the table knows happens, and nothing else can."""
-    task = make_task(state)
-    after = TABLE[event].get(state)
-    if after is None:
-        with pytest.raises(IllegalMove, match=f"^<Task 7 f {tasks.STATES[state]}> cannot '{event}'$"):
-            move([task], event)
-        assert task.state == state
-    else:
-        move([task], event)
-        assert task.state == after
 
 
 def test_finished_task_makes_no_move() -> None:
